@@ -1,0 +1,165 @@
+"""Blocks, certificates and validator sets: what the nodes agree on and anyone can check.
+
+The header holds nothing that may differ between honest replicas (no view, no certificate), so a block keeps its hash
+when a later view proposes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from otcnode import merkle
+from otcnode.codec import Record, encode
+from otcnode.crypto import preimage, tagged_hash, verify
+from otcnode.errors import ProofError
+from otcnode.types import (
+    BlockHash,
+    Bytes32,
+    ChainId,
+    Ed25519Signature,
+    EpochNumber,
+    FullHash,
+    Hash,
+    Height,
+    Milliseconds,
+    Natural,
+    NodeId,
+    TransactionId,
+    View,
+)
+
+BLOCK_DOMAIN = "otcnode/block/1"
+COMMIT_DOMAIN = "otcnode/commit/1"
+PREPARE_DOMAIN = "otcnode/prepare/1"
+VALIDATORS_DOMAIN = "otcnode/validators/1"
+HEADER_VERSION = 1
+
+
+class Header(Record):
+    """What a block commits to. `proposer` is the original one, also when a later view re-proposes the block."""
+
+    version: Natural
+    chain: ChainId
+    height: Height
+    parent: BlockHash
+    time_ms: Milliseconds
+    proposer: NodeId
+    transaction_count: Natural
+    transactions_root: Hash
+    receipts_root: Hash
+    state_root: Hash
+    validators_hash: Hash
+    next_validators_hash: Hash
+
+
+def block_hash(header: Header) -> BlockHash:
+    return tagged_hash(BLOCK_DOMAIN, encode(header))
+
+
+class Entry(Record):
+    """One transaction of a block, named so that its body, signatures included, is fixed."""
+
+    id: TransactionId
+    full_hash: FullHash
+
+
+def transactions_root(entries: Sequence[Entry]) -> Hash:
+    """Merkle root over id ‖ full hash, in block order: it commits to the full bodies, signatures included."""
+    return merkle.root([entry.id + entry.full_hash for entry in entries])
+
+
+class ValidatorSignature(Record):
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class Certificate(Record):
+    """q to n COMMIT signatures of ONE view over one block hash, sorted by validator: finality.
+
+    Nodes may hold different certificates for one block; they are never compared. `epoch` is signed too and is
+    carried so that a verifier needs nothing but the validator set.
+    """
+
+    epoch: EpochNumber
+    view: View
+    height: Height
+    block_hash: BlockHash
+    signatures: tuple[ValidatorSignature, ...]
+
+
+class Block(Record):
+    """A header and the raw canonical transactions it commits to."""
+
+    header: Header
+    transactions: tuple[bytes, ...]
+
+
+class CertifiedBlock(Record):
+    block: Block
+    certificate: Certificate
+
+
+def maximum_faulty(count: int) -> int:
+    """f = ⌊(n − 1) / 3⌋."""
+    return (count - 1) // 3
+
+
+def quorum(count: int) -> int:
+    """q = ⌊(n + f) / 2⌋ + 1: any two quorums share an honest validator, for every n ≥ 1 (1→1, 4→3, 5→4, 6→4, 7→5)."""
+    return (count + maximum_faulty(count)) // 2 + 1
+
+
+class Epoch(Record):
+    """The validators, sorted by id, that decide heights `number` and above until the next epoch."""
+
+    number: EpochNumber
+    validators: tuple[NodeId, ...]
+
+    @property
+    def quorum(self) -> int:
+        return quorum(len(self.validators))
+
+    @property
+    def weak_quorum(self) -> int:
+        """f + 1: at least one of them is honest."""
+        return maximum_faulty(len(self.validators)) + 1
+
+    def primary(self, view: int) -> bytes:
+        return self.validators[view % len(self.validators)]
+
+
+def validators_hash(validators: Sequence[bytes]) -> Hash:
+    assert list(validators) == sorted(set(validators))
+    return tagged_hash(VALIDATORS_DOMAIN, encode(list(validators)))
+
+
+def commit_preimage(chain: bytes, epoch: int, view: int, height: int, block: Bytes32) -> bytes:
+    return preimage(COMMIT_DOMAIN, chain, epoch, view, height, block)
+
+
+def prepare_preimage(chain: bytes, epoch: int, view: int, height: int, block: Bytes32) -> bytes:
+    return preimage(PREPARE_DOMAIN, chain, epoch, view, height, block)
+
+
+def check_signatures(signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch) -> None:
+    """Raise ProofError unless `signatures` are q to n valid signatures of `message`, sorted, by members of `epoch`."""
+    names = [entry.validator for entry in signatures]
+    if names != sorted(set(names)):
+        raise ProofError("signatures are not sorted by validator, each once")
+    if not epoch.quorum <= len(names) <= len(epoch.validators):
+        raise ProofError(f"{len(names)} signatures, a quorum is {epoch.quorum}")
+    if not set(names) <= set(epoch.validators):
+        raise ProofError("a signer is not a validator of this epoch")
+    for entry in signatures:
+        if not verify(entry.validator, message, entry.signature):
+            raise ProofError(f"the signature of validator {entry.validator.hex()[:12]} is wrong")
+
+
+def check_certificate(certificate: Certificate, chain: bytes, epoch: Epoch) -> None:
+    """Raise ProofError unless the certificate is valid for the validators of `epoch`."""
+    if certificate.epoch != epoch.number:
+        raise ProofError(f"certificate of epoch {certificate.epoch}, expected {epoch.number}")
+    message = commit_preimage(
+        chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash
+    )
+    check_signatures(certificate.signatures, message, epoch)

@@ -1,0 +1,108 @@
+"""What a replica asks of the shell, performed strictly in order.
+
+Save is durable before the next Send, Broadcast or Commit starts; Commit is durable before anything after it starts.
+Build, Execute and Fetch are answered later by an event (at once or much later; a stale answer is ignored).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from otcnode.blocks import Certificate, Entry, Header
+from otcnode.codec import Record
+from otcnode.consensus.events import Timer
+from otcnode.consensus.messages import Message
+from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
+
+
+class Save(Record, tag="save"):
+    """Append entries to the voting record."""
+
+    entries: tuple[bytes, ...]
+
+
+class Compact(Record, tag="compact"):
+    """Replace the whole voting record by these entries, atomically; comes after the Commit it belongs to."""
+
+    entries: tuple[bytes, ...]
+
+
+class Send(Record, tag="send"):
+    peer: NodeId
+    message: Message
+
+
+class Broadcast(Record, tag="broadcast"):
+    """To every other validator of the current epoch that is connected (and to full nodes where useful: never)."""
+
+    message: Message
+
+
+class Build(Record, tag="build"):
+    """Build and execute a block on `parent` (committed or in flight). `time_ms` is its time. At most
+    `transactions_max`; `empty_allowed`: also when there is nothing to do (heartbeat, waking the silent)."""
+
+    request: Natural
+    height: Height
+    parent: BlockHash
+    time_ms: Milliseconds
+    transactions_max: Natural
+    empty_allowed: bool
+
+
+class Fetch(Record, tag="fetch"):
+    """Look in the local pool for the bodies of a proposal."""
+
+    block_hash: BlockHash
+    entries: tuple[Entry, ...]
+
+
+class Execute(Record, tag="execute"):
+    """Execute a proposal on its parent and compare every root with the header. Bodies are complete and match."""
+
+    header: Header
+    entries: tuple[Entry, ...]
+    bodies: tuple[bytes, ...]
+
+
+class Commit(Record, tag="commit"):
+    """Write an executed block with its certificate, atomically and durably; every other block in flight that does not
+    descend from it is dropped. Always committed + 1."""
+
+    header: Header
+    certificate: Certificate
+
+
+class Sync(Record, tag="sync"):
+    """A hint: `peer` says it has committed `height`, above mine; block sync should look."""
+
+    peer: NodeId
+    height: Height
+
+
+class SetTimer(Record, tag="set-timer"):
+    """Replace the timer of this kind; None stops it."""
+
+    timer: Timer
+    delay_ms: Milliseconds | None
+
+
+class Accuse(Record, tag="accuse"):
+    """Two signed messages of one validator that an honest one never signs both, as canonical message bytes (or one
+    message that is wrong in itself)."""
+
+    validator: NodeId
+    kind: str
+    messages: tuple[bytes, ...]
+
+
+class Alarm(Record, tag="alarm"):
+    """Something an operator must know at once (a certified block executes differently here, the key is in use
+    elsewhere). Voting has stopped if the text says so."""
+
+    text: str
+
+
+Effect: TypeAlias = (
+    Save | Compact | Send | Broadcast | Build | Fetch | Execute | Commit | Sync | SetTimer | Accuse | Alarm
+)

@@ -1,0 +1,99 @@
+"""What the shell tells a replica. Time comes in beside every event; the replica has no clock of its own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from otcnode.blocks import Certificate, Entry, Epoch, Header
+from otcnode.codec import Record
+from otcnode.consensus.messages import Message
+from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
+
+
+class Now(Record):
+    """`monotonic_ms` drives timers; `ledger_ms` is compared with block times."""
+
+    monotonic_ms: Milliseconds
+    ledger_ms: Milliseconds
+
+
+class Tip(Record):
+    """A committed block and the epoch that decides the height above it. Height 0 has no certificate."""
+
+    height: Height
+    block_hash: BlockHash
+    time_ms: Milliseconds
+    certificate: Certificate | None
+    next_epoch: Epoch
+
+
+class Timer(StrEnum):
+    """One timer of each kind exists; setting it again replaces it."""
+
+    VIEW = "view"
+    STATUS = "status"
+    BUILD = "build"
+
+
+class Started(Record, tag="started"):
+    """First event. `record` is every entry of the voting record in order, or None if there is no intact record for
+    this key (the replica is then silent); a record born with the key has at least its birth entry."""
+
+    tip: Tip
+    record: tuple[bytes, ...] | None
+
+
+class Received(Record, tag="received"):
+    """`sender` is the authenticated peer that handed the message over, not necessarily its author."""
+
+    sender: NodeId
+    message: Message
+
+
+class Work(Record, tag="work"):
+    """The pool or the due queue changed: transactions admissible on the committed state and not in a block in flight,
+    and the time of the earliest due item."""
+
+    waiting: Natural
+    next_due_ms: Milliseconds | None
+
+
+class Built(Record, tag="built"):
+    """Answers Build. The block is already executed. `header` None: there was nothing to put into a block and an empty
+    one was not asked for."""
+
+    request: Natural
+    header: Header | None
+    entries: tuple[Entry, ...]
+    bodies: tuple[bytes, ...]
+    next_epoch: Epoch
+
+
+class Fetched(Record, tag="fetched"):
+    """Answers Fetch with what the local pool had: (position, raw transaction)."""
+
+    block_hash: BlockHash
+    transactions: tuple[tuple[Natural, bytes], ...]
+
+
+class Executed(Record, tag="executed"):
+    """Answers Execute. `fault` None means the executed roots, the epoch hashes and every rule equal the header's.
+    `next_epoch` decides height + 1."""
+
+    block_hash: BlockHash
+    fault: str | None
+    next_epoch: Epoch
+
+
+class Synced(Record, tag="synced"):
+    """Block sync has verified, executed and durably written one more block (always committed + 1)."""
+
+    tip: Tip
+
+
+class Elapsed(Record, tag="elapsed"):
+    timer: Timer
+
+
+Event: TypeAlias = Started | Received | Work | Built | Fetched | Executed | Synced | Elapsed

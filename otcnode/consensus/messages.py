@@ -1,0 +1,187 @@
+"""What validators say to each other. Every message is signed (or is a hint); every signature binds domain, chain,
+epoch, view and height, so nothing said in one place can be replayed in another (PBFT, OSDI '99, section 4.2 and 4.4).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TypeAlias
+
+from otcnode.blocks import Certificate, Entry, Header, ValidatorSignature
+from otcnode.codec import Record, encode
+from otcnode.crypto import preimage, tagged_hash
+from otcnode.types import (
+    BlockHash,
+    Ed25519Signature,
+    EpochNumber,
+    Height,
+    Natural,
+    NodeId,
+    View,
+)
+
+VIEW_CHANGE_DOMAIN = "otcnode/view-change/1"
+NEW_VIEW_DOMAIN = "otcnode/new-view/1"
+STATUS_DOMAIN = "otcnode/status/1"
+
+
+class PrePrepare(Record, tag="pre-prepare"):
+    """The primary's proposal. `signature` is its PREPARE signature for (epoch, view, height, block hash), so it is
+    its PREPARE at once. The bodies named by `entries` are fetched by hash where they are missing."""
+
+    epoch: EpochNumber
+    view: View
+    header: Header
+    entries: tuple[Entry, ...]
+    signature: Ed25519Signature
+
+
+class Prepare(Record, tag="prepare"):
+    epoch: EpochNumber
+    view: View
+    height: Height
+    block_hash: BlockHash
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class Commit(Record, tag="commit"):
+    epoch: EpochNumber
+    view: View
+    height: Height
+    block_hash: BlockHash
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class Proof(Record):
+    """A prepared certificate: q PREPARE signatures of one view, the primary's among them, over one header."""
+
+    view: View
+    header: Header
+    signatures: tuple[ValidatorSignature, ...]
+
+
+class ViewChange(Record, tag="view-change"):
+    """Asks for `view`: the sender's committed height with its certificate (None only at height 0 or where the epoch
+    began, whose base is known to all), and its proofs of the contiguous heights above."""
+
+    epoch: EpochNumber
+    view: View
+    committed: Height
+    certificate: Certificate | None
+    proofs: tuple[Proof, ...]
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class Reproposal(Record):
+    """A block chosen again in the new view, with the new primary's PREPARE signature for that view. `entries` travel
+    with it, so that a replica which never saw the block can fetch its bodies."""
+
+    header: Header
+    entries: tuple[Entry, ...]
+    signature: Ed25519Signature
+
+
+class NewView(Record, tag="new-view"):
+    """Opens `view`: exactly q VIEW-CHANGEs for it and the re-proposals that follow from them."""
+
+    epoch: EpochNumber
+    view: View
+    view_changes: tuple[ViewChange, ...]
+    reproposals: tuple[Reproposal, ...]
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class Mode(IntEnum):
+    """What a replica is doing. INACTIVE: it asked for a view, or waits to commit a view's base."""
+
+    ACTIVE = 0
+    INACTIVE = 1
+    SILENT = 2
+    FOLLOWING = 3
+
+
+class HeightStatus(Record):
+    """What a replica holds for one height in flight, in its current view; bit i is validators[i]."""
+
+    height: Height
+    block_hash: BlockHash | None
+    body_held: bool
+    prepares: Natural
+    commits: Natural
+
+
+class Status(Record, tag="status"):
+    """A hint, never a vote: where its sender stands, so that others can send exactly what it lacks."""
+
+    epoch: EpochNumber
+    view: View
+    mode: Mode
+    committed: Height
+    heights: tuple[HeightStatus, ...]
+    view_changes: Natural
+    validator: NodeId
+    signature: Ed25519Signature
+
+
+class BodyRequest(Record, tag="body-request"):
+    """Asks for bodies of an accepted block by their positions."""
+
+    height: Height
+    block_hash: BlockHash
+    positions: tuple[Natural, ...]
+
+
+class Bodies(Record, tag="bodies"):
+    """Raw transactions by position; each is checked against the full hash in the proposal's list."""
+
+    height: Height
+    block_hash: BlockHash
+    transactions: tuple[tuple[Natural, bytes], ...]
+
+
+class Decision(Record, tag="decision"):
+    """The answer to a message for a height already committed: its header and certificate."""
+
+    header: Header
+    certificate: Certificate
+
+
+Message: TypeAlias = (
+    PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Bodies | Decision
+)
+
+
+def view_change_preimage(chain: bytes, message: ViewChange) -> bytes:
+    """Covers everything but the signature, by hash."""
+    body = [
+        message.epoch,
+        message.view,
+        message.committed,
+        message.certificate,
+        message.proofs,
+        message.validator,
+    ]
+    return preimage(VIEW_CHANGE_DOMAIN, chain, tagged_hash(VIEW_CHANGE_DOMAIN, encode(body)))
+
+
+def new_view_preimage(chain: bytes, message: NewView) -> bytes:
+    """Covers everything but the signature, by hash."""
+    body = [message.epoch, message.view, message.view_changes, message.reproposals, message.validator]
+    return preimage(NEW_VIEW_DOMAIN, chain, tagged_hash(NEW_VIEW_DOMAIN, encode(body)))
+
+
+def status_preimage(chain: bytes, message: Status) -> bytes:
+    body = [
+        message.epoch,
+        message.view,
+        message.mode,
+        message.committed,
+        message.heights,
+        message.view_changes,
+        message.validator,
+    ]
+    return preimage(STATUS_DOMAIN, chain, tagged_hash(STATUS_DOMAIN, encode(body)))

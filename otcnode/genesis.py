@@ -1,0 +1,227 @@
+"""The genesis document: everything a network's first state follows from, and whose hash is the network's name.
+
+The file is JSON with keys and hashes in base64; its identity is the hash of the canonical MessagePack of the same
+values, so spaces and the order of keys in the file do not matter.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from otcnode.blocks import Epoch, validators_hash
+from otcnode.codec import encode
+from otcnode.crypto import tagged_hash
+from otcnode.errors import ConfigurationError
+from otcnode.types import AccountId, BlockHash, Bytes32, ChainId, Milliseconds, Natural, NodeId, PublicKey
+
+GENESIS_DOMAIN = "otcnode/genesis/1"
+GENESIS_ACCOUNT_DOMAIN = "otcnode/genesis-account/1"
+GENESIS_BLOCK_DOMAIN = "otcnode/genesis-block/1"
+GENESIS_VERSION = 1
+PPM = 1_000_000
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """JSON objects in the file; the canonical bytes are a map with sorted keys."""
+
+
+class Clock(_Document):
+    """Block time. `rate` 1 is a production network; above 1 the network is a rehearsal whose ledger time runs
+    `rate` times as fast as UTC from `origin_ms` (UTC) on, so that a product's year can be played in minutes."""
+
+    origin_ms: Milliseconds
+    rate: Natural = 1
+
+    def ledger_ms(self, utc_ms: int) -> int:
+        """Ledger time for a UTC instant; before the origin a rehearsal clock stands still."""
+        if self.rate == 1:
+            return utc_ms
+        return self.origin_ms + max(0, utc_ms - self.origin_ms) * self.rate
+
+    def real_ms(self, ledger_ms: int) -> int:
+        """Real milliseconds for a span of ledger time, rounded up."""
+        return -(-ledger_ms // self.rate)
+
+
+class ChainParameters(_Document):
+    """What every node of a chain must agree on. Times are ledger milliseconds unless the name says real."""
+
+    # consensus
+    window: Natural = 4
+    drift_real_ms: Natural = 5_000
+    heartbeat_real_ms: Natural = 10_000
+    rotation_blocks: Natural = 1_000
+    inclusion_timeout_real_ms: Natural = 4_000
+    block_transactions_max: Natural = 2_000
+    block_bytes_max: Natural = 4 << 20
+    # ledger
+    max_transaction_ttl_ms: Natural = 600_000
+    state_buckets: Natural = 65_536
+    due_class1_weight_max: Natural = 2_000
+    due_weight_max: Natural = 20_000
+    open_items_per_account_max: Natural = 10_000
+    pending_accounts_max: Natural = 10_000
+    settle_horizon_ms: Natural = 366 * 86_400_000
+    attest_window_blocks: Natural = 10_000
+    governance_approvals: Natural = 2
+
+
+class GenesisValidator(_Document):
+    """`address` is host:port for peers; it may be empty and configured or announced later."""
+
+    name: str
+    id: NodeId
+    organisation: str
+    address: str = ""
+
+
+class GenesisNode(_Document):
+    """An admitted full node: follows, serves the API, does not vote."""
+
+    name: str
+    id: NodeId
+    organisation: str
+    address: str = ""
+
+
+class KeyPurpose(StrEnum):
+    """What a key may do: MANAGE account, key, entrust and governance operations; SIGN contracts; TRADE all else."""
+
+    MANAGE = "MANAGE"
+    TRADE = "TRADE"
+    SIGN = "SIGN"
+
+
+class Role(StrEnum):
+    INVESTOR = "INVESTOR"
+    ISSUER = "ISSUER"
+    DEALER = "DEALER"
+    CUSTODIAN = "CUSTODIAN"
+    LISTING = "OPERATOR.LISTING"
+    KYC = "OPERATOR.KYC"
+    CALLBACK = "OPERATOR.CALLBACK"
+    FREEZER = "OPERATOR.FREEZER"
+    RECOVERY = "OPERATOR.RECOVERY"
+    REGULATOR = "REGULATOR"
+    AUDITOR = "AUDITOR"
+
+
+class GenesisKey(_Document):
+    purpose: KeyPurpose
+    key: PublicKey
+
+
+class GenesisAccount(_Document):
+    """An account that exists from the first block, with its roles and first keys. Its id follows from its name."""
+
+    name: str
+    organisation: str
+    roles: tuple[Role, ...]
+    keys: tuple[GenesisKey, ...]
+    thresholds: dict[KeyPurpose, Natural] = {}
+    """Distinct keys needed per purpose; 1 where absent."""
+    encryption_key: Bytes32 | None = None
+
+
+class CashAsset(_Document):
+    """Cash named by currency and custodian, for example CNY@BANK; only that custodian creates or destroys it."""
+
+    id: str
+    custodian: str
+    """The name of the custodian's genesis account."""
+    decimals: Natural = 2
+    daily_deposit_limit: Natural = 2**63 - 1
+
+
+class Genesis(_Document):
+    version: Natural = GENESIS_VERSION
+    network: str
+    clock: Clock
+    time_ms: Milliseconds
+    parameters: ChainParameters = ChainParameters()
+    validators: tuple[GenesisValidator, ...]
+    nodes: tuple[GenesisNode, ...] = ()
+    accounts: tuple[GenesisAccount, ...]
+    cash: tuple[CashAsset, ...]
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.clock.rate != 1
+
+
+def chain_id(genesis: Genesis) -> ChainId:
+    """SHA-256(domain ‖ canonical genesis document): the network's name, bound into every signature."""
+    return tagged_hash(GENESIS_DOMAIN, encode(genesis))
+
+
+def genesis_block_hash(chain: bytes, state_root: bytes) -> BlockHash:
+    """The parent of block 1: block 0 is the genesis itself and its state; it has no header and no certificate."""
+    return tagged_hash(GENESIS_BLOCK_DOMAIN, chain + state_root)
+
+
+def genesis_account_id(name: str) -> AccountId:
+    return tagged_hash(GENESIS_ACCOUNT_DOMAIN, name.encode())
+
+
+def first_epoch(genesis: Genesis) -> Epoch:
+    return Epoch(1, tuple(sorted(validator.id for validator in genesis.validators)))
+
+
+def first_validators_hash(genesis: Genesis) -> bytes:
+    return validators_hash(first_epoch(genesis).validators)
+
+
+def admitted(genesis: Genesis) -> frozenset[bytes]:
+    """The node identities that may connect at the start."""
+    return frozenset(entry.id for entry in (*genesis.validators, *genesis.nodes))
+
+
+def load(path: Path) -> Genesis:
+    """Read and check a genesis file. Raises ConfigurationError with one readable line."""
+    try:
+        genesis = msgspec.json.decode(path.read_bytes(), type=Genesis)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the genesis file {path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path} is not a genesis file: {error}") from None
+    check(genesis)
+    return genesis
+
+
+def dump(genesis: Genesis) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(genesis), indent=2) + b"\n"
+
+
+def check(genesis: Genesis) -> None:
+    """Raise ConfigurationError unless a network can start from this document."""
+    if genesis.version != GENESIS_VERSION:
+        raise ConfigurationError(
+            f"genesis version {genesis.version}: this node knows version {GENESIS_VERSION}"
+        )
+    if not genesis.validators:
+        raise ConfigurationError("the genesis names no validator")
+    for what, names in (
+        ("validator or node id", [v.id for v in (*genesis.validators, *genesis.nodes)]),
+        ("validator or node name", [v.name for v in (*genesis.validators, *genesis.nodes)]),
+        ("account name", [a.name for a in genesis.accounts]),
+        ("cash id", [c.id for c in genesis.cash]),
+        ("account key", [k.key for a in genesis.accounts for k in a.keys]),
+    ):
+        if len(names) != len(set(names)):
+            raise ConfigurationError(f"the genesis names the same {what} twice")
+    custodians = {account.name for account in genesis.accounts if Role.CUSTODIAN in account.roles}
+    for cash in genesis.cash:
+        if cash.custodian not in custodians:
+            raise ConfigurationError(
+                f"cash {cash.id}: {cash.custodian!r} is not an account with role CUSTODIAN"
+            )
+    buckets = genesis.parameters.state_buckets
+    if buckets < 16 or buckets & (buckets - 1) or (buckets.bit_length() - 1) % 4:
+        raise ConfigurationError(f"state_buckets must be a power of 16, not {buckets}")
+    if genesis.clock.rate < 1:
+        raise ConfigurationError("the clock's rate must be at least 1")
+    if genesis.parameters.window < 1:
+        raise ConfigurationError("window must be at least 1")

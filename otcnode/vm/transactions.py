@@ -1,0 +1,110 @@
+"""The signed envelope of one or more operations.
+
+The id is the hash of everything but the signatures; the full hash covers the signatures too, and blocks commit to
+both, so that two replicas never judge different signature sets under one id.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from otcnode import limits
+from otcnode.codec import Record, decode, encode
+from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
+from otcnode.errors import Code, DecodeError, Inadmissible
+from otcnode.types import (
+    Bytes32,
+    ChainId,
+    Ed25519Signature,
+    FullHash,
+    Milliseconds,
+    Natural,
+    PublicKey,
+    TransactionId,
+)
+from otcnode.vm.operations import Operation
+
+TRANSACTION_DOMAIN = "otcnode/transaction/1"
+FULL_DOMAIN = "otcnode/transaction-full/1"
+TRANSACTION_VERSION = 1
+
+
+class KeySignature(Record):
+    """An Ed25519 signature of the transaction id by an account key."""
+
+    key: PublicKey
+    signature: Ed25519Signature
+
+
+class Body(Record):
+    """Everything the id covers. `sender` is empty only for account.apply, whose signer has no account yet."""
+
+    version: Natural
+    chain: ChainId
+    sender: Annotated[bytes, Meta(max_length=32)]
+    salt: Bytes32
+    valid_until: Milliseconds
+    on_behalf_of: Bytes32 | None
+    entrustment: Bytes32 | None
+    operations: Annotated[
+        tuple[Operation, ...], Meta(min_length=1, max_length=limits.operations_per_transaction_max)
+    ]
+
+
+class Transaction(Record):
+    """`signatures` are sorted by key, each key once (canonical: one set of signatures has one encoding)."""
+
+    body: Body
+    signatures: Annotated[
+        tuple[KeySignature, ...], Meta(min_length=1, max_length=limits.signatures_per_transaction_max)
+    ]
+
+
+class Decoded(Record):
+    """A transaction with its names worked out once."""
+
+    transaction: Transaction
+    raw: bytes
+    id: TransactionId
+    full_hash: FullHash
+
+
+def transaction_id(body: Body) -> TransactionId:
+    return tagged_hash(TRANSACTION_DOMAIN, encode(body))
+
+
+def decode_transaction(raw: bytes) -> Decoded:
+    """Raises Inadmissible(E_DECODE) unless `raw` is one canonical transaction within the size limits."""
+    if len(raw) > limits.transaction_bytes_max:
+        raise Inadmissible(Code.DECODE, f"{len(raw)} bytes, at most {limits.transaction_bytes_max}")
+    try:
+        transaction = decode(Transaction, raw)
+    except DecodeError as error:
+        raise Inadmissible(Code.DECODE, str(error)) from None
+    body = transaction.body
+    if body.version != TRANSACTION_VERSION:
+        raise Inadmissible(Code.DECODE, f"version {body.version}, this ledger knows {TRANSACTION_VERSION}")
+    if len(body.sender) not in (0, 32):
+        raise Inadmissible(Code.DECODE, "sender is neither empty nor an account id")
+    keys = [signature.key for signature in transaction.signatures]
+    if keys != sorted(set(keys)):
+        raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
+    return Decoded(transaction, raw, transaction_id(body), tagged_hash(FULL_DOMAIN, raw))
+
+
+def sign_transaction(body: Body, keys: list[SigningKey]) -> Decoded:
+    """The transaction signed by each of `keys`."""
+    name = transaction_id(body)
+    signatures = tuple(
+        KeySignature(key.public, key.sign(name)) for key in sorted(keys, key=lambda key: key.public)
+    )
+    return decode_transaction(encode(Transaction(body, signatures)))
+
+
+def signature_checks(decoded: Decoded) -> list[SignatureCheck]:
+    """The verifications that make the envelope authentic; whether the keys may sign is the processor's question."""
+    return [
+        SignatureCheck(entry.key, decoded.id, entry.signature) for entry in decoded.transaction.signatures
+    ]
