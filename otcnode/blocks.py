@@ -35,7 +35,7 @@ VALIDATORS_DOMAIN = "otcnode/validators/1"
 HEADER_VERSION = 1
 
 
-class Header(Record):
+class Header(Record, frozen=True):
     """What a block commits to. `proposer` is the original one, also when a later view re-proposes the block."""
 
     version: Natural
@@ -56,7 +56,7 @@ def block_hash(header: Header) -> BlockHash:
     return tagged_hash(BLOCK_DOMAIN, encode(header))
 
 
-class Entry(Record):
+class Entry(Record, frozen=True):
     """One transaction of a block, named so that its body, signatures included, is fixed."""
 
     id: TransactionId
@@ -68,12 +68,12 @@ def transactions_root(entries: Sequence[Entry]) -> Hash:
     return merkle.root([entry.id + entry.full_hash for entry in entries])
 
 
-class ValidatorSignature(Record):
+class ValidatorSignature(Record, frozen=True):
     validator: NodeId
     signature: Ed25519Signature
 
 
-class Certificate(Record):
+class Certificate(Record, frozen=True):
     """q to n COMMIT signatures of ONE view over one block hash, sorted by validator: finality.
 
     Nodes may hold different certificates for one block; they are never compared. `epoch` is signed too and is
@@ -87,14 +87,14 @@ class Certificate(Record):
     signatures: tuple[ValidatorSignature, ...]
 
 
-class Block(Record):
+class Block(Record, frozen=True):
     """A header and the raw canonical transactions it commits to."""
 
     header: Header
     transactions: tuple[bytes, ...]
 
 
-class CertifiedBlock(Record):
+class CertifiedBlock(Record, frozen=True):
     block: Block
     certificate: Certificate
 
@@ -109,7 +109,7 @@ def quorum(count: int) -> int:
     return (count + maximum_faulty(count)) // 2 + 1
 
 
-class Epoch(Record):
+class Epoch(Record, frozen=True):
     """The validators, sorted by id, that decide heights `number` and above until the next epoch."""
 
     number: EpochNumber
@@ -159,7 +159,5 @@ def check_certificate(certificate: Certificate, chain: bytes, epoch: Epoch) -> N
     """Raise ProofError unless the certificate is valid for the validators of `epoch`."""
     if certificate.epoch != epoch.number:
         raise ProofError(f"certificate of epoch {certificate.epoch}, expected {epoch.number}")
-    message = commit_preimage(
-        chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash
-    )
+    message = commit_preimage(chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash)
     check_signatures(certificate.signatures, message, epoch)

@@ -7,8 +7,8 @@ nodes can never hold different bytes for one value.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(kind)
 
@@ -38,15 +38,23 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(kind: type[T], raw: bytes) -> T:
-    """The value whose canonical encoding is `raw`.
+@overload
+def decode(kind: type[T], raw: bytes) -> T: ...
+@overload
+def decode(kind: Any, raw: bytes) -> Any: ...
+def decode(kind: Any, raw: bytes) -> Any:
+    """The value whose canonical encoding is `raw`; `kind` is a Record, a builtin type or a union of tagged Records.
 
     Raises DecodeError if `raw` does not parse as `kind`, has bytes left over, or is not canonical.
     """
     try:
-        value: T = _decoder(kind).decode(raw)
+        value = _decoder(kind).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"not a {getattr(kind, '__name__', kind)}: {error}") from None
+        raise DecodeError(f"not a {_name(kind)}: {error}") from None
     if _encoder.encode(value) != raw:
-        raise DecodeError(f"not the canonical encoding of a {getattr(kind, '__name__', kind)}")
+        raise DecodeError(f"not the canonical encoding of a {_name(kind)}")
     return value
+
+
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else "message of any kind known here"

@@ -28,7 +28,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """JSON objects in the file; the canonical bytes are a map with sorted keys."""
 
 
-class Clock(_Document):
+class Clock(_Document, frozen=True, kw_only=True):
     """Block time. `rate` 1 is a production network; above 1 the network is a rehearsal whose ledger time runs
     `rate` times as fast as UTC from `origin_ms` (UTC) on, so that a product's year can be played in minutes."""
 
@@ -46,7 +46,7 @@ class Clock(_Document):
         return -(-ledger_ms // self.rate)
 
 
-class ChainParameters(_Document):
+class ChainParameters(_Document, frozen=True, kw_only=True):
     """What every node of a chain must agree on. Times are ledger milliseconds unless the name says real."""
 
     # consensus
@@ -69,7 +69,7 @@ class ChainParameters(_Document):
     governance_approvals: Natural = 2
 
 
-class GenesisValidator(_Document):
+class GenesisValidator(_Document, frozen=True, kw_only=True):
     """`address` is host:port for peers; it may be empty and configured or announced later."""
 
     name: str
@@ -78,7 +78,7 @@ class GenesisValidator(_Document):
     address: str = ""
 
 
-class GenesisNode(_Document):
+class GenesisNode(_Document, frozen=True, kw_only=True):
     """An admitted full node: follows, serves the API, does not vote."""
 
     name: str
@@ -109,12 +109,12 @@ class Role(StrEnum):
     AUDITOR = "AUDITOR"
 
 
-class GenesisKey(_Document):
+class GenesisKey(_Document, frozen=True, kw_only=True):
     purpose: KeyPurpose
     key: PublicKey
 
 
-class GenesisAccount(_Document):
+class GenesisAccount(_Document, frozen=True, kw_only=True):
     """An account that exists from the first block, with its roles and first keys. Its id follows from its name."""
 
     name: str
@@ -126,7 +126,7 @@ class GenesisAccount(_Document):
     encryption_key: Bytes32 | None = None
 
 
-class CashAsset(_Document):
+class CashAsset(_Document, frozen=True, kw_only=True):
     """Cash named by currency and custodian, for example CNY@BANK; only that custodian creates or destroys it."""
 
     id: str
@@ -136,7 +136,7 @@ class CashAsset(_Document):
     daily_deposit_limit: Natural = 2**63 - 1
 
 
-class Genesis(_Document):
+class Genesis(_Document, frozen=True, kw_only=True):
     version: Natural = GENESIS_VERSION
     network: str
     clock: Clock
@@ -176,7 +176,7 @@ def first_validators_hash(genesis: Genesis) -> bytes:
 
 def admitted(genesis: Genesis) -> frozenset[bytes]:
     """The node identities that may connect at the start."""
-    return frozenset(entry.id for entry in (*genesis.validators, *genesis.nodes))
+    return frozenset([*(v.id for v in genesis.validators), *(n.id for n in genesis.nodes)])
 
 
 def load(path: Path) -> Genesis:
@@ -198,14 +198,12 @@ def dump(genesis: Genesis) -> bytes:
 def check(genesis: Genesis) -> None:
     """Raise ConfigurationError unless a network can start from this document."""
     if genesis.version != GENESIS_VERSION:
-        raise ConfigurationError(
-            f"genesis version {genesis.version}: this node knows version {GENESIS_VERSION}"
-        )
+        raise ConfigurationError(f"genesis version {genesis.version}: this node knows version {GENESIS_VERSION}")
     if not genesis.validators:
         raise ConfigurationError("the genesis names no validator")
     for what, names in (
-        ("validator or node id", [v.id for v in (*genesis.validators, *genesis.nodes)]),
-        ("validator or node name", [v.name for v in (*genesis.validators, *genesis.nodes)]),
+        ("validator or node id", [*(v.id for v in genesis.validators), *(n.id for n in genesis.nodes)]),
+        ("validator or node name", [*(v.name for v in genesis.validators), *(n.name for n in genesis.nodes)]),
         ("account name", [a.name for a in genesis.accounts]),
         ("cash id", [c.id for c in genesis.cash]),
         ("account key", [k.key for a in genesis.accounts for k in a.keys]),
@@ -215,9 +213,7 @@ def check(genesis: Genesis) -> None:
     custodians = {account.name for account in genesis.accounts if Role.CUSTODIAN in account.roles}
     for cash in genesis.cash:
         if cash.custodian not in custodians:
-            raise ConfigurationError(
-                f"cash {cash.id}: {cash.custodian!r} is not an account with role CUSTODIAN"
-            )
+            raise ConfigurationError(f"cash {cash.id}: {cash.custodian!r} is not an account with role CUSTODIAN")
     buckets = genesis.parameters.state_buckets
     if buckets < 16 or buckets & (buckets - 1) or (buckets.bit_length() - 1) % 4:
         raise ConfigurationError(f"state_buckets must be a power of 16, not {buckets}")

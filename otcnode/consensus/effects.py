@@ -15,30 +15,30 @@ from otcnode.consensus.messages import Message
 from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
 
 
-class Save(Record, tag="save"):
+class Save(Record, frozen=True, tag="save"):
     """Append entries to the voting record."""
 
     entries: tuple[bytes, ...]
 
 
-class Compact(Record, tag="compact"):
+class Compact(Record, frozen=True, tag="compact"):
     """Replace the whole voting record by these entries, atomically; comes after the Commit it belongs to."""
 
     entries: tuple[bytes, ...]
 
 
-class Send(Record, tag="send"):
+class Send(Record, frozen=True, tag="send"):
     peer: NodeId
     message: Message
 
 
-class Broadcast(Record, tag="broadcast"):
+class Broadcast(Record, frozen=True, tag="broadcast"):
     """To every other validator of the current epoch that is connected (and to full nodes where useful: never)."""
 
     message: Message
 
 
-class Build(Record, tag="build"):
+class Build(Record, frozen=True, tag="build"):
     """Build and execute a block on `parent` (committed or in flight). `time_ms` is its time. At most
     `transactions_max`; `empty_allowed`: also when there is nothing to do (heartbeat, waking the silent)."""
 
@@ -50,14 +50,14 @@ class Build(Record, tag="build"):
     empty_allowed: bool
 
 
-class Fetch(Record, tag="fetch"):
+class Fetch(Record, frozen=True, tag="fetch"):
     """Look in the local pool for the bodies of a proposal."""
 
     block_hash: BlockHash
     entries: tuple[Entry, ...]
 
 
-class Execute(Record, tag="execute"):
+class Execute(Record, frozen=True, tag="execute"):
     """Execute a proposal on its parent and compare every root with the header. Bodies are complete and match."""
 
     header: Header
@@ -65,7 +65,7 @@ class Execute(Record, tag="execute"):
     bodies: tuple[bytes, ...]
 
 
-class Commit(Record, tag="commit"):
+class Commit(Record, frozen=True, tag="commit"):
     """Write an executed block with its certificate, atomically and durably; every other block in flight that does not
     descend from it is dropped. Always committed + 1."""
 
@@ -73,21 +73,21 @@ class Commit(Record, tag="commit"):
     certificate: Certificate
 
 
-class Sync(Record, tag="sync"):
+class Sync(Record, frozen=True, tag="sync"):
     """A hint: `peer` says it has committed `height`, above mine; block sync should look."""
 
     peer: NodeId
     height: Height
 
 
-class SetTimer(Record, tag="set-timer"):
+class SetTimer(Record, frozen=True, tag="set-timer"):
     """Replace the timer of this kind; None stops it."""
 
     timer: Timer
     delay_ms: Milliseconds | None
 
 
-class Accuse(Record, tag="accuse"):
+class Accuse(Record, frozen=True, tag="accuse"):
     """Two signed messages of one validator that an honest one never signs both, as canonical message bytes (or one
     message that is wrong in itself)."""
 
@@ -96,7 +96,7 @@ class Accuse(Record, tag="accuse"):
     messages: tuple[bytes, ...]
 
 
-class Alarm(Record, tag="alarm"):
+class Alarm(Record, frozen=True, tag="alarm"):
     """Something an operator must know at once (a certified block executes differently here, the key is in use
     elsewhere). Voting has stopped if the text says so."""
 

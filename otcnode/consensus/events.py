@@ -11,14 +11,14 @@ from otcnode.consensus.messages import Message
 from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
 
 
-class Now(Record):
+class Now(Record, frozen=True):
     """`monotonic_ms` drives timers; `ledger_ms` is compared with block times."""
 
     monotonic_ms: Milliseconds
     ledger_ms: Milliseconds
 
 
-class Tip(Record):
+class Tip(Record, frozen=True):
     """A committed block and the epoch that decides the height above it. Height 0 has no certificate."""
 
     height: Height
@@ -36,7 +36,7 @@ class Timer(StrEnum):
     BUILD = "build"
 
 
-class Started(Record, tag="started"):
+class Started(Record, frozen=True, tag="started"):
     """First event. `record` is every entry of the voting record in order, or None if there is no intact record for
     this key (the replica is then silent); a record born with the key has at least its birth entry."""
 
@@ -44,14 +44,14 @@ class Started(Record, tag="started"):
     record: tuple[bytes, ...] | None
 
 
-class Received(Record, tag="received"):
+class Received(Record, frozen=True, tag="received"):
     """`sender` is the authenticated peer that handed the message over, not necessarily its author."""
 
     sender: NodeId
     message: Message
 
 
-class Work(Record, tag="work"):
+class Work(Record, frozen=True, tag="work"):
     """The pool or the due queue changed: transactions admissible on the committed state and not in a block in flight,
     and the time of the earliest due item."""
 
@@ -59,7 +59,7 @@ class Work(Record, tag="work"):
     next_due_ms: Milliseconds | None
 
 
-class Built(Record, tag="built"):
+class Built(Record, frozen=True, tag="built"):
     """Answers Build. The block is already executed. `header` None: there was nothing to put into a block and an empty
     one was not asked for."""
 
@@ -70,14 +70,14 @@ class Built(Record, tag="built"):
     next_epoch: Epoch
 
 
-class Fetched(Record, tag="fetched"):
+class Fetched(Record, frozen=True, tag="fetched"):
     """Answers Fetch with what the local pool had: (position, raw transaction)."""
 
     block_hash: BlockHash
     transactions: tuple[tuple[Natural, bytes], ...]
 
 
-class Executed(Record, tag="executed"):
+class Executed(Record, frozen=True, tag="executed"):
     """Answers Execute. `fault` None means the executed roots, the epoch hashes and every rule equal the header's.
     `next_epoch` decides height + 1."""
 
@@ -86,13 +86,13 @@ class Executed(Record, tag="executed"):
     next_epoch: Epoch
 
 
-class Synced(Record, tag="synced"):
+class Synced(Record, frozen=True, tag="synced"):
     """Block sync has verified, executed and durably written one more block (always committed + 1)."""
 
     tip: Tip
 
 
-class Elapsed(Record, tag="elapsed"):
+class Elapsed(Record, frozen=True, tag="elapsed"):
     timer: Timer
 
 

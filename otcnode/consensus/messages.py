@@ -25,7 +25,7 @@ NEW_VIEW_DOMAIN = "otcnode/new-view/1"
 STATUS_DOMAIN = "otcnode/status/1"
 
 
-class PrePrepare(Record, tag="pre-prepare"):
+class PrePrepare(Record, frozen=True, tag="pre-prepare"):
     """The primary's proposal. `signature` is its PREPARE signature for (epoch, view, height, block hash), so it is
     its PREPARE at once. The bodies named by `entries` are fetched by hash where they are missing."""
 
@@ -36,7 +36,7 @@ class PrePrepare(Record, tag="pre-prepare"):
     signature: Ed25519Signature
 
 
-class Prepare(Record, tag="prepare"):
+class Prepare(Record, frozen=True, tag="prepare"):
     epoch: EpochNumber
     view: View
     height: Height
@@ -45,7 +45,7 @@ class Prepare(Record, tag="prepare"):
     signature: Ed25519Signature
 
 
-class Commit(Record, tag="commit"):
+class Commit(Record, frozen=True, tag="commit"):
     epoch: EpochNumber
     view: View
     height: Height
@@ -54,7 +54,7 @@ class Commit(Record, tag="commit"):
     signature: Ed25519Signature
 
 
-class Proof(Record):
+class Proof(Record, frozen=True):
     """A prepared certificate: q PREPARE signatures of one view, the primary's among them, over one header."""
 
     view: View
@@ -62,7 +62,7 @@ class Proof(Record):
     signatures: tuple[ValidatorSignature, ...]
 
 
-class ViewChange(Record, tag="view-change"):
+class ViewChange(Record, frozen=True, tag="view-change"):
     """Asks for `view`: the sender's committed height with its certificate (None only at height 0 or where the epoch
     began, whose base is known to all), and its proofs of the contiguous heights above."""
 
@@ -75,7 +75,7 @@ class ViewChange(Record, tag="view-change"):
     signature: Ed25519Signature
 
 
-class Reproposal(Record):
+class Reproposal(Record, frozen=True):
     """A block chosen again in the new view, with the new primary's PREPARE signature for that view. `entries` travel
     with it, so that a replica which never saw the block can fetch its bodies."""
 
@@ -84,7 +84,7 @@ class Reproposal(Record):
     signature: Ed25519Signature
 
 
-class NewView(Record, tag="new-view"):
+class NewView(Record, frozen=True, tag="new-view"):
     """Opens `view`: exactly q VIEW-CHANGEs for it and the re-proposals that follow from them."""
 
     epoch: EpochNumber
@@ -104,7 +104,7 @@ class Mode(IntEnum):
     FOLLOWING = 3
 
 
-class HeightStatus(Record):
+class HeightStatus(Record, frozen=True):
     """What a replica holds for one height in flight, in its current view; bit i is validators[i]."""
 
     height: Height
@@ -114,7 +114,7 @@ class HeightStatus(Record):
     commits: Natural
 
 
-class Status(Record, tag="status"):
+class Status(Record, frozen=True, tag="status"):
     """A hint, never a vote: where its sender stands, so that others can send exactly what it lacks."""
 
     epoch: EpochNumber
@@ -127,7 +127,7 @@ class Status(Record, tag="status"):
     signature: Ed25519Signature
 
 
-class BodyRequest(Record, tag="body-request"):
+class BodyRequest(Record, frozen=True, tag="body-request"):
     """Asks for bodies of an accepted block by their positions."""
 
     height: Height
@@ -135,7 +135,7 @@ class BodyRequest(Record, tag="body-request"):
     positions: tuple[Natural, ...]
 
 
-class Bodies(Record, tag="bodies"):
+class Bodies(Record, frozen=True, tag="bodies"):
     """Raw transactions by position; each is checked against the full hash in the proposal's list."""
 
     height: Height
@@ -143,16 +143,14 @@ class Bodies(Record, tag="bodies"):
     transactions: tuple[tuple[Natural, bytes], ...]
 
 
-class Decision(Record, tag="decision"):
+class Decision(Record, frozen=True, tag="decision"):
     """The answer to a message for a height already committed: its header and certificate."""
 
     header: Header
     certificate: Certificate
 
 
-Message: TypeAlias = (
-    PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Bodies | Decision
-)
+Message: TypeAlias = PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Bodies | Decision
 
 
 def view_change_preimage(chain: bytes, message: ViewChange) -> bytes:

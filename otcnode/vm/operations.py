@@ -7,7 +7,7 @@ from typing import TypeAlias
 from otcnode.codec import Record
 
 
-class Placeholder(Record, tag="placeholder"):
+class Placeholder(Record, frozen=True, tag="placeholder"):
     """Replaced by the first family of operations."""
 
 

@@ -31,14 +31,14 @@ FULL_DOMAIN = "otcnode/transaction-full/1"
 TRANSACTION_VERSION = 1
 
 
-class KeySignature(Record):
+class KeySignature(Record, frozen=True):
     """An Ed25519 signature of the transaction id by an account key."""
 
     key: PublicKey
     signature: Ed25519Signature
 
 
-class Body(Record):
+class Body(Record, frozen=True):
     """Everything the id covers. `sender` is empty only for account.apply, whose signer has no account yet."""
 
     version: Natural
@@ -48,12 +48,10 @@ class Body(Record):
     valid_until: Milliseconds
     on_behalf_of: Bytes32 | None
     entrustment: Bytes32 | None
-    operations: Annotated[
-        tuple[Operation, ...], Meta(min_length=1, max_length=limits.operations_per_transaction_max)
-    ]
+    operations: Annotated[tuple[Operation, ...], Meta(min_length=1, max_length=limits.operations_per_transaction_max)]
 
 
-class Transaction(Record):
+class Transaction(Record, frozen=True):
     """`signatures` are sorted by key, each key once (canonical: one set of signatures has one encoding)."""
 
     body: Body
@@ -62,7 +60,7 @@ class Transaction(Record):
     ]
 
 
-class Decoded(Record):
+class Decoded(Record, frozen=True):
     """A transaction with its names worked out once."""
 
     transaction: Transaction
@@ -97,14 +95,10 @@ def decode_transaction(raw: bytes) -> Decoded:
 def sign_transaction(body: Body, keys: list[SigningKey]) -> Decoded:
     """The transaction signed by each of `keys`."""
     name = transaction_id(body)
-    signatures = tuple(
-        KeySignature(key.public, key.sign(name)) for key in sorted(keys, key=lambda key: key.public)
-    )
+    signatures = tuple(KeySignature(key.public, key.sign(name)) for key in sorted(keys, key=lambda key: key.public))
     return decode_transaction(encode(Transaction(body, signatures)))
 
 
 def signature_checks(decoded: Decoded) -> list[SignatureCheck]:
     """The verifications that make the envelope authentic; whether the keys may sign is the processor's question."""
-    return [
-        SignatureCheck(entry.key, decoded.id, entry.signature) for entry in decoded.transaction.signatures
-    ]
+    return [SignatureCheck(entry.key, decoded.id, entry.signature) for entry in decoded.transaction.signatures]
