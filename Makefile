@@ -15,3 +15,26 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Processes are started one test at a time; everything else uses both cores.
+test: $(STAMP)
+	$(BIN)/pytest -n auto -m "not process and not long"
+	$(BIN)/pytest -m "process and not long"
+
+test-long: $(STAMP)
+	$(BIN)/pytest -m long
+
+demo: $(STAMP)
+	$(BIN)/otcnode localnet --demo $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/otcnode bench $(ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info

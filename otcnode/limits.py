@@ -35,6 +35,7 @@ mempool_transactions_per_account_max = 20_000
 gossip_batch_bytes_max = 1 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000
+ended_transactions_remembered_max = 50_000
 
 # sync
 sync_blocks_per_request_max = 64

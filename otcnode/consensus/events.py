@@ -52,8 +52,8 @@ class Received(Record, frozen=True, tag="received"):
 
 
 class Work(Record, frozen=True, tag="work"):
-    """The pool or the due queue changed: transactions admissible on the committed state and not in a block in flight,
-    and the time of the earliest due item."""
+    """The pool or the due queue changed: how many transactions wait in the pool (those in blocks in flight included,
+    for they are not final), and the time of the earliest due item of the committed state."""
 
     waiting: Natural
     next_due_ms: Milliseconds | None

@@ -1,0 +1,185 @@
+"""Building and checking a block: execution on the parent's state, and every root of the header. Pure.
+
+A block in flight is a `Speculation`: its writes live in an overlay on its parent's state and are flushed at commit or
+forgotten without trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from otcnode import merkle
+from otcnode.blocks import (
+    HEADER_VERSION,
+    Entry,
+    Epoch,
+    Header,
+    block_hash,
+    transactions_root,
+    validators_hash,
+)
+from otcnode.codec import encode
+from otcnode.errors import Inadmissible
+from otcnode.genesis import ChainParameters
+from otcnode.storage.state_tree import TreeChanges
+from otcnode.vm.executor import BlockExecution, Environment
+from otcnode.vm.results import BlockResult
+from otcnode.vm.transactions import Decoded
+from otcnode.vm.validators import epoch_after
+from otcnode.vm.view import Overlay, StateView
+
+Speculate = Callable[[Mapping[bytes, bytes | None], TreeChanges | None], TreeChanges]
+"""The state root after some writes on top of a parent's changes (None: on the committed state)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a block is executed on: a committed block or one in flight."""
+
+    height: int
+    block_hash: bytes
+    time_ms: int
+    view: StateView
+    tree: TreeChanges | None
+    epoch: Epoch
+    """The validators that decide the height above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """An executed block, in flight until it is committed or dropped."""
+
+    header: Header
+    block_hash: bytes
+    entries: tuple[Entry, ...]
+    transactions: tuple[Decoded, ...]
+    result: BlockResult
+    overlay: Overlay
+    tree: TreeChanges
+    next_epoch: Epoch
+
+    def as_parent(self) -> Parent:
+        return Parent(
+            self.header.height, self.block_hash, self.header.time_ms, self.overlay, self.tree, self.next_epoch
+        )
+
+
+class BlockFault(Exception):
+    """A proposed or certified block that this node's execution does not confirm; the text says where."""
+
+
+def build(
+    parent: Parent,
+    chain: bytes,
+    parameters: ChainParameters,
+    proposer: bytes,
+    time_ms: int,
+    candidates: Iterable[Decoded],
+    transactions_max: int,
+    speculate: Speculate,
+) -> tuple[Speculation, tuple[bytes, ...]]:
+    """Execute what is due and the admissible candidates on `parent`, within the block's limits.
+
+    Returns the executed block and the ids of candidates that were inadmissible on it.
+    """
+    environment = Environment(chain, parent.height + 1, time_ms, parameters)
+    execution = BlockExecution(parent.view, environment)
+    execution.run_due()
+    chosen: list[Decoded] = []
+    refused: list[bytes] = []
+    room_bytes = parameters.block_bytes_max
+    for candidate in candidates:
+        if len(chosen) >= min(transactions_max, parameters.block_transactions_max):
+            break
+        if len(candidate.raw) > room_bytes:
+            break
+        try:
+            execution.apply(candidate)
+        except Inadmissible:
+            refused.append(candidate.id)
+            continue
+        chosen.append(candidate)
+        room_bytes -= len(candidate.raw)
+    speculation = _finish(parent, execution.finish(), chain, proposer, time_ms, chosen, speculate)
+    return speculation, tuple(refused)
+
+
+def check(
+    parent: Parent,
+    chain: bytes,
+    parameters: ChainParameters,
+    header: Header,
+    transactions: Sequence[Decoded],
+    speculate: Speculate,
+) -> Speculation:
+    """Execute a block that somebody else built. Raises BlockFault unless every field of the header is confirmed.
+
+    `transactions` are decoded and authentic (their signatures verified).
+    """
+    if header.version != HEADER_VERSION or header.chain != chain:
+        raise BlockFault("header of another version or chain")
+    if header.height != parent.height + 1 or header.parent != parent.block_hash:
+        raise BlockFault("header does not extend its parent")
+    if header.time_ms <= parent.time_ms:
+        raise BlockFault(f"block time {header.time_ms} is not after its parent's {parent.time_ms}")
+    if header.proposer not in parent.epoch.validators:
+        raise BlockFault("the proposer is not a validator")
+    if len(transactions) > parameters.block_transactions_max:
+        raise BlockFault(f"{len(transactions)} transactions, at most {parameters.block_transactions_max}")
+    size = sum(len(decoded.raw) for decoded in transactions)
+    if size > parameters.block_bytes_max:
+        raise BlockFault(f"{size} bytes of transactions, at most {parameters.block_bytes_max}")
+    environment = Environment(chain, header.height, header.time_ms, parameters)
+    execution = BlockExecution(parent.view, environment)
+    execution.run_due()
+    for position, decoded in enumerate(transactions):
+        try:
+            execution.apply(decoded)
+        except Inadmissible as error:
+            raise BlockFault(f"transaction {position} is inadmissible: {error}") from None
+    speculation = _finish(
+        parent, execution.finish(), chain, header.proposer, header.time_ms, transactions, speculate
+    )
+    if speculation.header != header:
+        wrong = [name for name in header.__struct_fields__ if getattr(header, name) != getattr(speculation.header, name)]
+        raise BlockFault("execution gives another " + ", ".join(wrong))
+    return speculation
+
+
+def receipt_leaves(result: BlockResult) -> tuple[bytes, ...]:
+    """Canonical receipts under the receipts root: automatic ones first, then one per transaction."""
+    return tuple(encode(receipt) for receipt in (*result.automatic, *result.receipts))
+
+
+def _finish(
+    parent: Parent,
+    result: BlockResult,
+    chain: bytes,
+    proposer: bytes,
+    time_ms: int,
+    transactions: Sequence[Decoded],
+    speculate: Speculate,
+) -> Speculation:
+    overlay = Overlay(parent.view)
+    overlay.absorb(result.writes)
+    tree = speculate(result.writes, parent.tree)
+    next_epoch = epoch_after(overlay, parent.height + 1, parent.epoch)
+    entries = tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
+    header = Header(
+        version=HEADER_VERSION,
+        chain=chain,
+        height=parent.height + 1,
+        parent=parent.block_hash,
+        time_ms=time_ms,
+        proposer=proposer,
+        transaction_count=len(transactions),
+        transactions_root=transactions_root(entries),
+        receipts_root=merkle.root(receipt_leaves(result)),
+        state_root=tree.root,
+        validators_hash=validators_hash(parent.epoch.validators),
+        next_validators_hash=validators_hash(next_epoch.validators),
+    )
+    return Speculation(
+        header, block_hash(header), entries, tuple(transactions), result, overlay, tree, next_epoch
+    )

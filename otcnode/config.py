@@ -1,0 +1,94 @@
+"""A node's own configuration (node.toml) and its home directory. What a chain must agree on is in the genesis instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from otcnode.errors import ConfigurationError
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A TOML table; unknown keys are refused so that a typing error never passes for a setting."""
+
+
+class P2PSection(_Section, frozen=True, kw_only=True):
+    """`peers` maps node ids (node1…) to host:port and comes before the addresses in the genesis."""
+
+    listen: str = "127.0.0.1:26650"
+    peers: dict[str, str] = {}
+
+
+class RpcSection(_Section, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:26651"
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+
+
+class ConsensusSection(_Section, frozen=True, kw_only=True):
+    view_timeout_ms: int = 2_000
+    view_timeout_ms_max: int = 30_000
+
+
+class LogSection(_Section, frozen=True, kw_only=True):
+    level: str = "info"
+    format: str = "text"
+
+
+class StorageSection(_Section, frozen=True, kw_only=True):
+    cache_bytes: int = 64 << 20
+    history_blocks: int = 100_000
+    """Heights whose state can still be asked for."""
+
+
+class NodeConfiguration(_Section, frozen=True, kw_only=True):
+    name: str
+    p2p: P2PSection = P2PSection()
+    rpc: RpcSection = RpcSection()
+    consensus: ConsensusSection = ConsensusSection()
+    storage: StorageSection = StorageSection()
+    log: LogSection = LogSection()
+
+
+class Home:
+    """Where a node keeps its things."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.configuration = path / "node.toml"
+        self.genesis = path / "genesis.json"
+        self.key = path / "node.key"
+        self.database = path / "data" / "chain"
+        self.record = path / "data" / "record"
+        self.log = path / "node.log"
+
+
+def load_configuration(home: Home) -> NodeConfiguration:
+    """Raises ConfigurationError with one readable line."""
+    try:
+        configuration = msgspec.toml.decode(home.configuration.read_bytes(), type=NodeConfiguration)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {home.configuration}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{home.configuration}: {error}") from None
+    split_address(configuration.p2p.listen)
+    split_address(configuration.rpc.listen)
+    if configuration.log.level not in ("debug", "info", "warning", "error"):
+        raise ConfigurationError(f"{home.configuration}: log.level must be debug, info, warning or error")
+    if configuration.log.format not in ("text", "json"):
+        raise ConfigurationError(f"{home.configuration}: log.format must be text or json")
+    section = configuration.consensus
+    if not 0 < section.view_timeout_ms <= section.view_timeout_ms_max:
+        raise ConfigurationError(
+            f"{home.configuration}: 0 < consensus.view_timeout_ms <= consensus.view_timeout_ms_max must hold"
+        )
+    return configuration
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """host:port, with IPv6 hosts in brackets. Raises ConfigurationError."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigurationError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)

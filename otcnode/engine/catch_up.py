@@ -1,0 +1,147 @@
+"""Serving committed blocks to peers that lack them, and taking them from peers where this node lacks them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otcnode import limits
+from otcnode.blocks import CertifiedBlock, block_hash, check_certificate, transactions_root
+from otcnode.chain import BlockFault, Speculation
+from otcnode.codec import decode, encode
+from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.flight import Flight, entries_of
+from otcnode.engine.host import Host
+from otcnode.errors import DecodeError, Inadmissible, ProofError
+from otcnode.p2p.framing import Channel
+from otcnode.storage.store import Store
+from otcnode.sync import BlocksRequest, BlocksResponse, BlockSync, SyncMessage, TipNotice
+from otcnode.vm.transactions import Decoded, decode_transaction
+
+Apply = Callable[[Speculation, CertifiedBlock], None]
+
+
+class CatchUp:
+    """Applies one certified block at a time, each verified and executed like any other."""
+
+    def __init__(
+        self, chain_id: bytes, store: Store, flight: Flight, authenticity: Authenticity, host: Host, apply: Apply,
+        disagree: Callable[[str], None],
+    ) -> None:
+        self._chain = chain_id
+        self._store = store
+        self._flight = flight
+        self._authenticity = authenticity
+        self._host = host
+        self._apply = apply
+        self._disagree = disagree
+        self._applying = False
+        self.sync = BlockSync()
+
+    def received(self, peer: bytes, payload: bytes) -> None:
+        try:
+            message: SyncMessage = decode(SyncMessage, payload)
+        except DecodeError as error:
+            self._host.penalise(peer, str(error))
+            return
+        match message:
+            case TipNotice(height):
+                self.hint(peer, height)
+            case BlocksRequest(first, count):
+                self._serve(peer, first, count)
+            case BlocksResponse():
+                fault = self.sync.received(peer, message)
+                if fault is None:
+                    self._advance()
+                else:
+                    self._host.note("info", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
+
+    def hint(self, peer: bytes, height: int) -> None:
+        """A peer says it is further; look into it."""
+        if height > self._store.tip.height:
+            self.sync.hint(peer, height)
+            self.poll()
+
+    def announce(self, peer: bytes) -> None:
+        self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height)))
+
+    def poll(self) -> None:
+        """Ask for what is missing; called on every tick."""
+        now_ms = self._host.now().monotonic_ms
+        for peer, request in self.sync.poll(self._store.tip.height, now_ms):
+            self._host.send(peer, Channel.SYNC, encode(request))
+        self._advance()
+
+    def _serve(self, peer: bytes, first: int, count: int) -> None:
+        tip = self._store.tip.height
+        blocks: list[CertifiedBlock] = []
+        room_bytes = limits.sync_response_bytes_max
+        last = min(tip, first + min(count, limits.sync_blocks_per_request_max) - 1)
+        for height in range(max(first, 1), last + 1):
+            block, certificate = self._store.block(height), self._store.certificate(height)
+            if block is None or certificate is None:
+                break
+            room_bytes -= sum(len(raw) for raw in block.transactions) + 2_000
+            if room_bytes < 0 and blocks:
+                break
+            blocks.append(CertifiedBlock(block, certificate))
+        self._host.send(peer, Channel.SYNC, encode(BlocksResponse(first, tuple(blocks))))
+
+    def _advance(self) -> None:
+        """Verify and execute the next buffered block; the rest later, so that the loop stays responsive."""
+        if self._applying:
+            return
+        following = self.sync.next(self._store.tip.height)
+        if following is None:
+            return
+        certified, source = following
+        try:
+            transactions = self._verified_block(certified)
+        except (ProofError, Inadmissible) as error:
+            self._reject(source, str(error))
+            return
+        self._applying = True
+
+        def done(verdicts: list[bool]) -> None:
+            self._applying = False
+            if not all(verdicts):
+                # A certificate vouches for full bodies, so the bodies are the liar's own.
+                self._reject(source, "a transaction with a false signature in a certified block")
+                return
+            self._execute(certified, transactions)
+            self._host.later(self.poll)
+
+        self._authenticity.require(transactions, done)
+
+    def _verified_block(self, certified: CertifiedBlock) -> list[Decoded]:
+        """Everything that can be checked without executing. Raises ProofError or Inadmissible."""
+        header, certificate = certified.block.header, certified.certificate
+        tip = self._flight.tip()
+        if header.height != tip.height + 1 or header.parent != tip.block_hash:
+            raise ProofError("the block does not extend this chain")
+        if certificate.height != header.height or certificate.block_hash != block_hash(header):
+            raise ProofError("the certificate is for another block")
+        check_certificate(certificate, self._chain, tip.next_epoch)
+        transactions = [decode_transaction(raw) for raw in certified.block.transactions]
+        if not bodies_match(header.transactions_root, header.transaction_count, transactions):
+            raise ProofError("the bodies are not those of the header")
+        return transactions
+
+    def _execute(self, certified: CertifiedBlock, transactions: list[Decoded]) -> None:
+        header = certified.block.header
+        if header.height != self._store.tip.height + 1:
+            return
+        try:
+            speculation = self._flight.check(header, transactions)
+        except BlockFault as fault:
+            self._disagree(f"certified block {header.height} executes differently here: {fault}")
+            return
+        self._apply(speculation, certified)
+
+    def _reject(self, source: bytes, reason: str) -> None:
+        self.sync.reject(source, self._host.now().monotonic_ms)
+        self._host.penalise(source, f"served a false block: {reason}")
+
+
+def bodies_match(root: bytes, count: int, transactions: list[Decoded]) -> bool:
+    """Whether these are exactly the bodies, signatures included, that a header commits to."""
+    return len(transactions) == count and transactions_root(entries_of(transactions)) == root

@@ -1,0 +1,299 @@
+"""Performs a replica's effects, strictly in order, and tells it what the world did."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import assert_never
+
+from otcnode.blocks import Certificate, CertifiedBlock, Header, block_hash
+from otcnode.chain import BlockFault, Speculation
+from otcnode.codec import decode, encode
+from otcnode.consensus import effects, events
+from otcnode.consensus.events import Timer
+from otcnode.consensus.messages import Message
+from otcnode.consensus.replica import Replica
+from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.catch_up import CatchUp
+from otcnode.engine.flight import Flight
+from otcnode.engine.host import Host, Observer, TransactionState
+from otcnode.engine.intake import Answer, Intake
+from otcnode.errors import DecodeError, Inadmissible
+from otcnode.genesis import ChainParameters
+from otcnode.p2p.framing import Channel
+from otcnode.storage.store import Store
+from otcnode.storage.votes_log import VotesLog
+from otcnode.vm.due import next_due_ms
+from otcnode.vm.transactions import Decoded, decode_transaction
+
+
+class Engine:
+    """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.
+
+    `votes_log` None: the node has no record for its key, or no key that votes. `before_effect` is called ahead of every
+    effect; the simulator crashes nodes there.
+    """
+
+    def __init__(
+        self,
+        chain_id: bytes,
+        parameters: ChainParameters,
+        own: bytes,
+        store: Store,
+        votes_log: VotesLog,
+        replica: Replica,
+        host: Host,
+        observer: Observer,
+        before_effect: Callable[[effects.Effect], None] | None = None,
+    ) -> None:
+        self._own = own
+        self._store = store
+        self._votes_log = votes_log
+        self._host = host
+        self._observer = observer
+        self._before_effect = before_effect
+        self.replica = replica
+        self._peers: set[bytes] = set()
+        self._inbox: deque[events.Event] = deque()
+        self._stepping = False
+        self._record_dirty = False
+        self.alarms: deque[str] = deque(maxlen=100)
+        self.halted: str | None = None
+        """Why this node has stopped taking part, where something inside it is wrong."""
+        self._authenticity = Authenticity(host)
+        self.flight = Flight(store, chain_id, parameters)
+        self.intake = Intake(
+            chain_id, parameters, store, self.flight, self._authenticity, host, observer, self._work_changed
+        )
+        self.catch_up = CatchUp(
+            chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt
+        )
+
+    # ---- what the world does
+
+    def start(self) -> None:
+        """First call: restores the replica from its record."""
+        self._feed(events.Started(self.flight.tip(), self._votes_log.load()))
+        self._work_changed()
+
+    def received(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        if self.halted is not None:
+            return
+        match channel:
+            case Channel.CONSENSUS:
+                self._consensus(peer, payload)
+            case Channel.SYNC:
+                self.catch_up.received(peer, payload)
+            case Channel.TRANSACTIONS:
+                self.intake.gossiped(peer, payload)
+                self.intake.flush()
+            case Channel.DOCUMENTS:
+                self._host.penalise(peer, "this node keeps no documents")
+            case _:
+                assert_never(channel)
+
+    def connected(self, peer: bytes) -> None:
+        self._peers.add(peer)
+        self.intake.connected(peer)
+        self.intake.flush()
+        self.catch_up.announce(peer)
+
+    def disconnected(self, peer: bytes) -> None:
+        self._peers.discard(peer)
+        self.intake.disconnected(peer)
+        self.catch_up.sync.disconnected(peer)
+
+    def elapsed(self, timer: Timer) -> None:
+        self._feed(events.Elapsed(timer))
+
+    def tick(self) -> None:
+        """Several times a second: time-outs of gossip and sync, expiry by the clock."""
+        if self.halted is not None:
+            return
+        self.intake.expire()
+        self.intake.flush()
+        self.catch_up.poll()
+
+    def submit(self, raw: bytes, answer: Answer) -> bytes:
+        """A client's transaction; see Intake.submit."""
+        return self.intake.submit(raw, answer)
+
+    def state_of(self, transaction_id: bytes) -> TransactionState:
+        return self.intake.state(transaction_id)
+
+    # ---- the replica
+
+    def _consensus(self, peer: bytes, payload: bytes) -> None:
+        try:
+            message: Message = decode(Message, payload)
+        except DecodeError as error:
+            self._host.penalise(peer, str(error))
+            return
+        self._feed(events.Received(peer, message))
+
+    def _feed(self, event: events.Event) -> None:
+        """Step the replica; an event that arises while effects are performed waits until they all are."""
+        if self.halted is not None:
+            return
+        self._inbox.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._inbox and self.halted is None:
+                for effect in self.replica.step(self._inbox.popleft(), self._host.now()):
+                    self._perform(effect)
+        finally:
+            self._stepping = False
+
+    def _perform(self, effect: effects.Effect) -> None:
+        if self._before_effect is not None:
+            self._before_effect(effect)
+        match effect:
+            case effects.Save(entries):
+                self._votes_log.append(entries)
+                self._record_dirty = True
+            case effects.Compact(entries):
+                self._votes_log.replace(entries)
+                self._record_dirty = False
+            case effects.Send(peer, message):
+                self._make_record_durable()
+                self._host.send(peer, Channel.CONSENSUS, encode(message))
+            case effects.Broadcast(message):
+                self._make_record_durable()
+                self._broadcast(encode(message))
+            case effects.Build():
+                self._build(effect)
+            case effects.Fetch(name, entries):
+                held = [(index, self.intake.pool.by_full_hash(e.full_hash)) for index, e in enumerate(entries)]
+                found = tuple((index, decoded.raw) for index, decoded in held if decoded is not None)
+                self._feed(events.Fetched(name, found))
+            case effects.Execute(header, entries, bodies):
+                self._execute(header, bodies)
+            case effects.Commit(header, certificate):
+                self._make_record_durable()
+                self._commit(header, certificate)
+            case effects.Sync(peer, height):
+                self.catch_up.hint(peer, height)
+            case effects.SetTimer(timer, delay_ms):
+                self._host.set_timer(timer, delay_ms)
+            case effects.Accuse(validator, kind, _):
+                self._alarm(f"validator {validator.hex()[:12]} broke the protocol: {kind}")
+            case effects.Alarm(text):
+                self._alarm(text)
+            case _:
+                assert_never(effect)
+
+    def _make_record_durable(self) -> None:
+        """Saves of one step share one sync, taken before anything that depends on them leaves."""
+        if self._record_dirty:
+            self._votes_log.sync()
+            self._record_dirty = False
+
+    def _broadcast(self, payload: bytes) -> None:
+        for validator in self.flight.tip().next_epoch.validators:
+            if validator != self._own and validator in self._peers:
+                self._host.send(validator, Channel.CONSENSUS, payload)
+
+    def _build(self, request: effects.Build) -> None:
+        parent = self.flight.parent(request.parent)
+        if parent is None or parent.height + 1 != request.height:
+            return
+        nothing = events.Built(request.request, None, (), (), parent.epoch)
+        taken = self.flight.ids_in_flight(request.parent)
+        due = next_due_ms(parent.view)
+        something = (due is not None and due <= request.time_ms) or any(
+            decoded.id not in taken for decoded in self.intake.pool
+        )
+        if not something and not request.empty_allowed:
+            self._feed(nothing)
+            return
+
+        def candidates() -> Iterator[Decoded]:
+            return (decoded for decoded in self.intake.pool if decoded.id not in taken)
+
+        speculation, refused = self.flight.build(
+            parent, self._own, request.time_ms, candidates(), request.transactions_max
+        )
+        self.intake.refused_by_block(refused)
+        if not speculation.entries and not speculation.result.automatic and not request.empty_allowed:
+            self._feed(nothing)
+            return
+        bodies = tuple(decoded.raw for decoded in speculation.transactions)
+        self._feed(
+            events.Built(request.request, speculation.header, speculation.entries, bodies, speculation.next_epoch)
+        )
+
+    def _execute(self, header: Header, bodies: Sequence[bytes]) -> None:
+        """Authenticate what this node has not seen yet, then execute; the answer may come much later."""
+        try:
+            transactions = [decode_transaction(raw) for raw in bodies]
+        except Inadmissible as error:
+            self._executed(header, str(error))
+            return
+
+        def done(verdicts: list[bool]) -> None:
+            if self.halted is not None:
+                return
+            if not all(verdicts):
+                self._executed(header, "a transaction in it has a false signature")
+                return
+            self.intake.from_proposal(transactions)
+            self._executed_authentic(header, transactions)
+
+        self._authenticity.require(transactions, done)
+
+    def _executed_authentic(self, header: Header, transactions: list[Decoded]) -> None:
+        if header.height <= self._store.tip.height:
+            return
+        try:
+            self.flight.check(header, transactions)
+        except BlockFault as fault:
+            self._executed(header, str(fault))
+            return
+        self._executed(header, None)
+
+    def _executed(self, header: Header, fault: str | None) -> None:
+        name = block_hash(header)
+        speculation = self.flight.get(name)
+        next_epoch = self.flight.tip().next_epoch if speculation is None else speculation.next_epoch
+        if fault is not None:
+            self._host.note("warning", "proposal refused", height=header.height, block=name.hex()[:12], fault=fault)
+        self._feed(events.Executed(name, fault, next_epoch))
+
+    # ---- finality
+
+    def _commit(self, header: Header, certificate: Certificate) -> None:
+        speculation = self.flight.get(certificate.block_hash)
+        assert speculation is not None, "the replica commits only what this node has executed"
+        self._finalise(speculation, certificate)
+
+    def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
+        self._finalise(speculation, certified.certificate)
+        self._feed(events.Synced(self.flight.tip()))
+
+    def _finalise(self, speculation: Speculation, certificate: Certificate) -> None:
+        self.flight.commit(speculation, certificate)
+        identifiers = [entry.id for entry in speculation.entries]
+        header = speculation.header
+        self.intake.committed(identifiers, header.time_ms, speculation.result.accounts_changed)
+        self._observer.block_committed(header.height, identifiers)
+        validators = speculation.next_epoch.validators
+        for peer in sorted(self._peers):
+            if peer not in validators or self._own not in validators:
+                self.catch_up.announce(peer)
+        self._work_changed()
+
+    def _work_changed(self) -> None:
+        self._feed(events.Work(len(self.intake.pool), next_due_ms(self._store.state)))
+
+    # ---- what is wrong here
+
+    def _alarm(self, text: str) -> None:
+        self.alarms.append(text)
+        self._host.note("error", text)
+
+    def _halt(self, reason: str) -> None:
+        """Something inside is wrong: take no further part, and say so (never repair silently)."""
+        self.halted = reason
+        self._alarm(f"{reason}; this node has stopped voting")

@@ -1,0 +1,139 @@
+"""The committed chain and the executed blocks in flight above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from otcnode import chain
+from otcnode.blocks import Certificate, Entry, Header, block_hash
+from otcnode.chain import BlockFault, Parent, Speculation
+from otcnode.consensus.events import Tip
+from otcnode.genesis import ChainParameters
+from otcnode.storage.store import Store
+from otcnode.vm.transactions import Decoded
+
+
+class Flight:
+    """Knows the parent of anything that may be executed, keeps results by block hash (a block is never executed
+    twice), and makes one of them durable."""
+
+    def __init__(self, store: Store, chain_id: bytes, parameters: ChainParameters) -> None:
+        self._store = store
+        self._chain = chain_id
+        self._parameters = parameters
+        self._blocks: dict[bytes, Speculation] = {}
+        self._epoch = store.epochs()[-1]
+        self._proposed: dict[bytes, int] = {}
+
+    def is_proposed(self, transaction_id: bytes) -> bool:
+        """Whether some block in flight holds the transaction."""
+        return transaction_id in self._proposed
+
+    def tip(self) -> Tip:
+        tip = self._store.tip
+        return Tip(tip.height, tip.block_hash, tip.time_ms, tip.certificate, self._epoch)
+
+    def get(self, block: bytes) -> Speculation | None:
+        return self._blocks.get(block)
+
+    def committed(self) -> Parent:
+        tip = self._store.tip
+        return Parent(tip.height, tip.block_hash, tip.time_ms, self._store.state, None, self._epoch)
+
+    def parent(self, block: bytes) -> Parent | None:
+        """The state to execute on: the committed tip or a block in flight above it."""
+        if block == self._store.tip.block_hash:
+            return self.committed()
+        speculation = self._blocks.get(block)
+        return None if speculation is None else speculation.as_parent()
+
+    def ids_in_flight(self, block: bytes) -> set[bytes]:
+        """Ids of the transactions in `block` and its ancestors in flight."""
+        return {entry.id for speculation in self._ancestry(block) for entry in speculation.entries}
+
+    def build(
+        self, parent: Parent, proposer: bytes, time_ms: int, candidates: Iterator[Decoded], transactions_max: int
+    ) -> tuple[Speculation, tuple[bytes, ...]]:
+        speculation, refused = chain.build(
+            parent,
+            self._chain,
+            self._parameters,
+            proposer,
+            time_ms,
+            candidates,
+            transactions_max,
+            self._store.tree.speculate,
+        )
+        self._keep(speculation)
+        return speculation, refused
+
+    def check(self, header: Header, transactions: Sequence[Decoded]) -> Speculation:
+        """Execute somebody else's block, or return what is known of it. Raises BlockFault."""
+        name = block_hash(header)
+        known = self._blocks.get(name)
+        if known is not None:
+            return known
+        parent = self.parent(header.parent)
+        if parent is None:
+            raise BlockFault("its parent is neither committed nor in flight here")
+        speculation = chain.check(
+            parent, self._chain, self._parameters, header, transactions, self._store.tree.speculate
+        )
+        self._keep(speculation)
+        return speculation
+
+    def commit(self, speculation: Speculation, certificate: Certificate) -> None:
+        """One atomic, synced write of everything about the block; then forget what can no longer be committed."""
+        assert speculation.header.parent == self._store.tip.block_hash
+        result = speculation.result
+        self._store.commit(
+            header=speculation.header,
+            transactions=[decoded.raw for decoded in speculation.transactions],
+            transaction_ids=[entry.id for entry in speculation.entries],
+            certificate=certificate,
+            receipts=chain.receipt_leaves(result),
+            automatic_count=len(result.automatic),
+            state_writes=result.writes,
+            tree_changes=speculation.tree,
+            index_writes=result.index_writes,
+            next_epoch=None if speculation.next_epoch == self._epoch else speculation.next_epoch,
+        )
+        self._epoch = speculation.next_epoch
+        self._forget_below(speculation)
+
+    def _forget_below(self, committed: Speculation) -> None:
+        survivors: dict[bytes, Speculation] = {}
+        for name, speculation in sorted(self._blocks.items(), key=lambda item: item[1].header.height):
+            if speculation.header.parent == committed.block_hash:
+                # Its base has just become the committed state; a chain of dead overlays would only grow.
+                speculation.overlay.rebase(self._store.state)
+                survivors[name] = speculation
+            elif speculation.header.parent in survivors:
+                survivors[name] = speculation
+        for name, speculation in self._blocks.items():
+            if name not in survivors:
+                self._count(speculation, -1)
+        self._blocks = survivors
+
+    def _keep(self, speculation: Speculation) -> None:
+        if speculation.block_hash not in self._blocks:
+            self._blocks[speculation.block_hash] = speculation
+            self._count(speculation, 1)
+
+    def _count(self, speculation: Speculation, change: int) -> None:
+        for entry in speculation.entries:
+            count = self._proposed.get(entry.id, 0) + change
+            if count:
+                self._proposed[entry.id] = count
+            else:
+                del self._proposed[entry.id]
+
+    def _ancestry(self, block: bytes) -> Iterator[Speculation]:
+        speculation = self._blocks.get(block)
+        while speculation is not None:
+            yield speculation
+            speculation = self._blocks.get(speculation.header.parent)
+
+
+def entries_of(transactions: Sequence[Decoded]) -> tuple[Entry, ...]:
+    return tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)

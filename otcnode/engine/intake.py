@@ -1,0 +1,248 @@
+"""The way of a transaction from the world into the pool, and what becomes of it there.
+
+received (decoded, admissible, signatures not yet verified) → pooled → proposed → committed; or dropped with a reason, or
+expired. Submitting the same bytes again never harms and answers with the current state.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from otcnode import limits
+from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.flight import Flight
+from otcnode.engine.host import Host, Observer, Stage, TransactionState
+from otcnode.errors import Code, DecodeError, Inadmissible
+from otcnode.genesis import ChainParameters
+from otcnode.mempool import Mempool, Refusal
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.gossip import GossipError, TransactionGossip
+from otcnode.storage.store import Store
+from otcnode.vm.executor import Environment, check_admissible
+from otcnode.vm.transactions import Decoded, decode_transaction
+
+_NEVER = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
+"""Refusals that no state of the chain can change."""
+
+
+Answer = Callable[[TransactionState], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A transaction on its way in: from a peer (`source`) or from a client (`answer`)."""
+
+    decoded: Decoded
+    source: bytes | None = None
+    answer: Answer | None = None
+
+
+class Intake:
+    """Owns the pool and the gossip of transactions."""
+
+    def __init__(
+        self,
+        chain_id: bytes,
+        parameters: ChainParameters,
+        store: Store,
+        flight: Flight,
+        authenticity: Authenticity,
+        host: Host,
+        observer: Observer,
+        pool_changed: Callable[[], None],
+    ) -> None:
+        self._chain = chain_id
+        self._parameters = parameters
+        self._store = store
+        self._flight = flight
+        self._authenticity = authenticity
+        self._host = host
+        self._observer = observer
+        self._pool_changed = pool_changed
+        self.pool = Mempool()
+        self.gossip = TransactionGossip()
+        self._arrivals: OrderedDict[bytes, _Arrival] = OrderedDict()
+        self._arriving: dict[bytes, int] = {}
+        self._verifying = False
+        self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
+
+    def submit(self, raw: bytes, answer: Answer) -> bytes:
+        """A client's transaction. Returns its id; `answer` gets its state once the signatures are verified, at once
+        where the transaction is known already. Raises Inadmissible where it can be refused at once."""
+        decoded = decode_transaction(raw)
+        state = self.state(decoded.id)
+        if state.stage not in (Stage.UNKNOWN, Stage.DROPPED, Stage.EXPIRED):
+            answer(state)
+            return decoded.id
+        self.check(decoded)
+        refusal = self.pool.refuses(decoded)
+        if refusal is not None or len(self._arrivals) >= limits.mempool_transactions_max:
+            answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
+            return decoded.id
+        self._arrive(_Arrival(decoded, None, answer))
+        return decoded.id
+
+    def check(self, decoded: Decoded) -> None:
+        """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
+        tip = self._store.tip
+        time_ms = max(self._host.now().ledger_ms, tip.time_ms + 1)
+        environment = Environment(self._chain, tip.height + 1, time_ms, self._parameters)
+        check_admissible(self._store.state, environment, decoded)
+
+    def state(self, transaction_id: bytes) -> TransactionState:
+        location = self._store.transaction_location(transaction_id)
+        if location is not None:
+            return TransactionState(Stage.COMMITTED, definite=True, height=location[0], position=location[1])
+        if transaction_id in self.pool:
+            proposed = self._flight.is_proposed(transaction_id)
+            return TransactionState(Stage.PROPOSED if proposed else Stage.POOLED)
+        if transaction_id in self._arriving:
+            return TransactionState(Stage.RECEIVED)
+        return self._ended.get(transaction_id, TransactionState(Stage.UNKNOWN))
+
+    def gossiped(self, peer: bytes, payload: bytes) -> None:
+        """A peer's gossip. What no honest node relays costs the peer."""
+        try:
+            raws = self.gossip.received(peer, payload, self._host.now().monotonic_ms)
+        except GossipError as error:
+            self._host.penalise(peer, str(error))
+            return
+        for raw in raws:
+            try:
+                decoded = decode_transaction(raw)
+                if self._wanted(decoded):
+                    self.check(decoded)
+                    self._arrive(_Arrival(decoded, source=peer))
+            except Inadmissible as error:
+                if error.code in _NEVER:
+                    self._host.penalise(peer, f"relayed a transaction that can never be valid: {error}")
+                    return
+
+    def from_proposal(self, transactions: Iterable[Decoded]) -> None:
+        """Authentic bodies learnt from a proposal: they wait here too, should the proposal be dropped."""
+        changed = False
+        for decoded in transactions:
+            if self._wanted(decoded):
+                changed = self.pool.add(decoded) is None or changed
+        if changed:
+            self._pool_changed()
+
+    def flush(self) -> None:
+        """Send what gossip has gathered."""
+        for peer, payload in self.gossip.flush(self._host.now().monotonic_ms):
+            self._host.send(peer, Channel.TRANSACTIONS, payload)
+
+    def connected(self, peer: bytes) -> None:
+        hashes = [decoded.full_hash for decoded in self.pool]
+        self.gossip.connected(peer, hashes)
+
+    def disconnected(self, peer: bytes) -> None:
+        self.gossip.disconnected(peer)
+
+    def committed(self, transaction_ids: Sequence[bytes], time_ms: int, accounts_changed: Iterable[bytes]) -> None:
+        """A block is final: forget its transactions, those whose time is over, and those that the new state of their
+        own account forbids (a revoked key must not wait here and look like work)."""
+        self.pool.remove(transaction_ids)
+        for transaction_id in transaction_ids:
+            self._ended.pop(transaction_id, None)
+        for transaction_id in self.pool.expired(time_ms):
+            self._end(transaction_id, TransactionState(Stage.EXPIRED, definite=True, code=Code.TX_EXPIRED))
+        for account in accounts_changed:
+            for decoded in self.pool.of_account(account):
+                try:
+                    self.check(decoded)
+                except Inadmissible as error:
+                    self._end(decoded.id, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+
+    def expire(self) -> None:
+        """Drop what the clock says no coming block can hold. Final only once a block's time says so too."""
+        expired = self.pool.expired(self._host.now().ledger_ms)
+        for transaction_id in expired:
+            self._end(transaction_id, TransactionState(Stage.EXPIRED, code=Code.TX_EXPIRED))
+        if expired:
+            self._pool_changed()
+
+    def refused_by_block(self, transaction_ids: Iterable[bytes]) -> None:
+        """Building found these inadmissible; they go if the committed state alone says so too."""
+        for transaction_id in transaction_ids:
+            decoded = self.pool.get(transaction_id)
+            if decoded is None:
+                continue
+            try:
+                self.check(decoded)
+            except Inadmissible as error:
+                self._end(transaction_id, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+
+    def _wanted(self, decoded: Decoded) -> bool:
+        return decoded.id not in self.pool and self._store.transaction_location(decoded.id) is None
+
+    def _arrive(self, arrival: _Arrival) -> None:
+        decoded = arrival.decoded
+        if decoded.full_hash in self._arrivals or len(self._arrivals) >= limits.mempool_transactions_max:
+            return
+        self._arrivals[decoded.full_hash] = arrival
+        self._arriving[decoded.id] = self._arriving.get(decoded.id, 0) + 1
+        if not self._verifying:
+            self._verifying = True
+            self._host.later(self._verify_arrivals)
+
+    def _verify_arrivals(self) -> None:
+        batch = list(self._arrivals.values())
+        self._arrivals.clear()
+
+        def done(verdicts: list[bool]) -> None:
+            self._admit(batch, verdicts)
+            self._verifying = bool(self._arrivals)
+            if self._verifying:
+                self._host.later(self._verify_arrivals)
+
+        self._authenticity.require([arrival.decoded for arrival in batch], done)
+
+    def _admit(self, batch: list[_Arrival], verdicts: list[bool]) -> None:
+        fresh: list[tuple[bytes, bytes]] = []
+        for arrival, authentic in zip(batch, verdicts, strict=True):
+            decoded = arrival.decoded
+            self._leave_arrivals(decoded.id)
+            state = self._admit_one(arrival, authentic)
+            if state.stage is Stage.POOLED:
+                fresh.append((decoded.full_hash, decoded.raw))
+            if arrival.answer is not None:
+                arrival.answer(state)
+        if fresh:
+            self.gossip.local(fresh)
+            self.flush()
+            self._pool_changed()
+
+    def _admit_one(self, arrival: _Arrival, authentic: bool) -> TransactionState:
+        decoded = arrival.decoded
+        if not authentic:
+            if arrival.source is not None:
+                self.gossip.invalid(arrival.source, decoded.full_hash)
+                self._host.penalise(arrival.source, "relayed a transaction with a false signature")
+            # Said of these bytes to whoever handed them in; remembered of no id, for a true copy may still come.
+            return TransactionState(
+                Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify"
+            )
+        if not self._wanted(decoded):
+            return self.state(decoded.id)
+        refusal = self.pool.add(decoded)
+        if refusal is not None:
+            return TransactionState(Stage.DROPPED, reason=refusal.value)
+        return TransactionState(Stage.POOLED)
+
+    def _leave_arrivals(self, transaction_id: bytes) -> None:
+        left = self._arriving[transaction_id] - 1
+        if left:
+            self._arriving[transaction_id] = left
+        else:
+            del self._arriving[transaction_id]
+
+    def _end(self, transaction_id: bytes, state: TransactionState) -> None:
+        self.pool.remove([transaction_id])
+        self._ended.pop(transaction_id, None)
+        self._ended[transaction_id] = state
+        while len(self._ended) > limits.ended_transactions_remembered_max:
+            self._ended.popitem(last=False)
+        self._observer.transaction_ended(transaction_id, state)

@@ -1,0 +1,109 @@
+"""The pool of transactions that wait for a block: bounded, fair between accounts, first in first out. Pure.
+
+Everything in it has been decoded, is authentic (its signatures verified) and was admissible on the committed state when
+it came in; whether it still is, the block that takes it decides.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from otcnode import limits
+from otcnode.vm.transactions import Decoded
+
+
+class Refusal(StrEnum):
+    """Why the pool did not take or no longer holds a transaction. None of these says anything about other nodes."""
+
+    FULL = "the pool is full"
+    QUOTA = "the account has too many transactions waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    transactions_max: int = limits.mempool_transactions_max
+    bytes_max: int = limits.mempool_bytes_max
+    per_account_max: int = limits.mempool_transactions_per_account_max
+
+
+class Mempool:
+    """Waiting transactions by id, in order of arrival."""
+
+    def __init__(self, bounds: Limits | None = None) -> None:
+        self._bounds = bounds or Limits()
+        self._waiting: OrderedDict[bytes, Decoded] = OrderedDict()
+        self._by_full_hash: dict[bytes, Decoded] = {}
+        self._per_account: dict[bytes, dict[bytes, None]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, transaction_id: bytes) -> bool:
+        return transaction_id in self._waiting
+
+    @property
+    def bytes_held(self) -> int:
+        return self._bytes
+
+    def get(self, transaction_id: bytes) -> Decoded | None:
+        return self._waiting.get(transaction_id)
+
+    def by_full_hash(self, full_hash: bytes) -> Decoded | None:
+        """The very copy, signatures included, that a block commits to."""
+        return self._by_full_hash.get(full_hash)
+
+    def __iter__(self) -> Iterator[Decoded]:
+        """In order of arrival. The pool must not change while this runs."""
+        return iter(self._waiting.values())
+
+    def refuses(self, decoded: Decoded) -> Refusal | None:
+        """Why `add` would refuse this transaction now, None if it would not."""
+        if decoded.id in self._waiting:
+            return None
+        if len(self._waiting) >= self._bounds.transactions_max:
+            return Refusal.FULL
+        if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
+            return Refusal.FULL
+        if len(self._per_account.get(decoded.transaction.body.sender, ())) >= self._bounds.per_account_max:
+            return Refusal.QUOTA
+        return None
+
+    def add(self, decoded: Decoded) -> Refusal | None:
+        """Take a transaction, or say why not. One id is held once: the first copy stays."""
+        refusal = self.refuses(decoded)
+        if refusal is not None or decoded.id in self._waiting:
+            return refusal
+        self._waiting[decoded.id] = decoded
+        self._by_full_hash[decoded.full_hash] = decoded
+        self._per_account.setdefault(decoded.transaction.body.sender, {})[decoded.id] = None
+        self._bytes += len(decoded.raw)
+        return None
+
+    def remove(self, transaction_ids: Iterable[bytes]) -> None:
+        for transaction_id in transaction_ids:
+            decoded = self._waiting.pop(transaction_id, None)
+            if decoded is None:
+                continue
+            del self._by_full_hash[decoded.full_hash]
+            self._bytes -= len(decoded.raw)
+            sender = decoded.transaction.body.sender
+            of_sender = self._per_account[sender]
+            del of_sender[transaction_id]
+            if not of_sender:
+                del self._per_account[sender]
+
+    def of_account(self, account: bytes) -> list[Decoded]:
+        """What an account has waiting, in order of arrival."""
+        return [self._waiting[transaction_id] for transaction_id in self._per_account.get(account, ())]
+
+    def expired(self, time_ms: int) -> list[bytes]:
+        """Ids whose validity has ended at `time_ms`: valid while t < valid_until."""
+        return [
+            transaction_id
+            for transaction_id, decoded in self._waiting.items()
+            if decoded.transaction.body.valid_until <= time_ms
+        ]

@@ -1,0 +1,60 @@
+"""A node's own secrets: the Ed25519 key that names it and signs votes, and the X25519 key of its connections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from otcnode.crypto import SEED_BYTES, SigningKey, random_bytes
+from otcnode.errors import ConfigurationError
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    signing_seed: str
+    static_secret: str
+
+
+class NodeKey:
+    """Kept unencrypted, readable by its owner only, because a validator must start unattended; whoever can read the
+    file can vote in the node's name."""
+
+    def __init__(self, signing_seed: bytes, static_secret: bytes) -> None:
+        self.signing = SigningKey(signing_seed)
+        self.static_secret = static_secret
+
+    @property
+    def id(self) -> bytes:
+        return self.signing.public
+
+    @classmethod
+    def generate(cls) -> NodeKey:
+        return cls(random_bytes(SEED_BYTES), random_bytes(32))
+
+    def save(self, path: Path) -> None:
+        """Create the file; an existing one is never overwritten (ConfigurationError)."""
+        content = msgspec.json.encode(_KeyFile(1, self.signing.seed.hex(), self.static_secret.hex()))
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise ConfigurationError(f"{path} exists already: a node's key is never overwritten") from None
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @classmethod
+    def load(cls, path: Path) -> NodeKey:
+        """Raises ConfigurationError with one readable line."""
+        try:
+            content = msgspec.json.decode(path.read_bytes(), type=_KeyFile)
+            seed, secret = bytes.fromhex(content.signing_seed), bytes.fromhex(content.static_secret)
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the node key {path}: {error.strerror}") from None
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ConfigurationError(f"{path} is not a node key: {error}") from None
+        if content.version != 1 or len(seed) != SEED_BYTES or len(secret) != 32:
+            raise ConfigurationError(f"{path} is not a node key of version 1")
+        return cls(seed, secret)
