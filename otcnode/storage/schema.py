@@ -1,0 +1,69 @@
+"""Every key on disk begins with one of these bytes. Heights are 8 bytes, big-endian, so that keys sort by height.
+
+A change to any of them is a change of FORMAT.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+FORMAT = 1
+"""The version of this layout; a store of another format is refused."""
+
+HEIGHT_BYTES = 8
+
+
+class Table(bytes, Enum):
+    """First byte of the keys of a table."""
+
+    META = b"m"
+    """name → record: see `Meta`."""
+    HEADER = b"h"
+    """height → canonical Header."""
+    BODY = b"b"
+    """height → canonical array of the raw transactions."""
+    CERTIFICATE = b"c"
+    """height → canonical Certificate."""
+    RECEIPTS = b"r"
+    """height → canonical array [automatic count, receipts], automatic ones first."""
+    BLOCK_HASH = b"n"
+    """block hash → height."""
+    TRANSACTION = b"x"
+    """transaction id → height ‖ position in the block (4 bytes)."""
+    EPOCH = b"e"
+    """first height it decides → canonical Epoch."""
+    STATE = b"s"
+    """state key → its value at the committed height."""
+    HISTORY = b"v"
+    """state key (terminated, see `terminated`) ‖ height → the value that the block at this height replaced: one byte
+    1 and the value, or one byte 0 where the key was absent."""
+    TOUCHED = b"w"
+    """height → canonical array of the state keys with a HISTORY entry of this height (to prune and to roll back)."""
+    TREE = b"t"
+    """hash of a state key → hash of its value: the leaves of the state tree, in the order of its buckets."""
+    INDEX = b"i"
+    """index entries, opaque here."""
+
+
+class Meta(bytes, Enum):
+    """The records of table META."""
+
+    CHAIN = b"m/chain"
+    """The canonical `store.ChainMeta`: format, chain id, number of buckets, genesis state root."""
+    HEAD = b"m/head"
+    """The canonical `store.Head`: committed height, block hash and first height of the history."""
+
+
+def height_key(table: Table, height: int) -> bytes:
+    return table.value + height.to_bytes(HEIGHT_BYTES, "big")
+
+
+def terminated(key: bytes) -> bytes:
+    """`key` in a form that no other key's form is a prefix of, with the same order (zero bytes become 00 ff and the
+    end is 00 01). Without the last two bytes it is the form of a prefix."""
+    return key.replace(b"\x00", b"\x00\xff") + b"\x00\x01"
+
+
+def unterminated(form: bytes) -> bytes:
+    assert form.endswith(b"\x00\x01")
+    return form[:-2].replace(b"\x00\xff", b"\x00")

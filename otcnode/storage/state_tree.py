@@ -1,0 +1,244 @@
+"""The state root: a fixed number of buckets by key hash under a 16-ary hash tree, kept whole in memory.
+
+The tree is one bytearray in heap order: the children of node i are nodes 16·i + 1 … 16·i + 16, side by side, so a
+node's hash is one SHA-256 over one slice. The leaves are kept on disk (table TREE) in the order of the buckets, and
+the tree is rebuilt from them at start, which checks them too. The hashes are defined in state_proof.py.
+
+A block in flight speculates: its changes lie beside the tree until they are adopted at commit, or are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from otcnode.storage.kv import Reader, Write
+from otcnode.storage.schema import Table
+from otcnode.storage.state_proof import (
+    BUCKET_PREFIX,
+    DEPTH_MAX,
+    HASH_BYTES,
+    KEY_PREFIX,
+    NODE_PREFIX,
+    PAIR_BYTES,
+    VALUE_PREFIX,
+    StateProof,
+    bucket_hash,
+    key_hash,
+    node_hash,
+)
+
+GROUP_BYTES = 16 * HASH_BYTES
+
+
+class TreeChanges:
+    """What some writes change in the tree, on top of the committed state or of other changes. Never altered by its
+    holder; it leaves no trace when it is dropped."""
+
+    __slots__ = ("_below", "_groups", "_pages", "_pairs", "_parent_root", "_sequence", "root")
+
+    def __init__(
+        self,
+        root: bytes,
+        parent_root: bytes,
+        sequence: int,
+        below: tuple[TreeChanges, ...],
+        pairs: dict[bytes, bytes | None],
+        pages: dict[int, bytes],
+        groups: dict[int, bytes],
+    ) -> None:
+        self.root = root
+        """The state root after these writes."""
+        self._parent_root = parent_root
+        self._sequence = sequence
+        self._below = below
+        """The changes in flight under these, nearest first; emptied at adoption, so that no chain of them grows."""
+        self._pairs = pairs
+        self._pages = pages
+        self._groups = groups
+
+
+class StateTree:
+    """The tree of the committed state."""
+
+    def __init__(self, depth: int) -> None:
+        """The tree of the empty state with 16^depth buckets."""
+        assert 1 <= depth <= DEPTH_MAX
+        self._depth = depth
+        self._shift = 4 * (DEPTH_MAX - depth)
+        self._first_leaf = (16**depth - 1) // 15
+        self._sequence = 0
+        self._pages: list[bytes] = [b""] * 16**depth
+        """Per bucket: key hash ‖ value hash of its keys, ascending."""
+        self._tree = _empty_tree(depth)
+
+    @classmethod
+    def load(cls, reader: Reader, buckets: int) -> StateTree:
+        """Rebuild the tree from the leaves on disk. `buckets` is a power of 16."""
+        tree = cls(depth_of(buckets))
+        touched = dict(tree._read_pages(reader))
+        for bucket, page in touched.items():
+            tree._pages[bucket] = page
+        groups, root = tree._climb({bucket: bucket_hash(page) for bucket, page in touched.items()}, ())
+        tree._put_groups(groups, root)
+        return tree
+
+    def _read_pages(self, reader: Reader) -> Iterator[tuple[int, bytes]]:
+        """Table TREE cut into buckets; they follow each other because its keys are the hashes."""
+        skip = len(Table.TREE.value)
+        bucket, parts = -1, list[bytes]()
+        for key, value in reader.scan(Table.TREE.value):
+            name = key[skip:]
+            own = int.from_bytes(name[:4], "big") >> self._shift
+            if own != bucket:
+                if parts:
+                    yield bucket, b"".join(parts)
+                bucket, parts = own, []
+            parts += (name, value)
+        if parts:
+            yield bucket, b"".join(parts)
+
+    @property
+    def root(self) -> bytes:
+        return bytes(self._tree[:HASH_BYTES])
+
+    def speculate(self, writes: Mapping[bytes, bytes | None], parent: TreeChanges | None = None) -> TreeChanges:
+        """The changes that `writes` make on top of `parent`, or of the committed state. `parent` must be in flight
+        on the committed state, or be what was adopted last."""
+        stack = self._in_flight(parent)
+        parent_root = parent.root if parent is not None else self.root
+        pairs: dict[bytes, bytes | None] = {}
+        pages: dict[int, bytes] = {}
+        sha256, shift = hashlib.sha256, self._shift
+        for key, value in writes.items():
+            name = sha256(KEY_PREFIX + key).digest()
+            digest = None if value is None else sha256(VALUE_PREFIX + value).digest()
+            bucket = int.from_bytes(name[:4], "big") >> shift
+            page = pages[bucket] if bucket in pages else self._page(bucket, stack)
+            edited = _edit(page, name, digest)
+            if edited != page:
+                pages[bucket] = edited
+                pairs[name] = digest
+        hashes = {bucket: sha256(BUCKET_PREFIX + page).digest() for bucket, page in pages.items()}
+        groups, root = self._climb(hashes, stack)
+        return TreeChanges(
+            root or parent_root, parent_root, self._sequence + len(stack) + 1, stack, pairs, pages, groups
+        )
+
+    def batch(self, changes: TreeChanges) -> list[Write]:
+        """What commits `changes` on disk; to be written together with the block."""
+        table = Table.TREE.value
+        return [(table + name, digest) for name, digest in changes._pairs.items()]
+
+    def adopt(self, changes: TreeChanges) -> None:
+        """Make `changes`, which are on disk now, part of the committed state."""
+        assert changes._sequence == self._sequence + 1 and changes._parent_root == self.root, "not on this state"
+        for bucket, page in changes._pages.items():
+            self._pages[bucket] = page
+        self._put_groups(changes._groups, changes.root)
+        self._sequence += 1
+        changes._below = ()
+
+    def prove(self, key: bytes) -> StateProof:
+        """The proof of what the committed state holds, or does not hold, under `key`."""
+        name = key_hash(key)
+        bucket = int.from_bytes(name[:4], "big") >> self._shift
+        siblings = []
+        node = self._first_leaf + bucket
+        while node:
+            parent, place = divmod(node - 1, 16)
+            group = self._group(parent, ())
+            siblings.append(group[: place * HASH_BYTES] + group[(place + 1) * HASH_BYTES :])
+            node = parent
+        return StateProof(self._pages[bucket], tuple(siblings))
+
+    def _in_flight(self, parent: TreeChanges | None) -> tuple[TreeChanges, ...]:
+        """`parent` and what is under it, without what has been adopted since."""
+        if parent is None:
+            return ()
+        stack = tuple(changes for changes in (parent, *parent._below) if changes._sequence > self._sequence)
+        bottom_root = stack[-1]._parent_root if stack else parent.root
+        assert bottom_root == self.root and parent._sequence == self._sequence + len(stack), "not on this state"
+        return stack
+
+    def _page(self, bucket: int, stack: tuple[TreeChanges, ...]) -> bytes:
+        for changes in stack:
+            page = changes._pages.get(bucket)
+            if page is not None:
+                return page
+        return self._pages[bucket]
+
+    def _group(self, parent: int, stack: tuple[TreeChanges, ...]) -> bytes:
+        for changes in stack:
+            group = changes._groups.get(parent)
+            if group is not None:
+                return group
+        start = (16 * parent + 1) * HASH_BYTES
+        return bytes(self._tree[start : start + GROUP_BYTES])
+
+    def _climb(
+        self, hashes: Mapping[int, bytes], stack: tuple[TreeChanges, ...]
+    ) -> tuple[dict[int, bytes], bytes | None]:
+        """The changed groups of 16 siblings by parent node, and the root (None: no bucket has changed)."""
+        changed: dict[int, bytes] = {}
+        level = {self._first_leaf + bucket: digest for bucket, digest in hashes.items()}
+        sha256 = hashlib.sha256
+        while level and 0 not in level:
+            groups: dict[int, bytearray] = {}
+            for node, digest in level.items():
+                parent = (node - 1) >> 4
+                group = groups.get(parent)
+                if group is None:
+                    group = groups[parent] = bytearray(self._group(parent, stack))
+                start = ((node - 1) & 15) * HASH_BYTES
+                group[start : start + HASH_BYTES] = digest
+            frozen = {parent: bytes(group) for parent, group in groups.items()}
+            changed.update(frozen)
+            level = {parent: sha256(NODE_PREFIX + group).digest() for parent, group in frozen.items()}
+        return changed, level.get(0)
+
+    def _put_groups(self, groups: Mapping[int, bytes], root: bytes | None) -> None:
+        for parent, group in groups.items():
+            start = (16 * parent + 1) * HASH_BYTES
+            self._tree[start : start + GROUP_BYTES] = group
+        if root is not None:
+            self._tree[:HASH_BYTES] = root
+
+
+def depth_of(buckets: int) -> int:
+    """Levels under the root of a tree with this many buckets, a power of 16."""
+    depth = (buckets.bit_length() - 1) // 4
+    assert 16**depth == buckets and 1 <= depth <= DEPTH_MAX, "a power of 16"
+    return depth
+
+
+def empty_root(buckets: int) -> bytes:
+    """The root of a state without keys."""
+    digest = bucket_hash(b"")
+    for _ in range(depth_of(buckets)):
+        digest = node_hash(digest * 16)
+    return digest
+
+
+def _empty_tree(depth: int) -> bytearray:
+    levels = [bucket_hash(b"") * 16**depth]
+    for remaining in range(depth - 1, -1, -1):
+        levels.append(node_hash(levels[-1][:GROUP_BYTES]) * 16**remaining)
+    return bytearray(b"".join(reversed(levels)))
+
+
+def _edit(page: bytes, name: bytes, digest: bytes | None) -> bytes:
+    """The page with the pair of `name` replaced, inserted or (digest None) removed."""
+    lower, upper = 0, len(page) // PAIR_BYTES
+    while lower < upper:
+        middle = (lower + upper) // 2
+        start = middle * PAIR_BYTES
+        if page[start : start + HASH_BYTES] < name:
+            lower = middle + 1
+        else:
+            upper = middle
+    start = lower * PAIR_BYTES
+    rest = start + PAIR_BYTES if page.startswith(name, start) else start
+    if digest is None:
+        return page[:start] + page[rest:]
+    return page[:start] + name + digest + page[rest:]

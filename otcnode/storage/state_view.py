@@ -1,0 +1,128 @@
+"""What the ledger and queries read: the committed state, and states of past heights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from otcnode.storage.kv import Reader, Write
+from otcnode.storage.schema import HEIGHT_BYTES, Table, terminated, unterminated
+
+CACHE_BYTES = 32 << 20
+_ENTRY_BYTES = 200
+"""What a cached entry costs beside its bytes (two objects and a place in a dictionary), roughly."""
+_END = b"\x00\x01"
+"""How `schema.terminated` ends a key."""
+
+_ABSENT = b"\x00"
+_PRESENT = b"\x01"
+
+
+class CommittedState:
+    """The latest state, with a cache of what was read or written lately, bounded in bytes.
+
+    The cache has two generations: when the young one is full it becomes the old one, and what is still used moves up.
+    """
+
+    def __init__(self, reader: Reader, cache_bytes: int = CACHE_BYTES) -> None:
+        self._reader = reader
+        self._young: dict[bytes, bytes | None] = {}
+        self._old: dict[bytes, bytes | None] = {}
+        self._young_bytes = 0
+        self._generation_bytes_max = cache_bytes // 2
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._young[key]
+        except KeyError:
+            pass
+        value = self._old[key] if key in self._old else self._reader.get(Table.STATE.value + key)
+        self._remember(key, value)
+        return value
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        table = Table.STATE.value
+        beyond = None if after is None else table + after
+        for key, value in self._reader.scan(table + prefix, beyond, limit):
+            yield key[len(table) :], value
+
+    def update(self, writes: Mapping[bytes, bytes | None]) -> None:
+        """Take over what has just been written to the store."""
+        for key, value in writes.items():
+            self._remember(key, value)
+
+    def _remember(self, key: bytes, value: bytes | None) -> None:
+        self._young[key] = value
+        self._young_bytes += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
+        if self._young_bytes > self._generation_bytes_max:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+
+
+def history_write(key: bytes, height: int, replaced: bytes | None) -> Write:
+    """The HISTORY entry of a key that the block at `height` writes, and that held `replaced` before."""
+    place = Table.HISTORY.value + terminated(key) + height.to_bytes(HEIGHT_BYTES, "big")
+    return place, _ABSENT if replaced is None else _PRESENT + replaced
+
+
+def replaced_value(entry: bytes) -> bytes | None:
+    """The value in a HISTORY entry."""
+    return entry[1:] if entry[:1] == _PRESENT else None
+
+
+class PastState:
+    """The state after the block at `height`: of each key what the first later block replaced, else its latest value."""
+
+    def __init__(self, reader: Reader, height: int) -> None:
+        self._reader = reader
+        self._at = height.to_bytes(HEIGHT_BYTES, "big")
+
+    def get(self, key: bytes) -> bytes | None:
+        table = Table.HISTORY.value + terminated(key)
+        for _, entry in self._reader.scan(table, table + self._at, 1):
+            return replaced_value(entry)
+        return self._reader.get(Table.STATE.value + key)
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Merges the latest pairs with the keys that were replaced since."""
+        count = 0
+        for key, value in self._merged(prefix, after):
+            if limit is not None and count >= limit:
+                return
+            if value is not None:
+                count += 1
+                yield key, value
+
+    def _merged(self, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
+        table = Table.STATE.value
+        latest = self._reader.scan(table + prefix, None if after is None else table + after)
+        replaced = self._replaced(prefix, after)
+        past = next(replaced, None)
+        for stored, value in latest:
+            key = stored[len(table) :]
+            while past is not None and past[0] < key:
+                yield past
+                past = next(replaced, None)
+            if past is not None and past[0] == key:
+                yield past
+                past = next(replaced, None)
+            else:
+                yield key, value
+        if past is not None:
+            yield past
+            yield from replaced
+
+    def _replaced(self, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
+        """Keys written since, in order, with what they held at the height."""
+        table = Table.HISTORY.value
+        start = table + terminated(prefix)[: -len(_END)]
+        # Beyond every entry of the key `after` itself: no height is 2^64 - 1.
+        beyond = None if after is None else table + terminated(after) + b"\xff" * HEIGHT_BYTES
+        seen = None
+        for place, entry in self._reader.scan(start, beyond):
+            form = place[len(table) : -HEIGHT_BYTES]
+            if form != seen and place[-HEIGHT_BYTES:] > self._at:
+                seen = form
+                yield unterminated(form), replaced_value(entry)
