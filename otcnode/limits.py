@@ -7,15 +7,42 @@ message_bytes_max = 16 * 1024 * 1024
 handshake_timeout_ms = 5_000
 connections_inbound_max = 128
 connections_per_address_max = 32
-frame_read_idle_ms_max = 30_000
+connections_handshaking_max = 64
+"""Inbound connections that have not proven who they are."""
+keepalive_ms = 5_000
+silence_ms_max = 15_000
+"""A peer from which nothing comes, not even the answer to a ping, for this long is gone."""
+record_ms_max = 10_000
+"""From the first byte of an encrypted record (at most 64 KiB) to its last."""
+farewell_ms_max = 1_000
+"""How long a closed connection is kept so that the other side can read why."""
+channel_message_bytes_max = {
+    "consensus": message_bytes_max,
+    "sync": message_bytes_max,
+    "transactions": 2 << 20,
+    "documents": message_bytes_max,
+}
 channel_queue_bytes_max = {
     "consensus": 64 << 20,
     "sync": 32 << 20,
     "transactions": 16 << 20,
     "documents": 16 << 20,
 }
+channel_rate_per_second = {
+    "consensus": (20_000, 64 << 20),
+    "sync": (5_000, 64 << 20),
+    "transactions": (10_000, 32 << 20),
+    "documents": (1_000, 16 << 20),
+}
+"""(messages, bytes) that are read from one peer; twice as much may come at once. More waits in the peer's own TCP."""
+control_frames_per_second = 50
+control_frames_burst = 500
 ban_ms_first = 1_000
 ban_ms_max = 3_600_000
+bans_max = 10_000
+inbound_per_address_per_second = 20
+inbound_per_address_burst = 100
+addresses_remembered_max = 1_000
 reconnect_ms_first = 100
 reconnect_ms_max = 5_000
 
@@ -33,6 +60,19 @@ mempool_transactions_max = 50_000
 mempool_bytes_max = 64 << 20
 mempool_transactions_per_account_max = 20_000
 gossip_batch_bytes_max = 1 << 20
+gossip_push_bytes_max = 2_048
+"""A larger transaction is offered by its hash instead of sent unasked."""
+gossip_hashes_per_message_max = 4_096
+gossip_request_hashes_max = 256
+gossip_wanted_max = 50_000
+gossip_wanted_per_peer_max = 10_000
+gossip_announcers_per_wanted_max = 8
+gossip_outgoing_max = 100_000
+gossip_announced_at_connect_max = 10_000
+gossip_pull_delay_ms = 50
+"""How long a body that a peer merely has is given to arrive from its origin before it is asked for."""
+gossip_request_timeout_ms = 1_000
+gossip_served_bytes_per_second = 16 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000
 ended_transactions_remembered_max = 50_000
@@ -45,5 +85,16 @@ sync_response_bytes_max = 4 << 20
 rpc_request_bytes_max = 4 << 20
 rpc_batch_entries_max = 100
 rpc_wait_ms_max = 60_000
+rpc_wait_ms_default = 30_000
+rpc_min_height_wait_ms_max = 2_000
+rpc_calls_in_flight_max = 20_000
+rpc_connections_max = 2_000
+rpc_websocket_messages_in_flight_max = 64
+rpc_cost_per_second = 50_000
+rpc_cost_burst = 100_000
+rpc_callers_remembered_max = 10_000
+rpc_sessions_max = 10_000
+rpc_sessions_per_account_max = 16
+rpc_stop_ms = 2_000
 page_entries_default = 100
 page_entries_max = 1_000
