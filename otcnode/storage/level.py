@@ -1,0 +1,174 @@
+"""A KeyValue on LevelDB: every read checks checksums, every write is synced, every failure has a name and advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
+from otcnode.storage.kv import Reader, Write, prefix_end
+
+CACHE_BYTES = 64 << 20
+WRITE_BUFFER_BYTES = 16 << 20
+"""Also what is read again from LevelDB's log after a kill; two such buffers may be in memory."""
+BLOOM_FILTER_BITS = 10
+FILES_OPEN_MAX = 500
+
+_CURRENT = "CURRENT"
+"""The file that every LevelDB directory has; without it LevelDB would take a damaged directory for a new one."""
+_FULL = ("No space left", "Disk quota exceeded", "File too large")
+_IN_USE = ("already held by process", "Resource temporarily unavailable")
+
+
+class LevelKeyValue:
+    """One directory, held exclusively while it is open."""
+
+    def __init__(self, path: Path, *, create: bool = False, cache_bytes: int = CACHE_BYTES) -> None:
+        """Raises ConfigurationError if another process uses the directory, it cannot be made or (unless `create`) it
+        holds nothing; StorageDamage if it cannot be read in full."""
+        self._path = path
+        self._failed = False
+        _check_directory(path, create)
+        try:
+            self._db = plyvel.DB(
+                str(path),
+                create_if_missing=create,
+                paranoid_checks=True,
+                lru_cache_size=cache_bytes,
+                write_buffer_size=WRITE_BUFFER_BYTES,
+                bloom_filter_bits=BLOOM_FILTER_BITS,
+                max_open_files=FILES_OPEN_MAX,
+            )
+        except plyvel.Error as error:
+            raise _opening(path, error) from None
+
+    def get(self, key: bytes) -> bytes | None:
+        return _get(self._db, self._path, key)
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._db, self._path, prefix, after, limit, reverse)
+
+    def write(self, batch: Sequence[Write]) -> None:
+        if self._failed:
+            raise StorageDamage(f"an earlier write to {self._path} failed; restart the node once the disk is well")
+        try:
+            with self._db.write_batch(transaction=True, sync=True) as pending:
+                put, delete = pending.put, pending.delete
+                for key, value in batch:
+                    if value is None:
+                        delete(key)
+                    else:
+                        put(key, value)
+        except plyvel.Error as error:
+            # Whether a failed write is on disk is unknown until the log is read again: nothing may follow it.
+            self._failed = True
+            raise _damage(self._path, error) from None
+
+    def snapshot(self) -> Reader:
+        return _LevelSnapshot(self._db.snapshot(), self._path)
+
+    def compact(self) -> None:
+        """Give the space of deleted and replaced values back to the disk; may take long."""
+        try:
+            self._db.compact_range()
+        except plyvel.Error as error:
+            raise _damage(self._path, error) from None
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class _LevelSnapshot:
+    def __init__(self, snapshot: Any, path: Path) -> None:
+        self._snapshot = snapshot
+        self._path = path
+
+    def get(self, key: bytes) -> bytes | None:
+        return _get(self._snapshot, self._path, key)
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._snapshot, self._path, prefix, after, limit, reverse)
+
+    def close(self) -> None:
+        self._snapshot.close()
+
+
+def _get(source: Any, path: Path, key: bytes) -> bytes | None:
+    try:
+        value: bytes | None = source.get(key, verify_checksums=True)
+    except plyvel.Error as error:
+        raise _damage(path, error) from None
+    return value
+
+
+def _scan(
+    source: Any, path: Path, prefix: bytes, after: bytes | None, limit: int | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    if limit is not None and limit <= 0:
+        return
+    start, stop, include_start = prefix, prefix_end(prefix), True
+    if after is not None and reverse:
+        stop = after if stop is None else min(stop, after)
+    elif after is not None and after >= prefix:
+        start, include_start = after, False
+    if stop is not None and start >= stop:
+        return
+    try:
+        iterator = source.iterator(
+            start=start, stop=stop, include_start=include_start, reverse=reverse, verify_checksums=True
+        )
+        with iterator:
+            if limit is None:
+                yield from iterator
+                return
+            for count, pair in enumerate(iterator, 1):
+                yield pair
+                if count >= limit:
+                    return
+    except plyvel.Error as error:
+        raise _damage(path, error) from None
+
+
+def _check_directory(path: Path, create: bool) -> None:
+    try:
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in path.iterdir()}
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} holds no chain yet") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot use the data directory {path}: {error.strerror}") from None
+    if _CURRENT in names:
+        return
+    if any(name.endswith((".ldb", ".sst", ".log")) or name.startswith("MANIFEST") for name in names):
+        raise StorageDamage(f"{path}: the file {_CURRENT} is missing; run: otcnode db restore")
+    if not create:
+        raise ConfigurationError(f"{path} holds no chain yet")
+
+
+def _text(error: plyvel.Error) -> str:
+    detail = error.args[0] if error.args else str(error)
+    return detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
+
+
+def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
+    text = _text(error)
+    if any(words in text for words in _IN_USE):
+        return ConfigurationError(f"the data directory {path} is in use by another otcnode process")
+    if "Permission denied" in text:
+        return ConfigurationError(f"cannot use the data directory {path}: permission denied")
+    return _damage(path, error)
+
+
+def _damage(path: Path, error: plyvel.Error) -> StorageDamage:
+    text = _text(error)
+    if any(words in text for words in _FULL):
+        return StorageDamage(f"the disk of {path} is full ({text}); free space, then start the node again")
+    return StorageDamage(f"{path} is damaged ({text}); stop the node and run: otcnode db verify")

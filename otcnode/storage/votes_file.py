@@ -1,0 +1,141 @@
+"""The voting record on disk (see votes_log.py for its form and its rules)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from otcnode.crypto import random_bytes
+from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.storage.votes_log import SALT_BYTES, frame, header, parse
+
+_MODE = 0o600
+
+
+class FileVotesLog:
+    """A VotesLog in one file, owned by one process (the lock of the block store keeps others away)."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; `load` or `replace` opens it."""
+        self._path = path
+        self._file: int | None = None
+        self._salt = b""
+        self._length = 0
+        self._pending: list[bytes] = []
+
+    @classmethod
+    def create(cls, path: Path) -> FileVotesLog:
+        """Bear an intact, empty record, in the act that makes the key. Raises ConfigurationError if there is a file
+        already: a record is born once. Of a birth cut short nothing is left that would pass for a record."""
+        draft = path.with_name(path.name + ".draft")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(_write_new(draft, header(random_bytes(SALT_BYTES))))
+            try:
+                os.link(draft, path)
+            finally:
+                draft.unlink()
+            _sync_directory(path.parent)
+        except FileExistsError:
+            raise ConfigurationError(f"the voting record {path} exists already; it is never made anew") from None
+        except OSError as error:
+            raise ConfigurationError(f"cannot create the voting record {path}: {error.strerror}") from None
+        log = cls(path)
+        log.load()
+        return log
+
+    def load(self) -> tuple[bytes, ...] | None:
+        self.close()
+        try:
+            raw = self._path.read_bytes()
+            parsed = parse(raw)
+            if parsed is None:
+                return None
+            self._file = os.open(self._path, os.O_WRONLY)
+            if parsed.length < len(raw):
+                os.ftruncate(self._file, parsed.length)
+                os.fsync(self._file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.close()
+            raise self._damage(error) from None
+        self._salt, self._length = parsed.salt, parsed.length
+        return parsed.entries
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        assert self._file is not None, "the record is missing, damaged or closed"
+        self._pending += entries
+
+    def sync(self) -> None:
+        if not self._pending:
+            return
+        assert self._file is not None
+        raw = frame(self._salt, self._length, self._pending)
+        try:
+            _write_at(self._file, raw, self._length)
+            os.fdatasync(self._file)
+        except OSError as error:
+            # After a failed sync nobody knows what is on disk: only reading it again tells.
+            self.close()
+            raise self._damage(error) from None
+        self._length += len(raw)
+        self._pending = []
+
+    def replace(self, entries: Sequence[bytes]) -> None:
+        salt = random_bytes(SALT_BYTES)
+        raw = header(salt)
+        if entries:
+            raw += frame(salt, len(raw), entries)
+        draft = self._path.with_name(self._path.name + ".draft")
+        self.close()
+        try:
+            self._file = _write_new(draft, raw)
+            os.replace(draft, self._path)
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            self.close()
+            raise self._damage(error) from None
+        self._salt, self._length = salt, len(raw)
+
+    def close(self) -> None:
+        """What was not synced is forgotten."""
+        self._pending = []
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _damage(self, error: OSError) -> StorageDamage:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "the disk is full; free space, then start the node again"
+        else:
+            advice = "check the disk, then start the node again"
+        return StorageDamage(f"the voting record {self._path} cannot be kept ({error.strerror}); {advice}")
+
+
+def _write_new(path: Path, raw: bytes) -> int:
+    """A new durable file with these contents, open for writing; its name is durable only with its directory."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    try:
+        _write_at(file, raw, 0)
+        os.fsync(file)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _write_at(file: int, raw: bytes, offset: int) -> None:
+    written = 0
+    while written < len(raw):
+        written += os.pwrite(file, raw[written:] if written else raw, offset + written)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
