@@ -19,14 +19,11 @@ from otcnode.blocks import (
     transactions_root,
     validators_hash,
 )
-from otcnode.codec import encode
 from otcnode.errors import Inadmissible
-from otcnode.genesis import ChainParameters
 from otcnode.storage.state_tree import TreeChanges
-from otcnode.vm.executor import BlockExecution, Environment
+from otcnode.vm.executor import BlockExecution, environment_at
 from otcnode.vm.results import BlockResult
 from otcnode.vm.transactions import Decoded
-from otcnode.vm.validators import epoch_after
 from otcnode.vm.view import Overlay, StateView
 
 Speculate = Callable[[Mapping[bytes, bytes | None], TreeChanges | None], TreeChanges]
@@ -55,6 +52,8 @@ class Speculation:
     entries: tuple[Entry, ...]
     transactions: tuple[Decoded, ...]
     result: BlockResult
+    receipts: tuple[bytes, ...]
+    """Canonical, as under the receipts root: automatic ones first."""
     overlay: Overlay
     tree: TreeChanges
     next_epoch: Epoch
@@ -72,7 +71,6 @@ class BlockFault(Exception):
 def build(
     parent: Parent,
     chain: bytes,
-    parameters: ChainParameters,
     proposer: bytes,
     time_ms: int,
     candidates: Iterable[Decoded],
@@ -83,7 +81,8 @@ def build(
 
     Returns the executed block and the ids of candidates that were inadmissible on it.
     """
-    environment = Environment(chain, parent.height + 1, time_ms, parameters)
+    environment = environment_at(parent.view, chain, parent.height + 1, time_ms)
+    parameters = environment.parameters
     execution = BlockExecution(parent.view, environment)
     execution.run_due()
     chosen: list[Decoded] = []
@@ -108,7 +107,6 @@ def build(
 def check(
     parent: Parent,
     chain: bytes,
-    parameters: ChainParameters,
     header: Header,
     transactions: Sequence[Decoded],
     speculate: Speculate,
@@ -125,12 +123,13 @@ def check(
         raise BlockFault(f"block time {header.time_ms} is not after its parent's {parent.time_ms}")
     if header.proposer not in parent.epoch.validators:
         raise BlockFault("the proposer is not a validator")
+    environment = environment_at(parent.view, chain, header.height, header.time_ms)
+    parameters = environment.parameters
     if len(transactions) > parameters.block_transactions_max:
         raise BlockFault(f"{len(transactions)} transactions, at most {parameters.block_transactions_max}")
     size = sum(len(decoded.raw) for decoded in transactions)
     if size > parameters.block_bytes_max:
         raise BlockFault(f"{size} bytes of transactions, at most {parameters.block_bytes_max}")
-    environment = Environment(chain, header.height, header.time_ms, parameters)
     execution = BlockExecution(parent.view, environment)
     execution.run_due()
     for position, decoded in enumerate(transactions):
@@ -138,18 +137,13 @@ def check(
             execution.apply(decoded)
         except Inadmissible as error:
             raise BlockFault(f"transaction {position} is inadmissible: {error}") from None
-    speculation = _finish(
-        parent, execution.finish(), chain, header.proposer, header.time_ms, transactions, speculate
-    )
+    speculation = _finish(parent, execution.finish(), chain, header.proposer, header.time_ms, transactions, speculate)
     if speculation.header != header:
-        wrong = [name for name in header.__struct_fields__ if getattr(header, name) != getattr(speculation.header, name)]
+        wrong = [
+            name for name in header.__struct_fields__ if getattr(header, name) != getattr(speculation.header, name)
+        ]
         raise BlockFault("execution gives another " + ", ".join(wrong))
     return speculation
-
-
-def receipt_leaves(result: BlockResult) -> tuple[bytes, ...]:
-    """Canonical receipts under the receipts root: automatic ones first, then one per transaction."""
-    return tuple(encode(receipt) for receipt in (*result.automatic, *result.receipts))
 
 
 def _finish(
@@ -164,7 +158,7 @@ def _finish(
     overlay = Overlay(parent.view)
     overlay.absorb(result.writes)
     tree = speculate(result.writes, parent.tree)
-    next_epoch = epoch_after(overlay, parent.height + 1, parent.epoch)
+    receipts = tuple(result.receipt_leaves())
     entries = tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
     header = Header(
         version=HEADER_VERSION,
@@ -175,11 +169,11 @@ def _finish(
         proposer=proposer,
         transaction_count=len(transactions),
         transactions_root=transactions_root(entries),
-        receipts_root=merkle.root(receipt_leaves(result)),
+        receipts_root=merkle.root(receipts),
         state_root=tree.root,
         validators_hash=validators_hash(parent.epoch.validators),
-        next_validators_hash=validators_hash(next_epoch.validators),
+        next_validators_hash=validators_hash(parent.epoch.validators),
     )
     return Speculation(
-        header, block_hash(header), entries, tuple(transactions), result, overlay, tree, next_epoch
+        header, block_hash(header), entries, tuple(transactions), result, receipts, overlay, tree, parent.epoch
     )

@@ -1,4 +1,4 @@
-"""A node's own configuration (node.toml) and its home directory. What a chain must agree on is in the genesis instead."""
+"""A node's own configuration (node.toml) and its home directory. What a chain must agree on is in the genesis."""
 
 from __future__ import annotations
 

@@ -24,7 +24,13 @@ class CatchUp:
     """Applies one certified block at a time, each verified and executed like any other."""
 
     def __init__(
-        self, chain_id: bytes, store: Store, flight: Flight, authenticity: Authenticity, host: Host, apply: Apply,
+        self,
+        chain_id: bytes,
+        store: Store,
+        flight: Flight,
+        authenticity: Authenticity,
+        host: Host,
+        apply: Apply,
         disagree: Callable[[str], None],
     ) -> None:
         self._chain = chain_id

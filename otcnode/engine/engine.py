@@ -19,11 +19,11 @@ from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Answer, Intake
 from otcnode.errors import DecodeError, Inadmissible
-from otcnode.genesis import ChainParameters
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
-from otcnode.vm.due import next_due_ms
+from otcnode.vm.accounts.authority import authority_changed
+from otcnode.vm.due import next_due
 from otcnode.vm.transactions import Decoded, decode_transaction
 
 
@@ -37,7 +37,7 @@ class Engine:
     def __init__(
         self,
         chain_id: bytes,
-        parameters: ChainParameters,
+        genesis_time_ms: int,
         own: bytes,
         store: Store,
         votes_log: VotesLog,
@@ -61,13 +61,9 @@ class Engine:
         self.halted: str | None = None
         """Why this node has stopped taking part, where something inside it is wrong."""
         self._authenticity = Authenticity(host)
-        self.flight = Flight(store, chain_id, parameters)
-        self.intake = Intake(
-            chain_id, parameters, store, self.flight, self._authenticity, host, observer, self._work_changed
-        )
-        self.catch_up = CatchUp(
-            chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt
-        )
+        self.flight = Flight(store, chain_id, genesis_time_ms)
+        self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
+        self.catch_up = CatchUp(chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt)
 
     # ---- what the world does
 
@@ -114,9 +110,12 @@ class Engine:
         self.intake.flush()
         self.catch_up.poll()
 
-    def submit(self, raw: bytes, answer: Answer) -> bytes:
+    def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction; see Intake.submit."""
-        return self.intake.submit(raw, answer)
+        self.intake.submit(decoded, answer)
+
+    def now(self) -> events.Now:
+        return self._host.now()
 
     def state_of(self, transaction_id: bytes) -> TransactionState:
         return self.intake.state(transaction_id)
@@ -201,7 +200,7 @@ class Engine:
             return
         nothing = events.Built(request.request, None, (), (), parent.epoch)
         taken = self.flight.ids_in_flight(request.parent)
-        due = next_due_ms(parent.view)
+        due = next_due(parent.view)
         something = (due is not None and due <= request.time_ms) or any(
             decoded.id not in taken for decoded in self.intake.pool
         )
@@ -276,7 +275,7 @@ class Engine:
         self.flight.commit(speculation, certificate)
         identifiers = [entry.id for entry in speculation.entries]
         header = speculation.header
-        self.intake.committed(identifiers, header.time_ms, speculation.result.accounts_changed)
+        self.intake.committed(identifiers, header.time_ms, authority_changed(speculation.result.writes))
         self._observer.block_committed(header.height, identifiers)
         validators = speculation.next_epoch.validators
         for peer in sorted(self._peers):
@@ -285,7 +284,7 @@ class Engine:
         self._work_changed()
 
     def _work_changed(self) -> None:
-        self._feed(events.Work(len(self.intake.pool), next_due_ms(self._store.state)))
+        self._feed(events.Work(len(self.intake.pool), next_due(self._store.state)))
 
     # ---- what is wrong here
 

@@ -8,7 +8,6 @@ from otcnode import chain
 from otcnode.blocks import Certificate, Entry, Header, block_hash
 from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.consensus.events import Tip
-from otcnode.genesis import ChainParameters
 from otcnode.storage.store import Store
 from otcnode.vm.transactions import Decoded
 
@@ -17,10 +16,10 @@ class Flight:
     """Knows the parent of anything that may be executed, keeps results by block hash (a block is never executed
     twice), and makes one of them durable."""
 
-    def __init__(self, store: Store, chain_id: bytes, parameters: ChainParameters) -> None:
+    def __init__(self, store: Store, chain_id: bytes, genesis_time_ms: int) -> None:
         self._store = store
+        self._genesis_time_ms = genesis_time_ms
         self._chain = chain_id
-        self._parameters = parameters
         self._blocks: dict[bytes, Speculation] = {}
         self._epoch = store.epochs()[-1]
         self._proposed: dict[bytes, int] = {}
@@ -31,14 +30,20 @@ class Flight:
 
     def tip(self) -> Tip:
         tip = self._store.tip
-        return Tip(tip.height, tip.block_hash, tip.time_ms, tip.certificate, self._epoch)
+        return Tip(tip.height, tip.block_hash, self.time_ms, tip.certificate, self._epoch)
+
+    @property
+    def time_ms(self) -> int:
+        """Time of the last committed block; the genesis' own at height 0."""
+        header = self._store.tip.header
+        return self._genesis_time_ms if header is None else header.time_ms
 
     def get(self, block: bytes) -> Speculation | None:
         return self._blocks.get(block)
 
     def committed(self) -> Parent:
         tip = self._store.tip
-        return Parent(tip.height, tip.block_hash, tip.time_ms, self._store.state, None, self._epoch)
+        return Parent(tip.height, tip.block_hash, self.time_ms, self._store.state, None, self._epoch)
 
     def parent(self, block: bytes) -> Parent | None:
         """The state to execute on: the committed tip or a block in flight above it."""
@@ -57,7 +62,6 @@ class Flight:
         speculation, refused = chain.build(
             parent,
             self._chain,
-            self._parameters,
             proposer,
             time_ms,
             candidates,
@@ -76,9 +80,7 @@ class Flight:
         parent = self.parent(header.parent)
         if parent is None:
             raise BlockFault("its parent is neither committed nor in flight here")
-        speculation = chain.check(
-            parent, self._chain, self._parameters, header, transactions, self._store.tree.speculate
-        )
+        speculation = chain.check(parent, self._chain, header, transactions, self._store.tree.speculate)
         self._keep(speculation)
         return speculation
 
@@ -88,14 +90,13 @@ class Flight:
         result = speculation.result
         self._store.commit(
             header=speculation.header,
-            transactions=[decoded.raw for decoded in speculation.transactions],
-            transaction_ids=[entry.id for entry in speculation.entries],
             certificate=certificate,
-            receipts=chain.receipt_leaves(result),
+            entries=speculation.entries,
+            transactions=[decoded.raw for decoded in speculation.transactions],
+            receipts=speculation.receipts,
             automatic_count=len(result.automatic),
             state_writes=result.writes,
             tree_changes=speculation.tree,
-            index_writes=result.index_writes,
             next_epoch=None if speculation.next_epoch == self._epoch else speculation.next_epoch,
         )
         self._epoch = speculation.next_epoch

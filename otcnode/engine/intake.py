@@ -1,7 +1,7 @@
 """The way of a transaction from the world into the pool, and what becomes of it there.
 
-received (decoded, admissible, signatures not yet verified) → pooled → proposed → committed; or dropped with a reason, or
-expired. Submitting the same bytes again never harms and answers with the current state.
+received (decoded, admissible, signatures not yet verified) → pooled → proposed → committed; or dropped with a reason,
+or expired. Submitting the same bytes again never harms and answers with the current state.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from otcnode import limits
+from otcnode.blocks import transaction_full_hash
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
-from otcnode.errors import Code, DecodeError, Inadmissible
-from otcnode.genesis import ChainParameters
+from otcnode.errors import Code, Inadmissible
 from otcnode.mempool import Mempool, Refusal
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import GossipError, TransactionGossip
 from otcnode.storage.store import Store
-from otcnode.vm.executor import Environment, check_admissible
+from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.transactions import Decoded, decode_transaction
 
 _NEVER = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
@@ -45,7 +45,6 @@ class Intake:
     def __init__(
         self,
         chain_id: bytes,
-        parameters: ChainParameters,
         store: Store,
         flight: Flight,
         authenticity: Authenticity,
@@ -54,7 +53,6 @@ class Intake:
         pool_changed: Callable[[], None],
     ) -> None:
         self._chain = chain_id
-        self._parameters = parameters
         self._store = store
         self._flight = flight
         self._authenticity = authenticity
@@ -62,34 +60,32 @@ class Intake:
         self._observer = observer
         self._pool_changed = pool_changed
         self.pool = Mempool()
-        self.gossip = TransactionGossip()
+        self.gossip = TransactionGossip(self._raw_of)
         self._arrivals: OrderedDict[bytes, _Arrival] = OrderedDict()
         self._arriving: dict[bytes, int] = {}
         self._verifying = False
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
 
-    def submit(self, raw: bytes, answer: Answer) -> bytes:
-        """A client's transaction. Returns its id; `answer` gets its state once the signatures are verified, at once
-        where the transaction is known already. Raises Inadmissible where it can be refused at once."""
-        decoded = decode_transaction(raw)
+    def submit(self, decoded: Decoded, answer: Answer) -> None:
+        """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
+        known already. Raises Inadmissible where it can be refused at once."""
         state = self.state(decoded.id)
         if state.stage not in (Stage.UNKNOWN, Stage.DROPPED, Stage.EXPIRED):
             answer(state)
-            return decoded.id
+            return
         self.check(decoded)
         refusal = self.pool.refuses(decoded)
         if refusal is not None or len(self._arrivals) >= limits.mempool_transactions_max:
             answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
-            return decoded.id
+            return
         self._arrive(_Arrival(decoded, None, answer))
-        return decoded.id
 
     def check(self, decoded: Decoded) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
-        tip = self._store.tip
-        time_ms = max(self._host.now().ledger_ms, tip.time_ms + 1)
-        environment = Environment(self._chain, tip.height + 1, time_ms, self._parameters)
-        check_admissible(self._store.state, environment, decoded)
+        time_ms = max(self._host.now().ledger_ms, self._flight.time_ms + 1)
+        state = self._store.state
+        environment = environment_at(state, self._chain, self._store.tip.height + 1, time_ms)
+        check_admissible(state, environment, decoded)
 
     def state(self, transaction_id: bytes) -> TransactionState:
         location = self._store.transaction_location(transaction_id)
@@ -119,14 +115,17 @@ class Intake:
                 if error.code in _NEVER:
                     self._host.penalise(peer, f"relayed a transaction that can never be valid: {error}")
                     return
+                self.gossip.forget([transaction_full_hash(raw)])
 
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
         """Authentic bodies learnt from a proposal: they wait here too, should the proposal be dropped."""
-        changed = False
-        for decoded in transactions:
-            if self._wanted(decoded):
-                changed = self.pool.add(decoded) is None or changed
-        if changed:
+        fresh = [
+            (decoded.full_hash, decoded.raw)
+            for decoded in transactions
+            if self._wanted(decoded) and self.pool.add(decoded) is None
+        ]
+        if fresh:
+            self.gossip.local(fresh)
             self._pool_changed()
 
     def flush(self) -> None:
@@ -175,6 +174,10 @@ class Intake:
             except Inadmissible as error:
                 self._end(transaction_id, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
 
+    def _raw_of(self, full_hash: bytes) -> bytes | None:
+        decoded = self.pool.by_full_hash(full_hash)
+        return None if decoded is None else decoded.raw
+
     def _wanted(self, decoded: Decoded) -> bool:
         return decoded.id not in self.pool and self._store.transaction_location(decoded.id) is None
 
@@ -208,6 +211,8 @@ class Intake:
             state = self._admit_one(arrival, authentic)
             if state.stage is Stage.POOLED:
                 fresh.append((decoded.full_hash, decoded.raw))
+            elif not state.definite:
+                self.gossip.forget([decoded.full_hash])
             if arrival.answer is not None:
                 arrival.answer(state)
         if fresh:
@@ -222,9 +227,7 @@ class Intake:
                 self.gossip.invalid(arrival.source, decoded.full_hash)
                 self._host.penalise(arrival.source, "relayed a transaction with a false signature")
             # Said of these bytes to whoever handed them in; remembered of no id, for a true copy may still come.
-            return TransactionState(
-                Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify"
-            )
+            return TransactionState(Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify")
         if not self._wanted(decoded):
             return self.state(decoded.id)
         refusal = self.pool.add(decoded)

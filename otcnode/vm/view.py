@@ -49,6 +49,10 @@ class Overlay:
             self._note(key)
             self.writes[key] = value
 
+    def rebase(self, base: StateView) -> None:
+        """Stand on another view, which must show what the old one did."""
+        self._base = base
+
     def _note(self, key: bytes) -> None:
         if key not in self.writes:
             insort(self._sorted, key)

@@ -1,0 +1,5 @@
+"""`python -m otcnode` is the command line."""
+
+from otcnode.cli.main import main
+
+main()

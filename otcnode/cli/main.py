@@ -1,0 +1,76 @@
+"""The command line. Exit codes: 0 done; 1 the answer is no (a failed check, step or transaction); 2 wrong usage or
+configuration; 3 no node could be reached; 130 stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from otcnode import __version__
+from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
+
+EXIT_NO = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "localnet": ("otcnode.cli.localnet", "Make and run a cluster on this machine."),
+    "init": ("otcnode.cli.node", "Make a home for a new node: key, voting record, configuration."),
+    "genesis": ("otcnode.cli.node", "Build, check and show genesis files."),
+    "run": ("otcnode.cli.node", "Run a node."),
+    "status": ("otcnode.cli.node", "Where one or more nodes stand."),
+    "explain": ("otcnode.cli.node", "Why the chain does or does not move."),
+    "scenario": ("otcnode.cli.scenario", "Play ledger stories from files."),
+    "simulate": ("otcnode.cli.simulate", "Run whole networks in virtual time under faults."),
+    "bench": ("otcnode.cli.bench", "Measure a local cluster honestly."),
+}
+"""Command name to (module, help). Modules are imported when they are used, so that each command starts fast; the
+command is the module's attribute of the same name."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="otcnode")
+def otcnode() -> None:
+    """A peer-to-peer blockchain node for issuing and trading products off exchange.
+
+    Begin with: otcnode localnet --demo
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; every foreseeable error is one line on standard error and a documented exit code."""
+    try:
+        otcnode.main(args=arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (ConfigurationError, StorageDamage) as error:
+        click.echo(f"otcnode: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except OtcnodeError as error:
+        click.echo(f"otcnode: {error}", err=True)
+        sys.exit(EXIT_NO)
+    sys.exit(0)

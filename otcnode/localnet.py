@@ -1,0 +1,231 @@
+"""A cluster on this machine: its homes, its processes, and what a person does to them (start, kill, restart, stop)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from otcnode import genesis as genesis_module
+from otcnode.config import Home, load_configuration, split_address
+from otcnode.errors import ConfigurationError
+from otcnode.genesis import (
+    CashAsset,
+    ChainParameters,
+    Clock,
+    Genesis,
+    GenesisAccount,
+    GenesisValidator,
+)
+from otcnode.home import create_home
+from otcnode.node_key import NodeKey
+
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One node of the cluster."""
+
+    name: str
+    home: Home
+    id: bytes
+    p2p_port: int
+    rpc_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rpc_port}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a local cluster is made of. Ports: p2p of node i is base + 2i, its RPC the one above."""
+
+    directory: Path
+    validators: int
+    base_port: int
+    accounts: tuple[GenesisAccount, ...]
+    cash: tuple[CashAsset, ...]
+    clock_rate: int = 1
+    parameters: ChainParameters = ChainParameters()
+    view_timeout_ms: int = 2_000
+
+
+def create(plan: Plan) -> Genesis:
+    """Make the genesis, keys, voting records and homes of a new cluster. Raises ConfigurationError if the directory
+    holds one already."""
+    if plan.directory.exists() and any(plan.directory.iterdir()):
+        raise ConfigurationError(f"{plan.directory} is not empty: choose another directory or pass --reset")
+    keys = [NodeKey.generate() for _ in range(plan.validators)]
+    now_ms = time.time_ns() // 1_000_000
+    genesis = Genesis(
+        network=f"localnet-{plan.validators}",
+        clock=Clock(origin_ms=now_ms, rate=plan.clock_rate),
+        time_ms=now_ms,
+        parameters=plan.parameters,
+        validators=tuple(
+            GenesisValidator(
+                name=f"node{index + 1}",
+                id=key.id,
+                organisation=f"Institution {index + 1}",
+                address=f"127.0.0.1:{plan.base_port + 2 * index}",
+            )
+            for index, key in enumerate(keys)
+        ),
+        accounts=plan.accounts,
+        cash=plan.cash,
+    )
+    for index, key in enumerate(keys):
+        create_home(
+            Home(plan.directory / f"node{index + 1}"),
+            name=f"node{index + 1}",
+            key=key,
+            genesis=genesis,
+            p2p_listen=f"127.0.0.1:{plan.base_port + 2 * index}",
+            rpc_listen=f"127.0.0.1:{plan.base_port + 2 * index + 1}",
+            view_timeout_ms=plan.view_timeout_ms,
+        )
+    return genesis
+
+
+def members(directory: Path) -> list[Member]:
+    """The nodes of an existing cluster directory, in order of their names."""
+    found = []
+    for path in sorted(directory.glob("node*"), key=lambda path: (len(path.name), path.name)):
+        home = Home(path)
+        configuration = load_configuration(home)
+        found.append(
+            Member(
+                configuration.name,
+                home,
+                NodeKey.load(home.key).id,
+                split_address(configuration.p2p.listen)[1],
+                split_address(configuration.rpc.listen)[1],
+            )
+        )
+    return found
+
+
+def remove(directory: Path) -> None:
+    """Delete a cluster directory; refuses one that holds anything a cluster does not make."""
+    strangers = [path.name for path in directory.glob("*") if not path.name.startswith(("node", "keys", "wallet"))]
+    if strangers:
+        raise ConfigurationError(f"{directory} holds {', '.join(sorted(strangers))}: not a cluster's, not deleted")
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Cluster:
+    """The running processes of a cluster directory. Use as a context manager: leaving it stops every process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.members = members(directory)
+        if not self.members:
+            raise ConfigurationError(f"{directory} holds no cluster")
+        self.genesis = genesis_module.load(self.members[0].home.genesis)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_all()
+
+    @property
+    def urls(self) -> list[str]:
+        return [member.url for member in self.members]
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+    def member_of(self, node_id: bytes) -> Member:
+        return next(member for member in self.members if member.id == node_id)
+
+    def start(self, name: str) -> None:
+        """Start one node; its output goes to node.log in its home."""
+        member = self.member(name)
+        with member.home.log.open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "otcnode", "run", "--home", str(member.home.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C at the terminal reaches the whole group; the cluster stops its nodes itself, in order.
+                start_new_session=True,
+            )
+
+    def start_all(self) -> None:
+        for member in self.members:
+            self.start(member.name)
+
+    def wait_ready(self, names: Sequence[str] | None = None) -> None:
+        """Until each node says it is ready. Raises ConfigurationError with a dead node's last words."""
+        waiting = list(names or [member.name for member in self.members])
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while waiting:
+            name = waiting[0]
+            if self._processes[name].poll() is not None:
+                raise ConfigurationError(
+                    f"{name} ended with code {self._processes[name].returncode}: {self.tail(name)}"
+                )
+            if _ready(self.member(name).url):
+                waiting.pop(0)
+            elif time.monotonic() > deadline:
+                raise ConfigurationError(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s: {self.tail(name)}")
+            else:
+                time.sleep(0.05)
+
+    def tail(self, name: str) -> str:
+        """The last line of a node's log."""
+        try:
+            lines = self.member(name).home.log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "(no log)"
+        return lines[-1] if lines else "(its log is empty)"
+
+    def kill(self, name: str) -> None:
+        """SIGKILL: the process gets no chance to do anything more."""
+        process = self._processes[name]
+        process.kill()
+        process.wait()
+
+    def signal(self, name: str, number: int) -> None:
+        os.kill(self._processes[name].pid, number)
+
+    def process_id(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def alive(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def stop_all(self) -> None:
+        """SIGTERM to all, then SIGKILL to whoever is still there after a while."""
+        running = [process for process in self._processes.values() if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in running:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,278 @@
+"""The shell: one loop that owns everything, performs what the engine asks of the world, and parents every task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from otcnode import genesis as genesis_module
+from otcnode.config import Home, NodeConfiguration, load_configuration, split_address
+from otcnode.consensus.events import Now, Timer
+from otcnode.consensus.replica import Configuration, Replica
+from otcnode.crypto import SignatureCheck, verify, verify_all
+from otcnode.engine.engine import TICK_MS, Engine
+from otcnode.engine.host import TransactionState
+from otcnode.errors import StorageDamage
+from otcnode.genesis import Genesis, GenesisNode, GenesisValidator, chain_id
+from otcnode.node_key import NodeKey
+from otcnode.node_service import Finality, Service
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.transport import Identity, Transport
+from otcnode.rpc.server import RpcServer
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.store import Store
+from otcnode.storage.votes_file import FileVotesLog
+from otcnode.vm.genesis_state import genesis_writes
+
+VERIFY_THREADS_MAX = 4
+
+
+def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeConfiguration) -> Store:
+    """Open the node's chain, beginning it from the genesis at the first start."""
+    home.database.parent.mkdir(parents=True, exist_ok=True)
+    kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
+    history = configuration.storage.history_blocks
+    if Store.exists(kv):
+        return Store.open(kv, chain, history)
+    return Store.create(
+        kv,
+        chain,
+        genesis_writes(genesis),
+        genesis.parameters.state_buckets,
+        genesis_module.first_epoch(genesis),
+        history,
+    )
+
+
+class Node:
+    """A running node. `run` returns when it is told to stop; it implements engine.host.Host and Observer."""
+
+    def __init__(self, home: Home, *, vote_again_after_loss: bool = False) -> None:
+        self._home = home
+        self._configuration = load_configuration(home)
+        self._genesis = genesis_module.load(home.genesis)
+        self._chain = chain_id(self._genesis)
+        self._key = NodeKey.load(home.key)
+        self._log = structlog.get_logger().bind(node=self._configuration.name)
+        self._vote_again_after_loss = vote_again_after_loss
+        self._finality = Finality()
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._counters: Counter[str] = Counter()
+        self._failure: BaseException | None = None
+        self._stopped = asyncio.Event()
+        self._threads = ThreadPoolExecutor(min(VERIFY_THREADS_MAX, os.cpu_count() or 1), thread_name_prefix="verify")
+
+    # ---- running
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on."""
+        self._loop = asyncio.get_running_loop()
+        store = open_store(self._home, self._genesis, self._chain, self._configuration)
+        votes_log = FileVotesLog(self._home.record)
+        try:
+            self._assemble(store, votes_log)
+            await self._serve()
+        finally:
+            for handle in self._timers.values():
+                handle.cancel()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            votes_log.close()
+            store.close()
+
+    def _assemble(self, store: Store, votes_log: FileVotesLog) -> None:
+        section = self._configuration.consensus
+        replica = Replica(
+            Configuration(
+                chain=self._chain,
+                own=self._key.id,
+                parameters=self._genesis.parameters,
+                clock_rate=self._genesis.clock.rate,
+                view_timeout_ms=section.view_timeout_ms,
+                view_timeout_ms_max=section.view_timeout_ms_max,
+                vote_again_after_loss=self._vote_again_after_loss,
+            ),
+            self._key.signing.sign,
+            verify,
+        )
+        self._engine = Engine(self._chain, self._genesis.time_ms, self._key.id, store, votes_log, replica, self, self)
+        self._transport = Transport(
+            Identity(self._key.signing, self._key.static_secret),
+            self._chain,
+            self._admitted,
+            self,
+            listen=split_address(self._configuration.p2p.listen),
+            peers=self._peer_addresses(),
+        )
+        self._service = Service(
+            name=self._configuration.name,
+            genesis=self._genesis,
+            chain_id=self._chain,
+            own=self._key.id,
+            engine=self._engine,
+            store=store,
+            finality=self._finality,
+            connections=self._transport.peers,
+            counters=lambda: self._counters,
+            disk_writable=lambda: self._engine.halted is None,
+        )
+        rpc = self._configuration.rpc
+        self._rpc = RpcServer(
+            self._service, listen=split_address(rpc.listen), tls_certificate=rpc.tls_certificate, tls_key=rpc.tls_key
+        )
+
+    async def _serve(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopped.set)
+        await self._transport.start()
+        try:
+            await self._rpc.start()
+            self._guard(self._engine.start)
+            self._log.info(
+                "started",
+                chain=self._chain.hex()[:16],
+                height=self._engine.flight.tip().height,
+                p2p=self._configuration.p2p.listen,
+                rpc=self._configuration.rpc.listen,
+            )
+            ticking = asyncio.create_task(self._tick())
+            await self._stopped.wait()
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+        finally:
+            await self._rpc.stop()
+            await self._transport.stop()
+        if self._failure is not None:
+            raise self._failure
+        self._log.info("stopped", height=self._engine.flight.tip().height)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_MS / 1000)
+            self._guard(self._engine.tick)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Run a piece of the engine; what must never happen ends the node loudly instead of being carried on."""
+        try:
+            action()
+        except StorageDamage as error:
+            self._fail(error)
+        except Exception as error:
+            self._log.error("internal error, the node stops", exc_info=True)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._stopped.set()
+
+    def _admitted(self, node: bytes) -> bool:
+        return node in self._members
+
+    def _peer_addresses(self) -> dict[bytes, str]:
+        members: tuple[GenesisValidator | GenesisNode, ...] = (*self._genesis.validators, *self._genesis.nodes)
+        self._members = {member.id: member.name for member in members}
+        addresses = {
+            member.id: self._configuration.p2p.peers.get(member.name, member.address)
+            for member in members
+            if member.id != self._key.id
+        }
+        return {node: address for node, address in addresses.items() if address}
+
+    # ---- the engine's host
+
+    def now(self) -> Now:
+        return Now(time.monotonic_ns() // 1_000_000, self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000))
+
+    def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        self._transport.send(peer, channel, payload)
+
+    def penalise(self, peer: bytes, reason: str) -> None:
+        self._counters["peers_penalised"] += 1
+        self._log.warning("peer penalised", peer=self._members.get(peer, peer.hex()[:12]), reason=reason)
+        self._transport.penalise(peer, reason)
+
+    def set_timer(self, timer: Timer, delay_ms: int | None) -> None:
+        old = self._timers.pop(timer, None)
+        if old is not None:
+            old.cancel()
+        if delay_ms is not None:
+            self._timers[timer] = self._loop.call_later(
+                delay_ms / 1000, self._guard, lambda: self._engine.elapsed(timer)
+            )
+
+    def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        self._counters["signatures_verified"] += len(checks)
+        future = self._loop.run_in_executor(self._threads, verify_all, checks)
+        future.add_done_callback(
+            lambda future: None if future.cancelled() else self._guard(lambda: done(future.result()))
+        )
+
+    def later(self, action: Callable[[], None]) -> None:
+        self._loop.call_soon(self._guard, action)
+
+    def note(self, level: str, text: str, **fields: object) -> None:
+        getattr(self._log, level)(text, **fields)
+
+    # ---- the engine's observer
+
+    def block_committed(self, height: int, transaction_ids: Sequence[bytes]) -> None:
+        self._counters["blocks_committed"] += 1
+        self._counters["transactions_committed"] += len(transaction_ids)
+        self._finality.block_committed(height, transaction_ids)
+
+    def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
+        self._counters["transactions_dropped"] += 1
+        self._finality.transaction_ended(transaction_id, state)
+
+    # ---- the network's callbacks
+
+    def connected(self, peer: bytes) -> None:
+        self._log.info("peer connected", peer=self._members.get(peer, peer.hex()[:12]))
+        self._guard(lambda: self._engine.connected(peer))
+
+    def disconnected(self, peer: bytes, reason: str) -> None:
+        self._log.info("peer gone", peer=self._members.get(peer, peer.hex()[:12]), reason=reason)
+        self._guard(lambda: self._engine.disconnected(peer))
+
+    def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        self._guard(lambda: self._engine.received(peer, channel, payload))
+
+
+def configure_logging(level: str, form: str) -> None:
+    """One line per event on standard error, readable or JSON."""
+    numbers = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(numbers[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def run_node(home: Home, *, vote_again_after_loss: bool = False) -> None:
+    """Run a node until it is told to stop. Raises ConfigurationError, StorageDamage."""
+    configuration = load_configuration(home)
+    configure_logging(configuration.log.level, configuration.log.format)
+
+    async def serve() -> None:
+        await Node(home, vote_again_after_loss=vote_again_after_loss).run()
+
+    asyncio.run(serve())

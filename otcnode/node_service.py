@@ -1,0 +1,336 @@
+"""What the API is told of a running node: the shell's side of rpc/service.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from otcnode.blocks import Block, Certificate, Epoch, Header
+from otcnode.codec import decode
+from otcnode.crypto import verify_all
+from otcnode.engine.engine import Engine
+from otcnode.engine.host import Stage, TransactionState
+from otcnode.errors import Code, Inadmissible
+from otcnode.genesis import Genesis
+from otcnode.p2p.peers import PeerStatus as Connection
+from otcnode.rpc import service
+from otcnode.storage.store import Store
+from otcnode.vm.executor import environment_at, simulate
+from otcnode.vm.results import Receipt
+from otcnode.vm.transactions import decode_transaction, signature_checks
+
+T = TypeVar("T")
+
+_DEFINITE = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
+"""Refusals that hold on every node and for ever (of these very bytes)."""
+
+
+class Finality:
+    """Lets coroutines wait for transactions and heights; told by the engine what is final."""
+
+    def __init__(self) -> None:
+        self._of_transaction: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._of_height: list[tuple[int, asyncio.Future[None]]] = []
+
+    def block_committed(self, height: int, transaction_ids: Sequence[bytes]) -> None:
+        for transaction_id in transaction_ids:
+            self._wake(self._of_transaction.pop(transaction_id, ()))
+        self._wake([future for wanted, future in self._of_height if wanted <= height])
+        self._of_height = [(wanted, future) for wanted, future in self._of_height if wanted > height]
+
+    def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
+        self._wake(self._of_transaction.pop(transaction_id, ()))
+
+    @staticmethod
+    def _wake(futures: Sequence[asyncio.Future[None]]) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+    def transaction(self, transaction_id: bytes) -> asyncio.Future[None]:
+        """Done when something final or new is known of the transaction."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._of_transaction.setdefault(transaction_id, []).append(future)
+        return future
+
+    def height(self, height: int) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._of_height.append((height, future))
+        return future
+
+    def forget(self, transaction_id: bytes, future: asyncio.Future[None]) -> None:
+        """Nobody waits on `future` any more."""
+        waiting = self._of_transaction.get(transaction_id, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._of_transaction[transaction_id]
+
+
+class Service:
+    """Implements rpc.service.NodeService over an engine."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        genesis: Genesis,
+        chain_id: bytes,
+        own: bytes,
+        engine: Engine,
+        store: Store,
+        finality: Finality,
+        connections: Callable[[], Sequence[Connection]],
+        counters: Callable[[], Mapping[str, int]],
+        disk_writable: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._genesis = genesis
+        self._chain = chain_id
+        self._own = own
+        self._engine = engine
+        self._store = store
+        self._finality = finality
+        self._connections = connections
+        self._counters = counters
+        self._disk_writable = disk_writable
+        self._started_ns = time.monotonic_ns()
+
+    @property
+    def genesis(self) -> Genesis:
+        return self._genesis
+
+    @property
+    def chain(self) -> bytes:
+        return self._chain
+
+    @property
+    def node(self) -> bytes:
+        return self._own
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    # ---- transactions
+
+    async def submit(self, raws: Sequence[bytes]) -> Sequence[service.Submission]:
+        if self._engine.halted is not None:
+            return [service.NotReady(f"this node has stopped: {self._engine.halted}") for _ in raws]
+        return await asyncio.gather(*(self._submit(raw) for raw in raws))
+
+    def _submit(self, raw: bytes) -> asyncio.Future[service.Submission]:
+        future: asyncio.Future[service.Submission] = asyncio.get_running_loop().create_future()
+
+        def answer(state: TransactionState) -> None:
+            if not future.done():
+                future.set_result(_submission(decoded.id, state))
+
+        try:
+            decoded = decode_transaction(raw)
+            self._engine.submit(decoded, answer)
+        except Inadmissible as error:
+            future.set_result(service.Refused(error.code, error.detail, error.code in _DEFINITE))
+        return future
+
+    async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[service.TransactionState]:
+        deadline = time.monotonic() + timeout_ms / 1000
+        for transaction_id in ids:
+            while not self.transaction(transaction_id).final:
+                future = self._finality.transaction(transaction_id)
+                try:
+                    await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
+                except TimeoutError:
+                    self._finality.forget(transaction_id, future)
+                    return [self.transaction(each) for each in ids]
+                except asyncio.CancelledError:
+                    self._finality.forget(transaction_id, future)
+                    raise
+        return [self.transaction(each) for each in ids]
+
+    def transaction(self, transaction_id: bytes) -> service.TransactionState:
+        state = self._engine.state_of(transaction_id)
+        if state.stage is not Stage.COMMITTED:
+            return _shown(transaction_id, state)
+        assert state.height is not None and state.position is not None
+        receipt = self.receipt(state.height, state.position)
+        return service.TransactionState(
+            id=transaction_id,
+            stage=service.Stage.COMMITTED,
+            definite=receipt.code is not Code.OK,
+            height=state.height,
+            index=state.position,
+            code=receipt.code,
+            operation=receipt.operation,
+        )
+
+    def receipt(self, height: int, position: int) -> Receipt:
+        """Of the transaction at `position` of a committed block."""
+        stored = self._store.receipts(height)
+        assert stored is not None
+        return decode(Receipt, stored.receipts[stored.automatic_count + position])
+
+    async def simulate(self, raw: bytes) -> service.Simulation | service.Refused:
+        try:
+            decoded = decode_transaction(raw)
+            checks = signature_checks(decoded)
+            if not all(await asyncio.get_running_loop().run_in_executor(None, verify_all, checks)):
+                return service.Refused(Code.AUTH, "a signature does not verify", definite=True)
+            tip = self._engine.flight.tip()
+            time_ms = max(self._genesis.clock.ledger_ms(self.now_ms()), tip.time_ms + 1)
+            environment = environment_at(self._store.state, self._chain, tip.height + 1, time_ms)
+            result = simulate(self._store.state, environment, decoded)
+        except Inadmissible as error:
+            return service.Refused(error.code, error.detail, error.code in _DEFINITE)
+        receipt = result.receipts[0]
+        return service.Simulation(tip.height, receipt.code, receipt.operation, result.explanations[0], receipt.events)
+
+    # ---- what is on the chain
+
+    def state(self, height: int | None = None) -> service.Snapshot:
+        tip = self._engine.flight.tip()
+        if height is None or height == tip.height:
+            return service.Snapshot(self._store.state, tip.height, tip.block_hash, tip.time_ms)
+        if not self._store.history_first <= height < tip.height:
+            raise service.HeightUnavailable(self._store.history_first, tip.height)
+        header = self._store.header(height)
+        if header is None:
+            view = self._store.state_at(height)
+            following = self._store.header(height + 1)
+            assert following is not None
+            return service.Snapshot(view, height, following.parent, self._genesis.time_ms)
+        following = self._store.header(height + 1)
+        assert following is not None
+        return service.Snapshot(self._store.state_at(height), height, following.parent, header.time_ms)
+
+    async def await_height(self, height: int, timeout_ms: int) -> bool:
+        if self._store.tip.height < height:
+            try:
+                await asyncio.wait_for(self._finality.height(height), timeout_ms / 1000)
+            except TimeoutError:
+                return False
+        return True
+
+    def block(self, height: int) -> Block:
+        return self._found(self._store.block(height))
+
+    def header(self, height: int) -> Header:
+        return self._found(self._store.header(height))
+
+    def certificate(self, height: int) -> Certificate:
+        return self._found(self._store.certificate(height))
+
+    def receipts(self, height: int) -> service.BlockReceipts:
+        stored = self._found(self._store.receipts(height))
+        count = stored.automatic_count
+        return service.BlockReceipts(stored.receipts[:count], stored.receipts[count:])
+
+    def _found(self, value: T | None) -> T:
+        if value is None:
+            raise service.HeightUnavailable(1, self._store.tip.height)
+        return value
+
+    def epochs(self) -> Sequence[Epoch]:
+        return self._store.epochs()
+
+    # ---- the node
+
+    def status(self) -> service.NodeStatus:
+        engine, replica = self._engine, self._engine.replica
+        tip = engine.flight.tip()
+        epoch = tip.next_epoch
+        now = engine.now()
+        progress = engine.catch_up.sync.progress(tip.height, now.monotonic_ms)
+        expected = [node for node in epoch.validators if node != self._own]
+        connected = {connection.node for connection in self._connections() if connection.connected}
+        return service.NodeStatus(
+            name=self._name,
+            node=self._own,
+            validator=self._own in epoch.validators,
+            height=tip.height,
+            block_hash=tip.block_hash,
+            time_ms=tip.time_ms,
+            ledger_now_ms=now.ledger_ms,
+            epoch=epoch.number,
+            view=replica.view,
+            mode="halted" if engine.halted is not None else _MODES[replica.mode],
+            validators=len(epoch.validators),
+            quorum=epoch.quorum,
+            peers_connected=len(connected),
+            peers_expected=len(expected),
+            target_height=progress.target,
+            synced=progress.target <= tip.height and engine.halted is None,
+            disk_writable=self._disk_writable(),
+            halted=engine.halted,
+            mempool_transactions=len(engine.intake.pool),
+            mempool_bytes=engine.intake.pool.bytes_held,
+            uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
+            counters=self._counters(),
+        )
+
+    def explain(self) -> service.Explanation:
+        explanation = self._engine.replica.explain(self._engine.now())
+        tip = self._engine.flight.tip()
+        text = explanation.text
+        if self._engine.halted is not None:
+            text = f"this node has stopped voting: {self._engine.halted}"
+        return service.Explanation(
+            text, tip.height, self._engine.replica.view, explanation.waits_for, dict(explanation.peers)
+        )
+
+    def peers(self) -> Sequence[service.PeerStatus]:
+        return [
+            service.PeerStatus(
+                node=connection.node,
+                name=self._name_of(connection.node),
+                address=connection.address,
+                connected=connection.connected,
+                inbound=connection.inbound,
+                height=self._engine.replica.committed_of(connection.node),
+                silent_ms=connection.silent_ms,
+                refused=connection.refused,
+            )
+            for connection in self._connections()
+        ]
+
+    def mempool(self) -> service.MempoolStatus:
+        pool = self._engine.intake.pool
+        return service.MempoolStatus(
+            transactions=len(pool),
+            bytes=pool.bytes_held,
+            transactions_max=limits.mempool_transactions_max,
+            bytes_max=limits.mempool_bytes_max,
+            transactions_per_account_max=limits.mempool_transactions_per_account_max,
+        )
+
+    def _name_of(self, node: bytes) -> str:
+        members = {**{v.id: v.name for v in self._genesis.validators}, **{n.id: n.name for n in self._genesis.nodes}}
+        return members.get(node, node.hex()[:12])
+
+
+_MODES = {
+    Mode.ACTIVE: "active",
+    Mode.INACTIVE: "changing view",
+    Mode.SILENT: "silent",
+    Mode.FOLLOWING: "following",
+}
+
+
+def _shown(transaction_id: bytes, state: TransactionState) -> service.TransactionState:
+    return service.TransactionState(
+        id=transaction_id,
+        stage=service.Stage(state.stage.value),
+        definite=state.definite,
+        code=state.code,
+        reason=state.reason,
+    )
+
+
+def _submission(transaction_id: bytes, state: TransactionState) -> service.Submission:
+    """How the answer to a submission is told: what this node did not take is an error, not a state."""
+    if state.stage is Stage.DROPPED and state.code is not None:
+        return service.Refused(state.code, state.reason, state.definite)
+    if state.stage is Stage.DROPPED:
+        return service.Overloaded(state.reason)
+    return _shown(transaction_id, state)
