@@ -6,7 +6,8 @@ when a later view proposes it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from otcnode import merkle
 from otcnode.codec import Record, encode
@@ -32,7 +33,12 @@ BLOCK_DOMAIN = "otcnode/block/1"
 COMMIT_DOMAIN = "otcnode/commit/1"
 PREPARE_DOMAIN = "otcnode/prepare/1"
 VALIDATORS_DOMAIN = "otcnode/validators/1"
+FULL_DOMAIN = "otcnode/transaction-full/1"
+TRANSACTION_FULL_DOMAIN = "otcnode/transaction-full/1"
 HEADER_VERSION = 1
+
+Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
+"""Whether (public key, message, signature) is a valid signature; total. Injected where a simulation replaces it."""
 
 
 class Header(Record, frozen=True):
@@ -56,11 +62,21 @@ def block_hash(header: Header) -> BlockHash:
     return tagged_hash(BLOCK_DOMAIN, encode(header))
 
 
+def transaction_full_hash(raw: bytes) -> FullHash:
+    """Names one copy of a transaction, signatures included, by its bytes alone."""
+    return tagged_hash(TRANSACTION_FULL_DOMAIN, raw)
+
+
 class Entry(Record, frozen=True):
     """One transaction of a block, named so that its body, signatures included, is fixed."""
 
     id: TransactionId
     full_hash: FullHash
+
+
+def full_hash(raw: bytes) -> FullHash:
+    """The name of a transaction's exact bytes, signatures included."""
+    return tagged_hash(FULL_DOMAIN, raw)
 
 
 def transactions_root(entries: Sequence[Entry]) -> Hash:
@@ -141,7 +157,9 @@ def prepare_preimage(chain: bytes, epoch: int, view: int, height: int, block: By
     return preimage(PREPARE_DOMAIN, chain, epoch, view, height, block)
 
 
-def check_signatures(signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch) -> None:
+def check_signatures(
+    signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch, verify: Verify = verify
+) -> None:
     """Raise ProofError unless `signatures` are q to n valid signatures of `message`, sorted, by members of `epoch`."""
     names = [entry.validator for entry in signatures]
     if names != sorted(set(names)):
@@ -155,9 +173,9 @@ def check_signatures(signatures: Sequence[ValidatorSignature], message: bytes, e
             raise ProofError(f"the signature of validator {entry.validator.hex()[:12]} is wrong")
 
 
-def check_certificate(certificate: Certificate, chain: bytes, epoch: Epoch) -> None:
+def check_certificate(certificate: Certificate, chain: bytes, epoch: Epoch, verify: Verify = verify) -> None:
     """Raise ProofError unless the certificate is valid for the validators of `epoch`."""
     if certificate.epoch != epoch.number:
         raise ProofError(f"certificate of epoch {certificate.epoch}, expected {epoch.number}")
     message = commit_preimage(chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash)
-    check_signatures(certificate.signatures, message, epoch)
+    check_signatures(certificate.signatures, message, epoch, verify)

@@ -76,11 +76,10 @@ class ViewChange(Record, frozen=True, tag="view-change"):
 
 
 class Reproposal(Record, frozen=True):
-    """A block chosen again in the new view, with the new primary's PREPARE signature for that view. `entries` travel
-    with it, so that a replica which never saw the block can fetch its bodies."""
+    """A block chosen again in the new view, with the new primary's PREPARE signature for that view. A replica that
+    never saw the block asks for its entries and bodies: a quorum has prepared it, so honest ones hold them."""
 
     header: Header
-    entries: tuple[Entry, ...]
     signature: Ed25519Signature
 
 
@@ -128,11 +127,19 @@ class Status(Record, frozen=True, tag="status"):
 
 
 class BodyRequest(Record, frozen=True, tag="body-request"):
-    """Asks for bodies of an accepted block by their positions."""
+    """Asks for bodies of a block by their positions; no positions ask for its Entries."""
 
     height: Height
     block_hash: BlockHash
     positions: tuple[Natural, ...]
+
+
+class Entries(Record, frozen=True, tag="entries"):
+    """What a block's transactions root commits to, for a replica that knows only the header; checked against it."""
+
+    height: Height
+    block_hash: BlockHash
+    entries: tuple[Entry, ...]
 
 
 class Bodies(Record, frozen=True, tag="bodies"):
@@ -150,7 +157,9 @@ class Decision(Record, frozen=True, tag="decision"):
     certificate: Certificate
 
 
-Message: TypeAlias = PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Bodies | Decision
+Message: TypeAlias = (
+    PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Entries | Bodies | Decision
+)
 
 
 def view_change_preimage(chain: bytes, message: ViewChange) -> bytes:

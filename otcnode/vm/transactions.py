@@ -11,6 +11,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from otcnode import limits
+from otcnode.blocks import transaction_full_hash
+from otcnode.blocks import full_hash
 from otcnode.codec import Record, decode, encode
 from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
 from otcnode.errors import Code, DecodeError, Inadmissible
@@ -27,7 +29,6 @@ from otcnode.types import (
 from otcnode.vm.operations import Operation
 
 TRANSACTION_DOMAIN = "otcnode/transaction/1"
-FULL_DOMAIN = "otcnode/transaction-full/1"
 TRANSACTION_VERSION = 1
 
 
@@ -89,7 +90,7 @@ def decode_transaction(raw: bytes) -> Decoded:
     keys = [signature.key for signature in transaction.signatures]
     if keys != sorted(set(keys)):
         raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
-    return Decoded(transaction, raw, transaction_id(body), tagged_hash(FULL_DOMAIN, raw))
+    return Decoded(transaction, raw, transaction_id(body), transaction_full_hash(raw))
 
 
 def sign_transaction(body: Body, keys: list[SigningKey]) -> Decoded:
