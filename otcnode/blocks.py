@@ -33,7 +33,6 @@ BLOCK_DOMAIN = "otcnode/block/1"
 COMMIT_DOMAIN = "otcnode/commit/1"
 PREPARE_DOMAIN = "otcnode/prepare/1"
 VALIDATORS_DOMAIN = "otcnode/validators/1"
-FULL_DOMAIN = "otcnode/transaction-full/1"
 TRANSACTION_FULL_DOMAIN = "otcnode/transaction-full/1"
 HEADER_VERSION = 1
 
@@ -72,11 +71,6 @@ class Entry(Record, frozen=True):
 
     id: TransactionId
     full_hash: FullHash
-
-
-def full_hash(raw: bytes) -> FullHash:
-    """The name of a transaction's exact bytes, signatures included."""
-    return tagged_hash(FULL_DOMAIN, raw)
 
 
 def transactions_root(entries: Sequence[Entry]) -> Hash:

@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from otcnode import limits
 from otcnode.blocks import transaction_full_hash
-from otcnode.blocks import full_hash
 from otcnode.codec import Record, decode, encode
 from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
 from otcnode.errors import Code, DecodeError, Inadmissible
