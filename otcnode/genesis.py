@@ -214,6 +214,8 @@ def check(genesis: Genesis) -> None:
     for cash in genesis.cash:
         if cash.custodian not in custodians:
             raise ConfigurationError(f"cash {cash.id}: {cash.custodian!r} is not an account with role CUSTODIAN")
+        if not cash.id.isascii() or not 1 <= len(cash.id) <= 31:
+            raise ConfigurationError(f"cash {cash.id!r}: an id is 1 to 31 ASCII characters")
     buckets = genesis.parameters.state_buckets
     if buckets < 16 or buckets & (buckets - 1) or (buckets.bit_length() - 1) % 4:
         raise ConfigurationError(f"state_buckets must be a power of 16, not {buckets}")

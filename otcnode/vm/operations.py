@@ -1,14 +1,21 @@
-"""Every operation of the ledger, as one typed union."""
+"""Every operation of the ledger, as one typed union; each family declares its own."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from otcnode.codec import Record
+from otcnode.vm.accounts import operations as accounts
 
+AccountsOperation: TypeAlias = (
+    accounts.AccountApply
+    | accounts.AccountReview
+    | accounts.InvestorCertify
+    | accounts.AccountFreeze
+    | accounts.AccountUnfreeze
+    | accounts.KeyAdd
+    | accounts.KeyRevoke
+    | accounts.KeyRotate
+    | accounts.CashDeposit
+)
 
-class Placeholder(Record, frozen=True, tag="placeholder"):
-    """Replaced by the first family of operations."""
-
-
-Operation: TypeAlias = Placeholder
+Operation: TypeAlias = AccountsOperation

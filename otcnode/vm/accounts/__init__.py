@@ -1,0 +1,1 @@
+"""Accounts, keys, cash, freezes, withdrawals and entrustments."""

@@ -1,0 +1,147 @@
+"""Operations on accounts, keys, freezes and cash."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from otcnode.codec import Record
+from otcnode.genesis import KeyPurpose
+from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
+from otcnode.vm.accounts.records import AccountKind, Asset, Category, Thresholds
+
+Text = Annotated[str, Meta(max_length=256)]
+CashId = Annotated[str, Meta(min_length=1, max_length=31)]
+BankReference = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class NewKey(Record, frozen=True):
+    purpose: KeyPurpose
+    key: PublicKey
+
+
+NewKeys = Annotated[tuple[NewKey, ...], Meta(min_length=1, max_length=32)]
+
+
+class AccountApply(Record, frozen=True, tag="account.apply"):
+    """Ask for an account. It becomes PENDING, named by this operation's id, until the KYC desk reviews it.
+
+    Sender: empty; sole operation; signed by at least `thresholds.manage` of its own new MANAGE keys, and no other.
+    Fields: `kind`; `identity_commitment`, the salted hash of the identity file; `keys`, each once; `encryption_key`
+    (X25519); `thresholds` per purpose, at most the number of its keys; `ultimate_holders` ≥ 1, people behind it.
+    Effects: the account with its keys; dropped after 30 days without a review.
+    Errors: E_FIELD{keys, thresholds, ultimate_holders}, E_LIMIT (pending accounts).
+    """
+
+    kind: AccountKind
+    identity_commitment: Hash
+    keys: NewKeys
+    encryption_key: Bytes32
+    thresholds: Thresholds
+    ultimate_holders: Natural
+
+
+class AccountReview(Record, frozen=True, tag="account.review"):
+    """Decide on an application. Signed by: OPERATOR.KYC (TRADE key).
+
+    Fields: `account`; `approve`; `reason`, required when rejecting.
+    Effects: PENDING → ACTIVE with role INVESTOR, or → REJECTED.
+    Errors: E_NOT_FOUND, E_STATE (not PENDING), E_FIELD{reason}.
+    """
+
+    account: AccountId
+    approve: bool
+    reason: Text
+
+
+class InvestorCertify(Record, frozen=True, tag="investor.certify"):
+    """Certify what an investor may buy. Signed by: OPERATOR.KYC (TRADE key). Replaces an earlier certificate.
+
+    Fields: `account`; `risk` 1 to 5; `category` (PROFESSIONAL satisfies any category and risk); `valid_until`, in ms,
+    after now and at most three years ahead; `ultimate_holders` ≥ 1; `evidence` hash.
+    Errors: E_NOT_FOUND, E_STATE (account not ACTIVE), E_FIELD{risk, valid_until, ultimate_holders},
+    E_HOLDER_CAP (a product held would have more holders than it may).
+    """
+
+    account: AccountId
+    risk: Natural
+    category: Category
+    valid_until: Milliseconds
+    ultimate_holders: Natural
+    evidence: Hash
+
+
+class AccountFreeze(Record, frozen=True, tag="account.freeze"):
+    """Freeze an account, or an amount of one asset in it. Signed by: REGULATOR or OPERATOR.FREEZER (TRADE key).
+
+    Fields: `account`; `asset`, a cash id in UTF-8, a product id, or nil for FULL; `amount` in minor units or units,
+    0 for FULL; `document`, the legal document's hash; `until` in ms or nil. The FREEZER desk must name an `until`
+    within 72 hours, and may not freeze the account again within 30 days.
+    Effects: FULL blocks every debit, new order and signature, touches no lock, lets credits post; a partial freeze
+    reserves the amount. A REGULATOR's FULL freeze cancels open offers, quotes and redemptions.
+    Errors: E_NOT_FOUND, E_STATE (closed, rejected or pending), E_FIELD{until}, E_AMOUNT, E_FORBIDDEN (FREEZER again
+    too early), E_LACK_CASH, E_LACK_QTY (amount > balance − locked − frozen).
+    """
+
+    account: AccountId
+    asset: Asset | None
+    amount: Natural
+    document: Hash
+    until: Milliseconds | None
+
+
+class AccountUnfreeze(Record, frozen=True, tag="account.unfreeze"):
+    """Lift a freeze. Signed by: REGULATOR (any freeze) or OPERATOR.FREEZER (its own) (TRADE key).
+
+    Fields: `freeze`, the id of the freeze; `document`, the legal document's hash.
+    Errors: E_NOT_FOUND, E_NOT_PARTY (FREEZER on another's freeze).
+    """
+
+    freeze: Bytes32
+    document: Hash
+
+
+class KeyAdd(Record, frozen=True, tag="key.add"):
+    """Add a key to the sender's account, effective from this transaction on. Signed by: MANAGE keys.
+
+    Fields: `purpose`; `key`. Errors: E_DUPLICATE (the account has or had it), E_LIMIT (32 live keys).
+    """
+
+    purpose: KeyPurpose
+    key: PublicKey
+
+
+class KeyRevoke(Record, frozen=True, tag="key.revoke"):
+    """Revoke a key of the sender's account, effective from this transaction on. Signed by: MANAGE keys.
+
+    Signatures made before stay valid. Fields: `key`.
+    Errors: E_NOT_FOUND, E_STATE (already revoked), E_THRESHOLD (too few of its purpose would remain).
+    """
+
+    key: PublicKey
+
+
+class KeyRotate(Record, frozen=True, tag="key.rotate"):
+    """Replace a key by another of the same purpose, in one step. Signed by: MANAGE keys.
+
+    Fields: `old`, `new`. Errors: E_NOT_FOUND, E_STATE (already revoked), E_DUPLICATE (the account has or had it).
+    """
+
+    old: PublicKey
+    new: PublicKey
+
+
+class CashDeposit(Record, frozen=True, tag="cash.deposit"):
+    """Create cash for money that reached the bank. Signed by: the cash id's CUSTODIAN (TRADE key).
+
+    Fields: `account`; `cash` id; `amount` in minor units; `bank_reference`, unique per custodian and direction.
+    Effects: the account's balance and the cash id's total rise; credits post to frozen accounts too.
+    Errors: E_NOT_FOUND, E_NOT_PARTY (not the custodian of this cash), E_STATE (account not ACTIVE or RECOVERING, or a
+    reconciliation break is open), E_AMOUNT (0), E_DUP_BANK_REF, E_LIMIT (daily limit), E_OVERFLOW (the total).
+    """
+
+    account: AccountId
+    cash: CashId
+    amount: Natural
+    bank_reference: BankReference

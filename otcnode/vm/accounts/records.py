@@ -1,0 +1,242 @@
+"""What the state holds about accounts, their keys, cash and units."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from otcnode.codec import Record
+from otcnode.genesis import KeyPurpose, Role
+from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural
+from otcnode.vm.keys import Marker, Prefix, Table
+
+Asset: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=32)]
+"""What can be locked or frozen: a cash id in UTF-8 (CNY@BANK; under 32 bytes) or a product id (exactly 32 bytes)."""
+
+
+def is_cash(asset: bytes) -> bool:
+    return len(asset) < 32
+
+
+class AccountStatus(StrEnum):
+    """An ACTIVE account with a FULL freeze is shown as FROZEN."""
+
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    REJECTED = "REJECTED"
+    RECOVERING = "RECOVERING"
+    CLOSED = "CLOSED"
+
+
+class AccountKind(StrEnum):
+    PERSON = "PERSON"
+    COMPANY = "COMPANY"
+
+
+class Category(StrEnum):
+    """PROFESSIONAL satisfies any category and any risk level."""
+
+    RETAIL = "RETAIL"
+    QUALIFIED = "QUALIFIED"
+    PROFESSIONAL = "PROFESSIONAL"
+
+
+class Thresholds(Record, frozen=True):
+    """Distinct keys needed to act, per purpose."""
+
+    manage: Natural
+    trade: Natural
+    sign: Natural
+
+    def of(self, purpose: KeyPurpose) -> int:
+        if purpose is KeyPurpose.TRADE:
+            return self.trade
+        return self.manage if purpose is KeyPurpose.MANAGE else self.sign
+
+
+class Certificate(Record, frozen=True):
+    """What the KYC desk certified about an investor; valid while t < valid_until."""
+
+    risk: Natural
+    category: Category
+    valid_until: Milliseconds
+    evidence: Hash
+
+
+class Account(Record, frozen=True):
+    """`full_freezes` counts the FULL freezes in force; `open_items` what the account has open, bounded by parameter.
+
+    `freezer_until` is when the FREEZER desk may freeze this account again; `closing` is set once the holder asked.
+    """
+
+    organisation: Bytes32
+    kind: AccountKind
+    status: AccountStatus
+    roles: tuple[Role, ...]
+    thresholds: Thresholds
+    encryption_key: Bytes32 | None
+    identity_commitment: Hash | None
+    ultimate_holders: Natural
+    certificate: Certificate | None
+    full_freezes: Natural
+    freezer_until: Milliseconds
+    open_items: Natural
+    closing: bool
+    created_at: Milliseconds
+
+    @property
+    def shown_status(self) -> str:
+        return "FROZEN" if self.status is AccountStatus.ACTIVE and self.full_freezes else self.status.value
+
+
+class Key(Record, frozen=True):
+    """A key of an account. Revoked ones stay, so that old signatures remain explicable."""
+
+    purpose: KeyPurpose
+    added_at: Milliseconds
+    revoked_at: Milliseconds | None
+
+
+class Organisation(Record, frozen=True):
+    name: str
+
+
+class CashAsset(Record, frozen=True):
+    """Cash of one currency at one custodian. total = deposited − withdrawn + corrected_up − corrected_down."""
+
+    custodian: AccountId
+    decimals: Natural
+    daily_deposit_limit: Natural
+    day: Natural
+    """The UTC day (since 1970) that `day_deposited` counts."""
+    day_deposited: Natural
+    total: Natural
+    deposited: Natural
+    withdrawn: Natural
+    corrected_up: Natural
+    corrected_down: Natural
+    stopped: bool
+    """A reconciliation break stops deposits until the regulator resumes them."""
+
+
+class CashBalance(Record, frozen=True):
+    """locked + frozen ≤ balance. `watch` is the item to wake when available cash rises."""
+
+    balance: Natural
+    locked: Natural
+    frozen: Natural
+    watch: Bytes32 | None
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.locked - self.frozen
+
+
+class Restricted(Record, frozen=True):
+    """Units in lots that share one end of lock-up."""
+
+    lockup_until: Milliseconds
+    quantity: Natural
+
+
+class Holding(Record, frozen=True):
+    """An account's units of one product. `restricted` sums the lots that have a lock-up, by its end, ascending."""
+
+    balance: Natural
+    locked: Natural
+    frozen: Natural
+    restricted: tuple[Restricted, ...]
+    lots_created: Natural
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.locked - self.frozen
+
+    def free_at(self, time_ms: int) -> int:
+        """Units in lots that are out of lock-up at `time_ms`."""
+        return self.balance - sum(part.quantity for part in self.restricted if part.lockup_until > time_ms)
+
+
+class Lot(Record, frozen=True):
+    """Units acquired together; 0 as `lockup_until` means no lock-up."""
+
+    quantity: Natural
+    lockup_until: Milliseconds
+
+
+class UnitTotal(Record, frozen=True):
+    """Per product: units in accounts = issued − redeemed."""
+
+    issued: Natural
+    redeemed: Natural
+
+    @property
+    def outstanding(self) -> int:
+        return self.issued - self.redeemed
+
+
+class LockPurpose(StrEnum):
+    WITHDRAWAL = "WITHDRAWAL"
+    SUBSCRIPTION = "SUBSCRIPTION"
+    TRADE = "TRADE"
+    OFFER = "OFFER"
+    QUOTE = "QUOTE"
+    REDEMPTION = "REDEMPTION"
+
+
+class Lock(Record, frozen=True):
+    """A reservation of cash or units; it ends with the one open item it belongs to."""
+
+    asset: Asset
+    amount: Natural
+    purpose: LockPurpose
+    item: Bytes32
+
+
+class FrozenPart(Record, frozen=True):
+    asset: Asset
+    amount: Natural
+
+
+class Freeze(Record, frozen=True):
+    """`parts` is empty for a FULL freeze. Without `until` it holds until it is lifted."""
+
+    account: AccountId
+    by: AccountId
+    full: bool
+    parts: tuple[FrozenPart, ...]
+    document: Hash
+    since: Milliseconds
+    until: Milliseconds | None
+
+
+ACCOUNTS = Table(Prefix.ACCOUNT, Account)
+"""account id"""
+KEYS = Table(Prefix.KEY, Key)
+"""account id ‖ public key"""
+ORGANISATIONS = Table(Prefix.ORGANISATION, Organisation)
+"""organisation id"""
+CASH_ASSETS = Table(Prefix.CASH_ASSET, CashAsset)
+"""cash id"""
+CASH_BALANCES = Table(Prefix.CASH_BALANCE, CashBalance)
+"""account id ‖ cash id"""
+HOLDINGS = Table(Prefix.HOLDING, Holding)
+"""product id ‖ account id: a scan by product lists its holders"""
+HOLDINGS_BY_ACCOUNT = Table(Prefix.HOLDING_BY_ACCOUNT, Marker)
+"""account id ‖ product id"""
+LOTS = Table(Prefix.LOT, Lot)
+"""account id ‖ product id ‖ acquired_at ‖ sequence: a scan is first in, first out"""
+LOCKS = Table(Prefix.LOCK, Lock)
+"""account id ‖ lock id"""
+UNIT_TOTALS = Table(Prefix.UNIT_TOTAL, UnitTotal)
+"""product id"""
+FREEZES = Table(Prefix.FREEZE, Freeze)
+"""freeze id"""
+FREEZES_BY_ACCOUNT = Table(Prefix.FREEZE_BY_ACCOUNT, Marker)
+"""account id ‖ freeze id"""
+BANK_REFERENCES = Table(Prefix.BANK_REFERENCE, Marker)
+"""custodian account id ‖ direction (I in, O out) ‖ reference"""
+OPEN_ITEMS = Table(Prefix.OPEN_ITEM, Marker)
+"""account id ‖ kind byte ‖ item id"""

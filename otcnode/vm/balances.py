@@ -1,0 +1,334 @@
+"""Every movement of cash and units. Nothing else writes balances, lots or locks, and each movement emits its event.
+
+Order of refusals for units: E_LACK_QTY (quantity > balance − locked − frozen), then E_LOCKUP (quantity > units in lots
+free at the settlement time − locked − frozen). Amounts are minor units or 10^-quantity_decimals units, above 0.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from otcnode.errors import Code
+from otcnode.types import INTEGER_MAX
+from otcnode.vm.accounts.events import (
+    CashMoved,
+    CashTotalMoved,
+    LockOpened,
+    LockReduced,
+    LotMoved,
+    UnitsMoved,
+    UnitsTotalMoved,
+)
+from otcnode.vm.accounts.records import (
+    CASH_ASSETS,
+    CASH_BALANCES,
+    HOLDINGS,
+    HOLDINGS_BY_ACCOUNT,
+    LOCKS,
+    LOTS,
+    UNIT_TOTALS,
+    Asset,
+    CashAsset,
+    CashBalance,
+    Holding,
+    Lock,
+    LockPurpose,
+    Lot,
+    Restricted,
+    UnitTotal,
+    is_cash,
+)
+from otcnode.vm.context import Context, fail
+from otcnode.vm.due import DueClass
+from otcnode.vm.keys import MARKER, integer
+
+NO_CASH = CashBalance(0, 0, 0, None)
+NO_UNITS = Holding(0, 0, 0, (), 0)
+NO_TOTAL = UnitTotal(0, 0)
+WAKE = "cash.risen"
+"""Kind of the due item that a watched balance schedules when its available cash rises."""
+
+
+# cash
+
+
+def cash_balance(context: Context, account: bytes, cash: str) -> CashBalance:
+    return context.get(CASH_BALANCES, account + cash.encode()) or NO_CASH
+
+
+def move_cash(context: Context, account: bytes, cash: str, balance: int, locked: int = 0, frozen: int = 0) -> None:
+    """Add signed changes to one account's cash. Failed(E_LACK_CASH) if less than nothing would be available."""
+    key = account + cash.encode()
+    before = context.state.get(CASH_BALANCES, key) or NO_CASH
+    after = CashBalance(before.balance + balance, before.locked + locked, before.frozen + frozen, before.watch)
+    rise = balance - locked - frozen
+    if rise < 0 and after.available < 0:
+        fail(Code.LACK_CASH, f"{before.available} available, {-rise} needed")
+    assert after.balance >= 0 <= after.locked and after.frozen >= 0 <= after.available
+    if after.balance > INTEGER_MAX:
+        fail(Code.OVERFLOW, "balance")
+    if rise > 0 and after.watch is not None:
+        context.schedule(context.block_time, DueClass.COUPON, WAKE, after.watch)
+        after = replace(after, watch=None)
+    if not after.balance and after.watch is None:
+        context.state.delete(CASH_BALANCES, key)
+    else:
+        context.state.put(CASH_BALANCES, key, after)
+    context.events.append(CashMoved(account, cash, balance, locked, frozen))
+
+
+def watch_cash(context: Context, account: bytes, cash: str, item: bytes) -> None:
+    """Schedule a WAKE item for `item`, once, when the account's available cash next rises."""
+    balance = cash_balance(context, account, cash)
+    context.put(CASH_BALANCES, account + cash.encode(), replace(balance, watch=item))
+
+
+def create_cash(context: Context, asset: CashAsset, account: bytes, cash: str, amount: int) -> CashAsset:
+    """Credit cash that comes into being; the caller stores the returned asset, with its own counters raised.
+
+    Failed(E_OVERFLOW) if the total leaves the integer range, so that no later credit can.
+    """
+    if asset.total + amount > INTEGER_MAX:
+        fail(Code.OVERFLOW, f"total of {cash}")
+    move_cash(context, account, cash, amount)
+    context.events.append(CashTotalMoved(cash, amount))
+    return replace(asset, total=asset.total + amount)
+
+
+def pay(context: Context, payer: bytes, payee: bytes, cash: str, amount: int) -> None:
+    """Move available cash. Failed(E_LACK_CASH). An amount of 0 moves nothing and leaves no event."""
+    if amount:
+        move_cash(context, payer, cash, -amount)
+        move_cash(context, payee, cash, amount)
+
+
+def cash_decimals(context: Context, cash: str) -> int:
+    return context.need(CASH_ASSETS, cash.encode(), "cash").decimals
+
+
+# units
+
+
+def holding(context: Context, account: bytes, product: bytes) -> Holding:
+    return context.get(HOLDINGS, product + account) or NO_UNITS
+
+
+def _move_units(
+    context: Context, account: bytes, product: bytes, after: Holding, balance: int, locked: int, frozen: int
+) -> None:
+    assert min(after.balance, after.locked, after.frozen, after.available) >= 0
+    if after.balance > INTEGER_MAX:
+        fail(Code.OVERFLOW, "units")
+    if after.balance:
+        if after.balance == balance:
+            context.state.put(HOLDINGS_BY_ACCOUNT, account + product, MARKER)
+        context.state.put(HOLDINGS, product + account, after)
+    else:
+        context.state.delete(HOLDINGS, product + account)
+        context.state.delete(HOLDINGS_BY_ACCOUNT, account + product)
+    context.events.append(UnitsMoved(account, product, balance, locked, frozen))
+
+
+def check_units(context: Context, account: bytes, product: bytes, quantity: int, settle_at: int) -> None:
+    """Failed(E_LACK_QTY or E_LOCKUP) unless `quantity` could be locked now for delivery at `settle_at`."""
+    units = holding(context, account, product)
+    if quantity > units.available:
+        fail(Code.LACK_QTY, f"{units.available} available, {quantity} needed")
+    if quantity > units.free_at(settle_at) - units.locked - units.frozen:
+        fail(Code.LOCKUP, f"{units.balance - units.free_at(settle_at)} still in lock-up at settlement")
+
+
+def add_lot(
+    context: Context, account: bytes, product: bytes, quantity: int, *, acquired_at: int, lockup_until: int = 0
+) -> None:
+    """Credit units as one new lot."""
+    before = holding(context, account, product)
+    sequence = before.lots_created
+    after = Holding(
+        before.balance + quantity,
+        before.locked,
+        before.frozen,
+        _restrict(before.restricted, lockup_until, quantity),
+        sequence + 1,
+    )
+    _move_units(context, account, product, after, quantity, 0, 0)
+    key = account + product + integer(acquired_at) + integer(sequence)
+    context.state.put(LOTS, key, Lot(quantity, lockup_until))
+    context.events.append(LotMoved(account, product, acquired_at, sequence, lockup_until, quantity))
+
+
+def draw_lots(
+    context: Context,
+    account: bytes,
+    product: bytes,
+    quantity: int,
+    *,
+    from_frozen: int = 0,
+    ignore_lockup: bool = False,
+) -> list[tuple[int, int, int]]:
+    """Debit units first in, first out, skipping lots in lock-up at `now`; (acquired_at, lockup_until, quantity) each.
+
+    `from_frozen` of them come out of the frozen units (forced transfers). Failed(E_LACK_QTY, E_LOCKUP).
+    """
+    before = holding(context, account, product)
+    if quantity - from_frozen > before.available:
+        fail(Code.LACK_QTY, f"{before.available} available, {quantity - from_frozen} needed")
+    drawn: list[tuple[int, int, int]] = []
+    restricted = before.restricted
+    left = quantity
+    cursor: bytes | None = None
+    while left:
+        lots = context.state.scan(LOTS, account + product, after=cursor, limit=64)
+        if not lots:
+            fail(Code.LOCKUP, f"{left} of {quantity} are still in lock-up")
+        for key, lot in lots:
+            cursor = key
+            if lot.lockup_until > context.now and not ignore_lockup:
+                continue
+            part = min(left, lot.quantity)
+            acquired_at, sequence = int.from_bytes(key[64:72], "big"), int.from_bytes(key[72:], "big")
+            if part == lot.quantity:
+                context.state.delete(LOTS, key)
+            else:
+                context.state.put(LOTS, key, Lot(lot.quantity - part, lot.lockup_until))
+            context.events.append(LotMoved(account, product, acquired_at, sequence, lot.lockup_until, -part))
+            restricted = _restrict(restricted, lot.lockup_until, -part)
+            drawn.append((acquired_at, lot.lockup_until, part))
+            left -= part
+            if not left:
+                break
+    after = Holding(
+        before.balance - quantity, before.locked, before.frozen - from_frozen, restricted, before.lots_created
+    )
+    _move_units(context, account, product, after, -quantity, 0, -from_frozen)
+    return drawn
+
+
+def _restrict(parts: tuple[Restricted, ...], lockup_until: int, change: int) -> tuple[Restricted, ...]:
+    """`parts` with a signed change to the units under one end of lock-up; 0 means no lock-up."""
+    if not lockup_until:
+        return parts
+    sums = {part.lockup_until: part.quantity for part in parts}
+    sums[lockup_until] = sums.get(lockup_until, 0) + change
+    return tuple(Restricted(until, quantity) for until, quantity in sorted(sums.items()) if quantity)
+
+
+def freeze_units(context: Context, account: bytes, product: bytes, change: int) -> None:
+    """Freeze (or with a negative change release) units. Failed(E_LACK_QTY)."""
+    before = holding(context, account, product)
+    if change > before.available:
+        fail(Code.LACK_QTY, f"{before.available} available, {change} needed")
+    _move_units(context, account, product, replace(before, frozen=before.frozen + change), 0, 0, change)
+
+
+def issue(
+    context: Context, account: bytes, product: bytes, quantity: int, *, acquired_at: int, lockup_until: int
+) -> None:
+    """Units come into being in an account."""
+    total = context.get(UNIT_TOTALS, product) or NO_TOTAL
+    context.put(UNIT_TOTALS, product, replace(total, issued=total.issued + quantity))
+    add_lot(context, account, product, quantity, acquired_at=acquired_at, lockup_until=lockup_until)
+    context.emit(UnitsTotalMoved(product, quantity, 0))
+
+
+def burn(
+    context: Context,
+    account: bytes,
+    product: bytes,
+    quantity: int,
+    *,
+    from_frozen: int = 0,
+    ignore_lockup: bool = False,
+) -> None:
+    """Units are redeemed: drawn from lots and gone."""
+    draw_lots(context, account, product, quantity, from_frozen=from_frozen, ignore_lockup=ignore_lockup)
+    total = context.need(UNIT_TOTALS, product, "units")
+    context.put(UNIT_TOTALS, product, replace(total, redeemed=total.redeemed + quantity))
+    context.emit(UnitsTotalMoved(product, 0, quantity))
+
+
+# locks
+
+
+def lock(
+    context: Context,
+    account: bytes,
+    lock_id: bytes,
+    asset: Asset,
+    amount: int,
+    purpose: LockPurpose,
+    item: bytes,
+    *,
+    settle_at: int = 0,
+) -> None:
+    """Reserve cash, or units to be delivered at `settle_at`. Use the item's own id as `lock_id` if it has one lock per
+    account. Failed(E_LACK_CASH, E_LACK_QTY, E_LOCKUP)."""
+    assert amount > 0 and context.get(LOCKS, account + lock_id) is None
+    _reserve(context, account, asset, amount, settle_at)
+    context.put(LOCKS, account + lock_id, Lock(asset, amount, purpose, item))
+    context.emit(LockOpened(account, lock_id, asset, amount, purpose, item))
+
+
+def _reserve(context: Context, account: bytes, asset: Asset, amount: int, settle_at: int) -> None:
+    """Add a signed amount to what is locked."""
+    if is_cash(asset):
+        move_cash(context, account, asset.decode(), 0, locked=amount)
+        return
+    if amount > 0:
+        check_units(context, account, asset, amount, settle_at)
+    before = holding(context, account, asset)
+    _move_units(context, account, asset, replace(before, locked=before.locked + amount), 0, amount, 0)
+
+
+def _reduce(context: Context, account: bytes, lock_id: bytes, *, paid: int, released: int) -> Lock:
+    record = context.get(LOCKS, account + lock_id)
+    assert record is not None, "a lock ends once, with its item"
+    left = record.amount - paid - released
+    assert left >= 0
+    _reserve(context, account, record.asset, -(paid + released), 0)
+    if left:
+        context.put(LOCKS, account + lock_id, replace(record, amount=left))
+    else:
+        context.delete(LOCKS, account + lock_id)
+    context.emit(LockReduced(account, lock_id, paid, released, left))
+    return record
+
+
+def release(context: Context, account: bytes, lock_id: bytes, amount: int | None = None) -> None:
+    """Give back a lock, or a part of it, to what is available."""
+    record = context.get(LOCKS, account + lock_id)
+    assert record is not None
+    _reduce(context, account, lock_id, paid=0, released=record.amount if amount is None else amount)
+
+
+def pay_from_lock(context: Context, account: bytes, lock_id: bytes, payee: bytes | None, amount: int) -> None:
+    """Move cash out of a lock to the payee; None burns it (the caller lowers the total)."""
+    if not amount:
+        return
+    record = _reduce(context, account, lock_id, paid=amount, released=0)
+    assert is_cash(record.asset)
+    move_cash(context, account, record.asset.decode(), -amount)
+    if payee is not None:
+        move_cash(context, payee, record.asset.decode(), amount)
+
+
+def deliver_from_lock(context: Context, account: bytes, lock_id: bytes, payee: bytes, quantity: int) -> None:
+    """Move units out of a lock to the payee, as one lot acquired `now` without lock-up. Failed(E_LOCKUP)."""
+    record = _reduce(context, account, lock_id, paid=quantity, released=0)
+    assert not is_cash(record.asset)
+    draw_lots(context, account, record.asset, quantity)
+    add_lot(context, payee, record.asset, quantity, acquired_at=context.now)
+
+
+def deliver(context: Context, seller: bytes, buyer: bytes, product: bytes, quantity: int) -> None:
+    """Move available units, as one lot acquired `now` without lock-up. Failed(E_LACK_QTY, E_LOCKUP)."""
+    check_units(context, seller, product, quantity, context.now)
+    draw_lots(context, seller, product, quantity)
+    add_lot(context, buyer, product, quantity, acquired_at=context.now)
+
+
+def burn_from_lock(context: Context, account: bytes, lock_id: bytes, quantity: int) -> None:
+    """Redeem units out of a lock."""
+    record = _reduce(context, account, lock_id, paid=quantity, released=0)
+    assert not is_cash(record.asset)
+    burn(context, account, record.asset, quantity)

@@ -1,0 +1,27 @@
+"""Every event of the ledger, as one typed union; each family declares its own."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from otcnode.vm.accounts import events as accounts
+
+AccountsEvent: TypeAlias = (
+    accounts.CashMoved
+    | accounts.CashTotalMoved
+    | accounts.UnitsMoved
+    | accounts.LotMoved
+    | accounts.UnitsTotalMoved
+    | accounts.LockOpened
+    | accounts.LockReduced
+    | accounts.AccountApplied
+    | accounts.AccountChanged
+    | accounts.InvestorCertified
+    | accounts.AccountFrozen
+    | accounts.AccountUnfrozen
+    | accounts.KeyAdded
+    | accounts.KeyRevoked
+    | accounts.CashDeposited
+)
+
+Event: TypeAlias = AccountsEvent

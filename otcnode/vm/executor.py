@@ -1,0 +1,236 @@
+"""Executing blocks: due items first, then transactions, each all or none.
+
+The caller hands in only envelopes whose signatures are cryptographically valid (transactions.signature_checks, verified
+in batches outside); here it is judged whether those keys may sign: unregistered E_AUTH, revoked E_KEY_REVOKED, not for
+this purpose E_KEY_PURPOSE, too few E_THRESHOLD. What is wrong up to there is *inadmissible*: it raises, leaves no trace
+and must not be in a block. What is wrong after it is *failed*: a receipt with the code, the state untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from otcnode.errors import Code, Failed, Inadmissible
+from otcnode.genesis import KeyPurpose
+from otcnode.vm import due
+from otcnode.vm.accounts.operations import AccountApply
+from otcnode.vm.accounts.records import ACCOUNTS, KEYS, Account, AccountStatus
+from otcnode.vm.context import PARAMETERS, Context, Environment, fail, paused
+from otcnode.vm.keys import MARKER, SINGLE, Marker, Prefix, Table, integer
+from otcnode.vm.registry import DUE_KINDS, HOOKS, OPERATIONS
+from otcnode.vm.results import AutomaticReceipt, BlockResult, Receipt
+from otcnode.vm.rules import Rule
+from otcnode.vm.state import State
+from otcnode.vm.transactions import Body, Decoded
+from otcnode.vm.view import StateView
+
+SEEN = Table(Prefix.SEEN, Marker)
+"""valid_until ‖ transaction id"""
+DUE_BATCH = 32
+
+
+def environment_at(view: StateView, chain: bytes, height: int, time_ms: int) -> Environment:
+    """The environment of a block on top of `view`, with the parameters in force there."""
+    parameters = State(view).get(PARAMETERS, SINGLE)
+    assert parameters is not None, "a state begins with its genesis"
+    return Environment(chain, height, time_ms, parameters)
+
+
+class BlockExecution:
+    """One block in the making: `run_due` once, `apply` per transaction, `finish`.
+
+    A transaction that `apply` refuses as Inadmissible is simply not in the block, so the primary can try candidates.
+    """
+
+    def __init__(self, view: StateView, environment: Environment) -> None:
+        self._state = State(view)
+        self._environment = environment
+        self._automatic: list[AutomaticReceipt] = []
+        self._receipts: list[Receipt] = []
+        self._explanations: list[str] = []
+        self._next_validators: tuple[bytes, ...] | None = None
+        self._due_has_run = False
+
+    def run_due(self) -> tuple[AutomaticReceipt, ...]:
+        """Run what is due, within the budgets; the rest waits for the next block, in the same order."""
+        assert not self._due_has_run
+        self._due_has_run = True
+        self._forget_expired()
+        parameters = self._environment.parameters
+        left = {due.LANE_RELEASE: parameters.due_class1_weight_max, due.LANE_REST: parameters.due_weight_max}
+        fresh = dict(left)
+        while (entry := self._next_due(left)) is not None:
+            key, item = entry
+            lane = key[:1]
+            if item.weight > left[lane] and left[lane] < fresh[lane]:
+                del left[lane]
+                continue
+            left[lane] -= item.weight
+            self._run(key, item)
+        return tuple(self._automatic)
+
+    def _next_due(self, left: dict[bytes, int]) -> tuple[bytes, due.DueItem] | None:
+        """The first due entry of the lanes with budget left."""
+        now = self._environment.time_ms
+        heads = [entry for lane in left if left[lane] > 0 for entry in due.first(self._state, lane, now, 1)]
+        return min(heads, key=lambda entry: entry[0][1:], default=None)
+
+    def _run(self, key: bytes, item: due.DueItem) -> None:
+        state = self._state
+        due.remove(state, key, item)
+        context = Context(state, self._environment, due.due_time(key), HOOKS)
+        savepoint = state.savepoint()
+        code = Code.OK
+        try:
+            DUE_KINDS[item.kind](context, item)
+        except Failed as error:
+            state.rollback(savepoint)
+            context.events.clear()
+            code = error.code
+        self._automatic.append(AutomaticReceipt(item.item, item.kind, code, tuple(context.events)))
+        if context.next_validators is not None:
+            self._next_validators = context.next_validators
+
+    def _forget_expired(self) -> None:
+        """Ids need remembering only while valid; at most twice a block's worth is forgotten per block, which keeps up
+        with any rate at which they can arrive."""
+        limit = 2 * self._environment.parameters.block_transactions_max
+        until = integer(self._environment.time_ms + 1)
+        for suffix, _ in self._state.scan(SEEN, limit=limit):
+            if suffix >= until:
+                break
+            self._state.delete(SEEN, suffix)
+
+    def apply(self, decoded: Decoded) -> Receipt:
+        """Execute one transaction. Raises Inadmissible, and then nothing has happened."""
+        assert self._due_has_run
+        state = self._state
+        body = decoded.transaction.body
+        account = admit(state, self._environment, decoded)
+        state.put(SEEN, integer(body.valid_until) + decoded.id, MARKER)
+        context = Context(state, self._environment, self._environment.time_ms, HOOKS)
+        context.transaction_id = decoded.id
+        context.signers = tuple([entry.key for entry in decoded.transaction.signatures])
+        context.actor = body.sender
+        context.actor_roles = account.roles if account is not None else ()
+        savepoint = state.savepoint()
+        explanation = ""
+        try:
+            _perform(context, body, account)
+            receipt = Receipt(decoded.id, Code.OK, None, tuple(context.events))
+            if context.next_validators is not None:
+                self._next_validators = context.next_validators
+        except Failed as error:
+            state.rollback(savepoint)
+            receipt = Receipt(decoded.id, error.code, context.operation_index, ())
+            explanation = error.detail
+        self._receipts.append(receipt)
+        self._explanations.append(explanation)
+        return receipt
+
+    def finish(self) -> BlockResult:
+        assert self._due_has_run
+        return BlockResult(
+            tuple(self._automatic),
+            tuple(self._receipts),
+            tuple(self._explanations),
+            self._state.writes(),
+            self._next_validators,
+        )
+
+
+def execute_block(view: StateView, environment: Environment, transactions: Sequence[Decoded]) -> BlockResult:
+    """The door of the ledger. Raises Inadmissible if any transaction may not be in a block: the block is refused."""
+    execution = BlockExecution(view, environment)
+    execution.run_due()
+    for decoded in transactions:
+        execution.apply(decoded)
+    return execution.finish()
+
+
+def simulate(view: StateView, environment: Environment, decoded: Decoded) -> BlockResult:
+    """What a block with this one transaction would do now; nothing is kept. Raises Inadmissible."""
+    return execute_block(view, environment, [decoded])
+
+
+def check_admissible(view: StateView, environment: Environment, decoded: Decoded) -> None:
+    """Raises Inadmissible if the transaction could not be in a block now. For the pool."""
+    admit(State(view), environment, decoded)
+
+
+def admit(state: State, environment: Environment, decoded: Decoded) -> Account | None:
+    """The checks before execution, in their fixed order: chain, validity, duplicate, account, key and purpose,
+    threshold. Returns the sender's account, None for account.apply. Raises Inadmissible; writes nothing."""
+    body = decoded.transaction.body
+    if body.chain != environment.chain:
+        raise Inadmissible(Code.CHAIN, "made for another network")
+    remaining = body.valid_until - environment.time_ms
+    if remaining <= 0:
+        raise Inadmissible(Code.TX_EXPIRED, f"valid until {body.valid_until}")
+    if remaining > environment.parameters.max_transaction_ttl_ms:
+        raise Inadmissible(Code.TX_EXPIRED, "valid_until is too far ahead")
+    if state.get(SEEN, integer(body.valid_until) + decoded.id) is not None:
+        raise Inadmissible(Code.TX_DUPLICATE, "already in the chain")
+    rules = [OPERATIONS[type(operation)] for operation in body.operations]
+    if not body.sender:
+        _admit_applicant(body, decoded)
+        return None
+    account = state.get(ACCOUNTS, body.sender)
+    if account is None:
+        raise Inadmissible(Code.NOT_FOUND, "sender")
+    if account.status is not AccountStatus.ACTIVE and not (
+        account.status is AccountStatus.RECOVERING and all(rule.while_recovering for rule in rules)
+    ):
+        raise Inadmissible(Code.ACCOUNT_STATE, f"the sender's account is {account.status.value}")
+    _check_keys(state, account, rules, decoded)
+    return account
+
+
+def _check_keys(state: State, account: Account, rules: list[Rule], decoded: Decoded) -> None:
+    sender = decoded.transaction.body.sender
+    keys = [state.get(KEYS, sender + entry.key) for entry in decoded.transaction.signatures]
+    if None in keys:
+        raise Inadmissible(Code.AUTH, "signed by a key that is not the sender's")
+    given = [key.purpose for key in keys if key is not None and key.revoked_at is None]
+    if len(given) != len(keys):
+        raise Inadmissible(Code.KEY_REVOKED, "signed by a key that was revoked")
+    wanted = {rule.purpose for rule in rules}
+    if not wanted.issuperset(given):
+        raise Inadmissible(Code.KEY_PURPOSE, "signed by a key of another purpose")
+    for rule in rules:
+        needed = 1 if rule.one_key else account.thresholds.of(rule.purpose)
+        if given.count(rule.purpose) < needed:
+            raise Inadmissible(Code.THRESHOLD, f"{needed} {rule.purpose.value} keys must sign")
+
+
+def _admit_applicant(body: Body, decoded: Decoded) -> None:
+    application = body.operations[0]
+    if not isinstance(application, AccountApply) or len(body.operations) != 1:
+        raise Inadmissible(Code.NOT_FOUND, "only an account.apply alone has no sender")
+    purposes = {entry.key: entry.purpose for entry in application.keys}
+    signers = [purposes.get(entry.key) for entry in decoded.transaction.signatures]
+    if None in signers:
+        raise Inadmissible(Code.AUTH, "signed by a key that is not in the application")
+    if any(purpose is not KeyPurpose.MANAGE for purpose in signers):
+        raise Inadmissible(Code.KEY_PURPOSE, "an application is signed by MANAGE keys")
+    if len(signers) < application.thresholds.manage:
+        raise Inadmissible(Code.THRESHOLD, f"{application.thresholds.manage} MANAGE keys must sign")
+
+
+def _perform(context: Context, body: Body, account: Account | None) -> None:
+    """The operations in order: pause, role, entrustment, the operation's own rules."""
+    on_behalf = body.on_behalf_of is not None or body.entrustment is not None
+    context.principal = body.sender if body.on_behalf_of is None else body.on_behalf_of
+    market_paused = paused(context.state)
+    for index, operation in enumerate(body.operations):
+        context.operation_index = index
+        rule = OPERATIONS[type(operation)]
+        if market_paused and not rule.while_paused:
+            fail(Code.PAUSED, "the market is paused")
+        if on_behalf:
+            account = context.account(context.principal)
+        if rule.roles and (account is None or rule.roles.isdisjoint(account.roles)):
+            fail(Code.ROLE, "needs " + " or ".join(sorted(rule.roles)))
+        if on_behalf:
+            fail(Code.NOT_FOUND, "entrustment")
+        rule.handler(context, operation)

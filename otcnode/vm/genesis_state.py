@@ -1,0 +1,127 @@
+"""The state before block 1: what the genesis document says, written into the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from otcnode.codec import Record
+from otcnode.crypto import tagged_hash
+from otcnode.genesis import (
+    Genesis,
+    GenesisAccount,
+    GenesisNode,
+    GenesisValidator,
+    KeyPurpose,
+    genesis_account_id,
+)
+from otcnode.types import Bytes32
+from otcnode.vm.accounts.records import (
+    ACCOUNTS,
+    CASH_ASSETS,
+    KEYS,
+    ORGANISATIONS,
+    Account,
+    AccountKind,
+    AccountStatus,
+    CashAsset,
+    Key,
+    Organisation,
+    Thresholds,
+)
+from otcnode.vm.context import PARAMETERS
+from otcnode.vm.keys import SINGLE, Prefix, Table
+from otcnode.vm.state import State
+
+ORGANISATION_DOMAIN = "otcnode/organisation/1"
+
+
+class Node(Record, frozen=True):
+    """An admitted node; `votes` if it is a validator."""
+
+    name: str
+    organisation: Bytes32
+    address: str
+    votes: bool
+
+
+NODES = Table(Prefix.VALIDATORS, Node)
+"""node id"""
+
+
+class _Nothing:
+    """The view under the genesis."""
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+
+def organisation_id(name: str) -> bytes:
+    return tagged_hash(ORGANISATION_DOMAIN, name.encode())
+
+
+def genesis_writes(genesis: Genesis) -> dict[bytes, bytes]:
+    """Key to value of the first state, ascending by key."""
+    state = State(_Nothing())
+    state.put(PARAMETERS, SINGLE, genesis.parameters)
+    for validator in genesis.validators:
+        _write_node(state, validator, votes=True)
+    for node in genesis.nodes:
+        _write_node(state, node, votes=False)
+    for account in genesis.accounts:
+        _write_account(state, account, genesis.time_ms)
+    for cash in genesis.cash:
+        asset = CashAsset(
+            custodian=genesis_account_id(cash.custodian),
+            decimals=cash.decimals,
+            daily_deposit_limit=cash.daily_deposit_limit,
+            day=0,
+            day_deposited=0,
+            total=0,
+            deposited=0,
+            withdrawn=0,
+            corrected_up=0,
+            corrected_down=0,
+            stopped=False,
+        )
+        state.put(CASH_ASSETS, cash.id.encode(), asset)
+    return {key: value for key, value in state.writes().items() if value is not None}
+
+
+def _name_organisation(state: State, name: str) -> None:
+    state.put(ORGANISATIONS, organisation_id(name), Organisation(name))
+
+
+def _write_node(state: State, node: GenesisValidator | GenesisNode, *, votes: bool) -> None:
+    _name_organisation(state, node.organisation)
+    state.put(NODES, node.id, Node(node.name, organisation_id(node.organisation), node.address, votes))
+
+
+def _write_account(state: State, account: GenesisAccount, time_ms: int) -> None:
+    _name_organisation(state, account.organisation)
+    name = genesis_account_id(account.name)
+    purposes = {entry.purpose for entry in account.keys}
+    needed = {purpose: account.thresholds.get(purpose, 1 if purpose in purposes else 0) for purpose in KeyPurpose}
+    record = Account(
+        organisation=organisation_id(account.organisation),
+        kind=AccountKind.COMPANY,
+        status=AccountStatus.ACTIVE,
+        roles=account.roles,
+        thresholds=Thresholds(needed[KeyPurpose.MANAGE], needed[KeyPurpose.TRADE], needed[KeyPurpose.SIGN]),
+        encryption_key=account.encryption_key,
+        identity_commitment=None,
+        ultimate_holders=1,
+        certificate=None,
+        full_freezes=0,
+        freezer_until=0,
+        open_items=0,
+        closing=False,
+        created_at=time_ms,
+    )
+    state.put(ACCOUNTS, name, record)
+    for entry in account.keys:
+        state.put(KEYS, name + entry.key, Key(entry.purpose, time_ms, None))

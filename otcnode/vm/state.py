@@ -1,0 +1,119 @@
+"""Typed, journaled access to the state while one block executes.
+
+Values are decoded once per block and encoded once, at its end, however often they change in between. A savepoint costs
+nothing; rolling back undoes the writes since, one by one. Reads and writes go through tables (vm/keys.py).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from otcnode.codec import encode
+from otcnode.vm.keys import Table
+from otcnode.vm.view import StateView
+
+R = TypeVar("R")
+
+
+class State:
+    """The state as the block sees it so far: the parent's view and everything written since."""
+
+    __slots__ = ("_base", "_journal", "_sorted", "_values", "_written")
+
+    def __init__(self, base: StateView) -> None:
+        self._base = base
+        self._values: dict[bytes, Any] = {}
+        """Key to decoded value, None where there is none; read or written in this block."""
+        self._written: set[bytes] = set()
+        self._sorted: dict[bytes, list[bytes]] = {}
+        """Written keys by prefix byte, ascending."""
+        self._journal: list[tuple[bytes, Any, bool]] = []
+        """(key, value before, whether it was already written) per write, so that it can be undone."""
+
+    def get(self, table: Table[R], suffix: bytes) -> R | None:
+        key = table.prefix + suffix
+        if key in self._values:
+            value: R | None = self._values[key]
+            return value
+        raw = self._base.get(key)
+        value = None if raw is None else table.decode(raw)
+        self._values[key] = value
+        return value
+
+    def put(self, table: Table[R], suffix: bytes, value: R) -> None:
+        self._write(table, suffix, value)
+
+    def delete(self, table: Table[R], suffix: bytes) -> None:
+        self._write(table, suffix, None)
+
+    def _write(self, table: Table[R], suffix: bytes, value: R | None) -> None:
+        key = table.prefix + suffix
+        if key in self._written:
+            self._journal.append((key, self._values[key], True))
+        else:
+            self._journal.append((key, self.get(table, suffix), False))
+            self._written.add(key)
+            insort(self._sorted.setdefault(table.prefix, []), key)
+        self._values[key] = value
+
+    def savepoint(self) -> int:
+        return len(self._journal)
+
+    def rollback(self, savepoint: int) -> None:
+        """Undo every write since `savepoint`."""
+        journal = self._journal
+        while len(journal) > savepoint:
+            key, value, was_written = journal.pop()
+            self._values[key] = value
+            if not was_written:
+                self._written.remove(key)
+                keys = self._sorted[key[:1]]
+                del keys[bisect_left(keys, key)]
+
+    def scan(
+        self, table: Table[R], prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
+    ) -> list[tuple[bytes, R]]:
+        """(suffix, record) pairs whose suffix begins with `prefix`, ascending, suffixes > `after`, at most `limit`.
+
+        The list is a copy: what it names may be written while it is walked.
+        """
+        found: list[tuple[bytes, R]] = []
+        for key, value in self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after):
+            if limit is not None and len(found) >= limit:
+                break
+            found.append((key[1:], value))
+        return found
+
+    def _merged(self, table: Table[R], prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, R]]:
+        own = self._sorted.get(table.prefix, [])
+        position = bisect_left(own, prefix if after is None or after < prefix else after + b"\x00")
+        base = self._base.scan(prefix, after)
+        pending = next(base, None)
+        while True:
+            key = own[position] if position < len(own) and own[position].startswith(prefix) else None
+            if pending is not None and (key is None or pending[0] < key):
+                yield pending[0], self._decoded(table, *pending)
+                pending = next(base, None)
+            elif key is not None:
+                if pending is not None and pending[0] == key:
+                    pending = next(base, None)
+                position += 1
+                value = self._values[key]
+                if value is not None:
+                    yield key, value
+            else:
+                return
+
+    def _decoded(self, table: Table[R], key: bytes, raw: bytes) -> R:
+        value: R | None = self._values.get(key)
+        return table.decode(raw) if value is None else value
+
+    def writes(self) -> dict[bytes, bytes | None]:
+        """The block's writes in canonical bytes, ascending by key; None deletes."""
+        return {
+            key: None if (value := self._values[key]) is None else encode(value)
+            for prefix in sorted(self._sorted)
+            for key in self._sorted[prefix]
+        }
