@@ -1,0 +1,77 @@
+"""Where a node says it can be reached: signed by it, so that anybody may carry it on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from otcnode.codec import Record
+from otcnode.crypto import SigningKey, preimage, verify
+from otcnode.p2p.close import CloseCode, PeerError
+from otcnode.p2p.peers import parse_address
+from otcnode.types import ChainId, Ed25519Signature, Natural, NodeId
+
+ANNOUNCEMENT_DOMAIN = "otcnode/node-announcement/1"
+ANNOUNCEMENTS_PER_FRAME_MAX = 32
+
+
+class NodeAnnouncement(Record, frozen=True):
+    """`address` is host:port. Of two announcements of one node the one with the higher `sequence` holds; nodes use
+    the time of their start in milliseconds, so that a restart outranks what was said before."""
+
+    node: NodeId
+    address: Annotated[str, Meta(min_length=3, max_length=255)]
+    sequence: Natural
+    signature: Ed25519Signature
+
+
+Announcements: TypeAlias = Annotated[
+    tuple[NodeAnnouncement, ...], Meta(min_length=1, max_length=ANNOUNCEMENTS_PER_FRAME_MAX)
+]
+
+
+def announcement_preimage(chain: bytes, node: bytes, address: str, sequence: int) -> bytes:
+    return preimage(ANNOUNCEMENT_DOMAIN, chain, node, address, sequence)
+
+
+def announce(signing: SigningKey, chain: ChainId, address: str, sequence: int) -> NodeAnnouncement:
+    signature = signing.sign(announcement_preimage(chain, signing.public, address, sequence))
+    return NodeAnnouncement(signing.public, address, sequence, signature)
+
+
+class AnnouncementTable:
+    """The newest announcement of each admitted node; as many entries as there are admitted nodes."""
+
+    def __init__(self, chain: ChainId, admitted: Callable[[NodeId], bool]) -> None:
+        self._chain = chain
+        self._admitted = admitted
+        self._newest: dict[NodeId, NodeAnnouncement] = {}
+
+    def accept(self, announcement: NodeAnnouncement) -> bool:
+        """Whether it is news, to be acted on and passed on. One of a node that is not admitted here (yet) is ignored.
+
+        Raises PeerError if the signature or the address is wrong: no honest node passes such a thing on.
+        """
+        node = announcement.node
+        known = self._newest.get(node)
+        if not self._admitted(node) or (known is not None and known.sequence >= announcement.sequence):
+            return False
+        signed = announcement_preimage(self._chain, node, announcement.address, announcement.sequence)
+        if parse_address(announcement.address) is None or not verify(node, signed, announcement.signature):
+            raise PeerError(CloseCode.MALFORMED, f"an announcement of node {node.hex()[:16]}… is not valid")
+        self._newest[node] = announcement
+        return True
+
+    def all(self) -> tuple[NodeAnnouncement, ...]:
+        """Sorted by node, those no longer admitted left out."""
+        return tuple(self._newest[node] for node in sorted(self._newest) if self._admitted(node))
+
+
+def in_frames(announcements: Iterable[NodeAnnouncement]) -> list[tuple[NodeAnnouncement, ...]]:
+    """Cut into what one frame carries."""
+    rows = tuple(announcements)
+    return [
+        rows[start : start + ANNOUNCEMENTS_PER_FRAME_MAX] for start in range(0, len(rows), ANNOUNCEMENTS_PER_FRAME_MAX)
+    ]

@@ -1,0 +1,390 @@
+"""One TCP connection: handshake, verdicts, then two tasks that read and write until one of them has a reason to end.
+
+After the handshake each side's first frame is its verdict: OPEN, or CLOSE with a reason. Only when both said OPEN do
+messages flow, so neither side takes for a peer somebody by whom it is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from otcnode import limits
+from otcnode.p2p.close import CloseCode, PeerError, Reason
+from otcnode.p2p.framing import (
+    CONTROL_SIZES,
+    PLAINTEXT_BYTES_MAX,
+    Channel,
+    Control,
+    Form,
+    FrameDecoder,
+    Inbound,
+    Message,
+    control_frame,
+    seal,
+)
+from otcnode.p2p.handshake import Established, Handshake
+from otcnode.p2p.outbox import Outbox
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, TokenBucket
+
+READ_BYTES = 256 * 1024
+WRITE_BUFFER_BYTES = 128 * 1024
+"""Kept small, in the process and in the kernel: what is in it has lost its priority."""
+
+TRICKLE_MS = 2_000
+"""A peer heard within this time that cannot finish a record is slow by intent; one not heard has lost its network."""
+
+Clock = Callable[[], int]
+"""Monotonic microseconds."""
+
+
+def _by_channel(values: Mapping[str, int]) -> dict[Channel, int]:
+    return {channel: values[channel.name.lower()] for channel in Channel}
+
+
+def _twice(per_second: int) -> Rate:
+    return Rate(per_second, 2 * per_second)
+
+
+def _default_rates() -> dict[Channel, ChannelRates]:
+    given = {channel: limits.channel_rate_per_second[channel.name.lower()] for channel in Channel}
+    return {channel: ChannelRates(_twice(messages), _twice(size)) for channel, (messages, size) in given.items()}
+
+
+_INBOUND_PER_ADDRESS = Rate(limits.inbound_per_address_per_second, limits.inbound_per_address_burst)
+_CONTROL_FRAMES = Rate(limits.control_frames_per_second, limits.control_frames_burst)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The bounds of a transport; the defaults are those of limits.py."""
+
+    handshake_timeout_ms: int = limits.handshake_timeout_ms
+    keepalive_ms: int = limits.keepalive_ms
+    silence_ms_max: int = limits.silence_ms_max
+    record_ms_max: int = limits.record_ms_max
+    farewell_ms_max: int = limits.farewell_ms_max
+    tick_ms: int = 500
+    reconnect_ms_first: int = limits.reconnect_ms_first
+    reconnect_ms_max: int = limits.reconnect_ms_max
+    ban_ms_first: int = limits.ban_ms_first
+    ban_ms_max: int = limits.ban_ms_max
+    connections_inbound_max: int = limits.connections_inbound_max
+    connections_per_address_max: int = limits.connections_per_address_max
+    connections_handshaking_max: int = limits.connections_handshaking_max
+    inbound_per_address: Rate = _INBOUND_PER_ADDRESS
+    control_frames: Rate = _CONTROL_FRAMES
+    message_bytes_max: Mapping[Channel, int] = field(
+        default_factory=lambda: _by_channel(limits.channel_message_bytes_max)
+    )
+    queue_bytes_max: Mapping[Channel, int] = field(default_factory=lambda: _by_channel(limits.channel_queue_bytes_max))
+    rates: Mapping[Channel, ChannelRates] = field(default_factory=_default_rates)
+
+
+async def shake_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handshake: Handshake) -> Established:
+    """Run a handshake to its end. Raises PeerError; the caller bounds the time."""
+    writer.write(handshake.opening)
+    while handshake.established is None:
+        data = await _read(reader)
+        if not data:
+            raise PeerError(CloseCode.LOST, "the peer hung up during the handshake")
+        writer.write(handshake.feed(data))
+    return handshake.established
+
+
+def tune(writer: asyncio.StreamWriter) -> None:
+    """No waiting for more to send; little in the buffers, so that what is urgent overtakes what is not."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_BUFFER_BYTES)
+    writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the connection opened. `bytes` are ciphertext with its prefixes; `throttled_ms`: not read for being over
+    the rate."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    throttled_ms: int = 0
+
+
+class Connection:
+    """An established session with `node`. `dialled`: this side opened it."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        established: Established,
+        *,
+        dialled: bool,
+        address: str,
+        settings: Settings,
+        clock_us: Clock,
+    ) -> None:
+        now_ms = clock_us() // 1_000
+        self.node = established.node
+        self.session = established.session
+        self.dialled = dialled
+        self.address = address
+        self.since_ms = now_ms
+        self.counters = Counters()
+        self.round_trip_us: int | None = None
+        self.outbox = Outbox(settings.queue_bytes_max)
+        self._reader = reader
+        self._writer = writer
+        self._sending = established.sending
+        self._decoder = FrameDecoder(established.receiving, settings.message_bytes_max)
+        self._leftover = established.leftover
+        self._settings = settings
+        self._clock_us = clock_us
+        self._rates = PeerRates(settings.rates, now_ms)
+        self._control_rate = TokenBucket(settings.control_frames, now_ms)
+        self._wake = asyncio.Event()
+        self._ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+        self._heard_ms = now_ms
+        self._record_since_ms: int | None = None
+        self._ping: tuple[bytes, int] | None = None
+        self._pings = 0
+        self._pinged_ms = now_ms
+        self._early: list[Inbound] = []
+
+    @property
+    def ending(self) -> bool:
+        return self._ended.done()
+
+    def send(self, channel: Channel, payload: bytes) -> bool:
+        """Queue a message, never wait; False if the connection is ending or the queue gave this message up."""
+        if self._ended.done() or not self.outbox.put(channel, payload):
+            return False
+        self.counters.messages_out += 1
+        self._wake.set()
+        return True
+
+    def send_control(self, form: Form, payload: bytes = b"") -> None:
+        if not self.outbox.control(form, payload):
+            self.close(Reason(CloseCode.SLOW, "the peer asks and does not read the answers"))
+        self._wake.set()
+
+    def close(self, reason: Reason) -> None:
+        """End the connection soon; the first reason counts."""
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
+    async def exchange_verdicts(self, refusal: Reason | None) -> Reason | None:
+        """Say OPEN or the refusal, hear the peer's word; returns why the connection is not to be, if so.
+
+        Raises PeerError if the peer's first frame is no verdict."""
+        if refusal is not None:
+            await self.farewell(refusal)
+            return refusal
+        self._write(control_frame(Form.OPEN, b""))
+        data = self._leftover
+        while True:
+            inbound = self._decoder.feed(data)
+            if inbound:
+                break
+            data = await _read(self._reader)
+            if not data:
+                raise PeerError(CloseCode.LOST, "the peer hung up before its verdict")
+        first, self._early = inbound[0], inbound[1:]
+        if isinstance(first, Control) and first.form is Form.OPEN:
+            return None
+        if isinstance(first, Control) and first.form is Form.CLOSE:
+            return closed_by_peer(first.payload)
+        raise PeerError(CloseCode.MALFORMED, "the peer's first frame is no verdict")
+
+    async def run(self, on_message: Callable[[Channel, bytes], None], on_announce: Callable[[bytes], None]) -> Reason:
+        """Exchange messages until there is a reason not to. Call once, after both verdicts were OPEN."""
+        self._heard_ms = self._clock_us() // 1_000
+        async with asyncio.TaskGroup() as group:
+            tasks = (
+                group.create_task(self._read_frames(on_message, on_announce)),
+                group.create_task(self._write_records()),
+            )
+            reason = await self._ended
+            for task in tasks:
+                task.cancel()
+        return reason
+
+    def say_goodbye(self, reason: Reason) -> None:
+        """Put the reason on the wire without waiting: for the end of the process."""
+        with contextlib.suppress(OSError):
+            self._write(control_frame(Form.CLOSE, _close_payload(reason)))
+
+    def tick(self, now_ms: int) -> None:
+        """Time's part: pings, and peers that are silent or trickle."""
+        if self._ended.done():
+            return
+        since = self._record_since_ms
+        trickling = now_ms - self._heard_ms <= TRICKLE_MS
+        if since is not None and trickling and now_ms - since > self._settings.record_ms_max:
+            self.close(Reason(CloseCode.SLOW, f"a record was not complete after {now_ms - since} ms"))
+        elif now_ms - self._heard_ms > self._settings.silence_ms_max:
+            self.close(Reason(CloseCode.SILENT, f"nothing heard for {now_ms - self._heard_ms} ms"))
+        elif self._ping is None:
+            if self._pings == 0 or now_ms - self._pinged_ms >= self._settings.keepalive_ms:
+                self._send_ping(now_ms)
+        elif now_ms - self._pinged_ms > 2 * self._settings.silence_ms_max:
+            self.close(Reason(CloseCode.SILENT, f"no answer to a ping for {now_ms - self._pinged_ms} ms"))
+
+    def _send_ping(self, now_ms: int) -> None:
+        self._pings += 1
+        token = self._pings.to_bytes(8, "big")
+        self._ping = (token, self._clock_us())
+        self._pinged_ms = now_ms
+        self.send_control(Form.PING, token)
+
+    async def _read_frames(
+        self, on_message: Callable[[Channel, bytes], None], on_announce: Callable[[bytes], None]
+    ) -> None:
+        try:
+            inbound = self._early
+            while not self._ended.done():
+                wait_ms = self._dispatch(inbound, on_message, on_announce)
+                if wait_ms:
+                    self.counters.throttled_ms += wait_ms
+                    await asyncio.sleep(wait_ms / 1_000)
+                    self._was_not_reading()
+                data = await self._reader.read(READ_BYTES)
+                if not data:
+                    self.close(Reason(CloseCode.LOST, "the peer hung up"))
+                    return
+                inbound = self._receive(data)
+        except PeerError as error:
+            self.close(error.reason)
+        except OSError as error:
+            self.close(Reason(CloseCode.LOST, str(error)))
+
+    def _was_not_reading(self) -> None:
+        """The silence was this node's own."""
+        self._heard_ms = self._clock_us() // 1_000
+        if self._record_since_ms is not None:
+            self._record_since_ms = self._heard_ms
+
+    def _receive(self, data: bytes) -> list[Inbound]:
+        now_ms = self._clock_us() // 1_000
+        self._heard_ms = now_ms
+        self.counters.bytes_in += len(data)
+        inbound = self._decoder.feed(data)
+        if not self._decoder.record_open:
+            self._record_since_ms = None
+        elif inbound or self._record_since_ms is None:
+            self._record_since_ms = now_ms
+        return inbound
+
+    def _dispatch(
+        self,
+        inbound: list[Inbound],
+        on_message: Callable[[Channel, bytes], None],
+        on_announce: Callable[[bytes], None],
+    ) -> int:
+        """Hand everything over; returns for how many milliseconds to read nothing more."""
+        counts: dict[Channel, list[int]] = {}
+        for item in inbound:
+            if self._ended.done():
+                break
+            if isinstance(item, Message):
+                count = counts.setdefault(item.channel, [0, 0])
+                count[0] += 1
+                count[1] += len(item.payload)
+                on_message(item.channel, item.payload)
+            else:
+                self._on_control(item, on_announce)
+        now_ms = self._clock_us() // 1_000
+        wait_ms = 0
+        for channel, (messages, size) in counts.items():
+            self.counters.messages_in += messages
+            wait_ms = max(wait_ms, self._rates.take(channel, messages, size, now_ms))
+        return wait_ms
+
+    def _on_control(self, frame: Control, on_announce: Callable[[bytes], None]) -> None:
+        if not self._control_rate.try_take(1, self._clock_us() // 1_000):
+            raise PeerError(CloseCode.FLOOD, "too many frames that carry no message")
+        match frame.form:
+            case Form.PING:
+                self.send_control(Form.PONG, frame.payload)
+            case Form.PONG:
+                self._on_pong(frame.payload)
+            case Form.ANNOUNCE:
+                on_announce(frame.payload)
+            case Form.CLOSE:
+                self.close(closed_by_peer(frame.payload))
+            case _:
+                raise PeerError(CloseCode.MALFORMED, f"a {frame.form.name} frame in the middle of a session")
+
+    def _on_pong(self, token: bytes) -> None:
+        if self._ping is None or self._ping[0] != token:
+            raise PeerError(CloseCode.MALFORMED, "an answer to a ping that was not sent")
+        self.round_trip_us = self._clock_us() - self._ping[1]
+        self._ping = None
+
+    async def _write_records(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while plaintext := self.outbox.fill(PLAINTEXT_BYTES_MAX):
+                    self._write(plaintext)
+                    await self._writer.drain()
+        except OSError as error:
+            self.close(Reason(CloseCode.LOST, str(error)))
+
+    def _write(self, plaintext: bytes) -> None:
+        record = seal(self._sending, plaintext)
+        self.counters.bytes_out += len(record)
+        self._writer.write(record)
+
+    async def farewell(self, reason: Reason) -> None:
+        """Say why (unless the peer ended it), then wait a little for the peer to hang up: closing with unread bytes
+        would make TCP reset the connection, and the reason would be lost with it."""
+        if reason.code is CloseCode.LOST or reason.by_peer:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            self._write(control_frame(Form.CLOSE, _close_payload(reason)))
+            async with asyncio.timeout(self._settings.farewell_ms_max / 1_000):
+                await self._writer.drain()
+                if self._writer.can_write_eof():
+                    self._writer.write_eof()
+                while await self._reader.read(READ_BYTES):
+                    pass
+
+
+async def hang_up(writer: asyncio.StreamWriter, wait_ms_max: int) -> None:
+    """Close; what the peer does not take within the time is thrown away."""
+    writer.close()
+    try:
+        async with asyncio.timeout(wait_ms_max / 1_000):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(READ_BYTES)
+    except OSError as error:
+        raise PeerError(CloseCode.LOST, str(error)) from None
+
+
+def _close_payload(reason: Reason) -> bytes:
+    """The code, then as much of the text as fits."""
+    room = CONTROL_SIZES[Form.CLOSE].stop - 2
+    return bytes([reason.code]) + reason.detail.encode()[:room]
+
+
+def closed_by_peer(payload: bytes) -> Reason:
+    """What a CLOSE frame says. The text is made safe to print; a code of a later version is shown as a number."""
+    text = "".join(c if c.isprintable() else "�" for c in payload[1:].decode("utf-8", "replace"))
+    try:
+        return Reason(CloseCode(payload[0]), text, by_peer=True)
+    except ValueError:
+        return Reason(CloseCode.LOST, f"code {payload[0]}: {text}", by_peer=True)

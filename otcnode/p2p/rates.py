@@ -1,0 +1,69 @@
+"""How much a peer may send per second. Pure: time is an argument.
+
+A peer above its rate is not closed: its bytes are read later, so TCP slows the peer itself and nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from otcnode.p2p.framing import Channel
+
+
+class Rate(NamedTuple):
+    """`burst` may come at once, `per_second` for ever."""
+
+    per_second: int
+    burst: int
+
+
+class TokenBucket:
+    """Tokens in thousandths, so that a millisecond's refill is exact in integers."""
+
+    __slots__ = ("_burst", "_milli", "_per_second", "_updated_ms")
+
+    def __init__(self, rate: Rate, now_ms: int) -> None:
+        self._per_second = rate.per_second
+        self._burst = rate.burst * 1_000
+        self._milli = self._burst
+        self._updated_ms = now_ms
+
+    def take(self, amount: int, now_ms: int) -> int:
+        """Spend `amount`, into debt if need be; returns the milliseconds until the debt is paid, 0 if there is none."""
+        self._refill(now_ms)
+        self._milli -= amount * 1_000
+        return max(0, -(self._milli // self._per_second)) if self._milli < 0 else 0
+
+    def try_take(self, amount: int, now_ms: int) -> bool:
+        """Spend `amount` if there is that much."""
+        self._refill(now_ms)
+        if self._milli < amount * 1_000:
+            return False
+        self._milli -= amount * 1_000
+        return True
+
+    def _refill(self, now_ms: int) -> None:
+        elapsed = max(0, now_ms - self._updated_ms)
+        self._milli = min(self._burst, self._milli + elapsed * self._per_second)
+        self._updated_ms = max(now_ms, self._updated_ms)
+
+
+class ChannelRates(NamedTuple):
+    messages: Rate
+    bytes: Rate
+
+
+class PeerRates:
+    """The buckets of one peer."""
+
+    def __init__(self, rates: Mapping[Channel, ChannelRates], now_ms: int) -> None:
+        self._buckets = {
+            channel: (TokenBucket(rate.messages, now_ms), TokenBucket(rate.bytes, now_ms))
+            for channel, rate in rates.items()
+        }
+
+    def take(self, channel: Channel, messages: int, size: int, now_ms: int) -> int:
+        """Milliseconds to stop reading for."""
+        by_count, by_size = self._buckets[channel]
+        return max(by_count.take(messages, now_ms), by_size.take(size, now_ms))

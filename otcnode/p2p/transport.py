@@ -1,0 +1,524 @@
+"""All connections of a node: who is dialled, who is let in, which of two connections stays, what each peer costs.
+
+One task group is the parent of every task here; stopping cancels it and waits. A mistake of our own in any of them
+ends the whole transport, and `wait` raises it to whoever runs the node.
+
+Two nodes may dial each other at the same moment. The connection dialled by the node with the smaller identity stays; a
+new connection by the same dialler, or from a peer that has been started again, replaces the old one, which is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from random import random
+from typing import Protocol
+
+from msgspec import Struct
+
+from otcnode import limits
+from otcnode.codec import decode, encode
+from otcnode.crypto import random_bytes
+from otcnode.errors import ConfigurationError, DecodeError
+from otcnode.p2p.announcements import Announcements, AnnouncementTable, NodeAnnouncement, announce, in_frames
+from otcnode.p2p.close import PUNISHED, CloseCode, PeerError, Reason
+from otcnode.p2p.connection import READ_BYTES, Clock, Connection, Settings, hang_up, shake_hands, tune
+from otcnode.p2p.framing import Channel, Form
+from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity
+from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
+from otcnode.p2p.rates import TokenBucket
+from otcnode.types import ChainId, NodeId
+
+_QUIET_REFUSALS = frozenset({CloseCode.DUPLICATE, CloseCode.REPLACED, CloseCode.STOPPING})
+"""Ends of an attempt that are part of ordinary life."""
+
+
+class Handlers(Protocol):
+    """What the transport tells the node: plain calls on the loop, none of which may block."""
+
+    def connected(self, peer: NodeId) -> None:
+        """Messages can be sent and will come."""
+        ...
+
+    def disconnected(self, peer: NodeId, reason: Reason) -> None: ...
+
+    def message(self, peer: NodeId, channel: Channel, payload: bytes) -> None: ...
+
+    def refused(self, address: str, peer: NodeId | None, reason: Reason) -> None:
+        """An attempt, in or out, that led to no connection. `peer` is proven if it is named for an inbound one."""
+        ...
+
+
+class Direction(StrEnum):
+    DIALLED = "dialled"
+    ACCEPTED = "accepted"
+    NONE = "none"
+
+
+class PeerStatus(Struct, frozen=True, kw_only=True):
+    """One peer, for an operator. Times are monotonic milliseconds; counts are those of the present connection."""
+
+    node: NodeId
+    address: str
+    direction: Direction = Direction.NONE
+    since_ms: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    queued_bytes: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    throttled_ms: int = 0
+    round_trip_us: int | None = None
+    banned_ms: int
+    """How much longer the peer is banned."""
+    last_error: str
+
+
+class _Peer:
+    """What the transport keeps of a node from one connection to the next."""
+
+    __slots__ = ("backoff", "changed", "connection", "dialling", "last_error")
+
+    def __init__(self, settings: Settings) -> None:
+        self.connection: Connection | None = None
+        self.changed = asyncio.Event()
+        self.backoff = Backoff(settings.reconnect_ms_first, settings.reconnect_ms_max)
+        self.last_error = ""
+        self.dialling = False
+
+
+def _monotonic_us() -> int:
+    return time.monotonic_ns() // 1_000
+
+
+class Transport:
+    """`admitted` is asked again at every attempt; `listen` None: dial only. `advertise`: the host:port that others are
+    told, with `sequence` (milliseconds of the node's start) above any used before."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        chain: ChainId,
+        admitted: Callable[[NodeId], bool],
+        handlers: Handlers,
+        listen: tuple[str, int] | None,
+        peers: Mapping[NodeId, str],
+        *,
+        advertise: str | None = None,
+        sequence: int = 0,
+        settings: Settings | None = None,
+        clock_us: Clock = _monotonic_us,
+        chance: Callable[[], float] = random,
+        entropy: Callable[[int], bytes] = random_bytes,
+    ) -> None:
+        self._identity = identity
+        self._node = identity.node
+        self._chain = chain
+        self._admitted = admitted
+        self._handlers = handlers
+        self._listen = listen
+        self._settings = settings or Settings()
+        self._clock_us = clock_us
+        self._chance = chance
+        self._entropy = entropy
+        self._session = entropy(SESSION_BYTES)
+        self._bans = BanTable(self._settings.ban_ms_first, self._settings.ban_ms_max, limits.bans_max)
+        self._addresses = AddressBook()
+        self._announcements = AnnouncementTable(chain, admitted)
+        self._own = announce(identity.signing, chain, advertise, sequence) if advertise else None
+        self._peers: dict[NodeId, _Peer] = {}
+        self._inbound: Counter[str] = Counter()
+        self._handshaking = 0
+        self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._group: asyncio.TaskGroup | None = None
+        self._root: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        for node, address in sorted(peers.items()):
+            self.set_address(node, address)
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Listen and dial. Raises ConfigurationError if the address cannot be listened on."""
+        assert self._root is None
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._root = asyncio.create_task(self._run(started))
+        await asyncio.wait((started, self._root), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            root, self._root = self._root, None
+            await root
+
+    async def stop(self) -> None:
+        """Say goodbye to everybody, end every task and wait for it. Safe to call twice."""
+        root, self._root = self._root, None
+        if root is not None:
+            root.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await root
+
+    async def wait(self) -> None:
+        """Until the transport is stopped; raises what went wrong inside it."""
+        assert self._root is not None
+        await asyncio.shield(self._root)
+
+    @property
+    def port(self) -> int:
+        """The port listened on, which the system chose if `listen` said 0."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    # ---- for the node
+
+    def send(self, peer: NodeId, channel: Channel, payload: bytes) -> bool:
+        """Queue a message; never waits. False: not connected, or the peer's queue gave this message up."""
+        state = self._peers.get(peer)
+        return state is not None and state.connection is not None and state.connection.send(channel, payload)
+
+    def connected(self) -> tuple[NodeId, ...]:
+        return tuple(node for node, state in sorted(self._peers.items()) if _is_up(state))
+
+    def peers(self) -> list[PeerStatus]:
+        """Everybody known, connected or not, sorted by identity."""
+        return [self._status(node, state) for node, state in sorted(self._peers.items())]
+
+    def set_address(self, node: NodeId, address: str) -> None:
+        """Where `node` can be dialled from now on. Raises ConfigurationError if it is not host:port."""
+        if parse_address(address) is None:
+            raise ConfigurationError(f"{address!r} is not host:port")
+        if node != self._node:
+            self._addresses.configure(node, address)
+            self._address_changed(node)
+
+    def penalise(self, peer: NodeId, reason: str) -> None:
+        """The peer did what no honest node does: close, and ban for a time that doubles with each offence."""
+        self._bans.punish(peer, self._now_ms())
+        self._close(peer, Reason(CloseCode.PENALTY, reason))
+
+    def disconnect(self, peer: NodeId) -> None:
+        """Close without blame; it may come back at once."""
+        self._close(peer, Reason(CloseCode.ASKED, "the operator asked for it"))
+
+    def admissions_changed(self) -> None:
+        """Close whoever is no longer admitted, try those who are now."""
+        for node, state in sorted(self._peers.items()):
+            if not self._admitted(node):
+                self._close(node, Reason(CloseCode.NOT_ADMITTED, "this node is no longer admitted"))
+            state.changed.set()
+
+    def advertise(self, address: str, sequence: int) -> None:
+        """Tell everybody a new address of this node."""
+        self._own = announce(self._identity.signing, self._chain, address, sequence)
+        self._spread((self._own,), None)
+
+    # ---- tasks
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                if self._listen is not None:
+                    self._server = await self._bind(*self._listen)
+                for node in self._addresses.nodes():
+                    self._begin_dialling(node, self._peers[node])
+                started.set_result(None)
+                await self._tick_forever()
+            finally:
+                self._group = None
+                if self._server is not None:
+                    self._server.close()
+
+    async def _bind(self, host: str, port: int) -> asyncio.Server:
+        try:
+            return await asyncio.start_server(self._accept, host, port, limit=READ_BYTES)
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen for peers on {host}:{port}: {error.strerror or error}") from None
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.tick_ms / 1_000)
+            now_ms = self._now_ms()
+            for _, state in sorted(self._peers.items()):
+                if state.connection is not None:
+                    state.connection.tick(now_ms)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A plain callback: it decides at once, before any work is done, whether there is room."""
+        name = writer.get_extra_info("peername")
+        address = name[0] if name else ""
+        busy = self._no_room(address)
+        if self._group is None or busy:
+            writer.transport.abort()
+            if busy:
+                self._handlers.refused(address, None, Reason(CloseCode.BUSY, busy))
+            return
+        self._inbound[address] += 1
+        self._handshaking += 1
+        self._group.create_task(self._serve(reader, writer, address))
+
+    def _no_room(self, address: str) -> str:
+        """Why an inbound connection is not even greeted; empty if it is."""
+        settings, now_ms = self._settings, self._now_ms()
+        if self._inbound.total() >= settings.connections_inbound_max:
+            return f"{settings.connections_inbound_max} inbound connections already"
+        if self._inbound[address] >= settings.connections_per_address_max:
+            return f"{settings.connections_per_address_max} connections from this address already"
+        if self._handshaking >= settings.connections_handshaking_max:
+            return f"{settings.connections_handshaking_max} handshakes already"
+        bucket = self._arrivals.get(address)
+        if bucket is None:
+            bucket = self._arrivals[address] = TokenBucket(settings.inbound_per_address, now_ms)
+            if len(self._arrivals) > limits.addresses_remembered_max:
+                self._arrivals.popitem(last=False)
+        return "" if bucket.try_take(1, now_ms) else "too many attempts from this address"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
+        """An inbound connection from the first byte to the last."""
+        greeting = True
+
+        def greeted() -> None:
+            nonlocal greeting
+            if greeting:
+                greeting = False
+                self._handshaking -= 1
+
+        try:
+            await self._converse(reader, writer, address, None, greeted)
+        finally:
+            greeted()
+            self._inbound[address] -= 1
+            if not self._inbound[address]:
+                del self._inbound[address]
+
+    async def _dial_forever(self, node: NodeId, state: _Peer) -> None:
+        """Keep one connection to `node`, at whichever of its addresses it is found."""
+        attempt = 0
+        while True:
+            state.changed.clear()
+            addresses = self._addresses.of(node)
+            banned_ms = max(0, self._bans.until(node, self._now_ms()) - self._now_ms())
+            if state.connection is not None or not addresses or not self._admitted(node):
+                await state.changed.wait()
+                continue
+            if not banned_ms:
+                await self._dial(node, state, addresses[attempt % len(addresses)])
+                attempt += 1
+                state.changed.clear()
+            delay_ms = max(banned_ms, state.backoff.delay_ms(self._chance()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_ms / 1_000):
+                    await state.changed.wait()
+
+    async def _dial(self, node: NodeId, state: _Peer, address: str) -> None:
+        target = parse_address(address)
+        assert target is not None
+        try:
+            async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
+                reader, writer = await asyncio.open_connection(*target, limit=READ_BYTES)
+        except (OSError, UnicodeError) as error:
+            text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            self._refuse(address, node, Reason(CloseCode.LOST, text))
+            return
+        await self._converse(reader, writer, address, node, lambda: None)
+
+    async def _converse(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        address: str,
+        expected: NodeId | None,
+        greeted: Callable[[], None],
+    ) -> None:
+        """One connection, dialled if `expected` names who should be there; `greeted` is called when it is a peer's."""
+        handshake = Handshake(
+            initiator=expected is not None,
+            identity=self._identity,
+            chain=self._chain,
+            session=self._session,
+            ephemeral_secret=self._entropy(32),
+        )
+        connection: Connection | None = None
+        try:
+            tune(writer)
+            async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
+                established = await shake_hands(reader, writer, handshake)
+                connection = self._connection(reader, writer, established, address, expected)
+                refusal = await connection.exchange_verdicts(self._refusal(connection, expected))
+            if refusal is None and (refusal := self._refusal(connection, expected)):
+                await connection.farewell(refusal)
+            if refusal is None:
+                greeted()
+                await self._live(connection)
+            else:
+                self._refuse(address, handshake.peer or expected, refusal)
+        except PeerError as error:
+            if connection is not None and error.code in PUNISHED:
+                self._bans.punish(connection.node, self._now_ms())
+            self._refuse(address, handshake.peer or expected, error.reason)
+        except TimeoutError:
+            late = Reason(CloseCode.SLOW, "the handshake was not done in time")
+            self._refuse(address, handshake.peer or expected, late)
+        except OSError as error:
+            self._refuse(address, handshake.peer or expected, Reason(CloseCode.LOST, str(error)))
+        except asyncio.CancelledError:
+            if connection is not None:
+                connection.say_goodbye(Reason(CloseCode.STOPPING, "the node is stopping"))
+            raise
+        finally:
+            await hang_up(writer, self._settings.farewell_ms_max)
+
+    def _connection(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        established: Established,
+        address: str,
+        expected: NodeId | None,
+    ) -> Connection:
+        return Connection(
+            reader,
+            writer,
+            established,
+            dialled=expected is not None,
+            address=address,
+            settings=self._settings,
+            clock_us=self._clock_us,
+        )
+
+    async def _live(self, connection: Connection) -> None:
+        """The useful part of a connection's life."""
+        node = connection.node
+        state = self._peers.get(node)
+        if state is None:
+            state = self._peers[node] = _Peer(self._settings)
+        if state.connection is not None:
+            self._replace(node, state, state.connection)
+        state.connection = connection
+        state.last_error = ""
+        for announcements in in_frames((*((self._own,) if self._own else ()), *self._announcements.all())):
+            connection.send_control(Form.ANNOUNCE, encode(announcements))
+        self._handlers.connected(node)
+        reason = Reason(CloseCode.STOPPING, "this node is stopping")
+        try:
+            reason = await connection.run(
+                lambda channel, payload: self._handlers.message(node, channel, payload),
+                lambda payload: self._on_announce(node, payload),
+            )
+        finally:
+            if state.connection is connection:
+                state.connection = None
+                state.last_error = str(reason)
+                if self._now_ms() - connection.since_ms >= self._settings.reconnect_ms_max:
+                    state.backoff.reset()
+                state.changed.set()
+                self._handlers.disconnected(node, reason)
+        if reason.code in PUNISHED and not reason.by_peer and reason.code is not CloseCode.PENALTY:
+            self._bans.punish(node, self._now_ms())
+        await connection.farewell(reason)
+
+    def _replace(self, node: NodeId, state: _Peer, old: Connection) -> None:
+        reason = Reason(CloseCode.REPLACED, "a newer connection took its place")
+        state.connection = None
+        old.close(reason)
+        self._handlers.disconnected(node, reason)
+
+    def _refusal(self, connection: Connection, expected: NodeId | None) -> Reason | None:
+        """Why this node does not want the connection, if so."""
+        node = connection.node
+        if expected is not None and node != expected:
+            return Reason(CloseCode.IDENTITY, f"this is {node.hex()[:16]}…, not the node {expected.hex()[:16]}…")
+        if not self._admitted(node):
+            return Reason(CloseCode.NOT_ADMITTED, f"node {node.hex()[:16]}… is not admitted to this network")
+        banned_ms = self._bans.until(node, self._now_ms()) - self._now_ms()
+        if banned_ms > 0:
+            return Reason(CloseCode.BANNED, f"for another {banned_ms} ms")
+        state = self._peers.get(node)
+        if state is not None and state.connection is not None and self._stays(state.connection, connection):
+            return Reason(CloseCode.DUPLICATE, "there is a connection already")
+        return None
+
+    def _stays(self, old: Connection, new: Connection) -> bool:
+        if old.ending or old.session != new.session or old.dialled == new.dialled:
+            return False
+        return old.dialled == (self._node < old.node)
+
+    # ---- small things
+
+    def _now_ms(self) -> int:
+        return self._clock_us() // 1_000
+
+    def _close(self, node: NodeId, reason: Reason) -> None:
+        state = self._peers.get(node)
+        if state is not None and state.connection is not None:
+            state.connection.close(reason)
+
+    def _refuse(self, address: str, node: NodeId | None, reason: Reason) -> None:
+        state = self._peers.get(node) if node is not None else None
+        if reason.code in _QUIET_REFUSALS:
+            return
+        if state is not None:
+            state.last_error = str(reason)
+        self._handlers.refused(address, node, reason)
+
+    def _address_changed(self, node: NodeId) -> None:
+        state = self._peers.get(node)
+        if state is None:
+            state = self._peers[node] = _Peer(self._settings)
+        state.backoff.reset()
+        state.changed.set()
+        self._begin_dialling(node, state)
+
+    def _begin_dialling(self, node: NodeId, state: _Peer) -> None:
+        if self._group is not None and not state.dialling and self._addresses.of(node):
+            state.dialling = True
+            self._group.create_task(self._dial_forever(node, state))
+
+    def _on_announce(self, sender: NodeId, payload: bytes) -> None:
+        try:
+            announcements: tuple[NodeAnnouncement, ...] = decode(Announcements, payload)
+        except DecodeError as error:
+            raise PeerError(CloseCode.MALFORMED, f"an announcement that is {error}") from None
+        news = tuple(entry for entry in announcements if entry.node != self._node and self._announcements.accept(entry))
+        for entry in news:
+            self._addresses.announce(entry.node, entry.address)
+            self._address_changed(entry.node)
+        self._spread(news, sender)
+
+    def _spread(self, announcements: tuple[NodeAnnouncement, ...], but: NodeId | None) -> None:
+        for frame in in_frames(announcements):
+            payload = encode(frame)
+            for node, state in sorted(self._peers.items()):
+                if node != but and state.connection is not None and not state.connection.ending:
+                    state.connection.send_control(Form.ANNOUNCE, payload)
+
+    def _status(self, node: NodeId, state: _Peer) -> PeerStatus:
+        connection = state.connection
+        banned_ms = max(0, self._bans.until(node, self._now_ms()) - self._now_ms())
+        if connection is None:
+            address = next(iter(self._addresses.of(node)), "")
+            return PeerStatus(node=node, address=address, banned_ms=banned_ms, last_error=state.last_error)
+        counters, outbox = connection.counters, connection.outbox
+        return PeerStatus(
+            node=node,
+            address=connection.address,
+            direction=Direction.DIALLED if connection.dialled else Direction.ACCEPTED,
+            since_ms=connection.since_ms,
+            bytes_in=counters.bytes_in,
+            bytes_out=counters.bytes_out,
+            messages_in=counters.messages_in,
+            messages_out=counters.messages_out,
+            queued_bytes={channel.name.lower(): size for channel, size in outbox.queued_bytes().items()},
+            dropped={channel.name.lower(): count for channel, count in outbox.dropped().items()},
+            throttled_ms=counters.throttled_ms,
+            round_trip_us=connection.round_trip_us,
+            banned_ms=banned_ms,
+            last_error=state.last_error,
+        )
+
+
+def _is_up(state: _Peer) -> bool:
+    return state.connection is not None and not state.connection.ending
