@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from otcnode.storage.kv import Reader, Write
 from otcnode.storage.schema import HEIGHT_BYTES, Table, terminated, unterminated
@@ -59,10 +59,12 @@ class CommittedState:
             self._old, self._young, self._young_bytes = self._young, {}, 0
 
 
-def history_write(key: bytes, height: int, replaced: bytes | None) -> Write:
-    """The HISTORY entry of a key that the block at `height` writes, and that held `replaced` before."""
-    place = Table.HISTORY.value + terminated(key) + height.to_bytes(HEIGHT_BYTES, "big")
-    return place, _ABSENT if replaced is None else _PRESENT + replaced
+def history_writes(height: int, keys: Iterable[bytes], before: CommittedState) -> list[Write]:
+    """The HISTORY entries of the keys that the block at `height` writes on the state `before` it."""
+    table, at, get = Table.HISTORY.value, height.to_bytes(HEIGHT_BYTES, "big"), before.get
+    return [
+        (table + terminated(key) + at, _ABSENT if (value := get(key)) is None else _PRESENT + value) for key in keys
+    ]
 
 
 def replaced_value(entry: bytes) -> bytes | None:

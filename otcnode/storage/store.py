@@ -17,7 +17,7 @@ from otcnode.genesis import genesis_block_hash
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key, terminated
 from otcnode.storage.state_tree import StateTree, TreeChanges
-from otcnode.storage.state_view import CommittedState, PastState, history_write
+from otcnode.storage.state_view import CommittedState, PastState, history_writes
 from otcnode.types import BlockHash, ChainId, Hash, Height, Natural
 from otcnode.vm.view import StateView
 
@@ -212,9 +212,8 @@ class Store:
         """What the block replaces, and the list of it."""
         if not self.history_blocks or not state_writes:
             return []
-        get = self._committed.get
         touched = (height_key(Table.TOUCHED, height), encode(list(state_writes)))
-        return [touched, *(history_write(key, height, get(key)) for key in state_writes)]
+        return [touched, *history_writes(height, state_writes, self._committed)]
 
     def _forgotten(self, first_before: int, first: int) -> list[Write]:
         """Deletions of what blocks up to `first` replaced: states below it can no longer be asked for."""
