@@ -31,6 +31,7 @@ from otcnode.vm.accounts.operations import (
 )
 from otcnode.vm.accounts.records import CASH_BALANCES, AccountKind, CashBalance, Category, Thresholds
 from otcnode.vm.executor import BlockExecution, environment_at
+from otcnode.vm.folding import Fold, state_figures
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.invariants import check_state
 from otcnode.vm.operations import Operation
@@ -119,6 +120,7 @@ class Ledger:
         self.now = START_MS
         self.ids = {name: genesis_account_id(name) for name in DESKS}
         self.last: BlockResult | None = None
+        self.fold = Fold()
         self._salt = 0
 
     @property
@@ -160,6 +162,8 @@ class Ledger:
         result = execution.finish()
         self.view.write(result.writes)
         assert check_state(self.view) == []
+        self.fold.add(result.events)
+        assert self.fold.figures() == state_figures(self.view)
         self.last = result
         return result
 
