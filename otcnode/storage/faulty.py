@@ -7,7 +7,7 @@ longer be read. A plan is data: the same plan gives the same faults.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from enum import StrEnum
 from typing import assert_never
 
@@ -52,7 +52,7 @@ class FaultyKeyValue:
     """Over the memory that stands for the disk; `crash` and `reopen` are a restart of the process."""
 
     def __init__(self, faults: Sequence[Fault] = ()) -> None:
-        self._faults: Mapping[int, Fault] = {fault.write: fault for fault in faults}
+        self._faults = {fault.write: fault for fault in faults}
         assert len(self._faults) == len(faults), "one fault per write"
         self._disk = MemoryKeyValue()
         self._rotten: set[bytes] = set()
@@ -62,6 +62,15 @@ class FaultyKeyValue:
         self._failed = False
         self.writes = 0
         """Writes attempted so far."""
+
+    def arm(self, kind: FaultKind, count: int) -> None:
+        """Let the `count`-th write from now on fail, too."""
+        write = self.writes + count
+        self._faults[write] = Fault(write, kind)
+
+    def disarm(self) -> None:
+        """No write from now on fails."""
+        self._faults.clear()
 
     def get(self, key: bytes) -> bytes | None:
         self._check_running()
