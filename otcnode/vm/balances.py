@@ -95,6 +95,12 @@ def create_cash(context: Context, asset: CashAsset, account: bytes, cash: str, a
     return replace(asset, total=asset.total + amount)
 
 
+def destroy_cash(context: Context, asset: CashAsset, cash: str, amount: int) -> CashAsset:
+    """Lower a total for cash that was burnt; the caller stores the returned asset, with its own counters raised."""
+    context.events.append(CashTotalMoved(cash, -amount))
+    return replace(asset, total=asset.total - amount)
+
+
 def pay(context: Context, payer: bytes, payee: bytes, cash: str, amount: int) -> None:
     """Move available cash. Failed(E_LACK_CASH). An amount of 0 moves nothing and leaves no event."""
     if amount:
@@ -281,11 +287,16 @@ def _reserve(context: Context, account: bytes, asset: Asset, amount: int, settle
 
 
 def _reduce(context: Context, account: bytes, lock_id: bytes, *, paid: int, released: int) -> Lock:
+    """Shorten a lock. Paid cash leaves the balance here; paid units are drawn from their lots by the caller."""
     record = context.get(LOCKS, account + lock_id)
     assert record is not None, "a lock ends once, with its item"
     left = record.amount - paid - released
     assert left >= 0
-    _reserve(context, account, record.asset, -(paid + released), 0)
+    if is_cash(record.asset):
+        # One movement, so that what was locked is never seen as available in between.
+        move_cash(context, account, record.asset.decode(), -paid, locked=-(paid + released))
+    else:
+        _reserve(context, account, record.asset, -(paid + released), 0)
     if left:
         context.put(LOCKS, account + lock_id, replace(record, amount=left))
     else:
@@ -307,7 +318,6 @@ def pay_from_lock(context: Context, account: bytes, lock_id: bytes, payee: bytes
         return
     record = _reduce(context, account, lock_id, paid=amount, released=0)
     assert is_cash(record.asset)
-    move_cash(context, account, record.asset.decode(), -amount)
     if payee is not None:
         move_cash(context, payee, record.asset.decode(), amount)
 

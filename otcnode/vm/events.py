@@ -22,6 +22,7 @@ AccountsEvent: TypeAlias = (
     | accounts.KeyAdded
     | accounts.KeyRevoked
     | accounts.CashDeposited
+    | accounts.WithdrawalChanged
 )
 
 Event: TypeAlias = AccountsEvent

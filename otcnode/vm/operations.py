@@ -16,6 +16,9 @@ AccountsOperation: TypeAlias = (
     | accounts.KeyRevoke
     | accounts.KeyRotate
     | accounts.CashDeposit
+    | accounts.CashWithdraw
+    | accounts.CashWithdrawCancel
+    | accounts.CashWithdrawResult
 )
 
 Operation: TypeAlias = AccountsOperation

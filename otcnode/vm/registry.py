@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from otcnode.vm.accounts import handlers as accounts
+from otcnode.vm.accounts import withdrawals
 from otcnode.vm.context import Hooks
 from otcnode.vm.rules import DueHandler, Rule
 
-OPERATIONS: dict[type, Rule] = {**accounts.OPERATIONS}
+OPERATIONS: dict[type, Rule] = {**accounts.OPERATIONS, **withdrawals.OPERATIONS}
 """Type of the operation to the rule by which it is judged."""
 
 DUE_KINDS: dict[str, DueHandler] = {**accounts.DUE_KINDS}

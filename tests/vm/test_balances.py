@@ -95,6 +95,14 @@ def test_a_cash_lock_pays_in_parts_and_gives_back_the_rest(context: Context) -> 
         balances.release(context, ANN, ITEM)
 
 
+def test_paying_out_of_a_lock_wakes_nobody(context: Context) -> None:
+    balances.move_cash(context, ANN, CASH, 100)
+    balances.lock(context, ANN, ITEM, CASH.encode(), 100, LockPurpose.TRADE, ITEM)
+    balances.watch_cash(context, ANN, CASH, ITEM)
+    balances.pay_from_lock(context, ANN, ITEM, BOB, 100)
+    assert context.state.scan(DUE) == []
+
+
 def test_a_watched_balance_wakes_its_item_once(context: Context) -> None:
     balances.watch_cash(context, ANN, CASH, ITEM)
     balances.move_cash(context, ANN, CASH, 5)

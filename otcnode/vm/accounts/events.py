@@ -5,7 +5,7 @@ from __future__ import annotations
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
-from otcnode.vm.accounts.records import AccountStatus, Asset, LockPurpose
+from otcnode.vm.accounts.records import AccountStatus, Asset, LockPurpose, WithdrawalStatus
 
 
 class CashMoved(Record, frozen=True, tag="cash.moved"):
@@ -125,3 +125,11 @@ class CashDeposited(Record, frozen=True, tag="cash.deposited"):
     cash: str
     amount: Natural
     bank_reference: str
+
+
+class WithdrawalChanged(Record, frozen=True, tag="withdrawal.changed"):
+    account: AccountId
+    withdrawal: Bytes32
+    status: WithdrawalStatus
+    bank_reference: str
+    reason: str

@@ -145,3 +145,42 @@ class CashDeposit(Record, frozen=True, tag="cash.deposit"):
     cash: CashId
     amount: Natural
     bank_reference: BankReference
+
+
+class CashWithdraw(Record, frozen=True, tag="cash.withdraw"):
+    """Ask the custodian to pay money out. Signed by: the holder (TRADE key).
+
+    Fields: `cash` id; `amount` in minor units; `destination`, the salted hash of the bank account to pay to.
+    Effects: a withdrawal, LOCKED, named by this operation's id; the amount is locked.
+    Errors: E_NOT_FOUND (cash), E_FROZEN, E_AMOUNT (0), E_LIMIT (open items), E_LACK_CASH.
+    """
+
+    cash: CashId
+    amount: Natural
+    destination: Hash
+
+
+class CashWithdrawCancel(Record, frozen=True, tag="cash.withdraw_cancel"):
+    """Take a withdrawal back before the custodian decided. Signed by: the holder (TRADE key).
+
+    Fields: `withdrawal`. Effects: LOCKED → CANCELLED, the amount is released.
+    Errors: E_NOT_FOUND, E_NOT_PARTY, E_STATE (not LOCKED).
+    """
+
+    withdrawal: Bytes32
+
+
+class CashWithdrawResult(Record, frozen=True, tag="cash.withdraw_result"):
+    """Say what became of a withdrawal. Signed by: the cash id's CUSTODIAN (TRADE key).
+
+    Fields: `withdrawal`; `paid`; `bank_reference`, unique per custodian and direction, required when paid; `reason`,
+    required when not paid.
+    Effects: LOCKED → PAID, the locked cash is burnt; or → REJECTED, it is released.
+    Errors: E_NOT_FOUND, E_NOT_PARTY, E_STATE (not LOCKED), E_FROZEN (paid, on an account under a FULL freeze),
+    E_FIELD{bank_reference, reason}, E_DUP_BANK_REF.
+    """
+
+    withdrawal: Bytes32
+    paid: bool
+    bank_reference: Annotated[str, Meta(max_length=64)]
+    reason: Text

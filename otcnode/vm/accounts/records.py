@@ -212,6 +212,25 @@ class Freeze(Record, frozen=True):
     until: Milliseconds | None
 
 
+class WithdrawalStatus(StrEnum):
+    LOCKED = "LOCKED"
+    PAID = "PAID"
+    REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
+
+
+class Withdrawal(Record, frozen=True):
+    """Money on its way out; while LOCKED a lock with the withdrawal's own id holds it."""
+
+    account: AccountId
+    cash: str
+    amount: Natural
+    destination: Hash
+    status: WithdrawalStatus
+    requested_at: Milliseconds
+    reason: str
+
+
 ACCOUNTS = Table(Prefix.ACCOUNT, Account)
 """account id"""
 KEYS = Table(Prefix.KEY, Key)
@@ -238,5 +257,7 @@ FREEZES_BY_ACCOUNT = Table(Prefix.FREEZE_BY_ACCOUNT, Marker)
 """account id ‖ freeze id"""
 BANK_REFERENCES = Table(Prefix.BANK_REFERENCE, Marker)
 """custodian account id ‖ direction (I in, O out) ‖ reference"""
+WITHDRAWALS = Table(Prefix.WITHDRAWAL, Withdrawal)
+"""withdrawal id"""
 OPEN_ITEMS = Table(Prefix.OPEN_ITEM, Marker)
 """account id ‖ kind byte ‖ item id"""
