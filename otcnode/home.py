@@ -11,7 +11,7 @@ from otcnode.consensus.record import birth
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import Genesis
 from otcnode.node_key import NodeKey
-from otcnode.storage.votes_log import FileVotesLog
+from otcnode.storage.votes_file import FileVotesLog
 
 _CONFIGURATION = """\
 # {name}: what is particular to this node. What all nodes agree on is in genesis.json.

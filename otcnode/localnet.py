@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from otcnode import genesis as genesis_module
@@ -57,7 +57,7 @@ class Plan:
     accounts: tuple[GenesisAccount, ...]
     cash: tuple[CashAsset, ...]
     clock_rate: int = 1
-    parameters: ChainParameters = ChainParameters()
+    parameters: ChainParameters = field(default_factory=ChainParameters)
     view_timeout_ms: int = 2_000
 
 

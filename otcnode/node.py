@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -25,8 +24,10 @@ from otcnode.errors import StorageDamage
 from otcnode.genesis import Genesis, GenesisNode, GenesisValidator, chain_id
 from otcnode.node_key import NodeKey
 from otcnode.node_service import Finality, Service
+from otcnode.p2p.close import Reason
 from otcnode.p2p.framing import Channel
-from otcnode.p2p.transport import Identity, Transport
+from otcnode.p2p.handshake import Identity
+from otcnode.p2p.transport import Transport
 from otcnode.rpc.server import RpcServer
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.store import Store
@@ -143,11 +144,11 @@ class Node:
                 p2p=self._configuration.p2p.listen,
                 rpc=self._configuration.rpc.listen,
             )
-            ticking = asyncio.create_task(self._tick())
-            await self._stopped.wait()
-            ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticking
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._tick()), group.create_task(self._transport.wait())]
+                await self._stopped.wait()
+                for task in tasks:
+                    task.cancel()
         finally:
             await self._rpc.stop()
             await self._transport.stop()
@@ -240,9 +241,14 @@ class Node:
         self._log.info("peer connected", peer=self._members.get(peer, peer.hex()[:12]))
         self._guard(lambda: self._engine.connected(peer))
 
-    def disconnected(self, peer: bytes, reason: str) -> None:
-        self._log.info("peer gone", peer=self._members.get(peer, peer.hex()[:12]), reason=reason)
+    def disconnected(self, peer: bytes, reason: Reason) -> None:
+        self._log.info("peer gone", peer=self._members.get(peer, peer.hex()[:12]), reason=str(reason))
         self._guard(lambda: self._engine.disconnected(peer))
+
+    def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
+        self._counters["connections_refused"] += 1
+        name = None if peer is None else self._members.get(peer, peer.hex()[:12])
+        self._log.info("no connection", address=address, peer=name, reason=str(reason))
 
     def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         self._guard(lambda: self._engine.received(peer, channel, payload))

@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import decode
+from otcnode.consensus.messages import Mode
 from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import Genesis
-from otcnode.p2p.peers import PeerStatus as Connection
+from otcnode.p2p.transport import Direction
+from otcnode.p2p.transport import PeerStatus as Connection
 from otcnode.rpc import service
 from otcnode.storage.store import Store
 from otcnode.vm.executor import environment_at, simulate
@@ -243,7 +246,7 @@ class Service:
         now = engine.now()
         progress = engine.catch_up.sync.progress(tip.height, now.monotonic_ms)
         expected = [node for node in epoch.validators if node != self._own]
-        connected = {connection.node for connection in self._connections() if connection.connected}
+        connected = {entry.node for entry in self._connections() if entry.direction is not Direction.NONE}
         return service.NodeStatus(
             name=self._name,
             node=self._own,
@@ -280,18 +283,20 @@ class Service:
         )
 
     def peers(self) -> Sequence[service.PeerStatus]:
+        now_ms = self._engine.now().monotonic_ms
+        heard = self._engine.replica.heard()
         return [
             service.PeerStatus(
-                node=connection.node,
-                name=self._name_of(connection.node),
-                address=connection.address,
-                connected=connection.connected,
-                inbound=connection.inbound,
-                height=self._engine.replica.committed_of(connection.node),
-                silent_ms=connection.silent_ms,
-                refused=connection.refused,
+                node=entry.node,
+                name=self._name_of(entry.node),
+                address=entry.address,
+                connected=entry.direction is not Direction.NONE,
+                inbound=entry.direction is Direction.ACCEPTED,
+                height=heard[entry.node].committed if entry.node in heard else None,
+                silent_ms=now_ms - heard[entry.node].at_ms if entry.node in heard else None,
+                refused=f"banned for {entry.banned_ms} ms" if entry.banned_ms else entry.last_error,
             )
-            for connection in self._connections()
+            for entry in self._connections()
         ]
 
     def mempool(self) -> service.MempoolStatus:

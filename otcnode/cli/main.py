@@ -1,5 +1,4 @@
-"""The command line. Exit codes: 0 done; 1 the answer is no (a failed check, step or transaction); 2 wrong usage or
-configuration; 3 no node could be reached; 130 stopped by Ctrl-C."""
+"""The command line: a lazy group of commands, and one line for every foreseeable error."""
 
 from __future__ import annotations
 
@@ -10,12 +9,8 @@ from typing import Any
 import click
 
 from otcnode import __version__
+from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO, EXIT_USAGE
 from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
-
-EXIT_NO = 1
-EXIT_USAGE = 2
-EXIT_UNREACHABLE = 3
-EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "localnet": ("otcnode.cli.localnet", "Make and run a cluster on this machine."),

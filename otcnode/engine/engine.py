@@ -26,6 +26,9 @@ from otcnode.vm.accounts.authority import authority_changed
 from otcnode.vm.due import next_due
 from otcnode.vm.transactions import Decoded, decode_transaction
 
+TICK_MS = 50
+"""How often a host calls `tick`."""
+
 
 class Engine:
     """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.

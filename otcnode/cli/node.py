@@ -1,0 +1,189 @@
+"""Commands of those who run nodes: init, genesis, run, status, explain."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from otcnode import genesis as genesis_module
+from otcnode import ids
+from otcnode.cli.exits import EXIT_UNREACHABLE
+from otcnode.config import Home
+from otcnode.errors import ConfigurationError
+from otcnode.genesis import Genesis, chain_id
+from otcnode.home import create_home, create_key
+from otcnode.node_key import NodeKey
+
+home_option = click.option(
+    "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
+)
+urls_option = click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    default=("http://127.0.0.1:26651",),
+    show_default=True,
+    help="A node's RPC address; give it several times to ask several nodes.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.command()
+@home_option
+@click.option("--name", required=True, help="The node's name, as it stands in the genesis.")
+@click.option("--genesis", "genesis_file", type=click.Path(path_type=Path), help="Without it, only the key is made.")
+@click.option("--p2p", "p2p_listen", default="127.0.0.1:26650", show_default=True, help="Where peers connect.")
+@click.option("--rpc", "rpc_listen", default="127.0.0.1:26651", show_default=True, help="Where clients connect.")
+def init(directory: Path, name: str, genesis_file: Path | None, p2p_listen: str, rpc_listen: str) -> None:
+    """Make a home for a new node.
+
+    First without --genesis on every machine: it makes the node's key and prints its id for the genesis file. Then
+    again with --genesis: it adds the configuration, and the node can run.
+    """
+    home = Home(directory)
+    if genesis_file is None:
+        directory.mkdir(parents=True, exist_ok=True)
+        key = NodeKey.generate()
+        create_key(home, key)
+        click.echo(ids.show(ids.Prefix.NODE, key.id))
+        return
+    genesis = genesis_module.load(genesis_file)
+    key = NodeKey.load(home.key) if home.key.exists() else NodeKey.generate()
+    if key.id not in genesis_module.admitted(genesis):
+        raise ConfigurationError(f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)})")
+    create_home(home, name=name, key=key, genesis=genesis, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
+    click.echo(f"{name} is ready: otcnode run --home {directory}")
+
+
+@click.group()
+def genesis() -> None:
+    """Build, check and show genesis files."""
+
+
+@genesis.command("build")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The genesis file to write (JSON).")
+def genesis_build(source: Path, output: Path) -> None:
+    """Turn a TOML description into a genesis file. See docs/operations.md for an example."""
+    try:
+        document = msgspec.toml.decode(source.read_bytes(), type=Genesis)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {source}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+    genesis_module.check(document)
+    if output.exists():
+        raise ConfigurationError(f"{output} exists already: a genesis is never overwritten")
+    output.write_bytes(genesis_module.dump(document))
+    click.echo(f"chain {chain_id(document).hex()}")
+
+
+@genesis.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+def genesis_show(file: Path) -> None:
+    """Print what a genesis file says, and the chain's id."""
+    document = genesis_module.load(file)
+    console = Console()
+    console.print(f"network   {document.network}")
+    console.print(f"chain     {chain_id(document).hex()}")
+    console.print(
+        f"clock     {'rehearsal, ' + str(document.clock.rate) + ' times UTC' if document.rehearsal else 'UTC'}"
+    )
+    table = Table("validator", "organisation", "address", "id")
+    for validator in document.validators:
+        node = ids.show(ids.Prefix.NODE, validator.id)
+        table.add_row(validator.name, validator.organisation, validator.address, node)
+    console.print(table)
+    accounts = Table("account", "organisation", "roles", "id")
+    for account in document.accounts:
+        name = ids.show(ids.Prefix.ACCOUNT, genesis_module.genesis_account_id(account.name))
+        accounts.add_row(account.name, account.organisation, ", ".join(account.roles), name)
+    console.print(accounts)
+
+
+@click.command()
+@home_option
+@click.option(
+    "--vote-again-after-loss",
+    is_flag=True,
+    help="Let a validator without an intact voting record vote at once. Only when a quorum lost its records: this "
+    "validator then counts among the faulty ones that the network can bear.",
+)
+def run(directory: Path, vote_again_after_loss: bool) -> None:
+    """Run a node until Ctrl-C or SIGTERM."""
+    from otcnode.node import run_node
+
+    run_node(Home(directory), vote_again_after_loss=vote_again_after_loss)
+
+
+@click.command()
+@urls_option
+@json_option
+def status(urls: tuple[str, ...], as_json: bool) -> None:
+    """Where one or more nodes stand."""
+    answers = asyncio.run(_ask(urls, "node_status"))
+    if as_json:
+        click.echo(msgspec.json.encode(answers))
+    else:
+        table = Table("node", "mode", "height", "view", "peers", "pool", "state")
+        for url, answer in answers.items():
+            if "error" in answer:
+                table.add_row(url, f"[red]{answer['error']}[/red]", "", "", "", "", "")
+                continue
+            table.add_row(
+                str(answer["name"]),
+                str(answer["mode"]),
+                str(answer["height"]),
+                str(answer["view"]),
+                f"{answer['peers_connected']}/{answer['peers_expected']}",
+                str(answer["mempool_transactions"]),
+                "synced" if answer["synced"] else f"catching up to {answer['target_height']}",
+            )
+        Console().print(table)
+    _exit_if_none_answered(answers)
+
+
+@click.command()
+@urls_option
+@json_option
+def explain(urls: tuple[str, ...], as_json: bool) -> None:
+    """Why the chain does or does not move, as each node sees it."""
+    answers = asyncio.run(_ask(urls, "node_explain"))
+    if as_json:
+        click.echo(msgspec.json.encode(answers))
+    else:
+        for url, answer in answers.items():
+            click.echo(f"{url}: {answer.get('text', answer.get('error'))}")
+    _exit_if_none_answered(answers)
+
+
+def _exit_if_none_answered(answers: dict[str, dict[str, object]]) -> None:
+    if all("error" in answer for answer in answers.values()):
+        raise SystemExit(EXIT_UNREACHABLE)
+
+
+async def _ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, object]]:
+    """The answer of each node, or {"error": why}."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        results = await asyncio.gather(*(_ask_one(session, url, method) for url in urls))
+    return dict(zip(urls, results, strict=True))
+
+
+async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dict[str, object]:
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
+    try:
+        async with session.post(url, json=request) as response:
+            body = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return {"error": f"no answer ({error or 'timed out'})"}
+    if "error" in body:
+        return {"error": str(body["error"].get("message"))}
+    result: dict[str, object] = body["result"]
+    return result

@@ -1,0 +1,78 @@
+"""The pool is bounded, fair between accounts and in order of arrival."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otcnode.blocks import transaction_full_hash
+from otcnode.mempool import Limits, Mempool, Refusal
+from otcnode.vm.accounts.operations import KeyRevoke
+from otcnode.vm.transactions import Body, Decoded, KeySignature, Transaction, transaction_id
+
+
+def transaction(number: int, *, sender: int = 0, valid_until: int = 1_000, signature: int = 0) -> Decoded:
+    body = Body(
+        1, bytes(32), bytes([sender]) * 32, number.to_bytes(32, "big"), valid_until, None, None, (KeyRevoke(bytes(32)),)
+    )
+    envelope = Transaction(body, (KeySignature(bytes(32), bytes([signature]) * 64),))
+    raw = number.to_bytes(32, "big") + bytes([signature]) + bytes(200)
+    return Decoded(envelope, raw, transaction_id(body), transaction_full_hash(raw))
+
+
+def test_order_of_arrival() -> None:
+    pool = Mempool()
+    arrived = [transaction(number) for number in (3, 1, 2)]
+    for each in arrived:
+        assert pool.add(each) is None
+    assert list(pool) == arrived
+
+
+def test_one_id_is_held_once_and_the_first_copy_stays() -> None:
+    pool = Mempool()
+    first, forged = transaction(1), transaction(1, signature=7)
+    pool.add(first)
+    assert pool.add(forged) is None
+    assert list(pool) == [first]
+    assert pool.by_full_hash(forged.full_hash) is None
+
+
+def test_bounds() -> None:
+    size = len(transaction(1).raw)
+    assert _fill(Limits(3, 10**6, 10)) == (3, Refusal.FULL)
+    assert _fill(Limits(10, 2 * size, 10)) == (2, Refusal.FULL)
+    assert _fill(Limits(10, 10**6, 4)) == (4, Refusal.QUOTA)
+
+
+def _fill(bounds: Limits) -> tuple[int, Refusal | None]:
+    pool = Mempool(bounds)
+    for number in range(100):
+        refusal = pool.add(transaction(number))
+        if refusal is not None:
+            return len(pool), refusal
+    return len(pool), None
+
+
+@pytest.mark.parametrize(("time_ms", "expired"), [(999, False), (1_000, True), (1_001, True)])
+def test_validity_ends_to_the_millisecond(time_ms: int, expired: bool) -> None:
+    pool = Mempool()
+    each = transaction(1, valid_until=1_000)
+    pool.add(each)
+    assert pool.expired(time_ms) == ([each.id] if expired else [])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.integers(0, 2))))
+def test_counts_always_agree_with_the_contents(steps: list[tuple[bool, int, int]]) -> None:
+    pool = Mempool(Limits(10, 10**6, 4))
+    for adds, number, sender in steps:
+        each = transaction(number, sender=sender)
+        if adds:
+            pool.add(each)
+        else:
+            pool.remove([each.id])
+        held = list(pool)
+        assert len(pool) == len(held) <= 10
+        assert pool.bytes_held == sum(len(entry.raw) for entry in held)
+        for account in range(3):
+            of_account = pool.of_account(bytes([account]) * 32)
+            assert of_account == [entry for entry in held if entry.transaction.body.sender == bytes([account]) * 32]
+            assert len(of_account) <= 4
