@@ -1,0 +1,137 @@
+"""From bytes to bytes: parse, charge, call, answer. No sockets here; the server feeds it bodies and messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from otcnode import limits
+from otcnode.errors import DecodeError, LedgerError
+from otcnode.rpc import json_rpc
+from otcnode.rpc.access import Authenticator
+from otcnode.rpc.json_rpc import Call, Reply, RpcError
+from otcnode.rpc.method import Context, Method
+from otcnode.rpc.methods import METHODS
+from otcnode.rpc.rates import RateLimiter
+from otcnode.rpc.service import HeightUnavailable, NodeService
+from otcnode.rpc.transactions import ledger_error
+
+_log = structlog.get_logger()
+_ORDER = {name: place for place, name in enumerate(METHODS)}
+Outcome = Any
+"""A result, or the RpcError that stands for one."""
+
+
+class Dispatcher:
+    """All of the API but its sockets. `calls` and `errors` count for the metrics: by method, and by error code."""
+
+    def __init__(self, service: NodeService, authenticator: Authenticator, rates: RateLimiter) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._rates = rates
+        self.in_flight = 0
+        self.calls: Counter[str] = Counter()
+        self.errors: Counter[int] = Counter()
+
+    async def answer(self, raw: bytes, address: str, token: bytes | None) -> bytes | None:
+        """The answer to one body or message, None where there must be none."""
+        message = json_rpc.parse(raw, limits.rpc_batch_entries_max)
+        calls = [entry for entry in message.entries if isinstance(entry, Call)]
+        if self.in_flight + len(calls) > limits.rpc_calls_in_flight_max:
+            outcomes: list[Outcome] = [RpcError(json_rpc.OVERLOADED, "too many calls in flight")] * len(calls)
+        else:
+            self.in_flight += len(calls)
+            try:
+                outcomes = await self._perform(calls, address, token)
+            finally:
+                self.in_flight -= len(calls)
+        pending = iter(outcomes)
+        answers = [
+            entry.raw if isinstance(entry, Reply) else self._shown(entry, next(pending)) for entry in message.entries
+        ]
+        return json_rpc.join(answers, message.batch)
+
+    async def _perform(self, calls: Sequence[Call], address: str, token: bytes | None) -> list[Outcome]:
+        """One outcome per call. Calls of a method that takes many go together, first; the others run side by side."""
+        context = Context(self._service, self._authenticator, token)
+        caller = self._authenticator.name_of(token) or address
+        outcomes: list[Outcome] = [None] * len(calls)
+        grouped: dict[str, list[tuple[int, Any]]] = {}
+        single: list[tuple[int, Method, Any]] = []
+        for place, call in enumerate(calls):
+            try:
+                method, params = self._admit(call, caller)
+            except RpcError as error:
+                outcomes[place] = error
+                continue
+            if method.handle_many is not None:
+                grouped.setdefault(call.method, []).append((place, params))
+            else:
+                single.append((place, method, params))
+        for name in sorted(grouped, key=_ORDER.__getitem__):
+            answers = await self._call_many(context, name, [params for _, params in grouped[name]])
+            for (place, _), outcome in zip(grouped[name], answers, strict=True):
+                outcomes[place] = outcome
+        if len(single) == 1:
+            place, method, params = single[0]
+            outcomes[place] = await self._call_one(context, method, params)
+        elif single:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    (place, group.create_task(self._call_one(context, method, params)))
+                    for place, method, params in single
+                ]
+            for place, task in tasks:
+                outcomes[place] = task.result()
+        return outcomes
+
+    def _admit(self, call: Call, caller: str) -> tuple[Method, Any]:
+        method = METHODS.get(call.method)
+        if method is None:
+            raise RpcError(json_rpc.METHOD_NOT_FOUND, f"there is no method {call.method[:64]!r}")
+        self.calls[call.method] += 1
+        retry_after_ms = self._rates.take(caller, method.cost, self._service.now_ms())
+        if retry_after_ms:
+            raise RpcError(json_rpc.RATE_LIMIT, "too many requests", {"retry_after_ms": retry_after_ms})
+        return method, json_rpc.decode_params(method.params, call)
+
+    async def _call_one(self, context: Context, method: Method, params: Any) -> Outcome:
+        assert method.handle is not None
+        try:
+            return await method.handle(context, params)
+        except Exception as error:
+            return _translated(error)
+
+    async def _call_many(self, context: Context, name: str, params: Sequence[Any]) -> Sequence[Outcome]:
+        handle = METHODS[name].handle_many
+        assert handle is not None
+        try:
+            return await handle(context, params)
+        except Exception as error:
+            return [_translated(error)] * len(params)
+
+    def _shown(self, call: Call, outcome: Outcome) -> bytes | None:
+        if isinstance(outcome, RpcError):
+            self.errors[outcome.code] += 1
+            return None if call.id is None else json_rpc.failure(call.id, outcome)
+        return None if call.id is None else json_rpc.success(call.id, outcome)
+
+
+def _translated(error: Exception) -> RpcError:
+    """What others did wrong as its error object; our own mistakes as −32603, with the details in the log only."""
+    match error:
+        case RpcError():
+            return error
+        case HeightUnavailable(first=first, last=last):
+            return RpcError(json_rpc.HEIGHT_UNAVAILABLE, str(error), {"first": first, "last": last})
+        case LedgerError(code=code, detail=detail):
+            return ledger_error(code, detail, definite=False)
+        case DecodeError():
+            return RpcError(json_rpc.INVALID_PARAMS, str(error))
+        case _:
+            _log.error("rpc_failed", exc_info=error)
+            return RpcError(json_rpc.INTERNAL_ERROR, "internal error; the node's log has the details")

@@ -1,0 +1,68 @@
+"""Prometheus metrics: read from the node at the moment somebody asks, in a registry of the server's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from otcnode.rpc.dispatch import Dispatcher
+from otcnode.rpc.service import NodeService, NodeStatus
+
+_GAUGES = (
+    ("height", "Committed height"),
+    ("target_height", "Highest height that a trusted peer claims"),
+    ("epoch", "Epoch of the validators"),
+    ("view", "View of consensus"),
+    ("validators", "Validators of the epoch"),
+    ("peers_connected", "Peers connected"),
+    ("peers_expected", "Peers that should be connected"),
+    ("mempool_transactions", "Transactions waiting"),
+    ("mempool_bytes", "Bytes of the transactions waiting"),
+)
+
+
+class NodeMetrics:
+    """One scrape is one look at the node."""
+
+    def __init__(self, service: NodeService, dispatcher: Dispatcher) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_NodeCollector(service, dispatcher))
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _NodeCollector(Collector):
+    def __init__(self, service: NodeService, dispatcher: Dispatcher) -> None:
+        self._service = service
+        self._dispatcher = dispatcher
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._service.status()
+        for name, text in _GAUGES:
+            yield GaugeMetricFamily(f"otcnode_{name}", text, value=getattr(status, name))
+        yield GaugeMetricFamily("otcnode_synced", "1 when nothing higher is known", value=int(status.synced))
+        yield GaugeMetricFamily("otcnode_halted", "1 when this node stopped taking part", value=int(_halted(status)))
+        yield GaugeMetricFamily("otcnode_block_time_seconds", "Ledger time of the last block", status.time_ms / 1000)
+        yield GaugeMetricFamily("otcnode_uptime_seconds", "Seconds since the start", status.uptime_ms / 1000)
+        for name, total in sorted(status.counters.items()):
+            yield CounterMetricFamily(f"otcnode_{name}", name.replace("_", " "), value=total)
+        yield from self._rpc()
+
+    def _rpc(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("otcnode_rpc_in_flight", "Calls being answered", value=self._dispatcher.in_flight)
+        calls = CounterMetricFamily("otcnode_rpc_calls", "Calls by method", labels=["method"])
+        for method, count in sorted(self._dispatcher.calls.items()):
+            calls.add_metric([method], count)
+        yield calls
+        errors = CounterMetricFamily("otcnode_rpc_errors", "Errors by code", labels=["code"])
+        for code, count in sorted(self._dispatcher.errors.items()):
+            errors.add_metric([str(code)], count)
+        yield errors
+
+
+def _halted(status: NodeStatus) -> bool:
+    return status.halted is not None

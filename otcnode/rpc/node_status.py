@@ -1,0 +1,127 @@
+"""Methods about the node itself. They are open: whoever uses a node may know how it is."""
+
+from __future__ import annotations
+
+from otcnode import __version__
+from otcnode.rpc import format as form
+from otcnode.rpc.method import Context, Params, Result
+
+
+class NodeStatusResult(Result, frozen=True, kw_only=True):
+    """`mode` is what consensus is doing here in a word; `synced` means nothing higher is known to exist."""
+
+    name: str
+    node: form.NodeText
+    network: str
+    version: str
+    validator: bool
+    height: int
+    block_hash: form.BlockText
+    time: form.Time
+    ledger_now: form.Time
+    epoch: int
+    view: int
+    mode: str
+    validators: int
+    quorum: int
+    peers_connected: int
+    peers_expected: int
+    target_height: int
+    synced: bool
+    halted: str | None
+    mempool_transactions: int
+    mempool_bytes: int
+    uptime_ms: int
+
+
+class ExplanationResult(Result, frozen=True):
+    """Why the chain does or does not move, in words and as data; `peers` says what is wrong with whom."""
+
+    text: str
+    height: int
+    view: int
+    waits_for: list[str]
+    peers: dict[str, str]
+
+
+class PeerResult(Result, frozen=True):
+    """`silent_ms`: real milliseconds since something came from it; `refused`: why it is kept out, or empty."""
+
+    node: form.NodeText
+    name: str
+    address: str
+    connected: bool
+    inbound: bool
+    height: int | None
+    silent_ms: int | None
+    refused: str
+
+
+class PeersResult(Result, frozen=True):
+    peers: list[PeerResult]
+
+
+class MempoolResult(Result, frozen=True):
+    transactions: int
+    bytes: int
+    transactions_max: int
+    bytes_max: int
+    transactions_per_account_max: int
+
+
+async def status(context: Context, params: Params) -> NodeStatusResult:
+    now = context.service.status()
+    return NodeStatusResult(
+        name=now.name,
+        node=form.node(now.node),
+        network=context.service.genesis.network,
+        version=__version__,
+        validator=now.validator,
+        height=now.height,
+        block_hash=form.block(now.block_hash),
+        time=form.time(now.time_ms),
+        ledger_now=form.time(now.ledger_now_ms),
+        epoch=now.epoch,
+        view=now.view,
+        mode=now.mode,
+        validators=now.validators,
+        quorum=now.quorum,
+        peers_connected=now.peers_connected,
+        peers_expected=now.peers_expected,
+        target_height=now.target_height,
+        synced=now.synced,
+        halted=now.halted,
+        mempool_transactions=now.mempool_transactions,
+        mempool_bytes=now.mempool_bytes,
+        uptime_ms=now.uptime_ms,
+    )
+
+
+async def explain(context: Context, params: Params) -> ExplanationResult:
+    now = context.service.explain()
+    return ExplanationResult(now.text, now.height, now.view, list(now.waits_for), dict(now.peers))
+
+
+async def peers(context: Context, params: Params) -> PeersResult:
+    return PeersResult(
+        [
+            PeerResult(
+                form.node(peer.node),
+                peer.name,
+                peer.address,
+                peer.connected,
+                peer.inbound,
+                peer.height,
+                peer.silent_ms,
+                peer.refused,
+            )
+            for peer in context.service.peers()
+        ]
+    )
+
+
+async def mempool(context: Context, params: Params) -> MempoolResult:
+    now = context.service.mempool()
+    return MempoolResult(
+        now.transactions, now.bytes, now.transactions_max, now.bytes_max, now.transactions_per_account_max
+    )

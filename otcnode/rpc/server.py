@@ -1,0 +1,189 @@
+"""The API's sockets: HTTP POST and WebSocket on one port, and the four pages that machines look at.
+
+Small and dumb: bodies and messages go through Dispatcher.answer. What is limited here is what costs memory before a
+call is even known: connections, the size of a request, messages in flight per WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from otcnode import __version__, limits
+from otcnode.crypto import random_bytes
+from otcnode.errors import ConfigurationError
+from otcnode.rpc import json_rpc
+from otcnode.rpc.access import Authenticator
+from otcnode.rpc.auth import parse_token
+from otcnode.rpc.dispatch import Dispatcher
+from otcnode.rpc.json_rpc import NULL_ID, RpcError
+from otcnode.rpc.metrics import NodeMetrics
+from otcnode.rpc.rates import RateLimiter
+from otcnode.rpc.service import NodeService, NodeStatus
+
+_JSON = "application/json"
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_BEARER = "Bearer "
+WEBSOCKET_HEARTBEAT_SECONDS = 30.0
+
+
+class RpcServer:
+    """Serves a node. `start` binds, `stop` closes gracefully: what is being answered has `rpc_stop_ms` to finish."""
+
+    def __init__(
+        self,
+        service: NodeService,
+        *,
+        tls: ssl.SSLContext | None = None,
+        cost_per_second: int = limits.rpc_cost_per_second,
+        cost_burst: int = limits.rpc_cost_burst,
+        request_bytes_max: int = limits.rpc_request_bytes_max,
+    ) -> None:
+        self._service = service
+        self._tls = tls
+        self._request_bytes_max = request_bytes_max
+        authenticator = Authenticator(service.chain, service.node, random_bytes)
+        rates = RateLimiter(cost_per_second, cost_burst, limits.rpc_callers_remembered_max)
+        self.dispatcher = Dispatcher(service, authenticator, rates)
+        self._metrics = NodeMetrics(service, self.dispatcher)
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._connections = 0
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and say on which port (0 asks for a free one). Raises ConfigurationError with one readable line."""
+        assert self._runner is None
+        application = web.Application(client_max_size=self._request_bytes_max)
+        application.add_routes(
+            [
+                web.post("/", self._post),
+                web.get("/ws", self._websocket),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics_page),
+                web.get("/version", self._version),
+            ]
+        )
+        application.on_shutdown.append(self._close_sockets)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=limits.rpc_stop_ms / 1000)
+        await runner.setup()
+        site = web.TCPSite(runner, host, port, ssl_context=self._tls, backlog=512)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else str(error)
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from None
+        self._runner = runner
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Take no more connections, close the WebSockets (code 1001), let running calls finish for a moment."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _post(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._too_large()
+        answer = await self.dispatcher.answer(body, _address(request), _token(request))
+        if answer is None:
+            return web.Response(status=204)
+        return web.Response(body=answer, content_type=_JSON)
+
+    def _too_large(self) -> web.Response:
+        error = RpcError(json_rpc.INVALID_REQUEST, f"the request is larger than {self._request_bytes_max} bytes")
+        return web.Response(status=413, body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
+
+    async def _websocket(self, request: web.Request) -> web.WebSocketResponse | web.Response:
+        if len(self._sockets) >= limits.rpc_connections_max:
+            return web.Response(status=503, text="too many WebSocket connections\n")
+        socket = web.WebSocketResponse(max_msg_size=self._request_bytes_max, heartbeat=WEBSOCKET_HEARTBEAT_SECONDS)
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            await self._converse(socket, _address(request), _token(request))
+        finally:
+            self._sockets.discard(socket)
+        return socket
+
+    async def _converse(self, socket: web.WebSocketResponse, address: str, token: bytes | None) -> None:
+        """Answer messages side by side (one may wait for a minute), reading no further ahead than the bound."""
+        room = asyncio.Semaphore(limits.rpc_websocket_messages_in_flight_max)
+
+        async def serve(raw: bytes) -> None:
+            try:
+                answer = await self.dispatcher.answer(raw, address, token)
+                if answer is not None and not socket.closed:
+                    await socket.send_str(answer.decode())
+            except ConnectionError:
+                pass
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            tasks: set[asyncio.Task[None]] = set()
+            async for message in socket:
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    break
+                raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+                await room.acquire()
+                task = group.create_task(serve(raw))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            for task in tasks:
+                task.cancel()
+
+    async def _close_sockets(self, application: web.Application) -> None:
+        for socket in list(self._sockets):
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node is stopping")
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        """The process answers."""
+        return _page(200, {"status": "ok"})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        """200 when this node can serve: synced, connected, disk writable, not halted; else 503 with the reasons."""
+        reasons = unready(self._service.status())
+        return _page(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": _METRICS})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return _page(200, {"name": "otcnode", "version": __version__, "network": self._service.genesis.network})
+
+
+def unready(status: NodeStatus) -> list[str]:
+    """Why a node should get no traffic; empty when it is ready."""
+    reasons = []
+    if status.halted is not None:
+        reasons.append(f"halted: {status.halted}")
+    if not status.synced:
+        reasons.append(f"catching up: height {status.height} of {status.target_height}")
+    if status.peers_connected + int(status.validator) < status.quorum:
+        reasons.append(
+            f"connected to {status.peers_connected} of {status.peers_expected} peers, a quorum is {status.quorum}"
+        )
+    if not status.disk_writable:
+        reasons.append("the disk is not writable")
+    return reasons
+
+
+def _page(status: int, content: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(content) + b"\n", content_type=_JSON)
+
+
+def _address(request: web.Request) -> str:
+    return request.remote or ""
+
+
+def _token(request: web.Request) -> bytes | None:
+    header = request.headers.get("Authorization", "")
+    return parse_token(header[len(_BEARER) :]) if header.startswith(_BEARER) else None

@@ -1,0 +1,238 @@
+"""What the API needs of a node, and nothing more. The node's shell implements it; tests use a small working fake.
+
+Everything here is called on the node's loop. What answers at once is a plain function; what waits is `async`. Where
+many transactions may come together the door takes many: work is done per batch, not per transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from otcnode.blocks import Block, Certificate, Epoch, Header
+from otcnode.errors import Code, OtcnodeError
+from otcnode.genesis import Genesis
+from otcnode.vm.view import StateView
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """A frozen value that is neither hashed nor stored."""
+
+
+class Stage(StrEnum):
+    """Where a transaction is, as far as this node knows."""
+
+    RECEIVED = "received"
+    POOLED = "pooled"
+    PROPOSED = "proposed"
+    COMMITTED = "committed"
+    DROPPED = "dropped"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+class TransactionState(Frozen, frozen=True):
+    """`definite`: it has not happened and never will. `height`, `index` (its place among the block's transactions) and
+    `code` are there where it is committed; `operation` is the failing one, from 0, where the code is not OK."""
+
+    id: bytes
+    stage: Stage
+    definite: bool = False
+    height: int | None = None
+    index: int | None = None
+    code: Code | None = None
+    operation: int | None = None
+    reason: str = ""
+
+    @property
+    def final(self) -> bool:
+        """Nothing more will come: it is committed, or it never will be."""
+        return self.stage is Stage.COMMITTED or self.definite
+
+
+class Refused(Frozen, frozen=True):
+    """A transaction this node did not take. `definite` only where no node ever will."""
+
+    code: Code
+    detail: str
+    definite: bool
+
+
+class Overloaded(Frozen, frozen=True):
+    """No room now (the pool, or this account's share of it, is full); another node may have it."""
+
+    detail: str
+
+
+class NotReady(Frozen, frozen=True):
+    """This node cannot judge transactions now: it is starting, catching up or stopping."""
+
+    detail: str
+
+
+Submission: TypeAlias = TransactionState | Refused | Overloaded | NotReady
+
+
+class Simulation(Frozen, frozen=True):
+    """What a transaction would do on the state of `height`: its canonical receipt, and nothing is kept."""
+
+    height: int
+    code: Code
+    operation: int | None
+    detail: str
+    events: tuple[object, ...]
+
+
+class Snapshot(Frozen, frozen=True):
+    """The state after a committed block. `time_ms` is ledger time."""
+
+    view: StateView
+    height: int
+    block_hash: bytes
+    time_ms: int
+
+
+class BlockReceipts(Frozen, frozen=True):
+    """Canonical receipts of a block, the leaves under its receipts root: automatic ones first."""
+
+    automatic: tuple[bytes, ...]
+    transactions: tuple[bytes, ...]
+
+
+class NodeStatus(Frozen, frozen=True, kw_only=True):
+    """A node at one moment. Times are ledger milliseconds, `uptime_ms` real ones."""
+
+    name: str
+    node: bytes
+    validator: bool
+    height: int
+    block_hash: bytes
+    time_ms: int
+    ledger_now_ms: int
+    epoch: int
+    view: int
+    mode: str
+    """In a word what consensus is doing here: active, changing view, silent, following, halted."""
+    validators: int
+    quorum: int
+    peers_connected: int
+    peers_expected: int
+    target_height: int
+    """The highest height a trusted peer claims; above `height` while catching up."""
+    synced: bool
+    disk_writable: bool
+    halted: str | None
+    mempool_transactions: int
+    mempool_bytes: int
+    uptime_ms: int
+    counters: Mapping[str, int]
+    """Totals since the start, by name (for example `blocks_committed`); they become Prometheus counters."""
+
+
+class Explanation(Frozen, frozen=True):
+    """Why the chain does or does not move, as this node sees it: a sentence, and the same as data."""
+
+    text: str
+    height: int
+    view: int
+    waits_for: tuple[str, ...]
+    peers: Mapping[str, str]
+
+
+class PeerStatus(Frozen, frozen=True, kw_only=True):
+    node: bytes
+    name: str
+    address: str
+    connected: bool
+    inbound: bool
+    height: int | None
+    silent_ms: int | None
+    """Real milliseconds since something came from it."""
+    refused: str
+    """Why it is kept out, or empty."""
+
+
+class MempoolStatus(Frozen, frozen=True, kw_only=True):
+    transactions: int
+    bytes: int
+    transactions_max: int
+    bytes_max: int
+    transactions_per_account_max: int
+
+
+class HeightUnavailable(OtcnodeError):
+    """The state or block of that height is not kept here, or not reached yet."""
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(f"available are heights {first} to {last}")
+        self.first = first
+        self.last = last
+
+
+class NodeService(Protocol):
+    """The node, as the API sees it."""
+
+    @property
+    def genesis(self) -> Genesis: ...
+
+    @property
+    def chain(self) -> bytes: ...
+
+    @property
+    def node(self) -> bytes:
+        """The node's identity, bound into login challenges."""
+        ...
+
+    def now_ms(self) -> int:
+        """UTC, in real milliseconds: for tokens and rates, never for the ledger."""
+        ...
+
+    async def submit(self, raws: Sequence[bytes]) -> Sequence[Submission]:
+        """Decode, check and pool transactions; one answer each, in order. It waits for signatures to be verified, not
+        for a block. A transaction that is known already answers with its present state, never with an error."""
+        ...
+
+    async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[TransactionState]:
+        """The states of `ids`, once all are final or the real time has passed. An id nobody has seen yet is waited
+        for too. A committed one is found by every later call of `transaction`."""
+        ...
+
+    def transaction(self, transaction_id: bytes) -> TransactionState: ...
+
+    async def simulate(self, raw: bytes) -> Simulation | Refused:
+        """Run a transaction on the latest state and forget it. Signatures are verified, so that nobody explores with
+        a foreign account."""
+        ...
+
+    def state(self, height: int | None = None) -> Snapshot:
+        """The state after `height`, or the latest. Raises HeightUnavailable."""
+        ...
+
+    async def await_height(self, height: int, timeout_ms: int) -> bool:
+        """Whether `height` was committed within the real time."""
+        ...
+
+    def block(self, height: int) -> Block:
+        """Raises HeightUnavailable, as do the three below; heights begin at 1."""
+        ...
+
+    def header(self, height: int) -> Header: ...
+
+    def certificate(self, height: int) -> Certificate: ...
+
+    def receipts(self, height: int) -> BlockReceipts: ...
+
+    def epochs(self) -> Sequence[Epoch]:
+        """Every validator set from the genesis on, ascending."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+
+    def explain(self) -> Explanation: ...
+
+    def peers(self) -> Sequence[PeerStatus]: ...
+
+    def mempool(self) -> MempoolStatus: ...
