@@ -99,9 +99,12 @@ def _holds_up_trading(key: bytes) -> bool:
     return key[9] in (DueClass.COUPON, DueClass.ISSUANCE)
 
 
-def first(state: State, lane_prefix: bytes, until_ms: int, limit: int) -> list[tuple[bytes, DueItem]]:
-    """The first entries of a lane that are due at `until_ms`."""
-    return [entry for entry in state.scan(DUE, lane_prefix, limit=limit) if due_time(entry[0]) <= until_ms]
+def first(
+    state: State, lane_prefix: bytes, until_ms: int, limit: int, after: bytes | None = None
+) -> list[tuple[bytes, DueItem]]:
+    """The first entries of a lane, after a key, that are due at `until_ms`."""
+    entries = state.scan(DUE, lane_prefix, after=after, limit=limit)
+    return [entry for entry in entries if due_time(entry[0]) <= until_ms]
 
 
 def product_has_pending(state: State, product: bytes, block_time_ms: int) -> bool:
