@@ -20,6 +20,7 @@ import nacl.utils
 from otcnode.codec import encode
 
 SEED_BYTES = 32
+AEAD_TAG_BYTES = 16
 SALT_BYTES = nacl.pwhash.argon2id.SALTBYTES
 
 
@@ -115,6 +116,8 @@ def aead_encrypt(key: bytes, nonce: bytes, associated: bytes, plaintext: bytes) 
 
 def aead_decrypt(key: bytes, nonce: bytes, associated: bytes, ciphertext: bytes) -> bytes | None:
     """The plaintext, or None if the ciphertext was not made with this key, nonce and associated data."""
+    if len(ciphertext) < AEAD_TAG_BYTES:
+        return None
     try:
         return _sodium.crypto_aead_chacha20poly1305_ietf_decrypt(ciphertext, associated, nonce, key)
     except (nacl.exceptions.CryptoError, nacl.exceptions.ValueError):

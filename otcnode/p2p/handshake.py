@@ -164,11 +164,14 @@ class Handshake:
         return message
 
     def _on_message(self, noise: HandshakeState, message: bytes) -> bytes:
-        said_before = noise.handshake_hash
         try:
-            payload = noise.read_message(message)
+            return self._converse(noise, message)
         except NoiseError as error:
             raise PeerError(CloseCode.HANDSHAKE, f"the handshake failed: {error}") from None
+
+    def _converse(self, noise: HandshakeState, message: bytes) -> bytes:
+        said_before = noise.handshake_hash
+        payload = noise.read_message(message)
         if self._initiator or noise.finished:
             self._claim = self._check_claim(noise, said_before, payload)
         elif payload:
@@ -201,7 +204,7 @@ class Handshake:
 
 def _check_magic(raw: bytes) -> None:
     if not MAGIC.startswith(raw[: len(MAGIC)]):
-        raise PeerError(CloseCode.HANDSHAKE, "the peer is no otcnode peer port")
+        raise PeerError(CloseCode.HANDSHAKE, "the peer is no otcnode peer")
 
 
 def _prefixed(message: bytes) -> bytes:

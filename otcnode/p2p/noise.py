@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from enum import Enum
 
-from otcnode.crypto import aead_decrypt, aead_encrypt, hmac_sha256, sha256, x25519, x25519_public
+from otcnode.crypto import AEAD_TAG_BYTES, aead_decrypt, aead_encrypt, hmac_sha256, sha256, x25519, x25519_public
 from otcnode.errors import OtcnodeError
 
 PROTOCOL_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 KEY_BYTES = 32
-TAG_BYTES = 16
+TAG_BYTES = AEAD_TAG_BYTES
 MESSAGE_BYTES_MAX = 65_535
 """Section 3: no Noise message is longer."""
 NONCE_MAX = 2**64 - 1
