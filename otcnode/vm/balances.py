@@ -22,6 +22,7 @@ from otcnode.vm.accounts.events import (
 from otcnode.vm.accounts.records import (
     CASH_ASSETS,
     CASH_BALANCES,
+    HOLDERS,
     HOLDINGS,
     HOLDINGS_BY_ACCOUNT,
     LOCKS,
@@ -30,6 +31,7 @@ from otcnode.vm.accounts.records import (
     Asset,
     CashAsset,
     CashBalance,
+    HolderCount,
     Holding,
     Lock,
     LockPurpose,
@@ -45,6 +47,7 @@ from otcnode.vm.keys import MARKER, integer
 NO_CASH = CashBalance(0, 0, 0, None)
 NO_UNITS = Holding(0, 0, 0, (), 0)
 NO_TOTAL = UnitTotal(0, 0)
+NO_HOLDERS = HolderCount(0, 0)
 WAKE = "cash.risen"
 """Kind of the due item that a watched balance schedules when its available cash rises."""
 
@@ -68,7 +71,7 @@ def move_cash(context: Context, account: bytes, cash: str, balance: int, locked:
     if after.balance > INTEGER_MAX:
         fail(Code.OVERFLOW, "balance")
     if rise > 0 and after.watch is not None:
-        context.schedule(context.block_time, DueClass.COUPON, WAKE, after.watch)
+        context.schedule(context.now, DueClass.SETTLEMENT, WAKE, after.watch)
         after = replace(after, watch=None)
     if not after.balance and after.watch is None:
         context.state.delete(CASH_BALANCES, key)
@@ -78,7 +81,11 @@ def move_cash(context: Context, account: bytes, cash: str, balance: int, locked:
 
 
 def watch_cash(context: Context, account: bytes, cash: str, item: bytes) -> None:
-    """Schedule a WAKE item for `item`, once, when the account's available cash next rises."""
+    """Schedule a WAKE item for `item`, once, when the account's available cash next rises.
+
+    It is due at the moment of the rise, in the last class: then it runs after whatever raised the cash and before
+    everything later, however blocks are cut.
+    """
     balance = cash_balance(context, account, cash)
     context.put(CASH_BALANCES, account + cash.encode(), replace(balance, watch=item))
 
@@ -128,11 +135,19 @@ def _move_units(
     if after.balance:
         if after.balance == balance:
             context.state.put(HOLDINGS_BY_ACCOUNT, account + product, MARKER)
+            _count_holder(context, account, product, 1)
         context.state.put(HOLDINGS, product + account, after)
     else:
         context.state.delete(HOLDINGS, product + account)
         context.state.delete(HOLDINGS_BY_ACCOUNT, account + product)
+        _count_holder(context, account, product, -1)
     context.events.append(UnitsMoved(account, product, balance, locked, frozen))
+
+
+def _count_holder(context: Context, account: bytes, product: bytes, sign: int) -> None:
+    count = context.state.get(HOLDERS, product) or NO_HOLDERS
+    people = count.ultimate_holders + sign * context.account(account).ultimate_holders
+    context.state.put(HOLDERS, product, HolderCount(count.accounts + sign, people))
 
 
 def check_units(context: Context, account: bytes, product: bytes, quantity: int, settle_at: int) -> None:

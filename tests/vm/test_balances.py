@@ -4,6 +4,7 @@ import pytest
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code, Failed
+from otcnode.genesis import genesis_account_id
 from otcnode.vm import balances
 from otcnode.vm.accounts.records import LOTS, LockPurpose
 from otcnode.vm.context import Context
@@ -15,7 +16,7 @@ from otcnode.vm.registry import HOOKS
 from otcnode.vm.state import State
 from tests.vm.ledger import CASH, START_MS, Ledger
 
-ANN, BOB = sha256(b"ANN"), sha256(b"BOB")
+ANN, BOB = genesis_account_id("ISS"), genesis_account_id("LIST")
 PRODUCT = sha256(b"product")
 ITEM = sha256(b"item")
 

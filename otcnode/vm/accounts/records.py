@@ -177,6 +177,13 @@ class UnitTotal(Record, frozen=True):
         return self.issued - self.redeemed
 
 
+class HolderCount(Record, frozen=True):
+    """Who holds a product: accounts with a balance, and the people behind them (Σ ultimate_holders)."""
+
+    accounts: Natural
+    ultimate_holders: Natural
+
+
 class LockPurpose(StrEnum):
     WITHDRAWAL = "WITHDRAWAL"
     SUBSCRIPTION = "SUBSCRIPTION"
@@ -250,6 +257,8 @@ LOTS = Table(Prefix.LOT, Lot)
 LOCKS = Table(Prefix.LOCK, Lock)
 """account id ‖ lock id"""
 UNIT_TOTALS = Table(Prefix.UNIT_TOTAL, UnitTotal)
+"""product id"""
+HOLDERS = Table(Prefix.PRODUCT_HOLDERS, HolderCount)
 """product id"""
 FREEZES = Table(Prefix.FREEZE, Freeze)
 """freeze id"""
