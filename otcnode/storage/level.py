@@ -19,6 +19,7 @@ FILES_OPEN_MAX = 500
 
 _CURRENT = "CURRENT"
 """The file that every LevelDB directory has; without it LevelDB would take a damaged directory for a new one."""
+_RESTORE = "run otcnode db restore, or delete the directory and let the node sync"
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
 _IN_USE = ("already held by process", "Resource temporarily unavailable")
 
@@ -145,12 +146,16 @@ def _check_directory(path: Path, create: bool) -> None:
         raise ConfigurationError(f"{path} holds no chain yet") from None
     except OSError as error:
         raise ConfigurationError(f"cannot use the data directory {path}: {error.strerror}") from None
-    if _CURRENT in names:
-        return
-    if any(name.endswith((".ldb", ".sst", ".log")) or name.startswith("MANIFEST") for name in names):
-        raise StorageDamage(f"{path}: the file {_CURRENT} is missing; run: otcnode db restore")
-    if not create:
-        raise ConfigurationError(f"{path} holds no chain yet")
+    tables = any(name.endswith((".ldb", ".sst")) for name in names)
+    log = any(name.endswith(".log") for name in names)
+    if _CURRENT not in names:
+        if tables or log or any(name.startswith("MANIFEST") for name in names):
+            raise StorageDamage(f"{path}: the file {_CURRENT} is missing; {_RESTORE}")
+        if not create:
+            raise ConfigurationError(f"{path} holds no chain yet")
+    elif not log and (tables or not create):
+        # LevelDB would start without the last blocks. Only a creation cut short leaves neither log nor tables.
+        raise StorageDamage(f"{path}: LevelDB's log is missing; {_RESTORE}")
 
 
 def _text(error: plyvel.Error) -> str:

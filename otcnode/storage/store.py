@@ -24,6 +24,7 @@ from otcnode.vm.view import StateView
 T = TypeVar("T")
 
 ADVICE = "stop the node and run: otcnode db verify"
+ADVICE_RESTORE = "this store cannot be trusted: run otcnode db restore, or delete it and let the node sync"
 
 
 FORGOTTEN_BLOCKS_MAX = 16
@@ -76,7 +77,7 @@ class Store:
         self._meta = meta
         self._tip = tip
         self._history_first = history_first
-        self._epochs = _read_epochs(kv)
+        self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
         self.tree = tree
         self.history_blocks = 0
@@ -120,11 +121,7 @@ class Store:
     def open(cls, kv: KeyValue, chain: bytes, history_blocks: int) -> Store:
         """Open at the committed height. Raises ConfigurationError if the store is empty, of another chain or of
         another format, StorageDamage if what it holds does not fit together."""
-        meta = read_chain_meta(kv)
-        if meta.chain != chain:
-            raise ConfigurationError(
-                f"this data directory is of chain {meta.chain.hex()[:16]}…, the genesis file of {chain.hex()[:16]}…"
-            )
+        meta = read_chain_meta(kv, chain)
         head = read_record(kv, Meta.HEAD.value, Head, "the head")
         tip = _read_tip(kv, head)
         tree = StateTree.load(kv, meta.buckets)
@@ -305,13 +302,17 @@ def read_record(reader: Reader, key: bytes, kind: type[T], place: str) -> T:
         raise damaged(place) from None
 
 
-def read_chain_meta(reader: Reader) -> ChainMeta:
-    """Raises ConfigurationError if there is no chain or its format is not ours."""
+def read_chain_meta(reader: Reader, chain: bytes) -> ChainMeta:
+    """Raises ConfigurationError if there is no chain, another one, or one in a format that is not ours."""
     if not Store.exists(reader):
         raise ConfigurationError("this data directory holds no chain yet")
     meta = read_record(reader, Meta.CHAIN.value, ChainMeta, "the description of the chain")
     if meta.format != FORMAT:
         raise ConfigurationError(f"this data directory has format {meta.format}, this version reads {FORMAT}")
+    if meta.chain != chain:
+        raise ConfigurationError(
+            f"this data directory is of chain {meta.chain.hex()[:16]}…, the genesis file of {chain.hex()[:16]}…"
+        )
     return meta
 
 
@@ -326,8 +327,14 @@ def _read_tip(reader: Reader, head: Head) -> Tip:
     return Tip(head.height, head.block_hash, header, certificate)
 
 
-def _read_epochs(reader: Reader) -> dict[int, Epoch]:
-    epochs = (decode(Epoch, raw) for _, raw in reader.scan(Table.EPOCH.value))
+def read_epochs(reader: Reader) -> dict[int, Epoch]:
+    """By the first height each decides. Raises StorageDamage if one does not decode or the first is missing."""
+    try:
+        epochs = [decode(Epoch, raw) for _, raw in reader.scan(Table.EPOCH.value)]
+    except DecodeError:
+        raise damaged("an epoch") from None
+    if not epochs or epochs[0].number != 1:
+        raise damaged("the first epoch")
     return {epoch.number: epoch for epoch in epochs}
 
 

@@ -1,0 +1,235 @@
+"""Looking into a store that no node is using: verify everything, show a record. The command line wires them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from otcnode import merkle
+from otcnode.blocks import (
+    Block,
+    Certificate,
+    Epoch,
+    Header,
+    block_hash,
+    check_certificate,
+    validators_hash,
+)
+from otcnode.codec import decode
+from otcnode.errors import DecodeError, ProofError, StorageDamage
+from otcnode.genesis import genesis_block_hash
+from otcnode.storage.kv import Reader
+from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
+from otcnode.storage.state_proof import key_hash, value_hash
+from otcnode.storage.state_tree import StateTree
+from otcnode.storage.store import (
+    ADVICE_RESTORE,
+    ChainMeta,
+    Head,
+    StoredReceipts,
+    read_chain_meta,
+    read_epochs,
+    read_record,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Told the part that is checked, how much of it is done, and the whole (0: not known)."""
+
+TransactionsRoot = Callable[[tuple[bytes, ...]], tuple[bytes, tuple[bytes, ...]]]
+"""The transactions root and the transaction ids of raw transactions; the ledger knows their form, storage does not."""
+
+STEP = 256
+
+
+class Verified(NamedTuple):
+    """What was found in order."""
+
+    height: int
+    transactions: int
+    state_keys: int
+    history_entries: int
+    index_entries: int
+
+
+def _silent(part: str, done: int, whole: int) -> None:
+    """Nobody watches."""
+
+
+def verify(
+    reader: Reader,
+    chain: bytes,
+    transactions_root: TransactionsRoot | None = None,
+    progress: Progress = _silent,
+) -> Verified:
+    """Check every hash, root, certificate, index entry of a block or transaction, and the whole state.
+
+    With `transactions_root` the bodies are checked against their headers too. Raises StorageDamage naming the first
+    place that is wrong, ConfigurationError if the store is of another chain.
+    """
+    meta = read_chain_meta(reader, chain)
+    head = read_record(reader, Meta.HEAD.value, Head, "the head")
+    transactions = _verify_blocks(reader, meta, head, transactions_root, progress)
+    _verify_tables_end(reader, head, transactions, progress)
+    state_keys = _verify_state(reader, meta, head, progress)
+    history = _verify_history(reader, head, progress)
+    index = sum(1 for _ in _counted(reader, Table.INDEX, "index", progress))
+    return Verified(head.height, transactions, state_keys, history, index)
+
+
+def wrong(place: str) -> StorageDamage:
+    return StorageDamage(f"{place}; {ADVICE_RESTORE}")
+
+
+def _verify_blocks(
+    reader: Reader, meta: ChainMeta, head: Head, transactions_root: TransactionsRoot | None, progress: Progress
+) -> int:
+    """Every block follows from the one below it; returns the number of transactions."""
+    epochs = read_epochs(reader)
+    parent, parent_header = genesis_block_hash(meta.chain, meta.genesis_state_root), None
+    transactions = 0
+    for height in range(1, head.height + 1):
+        header = read_record(reader, height_key(Table.HEADER, height), Header, f"header {height}")
+        if header.height != height or header.parent != parent or header.chain != meta.chain:
+            raise wrong(f"header {height} does not follow the one below it")
+        epoch = epochs[max(number for number in epochs if number <= height)]
+        _verify_link(header, parent_header, epoch)
+        _verify_block(reader, header, epoch, transactions_root)
+        parent, parent_header = block_hash(header), header
+        transactions += header.transaction_count
+        if height % STEP == 0 or height == head.height:
+            progress("blocks", height, head.height)
+    if parent != head.block_hash:
+        raise wrong("the head names another block than the last")
+    return transactions
+
+
+def _verify_link(header: Header, parent: Header | None, epoch: Epoch) -> None:
+    names = validators_hash(epoch.validators)
+    if header.validators_hash != names or (parent is not None and parent.next_validators_hash != names):
+        raise wrong(f"header {header.height} names other validators than epoch {epoch.number}")
+    if parent is not None and header.time_ms <= parent.time_ms:
+        raise wrong(f"header {header.height} is not later than the one below it")
+
+
+def _verify_block(reader: Reader, header: Header, epoch: Epoch, transactions_root: TransactionsRoot | None) -> None:
+    height, name = header.height, block_hash(header)
+    certificate = read_record(reader, height_key(Table.CERTIFICATE, height), Certificate, f"certificate {height}")
+    try:
+        check_certificate(certificate, header.chain, epoch)
+    except ProofError as error:
+        raise wrong(f"certificate {height}: {error}") from None
+    if certificate.height != height or certificate.block_hash != name:
+        raise wrong(f"certificate {height} is of another block")
+    if reader.get(Table.BLOCK_HASH.value + name) != height.to_bytes(HEIGHT_BYTES, "big"):
+        raise wrong(f"the index of block hashes lacks block {height}")
+    stored = read_record(reader, height_key(Table.RECEIPTS, height), StoredReceipts, f"receipts {height}")
+    if merkle.root(stored.receipts) != header.receipts_root:
+        raise wrong(f"receipts {height} have another root than the header")
+    if len(stored.receipts) - stored.automatic_count != header.transaction_count:
+        raise wrong(f"receipts {height} are not one per transaction")
+    body = read_record(reader, height_key(Table.BODY, height), tuple[bytes, ...], f"body {height}")
+    if len(body) != header.transaction_count:
+        raise wrong(f"body {height} has {len(body)} transactions, its header says {header.transaction_count}")
+    if transactions_root is not None:
+        _verify_transactions(reader, Block(header, body), transactions_root)
+
+
+def _verify_transactions(reader: Reader, block: Block, transactions_root: TransactionsRoot) -> None:
+    height = block.header.height
+    root, names = transactions_root(block.transactions)
+    if root != block.header.transactions_root:
+        raise wrong(f"body {height} has another root than the header")
+    for position, name in enumerate(names):
+        place = height.to_bytes(HEIGHT_BYTES, "big") + position.to_bytes(4, "big")
+        if reader.get(Table.TRANSACTION.value + name) != place:
+            raise wrong(f"the index of transactions lacks {name.hex()} of block {height}")
+
+
+def _counted(reader: Reader, table: Table, part: str, progress: Progress) -> Iterator[tuple[bytes, bytes]]:
+    count = 0
+    for count, pair in enumerate(reader.scan(table.value), 1):
+        if count % (STEP * 64) == 0:
+            progress(part, count, 0)
+        yield pair
+    progress(part, count, count)
+
+
+def _verify_tables_end(reader: Reader, head: Head, transactions: int, progress: Progress) -> None:
+    """No table speaks of a block above the head, and the indexes have no entry too many."""
+    for table in (Table.HEADER, Table.BODY, Table.CERTIFICATE, Table.RECEIPTS, Table.TOUCHED):
+        beyond = next(reader.scan(table.value, height_key(table, head.height)), None)
+        if beyond is not None:
+            raise wrong(f"table {table.name} has entries above the committed height {head.height}")
+    if sum(1 for _ in _counted(reader, Table.BLOCK_HASH, "block hashes", progress)) != head.height:
+        raise wrong("the index of block hashes has entries too many")
+    found = 0
+    for _, place in _counted(reader, Table.TRANSACTION, "transactions", progress):
+        found += 1
+        if not 1 <= int.from_bytes(place[:HEIGHT_BYTES], "big") <= head.height:
+            raise wrong("the index of transactions points above the committed height")
+    if found != transactions:
+        raise wrong(f"the index of transactions has {found} entries, the chain {transactions} transactions")
+
+
+def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progress) -> int:
+    """Every key is in the tree with its value, the tree has no others, and its root is the header's."""
+    keys = 0
+    for stored, value in _counted(reader, Table.STATE, "state", progress):
+        keys += 1
+        if reader.get(Table.TREE.value + key_hash(stored[1:])) != value_hash(value):
+            raise wrong(f"the state key {stored[1:].hex()} has another value than the state tree")
+    if sum(1 for _ in _counted(reader, Table.TREE, "state tree", progress)) != keys:
+        raise wrong("the state tree has keys that the state has not")
+    expected = meta.genesis_state_root
+    if head.height:
+        key = height_key(Table.HEADER, head.height)
+        expected = read_record(reader, key, Header, f"header {head.height}").state_root
+    if StateTree.load(reader, meta.buckets).root != expected:
+        raise wrong(f"the state has another root than header {head.height}")
+    return keys
+
+
+def _verify_history(reader: Reader, head: Head, progress: Progress) -> int:
+    """Exactly the entries that the lists of touched keys name, of the heights that are kept."""
+    named = 0
+    for place, raw in reader.scan(Table.TOUCHED.value):
+        at = place[len(Table.TOUCHED.value) :]
+        if not head.history_first < int.from_bytes(at, "big") <= head.height:
+            raise wrong("the history has a block outside its window")
+        try:
+            touched = decode(tuple[bytes, ...], raw)
+        except DecodeError:
+            raise wrong(f"the list of keys of block {int.from_bytes(at, 'big')} is damaged") from None
+        for key in touched:
+            if reader.get(Table.HISTORY.value + terminated(key) + at) is None:
+                raise wrong(f"the history lacks the state key {key.hex()}")
+        named += len(touched)
+    if sum(1 for _ in _counted(reader, Table.HISTORY, "history", progress)) != named:
+        raise wrong("the history has entries too many")
+    return named
+
+
+def inspect(reader: Reader, table: Table, key: bytes) -> object:
+    """The record under `key` of `table` in a form to show; None if there is none. Heights are 8 bytes."""
+    raw = reader.get(table.value + key)
+    if raw is None:
+        return None
+    kind = _KINDS.get(table)
+    return raw if kind is None else decode(kind, raw)
+
+
+def past_values(reader: Reader, key: bytes) -> list[tuple[int, bytes]]:
+    """(height, HISTORY entry) of every kept block that replaced the value of this state key."""
+    table = Table.HISTORY.value + terminated(key)
+    return [(int.from_bytes(place[len(table) :], "big"), entry) for place, entry in reader.scan(table)]
+
+
+_KINDS: dict[Table, object] = {
+    Table.HEADER: Header,
+    Table.BODY: tuple[bytes, ...],
+    Table.CERTIFICATE: Certificate,
+    Table.RECEIPTS: StoredReceipts,
+    Table.EPOCH: Epoch,
+    Table.TOUCHED: tuple[bytes, ...],
+}
+"""How the records of a table decode; others are shown as bytes."""

@@ -1,0 +1,208 @@
+"""Whatever happens to the record, it is loaded in full, cut at its torn end, or refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.storage.votes_file import FileVotesLog
+from otcnode.storage.votes_log import FRAME_START, HEADER_BYTES, MemoryVotesLog, VotesLog, frame
+
+GROUPS: tuple[tuple[bytes, ...], ...] = ((b"first",), (b"second", b""), (b"x" * 300,), (b"last", b"of all"))
+ENTRIES = tuple(entry for group in GROUPS for entry in group)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "record"
+
+
+@pytest.fixture(params=["file", "memory"])
+def log(request: pytest.FixtureRequest, path: Path) -> VotesLog:
+    return FileVotesLog.create(path) if request.param == "file" else MemoryVotesLog()
+
+
+def written(path: Path) -> tuple[bytes, list[int]]:
+    """A log of all groups, and where each ends."""
+    log = FileVotesLog.create(path)
+    ends = [path.stat().st_size]
+    for group in GROUPS:
+        log.append(group)
+        log.sync()
+        ends.append(path.stat().st_size)
+    log.close()
+    return path.read_bytes(), ends
+
+
+def entries_up_to(count: int) -> tuple[bytes, ...]:
+    return tuple(entry for group in GROUPS[:count] for entry in group)
+
+
+def test_a_born_record_is_intact_and_empty(log: VotesLog) -> None:
+    assert log.load() == ()
+
+
+def test_what_was_synced_is_loaded_in_order(log: VotesLog) -> None:
+    for group in GROUPS:
+        log.append(group)
+        log.sync()
+    assert log.load() == ENTRIES
+    log.append([b"more"])
+    log.sync()
+    assert log.load() == (*ENTRIES, b"more")
+
+
+def test_what_was_not_synced_is_forgotten(log: VotesLog) -> None:
+    log.append([b"kept"])
+    log.sync()
+    log.append([b"lost"])
+    assert log.load() == (b"kept",)
+
+
+@pytest.mark.parametrize("entries", [(), (b"a", b"b")])
+def test_replace_makes_the_entries_the_whole_record(log: VotesLog, entries: tuple[bytes, ...]) -> None:
+    log.append([b"old"])
+    log.sync()
+    log.append([b"pending"])
+    log.replace(entries)
+    log.append([b"new"])
+    log.sync()
+    assert log.load() == (*entries, b"new")
+
+
+def test_a_record_is_born_once(path: Path) -> None:
+    log = FileVotesLog.create(path)
+    log.append([b"a vote"])
+    log.sync()
+    with pytest.raises(ConfigurationError, match="exists already"):
+        FileVotesLog.create(path)
+    assert FileVotesLog(path).load() == (b"a vote",)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
+
+
+def test_a_missing_record_is_none_until_it_is_replaced(path: Path) -> None:
+    path.parent.mkdir()
+    log = FileVotesLog(path)
+    assert log.load() is None
+    with pytest.raises(AssertionError):
+        log.append([b"a vote"])
+    log.replace([b"floor"])
+    log.append([b"a vote"])
+    log.sync()
+    assert FileVotesLog(path).load() == (b"floor", b"a vote")
+
+
+def test_a_lost_record_in_memory_is_none() -> None:
+    log = MemoryVotesLog(born=False)
+    assert log.load() is None
+    log.replace([b"floor"])
+    assert log.load() == (b"floor",)
+    log.lose()
+    assert log.load() is None
+
+
+def test_cut_at_every_byte_the_whole_groups_before_remain(path: Path) -> None:
+    raw, ends = written(path)
+    for length in range(len(raw)):
+        path.write_bytes(raw[:length])
+        log = FileVotesLog(path)
+        if length < HEADER_BYTES:
+            assert log.load() is None
+            continue
+        whole = sum(1 for end in ends if end <= length) - 1
+        assert log.load() == entries_up_to(whole)
+        assert path.stat().st_size == ends[whole]
+        log.append([b"after the repair"])
+        log.sync()
+        log.close()
+        assert FileVotesLog(path).load() == (*entries_up_to(whole), b"after the repair")
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+def test_every_flipped_byte_is_damage_except_in_the_last_group_which_is_cut(path: Path, mask: int) -> None:
+    raw, ends = written(path)
+    for place in range(len(raw)):
+        flipped = bytearray(raw)
+        flipped[place] ^= mask
+        path.write_bytes(flipped)
+        loaded = FileVotesLog(path).load()
+        assert loaded == (entries_up_to(len(GROUPS) - 1) if place >= ends[-2] else None)
+
+
+def test_a_tail_of_zeros_is_cut_as_after_a_lost_power_supply(path: Path) -> None:
+    raw, ends = written(path)
+    path.write_bytes(raw[: ends[2]] + bytes(5_000))
+    assert FileVotesLog(path).load() == entries_up_to(2)
+
+
+def test_an_entry_that_contains_a_whole_log_does_not_turn_a_torn_tail_into_damage(path: Path) -> None:
+    raw, _ = written(path)
+    path.unlink()
+    log = FileVotesLog.create(path)
+    log.append([b"kept"])
+    log.sync()
+    end = path.stat().st_size
+    log.append([raw * 2 + FRAME_START * 50 + b"!" * 100])
+    log.sync()
+    log.close()
+    torn = path.read_bytes()
+    for length in range(end + 1, len(torn), 13):
+        path.write_bytes(torn[:length])
+        assert FileVotesLog(path).load() == (b"kept",)
+
+
+def test_the_log_in_memory_tears_at_every_byte(path: Path) -> None:
+    size = len(frame(bytes(16), 0, [b"pending", b"both"]))
+    for torn_bytes in range(size + 1):
+        log = MemoryVotesLog()
+        log.append([b"synced"])
+        log.sync()
+        log.append([b"pending"])
+        log.append([b"both"])
+        log.crash(torn_bytes)
+        with pytest.raises(AssertionError):
+            log.append([b"not loaded"])
+        expected = (b"synced", b"pending", b"both") if torn_bytes == size else (b"synced",)
+        assert log.load() == expected
+        log.append([b"next"])
+        log.sync()
+        assert log.load() == (*expected, b"next")
+
+
+def test_damage_in_memory_is_seen() -> None:
+    log = MemoryVotesLog()
+    for group in GROUPS:
+        log.append(group)
+        log.sync()
+    log.damage(HEADER_BYTES + 30, 4)
+    assert log.load() is None
+
+
+def test_a_crash_between_draft_and_rename_leaves_the_old_record(path: Path) -> None:
+    raw, _ = written(path)
+    path.with_name(path.name + ".draft").write_bytes(raw[:40])
+    log = FileVotesLog(path)
+    assert log.load() == ENTRIES
+    log.replace([b"compacted"])
+    assert FileVotesLog(path).load() == (b"compacted",)
+
+
+def test_a_refusing_disk_makes_the_log_unusable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileVotesLog.create(path)
+    log.append([b"kept"])
+    log.sync()
+    log.append([b"x" * 1_000])
+
+    def full(file: int, raw: bytes, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(StorageDamage, match="disk is full"):
+            log.sync()
+    with pytest.raises(AssertionError):
+        log.append([b"too late"])
+    assert log.load() == (b"kept",)
