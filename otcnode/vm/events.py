@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from otcnode.vm.accounts import events as accounts
+from otcnode.vm.contracts import events as contracts
 
 AccountsEvent: TypeAlias = (
     accounts.CashMoved
@@ -25,4 +26,14 @@ AccountsEvent: TypeAlias = (
     | accounts.WithdrawalChanged
 )
 
-Event: TypeAlias = AccountsEvent
+ContractsEvent: TypeAlias = (
+    contracts.ContractCreated
+    | contracts.ContractRevised
+    | contracts.ContractConfirmed
+    | contracts.ContractSlotSigned
+    | contracts.ContractCalledBack
+    | contracts.ContractAcceded
+    | contracts.ContractChanged
+)
+
+Event: TypeAlias = AccountsEvent | ContractsEvent

@@ -54,7 +54,7 @@ class Prefix(Enum):
     CONTRACT_SIGNATURE = b"\x22"
     CONTRACT_PARTY = b"\x23"
     CONTRACT_SUCCESSOR = b"\x24"
-    CONTRACT_SPARE_1 = b"\x25"
+    CONTRACT_ACCESSION = b"\x25"
     CONTRACT_SPARE_2 = b"\x26"
 
     PRODUCT = b"\x30"

@@ -1,0 +1,172 @@
+"""The life of a contract: which status follows which, and what each step takes with it.
+
+A contract is an open item of its creator until it is effective or ended. One that supersedes another is found through
+SUCCESSORS while it is open; when the first of several turns effective, the others are void.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from otcnode.vm import due
+from otcnode.vm.context import Context
+from otcnode.vm.contracts.events import ContractChanged
+from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus
+from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
+from otcnode.vm.keys import MARKER, OPEN_CONTRACT
+from otcnode.vm.rules import DueHandler
+
+CONFIRM_END = "contract.confirm_end"
+SIGN_END = "contract.sign_end"
+TURN = "contract.turn"
+
+_S = ContractStatus
+
+TRANSITIONS: dict[ContractStatus, frozenset[ContractStatus]] = {
+    _S.DRAFT: frozenset({_S.CONFIRMING, _S.VOIDED, _S.EXPIRED}),
+    _S.CONFIRMING: frozenset({_S.SIGNING, _S.VOIDED, _S.EXPIRED, _S.REJECTED}),
+    _S.SIGNING: frozenset({_S.SIGNED, _S.VOIDED, _S.EXPIRED, _S.REJECTED}),
+    # VOIDED: an amendment that waits for its time when another of the same contract turns effective
+    _S.SIGNED: frozenset({_S.EFFECTIVE, _S.EXPIRED, _S.RESCINDED, _S.VOIDED}),
+    _S.EFFECTIVE: frozenset({_S.AMENDED, _S.TERMINATED, _S.FULFILLED}),
+}
+"""What may follow a status; the statuses that are no key here are terminal."""
+
+OPEN = frozenset({_S.DRAFT, _S.CONFIRMING, _S.SIGNING, _S.SIGNED})
+TERMINAL = frozenset(_S) - frozenset(TRANSITIONS)
+
+
+def store_new(context: Context, name: bytes, contract: Contract) -> None:
+    """Enter a DRAFT. Failed(E_LIMIT) if its creator has too much open."""
+    assert contract.status is _S.DRAFT
+    context.open_item(contract.creator, OPEN_CONTRACT, name)
+    context.put(CONTRACTS, name, contract)
+    context.schedule(contract.confirm_by, DueClass.RELEASE, CONFIRM_END, name)
+    if contract.supersedes is not None:
+        context.put(SUCCESSORS, contract.supersedes + name, MARKER)
+        _count_successor(context, contract.supersedes, 1)
+
+
+def _count_successor(context: Context, name: bytes, change: int) -> None:
+    contract = context.need(CONTRACTS, name, "contract")
+    context.put(CONTRACTS, name, replace(contract, successors_open=contract.successors_open + change))
+
+
+def move(
+    context: Context, name: bytes, contract: Contract, status: ContractStatus, reason: str = "", at: int | None = None
+) -> Contract:
+    """Bring the contract into a status, as of `at` (now); what belongs to the status it leaves goes with it."""
+    assert status in TRANSITIONS[contract.status], f"{contract.status} to {status}"
+    at = context.now if at is None else at
+    if contract.status in OPEN and status not in OPEN:
+        context.close_item(contract.creator, OPEN_CONTRACT, name)
+        context.unschedule(name)
+        if contract.supersedes is not None:
+            context.delete(SUCCESSORS, contract.supersedes + name)
+            _count_successor(context, contract.supersedes, -1)
+    after = replace(
+        contract,
+        status=status,
+        reason=reason,
+        signing_at=at if status is _S.SIGNING else contract.signing_at,
+        signed_at=at if status is _S.SIGNED else contract.signed_at,
+        effective_at=at if status is _S.EFFECTIVE else contract.effective_at,
+        ended_at=at if status in TERMINAL else contract.ended_at,
+    )
+    context.put(CONTRACTS, name, after)
+    context.emit(ContractChanged(name, status, reason))
+    return after
+
+
+def begin_signing(context: Context, name: bytes, contract: Contract) -> None:
+    """Every party confirmed this version: the text never changes again."""
+    context.unschedule(name, CONFIRM_END)
+    contract = move(context, name, contract, _S.SIGNING)
+    context.schedule(contract.sign_by, DueClass.RELEASE, SIGN_END, name)
+
+
+def complete_signing(context: Context, name: bytes, contract: Contract) -> None:
+    """The last signature: effective now, at its time, or after cooling off."""
+    context.unschedule(name, SIGN_END)
+    contract = move(context, name, contract, _S.SIGNED)
+    turns_at = contract.turns_effective_at
+    if turns_at is not None and turns_at > context.now:
+        context.schedule(turns_at, DueClass.RELEASE, TURN, name)
+    elif turns_at is not None or not contract.cooling_off:
+        turn_effective(context, name)
+
+
+def turn_effective(context: Context, name: bytes, at: int | None = None) -> None:
+    """SIGNED → EFFECTIVE; what it supersedes is AMENDED or TERMINATED in the same step."""
+    contract = context.need(CONTRACTS, name, "contract")
+    contract = move(context, name, contract, _S.EFFECTIVE, at=at)
+    if contract.supersedes is not None:
+        status = _S.TERMINATED if contract.kind is ContractKind.TERMINATION else _S.AMENDED
+        end_effective(context, contract.supersedes, status, successor=name, at=at)
+
+
+def end_effective(
+    context: Context,
+    name: bytes,
+    status: ContractStatus,
+    *,
+    successor: bytes | None = None,
+    reason: str = "",
+    at: int | None = None,
+) -> None:
+    """EFFECTIVE → AMENDED, TERMINATED or FULFILLED; whatever else would supersede it is VOIDED."""
+    contract = context.need(CONTRACTS, name, "contract")
+    for suffix, _ in context.state.scan(SUCCESSORS, name) if contract.successors_open else ():
+        rival = context.need(CONTRACTS, suffix[32:], "contract")
+        move(context, suffix[32:], rival, _S.VOIDED, f"what it would supersede is {status.value}", at)
+    contract = replace(context.need(CONTRACTS, name, "contract"), superseded_by=successor)
+    move(context, name, contract, status, reason, at)
+
+
+def current(context: Context, name: bytes) -> Contract:
+    """The contract as time has made it, even where the queue is behind; Failed(E_NOT_FOUND).
+
+    Contracts that turn effective by time do so in the order of the queue, as far as this one is concerned: itself,
+    what it supersedes, and what would supersede either.
+    """
+    contract = context.need(CONTRACTS, name, "contract")
+    if contract.status is _S.SIGNED or contract.successors_open or contract.supersedes is not None:
+        family = [name, *_successors(context, name)]
+        if contract.supersedes is not None and contract.status in OPEN:
+            family += _successors(context, contract.supersedes)
+        _run_overdue(context, sorted(set(family)))
+        contract = context.need(CONTRACTS, name, "contract")
+    return contract
+
+
+def _successors(context: Context, name: bytes) -> list[bytes]:
+    return [suffix[32:] for suffix, _ in context.state.scan(SUCCESSORS, name)]
+
+
+def _run_overdue(context: Context, names: list[bytes]) -> None:
+    overdue = []
+    for name in names:
+        for suffix, _ in context.state.scan(DUE_BY_ITEM, name):
+            key = suffix[32:]
+            item = context.need(DUE, key, "due item")
+            if item.kind == TURN and due.due_time(key) <= context.now:
+                overdue.append((key, item))
+    for key, item in sorted(overdue, key=lambda entry: entry[0]):
+        if context.get(DUE, key) is not None:
+            due.remove(context.state, key, item)
+            turn_effective(context, item.item, due.due_time(key))
+
+
+def _on_turn(context: Context, item: DueItem) -> None:
+    turn_effective(context, item.item)
+
+
+def _on_confirm_end(context: Context, item: DueItem) -> None:
+    move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, "not confirmed in time")
+
+
+def _on_sign_end(context: Context, item: DueItem) -> None:
+    move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, "not signed in time")
+
+
+DUE_KINDS: dict[str, DueHandler] = {CONFIRM_END: _on_confirm_end, SIGN_END: _on_sign_end, TURN: _on_turn}
