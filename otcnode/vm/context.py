@@ -33,6 +33,10 @@ class Environment(Record, frozen=True):
     parameters: ChainParameters
 
 
+def _no_product(context: Context, product: bytes) -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Where one family's act must be felt in another, assembled in registry.py."""
@@ -42,6 +46,10 @@ class Hooks:
     holders_changed: tuple[Callable[[Context, bytes, bytes, int], None], ...]
     """(context, product, account, signed change of its ultimate holders): a holder was certified anew; these keep the
     product's count, and raise Failed(E_HOLDER_CAP) if the product would have too many."""
+    product_issuer: Callable[[Context, bytes], bytes | None] = _no_product
+    """(context, product) to its issuer, None if there is no such product."""
+    contract_rescinded: tuple[Callable[[Context, bytes], None], ...] = ()
+    """(context, contract): the investor rescinded it; these release what rests on it."""
 
 
 class Pause(Record, frozen=True):
@@ -63,6 +71,7 @@ class Context:
     __slots__ = (
         "actor",
         "actor_roles",
+        "entrustment",
         "environment",
         "events",
         "hooks",
@@ -84,6 +93,8 @@ class Context:
         self.actor: bytes = NOBODY
         self.principal: bytes = NOBODY
         self.actor_roles: tuple[Role, ...] = ()
+        self.entrustment: bytes | None = None
+        """Under which the actor acts for the principal."""
         self.signers: tuple[bytes, ...] = ()
         """The keys that signed the transaction."""
         self.transaction_id: bytes = b""

@@ -226,6 +226,7 @@ def _perform(context: Context, body: Body, account: Account | None) -> None:
     """The operations in order: pause, role, entrustment, the operation's own rules."""
     on_behalf = body.on_behalf_of is not None or body.entrustment is not None
     context.principal = body.sender if body.on_behalf_of is None else body.on_behalf_of
+    context.entrustment = body.entrustment
     market_paused = paused(context.state)
     for index, operation in enumerate(body.operations):
         context.operation_index = index
