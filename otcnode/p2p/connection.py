@@ -156,6 +156,7 @@ class Connection:
         self._pings = 0
         self._pinged_ms = now_ms
         self._early: list[Inbound] = []
+        self._said_goodbye = False
 
     @property
     def ending(self) -> bool:
@@ -216,8 +217,9 @@ class Connection:
         return reason
 
     def say_goodbye(self, reason: Reason) -> None:
-        """Put the reason on the wire without waiting: for the end of the process."""
-        with contextlib.suppress(OSError):
+        """Put the reason on the wire without waiting, as the last frame; only the first reason is said."""
+        if not self._said_goodbye:
+            self._said_goodbye = True
             self._write(control_frame(Form.CLOSE, _close_payload(reason)))
 
     def tick(self, now_ms: int) -> None:
@@ -349,7 +351,7 @@ class Connection:
         if reason.code is CloseCode.LOST or reason.by_peer:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            self._write(control_frame(Form.CLOSE, _close_payload(reason)))
+            self.say_goodbye(reason)
             async with asyncio.timeout(self._settings.farewell_ms_max / 1_000):
                 await self._writer.drain()
                 if self._writer.can_write_eof():

@@ -52,14 +52,16 @@ class _Queue:
         self.sent = 0
         self.dropped = 0
 
-    def drop_oldest(self) -> bool:
-        keep = 1 if self.sent else 0
-        if len(self.messages) <= keep:
-            return False
-        self.bytes -= len(self.messages[keep]) + MESSAGE_OVERHEAD_BYTES
-        del self.messages[keep]
+    @property
+    def started_bytes(self) -> int:
+        """What the message being sent occupies."""
+        return len(self.messages[0]) + MESSAGE_OVERHEAD_BYTES if self.sent else 0
+
+    def drop_oldest(self) -> None:
+        started = 1 if self.sent else 0
+        self.bytes -= len(self.messages[started]) + MESSAGE_OVERHEAD_BYTES
+        del self.messages[started]
         self.dropped += 1
-        return True
 
 
 class Outbox:
@@ -72,10 +74,13 @@ class Outbox:
         assert payload
         queue = self._queues[channel]
         cost = len(payload) + MESSAGE_OVERHEAD_BYTES
-        while queue.bytes + cost > queue.bytes_max:
-            if cost > queue.bytes_max or OVERFLOW[channel] is Overflow.NEWEST or not queue.drop_oldest():
+        if queue.bytes + cost > queue.bytes_max:
+            fits_alone = queue.started_bytes + cost <= queue.bytes_max
+            if OVERFLOW[channel] is Overflow.NEWEST or not fits_alone:
                 queue.dropped += 1
                 return False
+            while queue.bytes + cost > queue.bytes_max:
+                queue.drop_oldest()
         queue.messages.append(payload)
         queue.bytes += cost
         return True

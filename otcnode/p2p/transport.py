@@ -218,11 +218,11 @@ class Transport:
     # ---- tasks
 
     async def _run(self, started: asyncio.Future[None]) -> None:
+        if self._listen is not None:
+            self._server = await self._bind(*self._listen)
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                if self._listen is not None:
-                    self._server = await self._bind(*self._listen)
                 for node in self._addresses.nodes():
                     self._begin_dialling(node, self._peers[node])
                 started.set_result(None)

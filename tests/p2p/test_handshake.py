@@ -101,7 +101,9 @@ def test_another_network_is_named_on_both_sides() -> None:
 
 
 def test_another_version_is_named_even_if_the_network_differs_too() -> None:
-    with pytest.raises(PeerError, match=f"version {PROTOCOL_VERSION + 1}, this node version {PROTOCOL_VERSION}") as caught:
+    with pytest.raises(
+        PeerError, match=f"version {PROTOCOL_VERSION + 1}, this node version {PROTOCOL_VERSION}"
+    ) as caught:
         side(ALICE, initiator=True).feed(hello(OTHER_CHAIN, PROTOCOL_VERSION + 1))
     assert caught.value.code is CloseCode.VERSION
 

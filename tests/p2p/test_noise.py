@@ -11,7 +11,9 @@ import pytest
 from otcnode.crypto import x25519_public
 from otcnode.p2p.noise import NONCE_MAX, CipherState, HandshakeState, NoiseError
 
-VECTORS = json.loads((Path(__file__).parent / "vectors" / "noise_xx_25519_chachapoly_sha256.json").read_text())["vectors"]
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "noise_xx_25519_chachapoly_sha256.json").read_text())[
+    "vectors"
+]
 SMALL_ORDER = [
     bytes(32),
     b"\x01" + bytes(31),

@@ -1,0 +1,172 @@
+"""Bans, back-off, rates, addresses and announcements: pure tables with time handed in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otcnode.crypto import SigningKey, sha256
+from otcnode.p2p.announcements import (
+    ANNOUNCEMENTS_PER_FRAME_MAX,
+    AnnouncementTable,
+    NodeAnnouncement,
+    announce,
+    in_frames,
+)
+from otcnode.p2p.close import PeerError
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, TokenBucket
+
+NODE, OTHER = b"n" * 32, b"o" * 32
+CHAIN = sha256(b"chain")
+
+
+def test_bans_double_to_a_bound_and_end_on_the_millisecond() -> None:
+    bans = BanTable(1_000, 5_000, 10)
+    now = 0
+    for expected in (1_000, 2_000, 4_000, 5_000, 5_000):
+        until = bans.punish(NODE, now)
+        assert until == now + expected
+        assert bans.until(NODE, until - 1) == until
+        assert bans.until(NODE, until) == 0
+        now = until
+    assert bans.until(OTHER, now) == 0
+
+
+def test_a_clean_time_forgives() -> None:
+    bans = BanTable(1_000, 5_000, 10)
+    bans.punish(NODE, 0)
+    assert bans.punish(NODE, 1_000 + 5_000 - 1) == 5_999 + 2_000
+    assert bans.punish(NODE, 7_999 + 5_000) == 12_999 + 1_000
+
+
+def test_the_ban_table_is_bounded_and_forgets_the_longest_untouched() -> None:
+    bans = BanTable(1_000, 5_000, 2)
+    for node in (b"1" * 32, b"2" * 32, b"1" * 32, b"3" * 32):
+        bans.punish(node, 0)
+    assert [bool(bans.until(node * 32, 1)) for node in (b"1", b"2", b"3")] == [True, False, True]
+
+
+def test_backoff_doubles_with_jitter_and_resets() -> None:
+    backoff = Backoff(100, 500)
+    assert [backoff.delay_ms(0.0) for _ in range(4)] == [100, 200, 400, 500]
+    assert backoff.delay_ms(0.999_999) == 251
+    backoff.reset()
+    assert backoff.delay_ms(0.5) == 75
+
+
+def test_a_bucket_lets_the_burst_through_then_the_rate() -> None:
+    bucket = TokenBucket(Rate(per_second=100, burst=50), 0)
+    assert bucket.take(50, 0) == 0
+    assert bucket.take(1, 0) == 10
+    assert bucket.take(0, 9) == 1
+    assert bucket.take(0, 10) == 0
+    assert not bucket.try_take(1, 19)
+    assert bucket.try_take(1, 20)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50)), max_size=60))
+def test_who_waits_as_told_never_exceeds_rate_plus_burst(steps: list[tuple[int, int]]) -> None:
+    bucket = TokenBucket(Rate(per_second=1_000, burst=50), 0)
+    now = spent = 0
+    for pause, amount in steps:
+        now += pause
+        spent += amount
+        now += bucket.take(amount, now)
+        assert spent <= 50 + now
+
+
+def test_time_that_stands_still_or_goes_back_gives_nothing() -> None:
+    bucket = TokenBucket(Rate(per_second=1_000, burst=1), 1_000)
+    assert bucket.try_take(1, 1_000)
+    assert not bucket.try_take(1, 0)
+    assert not bucket.try_take(1, 1_000)
+
+
+def test_channels_have_their_own_rates_in_messages_and_bytes() -> None:
+    rates = PeerRates(dict.fromkeys(Channel, ChannelRates(Rate(10, 10), Rate(1_000, 1_000))), 0)
+    assert rates.take(Channel.TRANSACTIONS, 11, 100, 0) == 100
+    assert rates.take(Channel.SYNC, 1, 3_000, 0) == 2_000
+    assert rates.take(Channel.CONSENSUS, 10, 1_000, 0) == 0
+
+
+def test_addresses_configured_and_announced_are_both_tried() -> None:
+    book = AddressBook()
+    assert book.of(NODE) == ()
+    book.announce(NODE, "b:2")
+    book.configure(NODE, "a:1")
+    assert book.of(NODE) == ("a:1", "b:2")
+    book.announce(NODE, "a:1")
+    assert book.of(NODE) == ("a:1",)
+    book.configure(OTHER, "c:3")
+    assert book.nodes() == (NODE, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("10.0.0.1:26650", ("10.0.0.1", 26_650)),
+        ("node.example:1", ("node.example", 1)),
+        ("[::1]:65535", ("::1", 65_535)),
+        ("::1:80", None),
+        ("host:0", None),
+        ("host:65536", None),
+        ("host:-1", None),
+        ("host:8o", None),
+        ("host:٣", None),
+        ("host", None),
+        (":80", None),
+        ("[]:80", None),
+        ("", None),
+    ],
+)
+def test_addresses_are_host_and_port(text: str, parsed: tuple[str, int] | None) -> None:
+    assert parse_address(text) == parsed
+
+
+SIGNER = SigningKey(sha256(b"signer"))
+
+
+def table(*admitted: bytes) -> AnnouncementTable:
+    return AnnouncementTable(CHAIN, lambda node: node in admitted)
+
+
+def test_the_highest_sequence_holds() -> None:
+    newest = table(SIGNER.public)
+    first, second = announce(SIGNER, CHAIN, "a:1", 1), announce(SIGNER, CHAIN, "b:2", 2)
+    assert newest.accept(first)
+    assert not newest.accept(first)
+    assert newest.accept(second)
+    assert not newest.accept(first)
+    assert newest.all() == (second,)
+
+
+def test_strangers_are_ignored_and_those_no_longer_admitted_not_passed_on() -> None:
+    admitted = {SIGNER.public}
+    newest = AnnouncementTable(CHAIN, lambda node: node in admitted)
+    assert not newest.accept(announce(SigningKey(sha256(b"x")), CHAIN, "a:1", 1))
+    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1))
+    admitted.clear()
+    assert newest.all() == ()
+
+
+def test_an_announcement_of_another_or_for_another_chain_is_refused() -> None:
+    true = announce(SIGNER, CHAIN, "a:1", 1)
+    for false in (
+        NodeAnnouncement(true.node, "b:2", 1, true.signature),
+        NodeAnnouncement(true.node, "a:1", 2, true.signature),
+        announce(SIGNER, sha256(b"another chain"), "a:1", 1),
+        announce(SIGNER, CHAIN, "nowhere", 1),
+    ):
+        newest = table(SIGNER.public)
+        with pytest.raises(PeerError, match="not valid"):
+            newest.accept(false)
+        assert newest.all() == ()
+
+
+def test_announcements_are_cut_to_frames() -> None:
+    entries = [announce(SIGNER, CHAIN, "a:1", number) for number in range(ANNOUNCEMENTS_PER_FRAME_MAX + 1)]
+    assert [len(frame) for frame in in_frames(entries)] == [ANNOUNCEMENTS_PER_FRAME_MAX, 1]
+    assert in_frames([]) == []

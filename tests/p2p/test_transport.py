@@ -1,0 +1,565 @@
+"""Real transports on loopback: who meets whom, who is refused, and what a slow or hostile peer can do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from otcnode.codec import encode
+from otcnode.crypto import SigningKey, sha256
+from otcnode.errors import ConfigurationError
+from otcnode.p2p.announcements import announce
+from otcnode.p2p.close import CloseCode, Reason
+from otcnode.p2p.connection import Settings
+from otcnode.p2p.framing import Channel, Control, Form, FrameDecoder, control_frame, seal, whole_frame
+from otcnode.p2p.handshake import Established, Handshake, Identity, hello
+from otcnode.p2p.rates import ChannelRates, Rate
+from otcnode.p2p.transport import Direction, PeerStatus, Transport
+
+CHAIN = sha256(b"a chain")
+QUICK = Settings(
+    tick_ms=10,
+    reconnect_ms_first=5,
+    reconnect_ms_max=50,
+    farewell_ms_max=200,
+    ban_ms_first=60_000,
+    ban_ms_max=600_000,
+)
+WAIT_S = 20
+
+
+def identity(name: str) -> Identity:
+    return Identity(SigningKey(sha256(name.encode())), sha256(b"static " + name.encode()))
+
+
+NAMES = sorted(("alice", "bob", "carol"), key=lambda name: identity(name).node)
+FIRST, SECOND, THIRD = (identity(name) for name in NAMES)
+ALL = frozenset({FIRST.node, SECOND.node, THIRD.node})
+
+
+class Node:
+    """A transport and what it was told; `until` waits for a condition on that, re-checked at every call-back."""
+
+    def __init__(
+        self,
+        who: Identity,
+        *,
+        chain: bytes = CHAIN,
+        admitted: Callable[[bytes], bool] = ALL.__contains__,
+        settings: Settings = QUICK,
+        listen: bool = True,
+        port: int = 0,
+        advertise: str | None = None,
+        sequence: int = 0,
+    ) -> None:
+        self.node = who.node
+        self.up: set[bytes] = set()
+        self.ends: list[tuple[bytes, Reason]] = []
+        self.refusals: list[tuple[bytes | None, Reason]] = []
+        self.messages: list[tuple[bytes, Channel, bytes]] = []
+        self.connects = 0
+        self.transport = Transport(
+            who,
+            chain,
+            admitted,
+            self,
+            ("127.0.0.1", port) if listen else None,
+            {},
+            advertise=advertise,
+            sequence=sequence,
+            settings=settings,
+            chance=lambda: 0.5,
+        )
+        self._changed = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.transport.port}"
+
+    def connected(self, peer: bytes) -> None:
+        assert peer not in self.up
+        self.up.add(peer)
+        self.connects += 1
+        self._changed.set()
+
+    def disconnected(self, peer: bytes, reason: Reason) -> None:
+        self.up.remove(peer)
+        self.ends.append((peer, reason))
+        self._changed.set()
+
+    def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        assert peer in self.up
+        self.messages.append((peer, channel, payload))
+        self._changed.set()
+
+    def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
+        self.refusals.append((peer, reason))
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_meets(self, other: Node) -> None:
+        await self.until(lambda: other.node in self.up)
+
+    def status(self, other: bytes) -> PeerStatus:
+        return next(status for status in self.transport.peers() if status.node == other)
+
+    def dial(self, other: Node) -> None:
+        self.transport.set_address(other.node, other.address)
+
+
+@asynccontextmanager
+async def running(*nodes: Node) -> AsyncIterator[None]:
+    outermost = len(asyncio.all_tasks()) == 1
+    try:
+        for node in nodes:
+            await node.transport.start()
+        yield
+    finally:
+        for node in nodes:
+            await node.transport.stop()
+        assert not outermost or len(asyncio.all_tasks()) == 1
+        gc.collect()
+
+
+async def test_two_nodes_exchange_messages_on_every_channel() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        await two.until_meets(one)
+        assert one.transport.connected() == (two.node,)
+        for channel in Channel:
+            assert one.transport.send(two.node, channel, channel.name.encode())
+            assert two.transport.send(one.node, channel, b"and back")
+        await two.until(lambda: len(two.messages) == 4)
+        await one.until(lambda: len(one.messages) == 4)
+        assert two.messages == [(one.node, channel, channel.name.encode()) for channel in Channel]
+        status = one.status(two.node)
+        assert (status.direction, status.messages_out, status.messages_in) == (Direction.DIALLED, 4, 4)
+        assert two.status(one.node).direction is Direction.ACCEPTED
+        assert status.bytes_out > 0 and set(status.dropped.values()) == {0}
+        assert not one.transport.send(THIRD.node, Channel.CONSENSUS, b"to nobody")
+
+
+async def test_big_messages_arrive_whole_and_votes_overtake_them() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        big = bytes(range(256)) * 65_536
+        assert len(big) == QUICK.message_bytes_max[Channel.SYNC]
+        assert one.transport.send(two.node, Channel.SYNC, big)
+        assert one.transport.send(two.node, Channel.CONSENSUS, b"a vote")
+        await two.until(lambda: len(two.messages) == 2)
+        assert two.messages == [(one.node, Channel.CONSENSUS, b"a vote"), (one.node, Channel.SYNC, big)]
+
+
+async def test_who_is_not_admitted_is_told_so_and_never_connected() -> None:
+    stranger, node = Node(THIRD), Node(FIRST, admitted=lambda peer: peer == SECOND.node)
+    async with running(stranger, node):
+        stranger.dial(node)
+        await stranger.until(lambda: bool(stranger.refusals))
+        await node.until(lambda: bool(node.refusals))
+    peer, reason = stranger.refusals[0]
+    assert (peer, reason.code, reason.by_peer) == (node.node, CloseCode.NOT_ADMITTED, True)
+    assert "not admitted to this network" in str(reason)
+    assert (node.refusals[0][0], node.refusals[0][1].code) == (THIRD.node, CloseCode.NOT_ADMITTED)
+    assert stranger.connects == node.connects == 0
+
+
+async def test_another_network_is_refused_with_a_readable_reason_on_both_sides() -> None:
+    one, two = Node(FIRST), Node(SECOND, chain=sha256(b"another chain"))
+    async with running(one, two):
+        one.dial(two)
+        await one.until(lambda: bool(one.refusals))
+        await two.until(lambda: bool(two.refusals))
+    for node in (one, two):
+        reason = node.refusals[0][1]
+        assert reason.code is CloseCode.NETWORK
+        assert "the peer belongs to the network with genesis" in str(reason)
+        assert node.connects == 0
+    assert one.status(two.node).last_error == str(one.refusals[0][1])
+
+
+async def test_an_address_that_is_somebody_elses_is_refused() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        one.transport.set_address(THIRD.node, two.address)
+        await one.until(lambda: bool(one.refusals))
+        assert one.refusals[0][1].code is CloseCode.IDENTITY
+        await two.until(lambda: bool(two.refusals))
+        assert two.refusals[0][1].by_peer
+
+
+async def test_a_peer_that_is_killed_and_started_elsewhere_is_found_again() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one):
+        async with running(two):
+            one.dial(two)
+            await one.until_meets(two)
+            await two.until_meets(one)
+        await one.until(lambda: two.node not in one.up)
+        assert one.ends[0][1].code is CloseCode.STOPPING and one.ends[0][1].by_peer
+        await one.until(lambda: any(reason.code is CloseCode.LOST for _, reason in one.refusals))
+        again = Node(SECOND)
+        async with running(again):
+            one.dial(again)
+            await one.until_meets(again)
+            assert one.transport.send(again.node, Channel.CONSENSUS, b"welcome back")
+            await again.until(lambda: again.messages == [(one.node, Channel.CONSENSUS, b"welcome back")])
+
+
+async def test_a_peer_that_comes_back_at_its_address_is_redialled() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one):
+        async with running(two):
+            one.dial(two)
+            await one.until_meets(two)
+            port = two.transport.port
+        again = Node(SECOND, port=port)
+        async with running(again):
+            await one.until(lambda: one.connects == 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_simultaneous_dials_leave_one_connection_dialled_by_the_smaller_identity(seed: int) -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        for node, other in ((one, two), (two, one)) if seed % 2 else ((two, one), (one, two)):
+            node.dial(other)
+
+        def settled() -> bool:
+            return one.up == {two.node} and one.status(two.node).direction is Direction.DIALLED
+
+        # The larger one's dial may win at first; then the smaller one's own attempt replaces it.
+        await one.until(settled)
+        await two.until(lambda: two.up == {one.node} and two.status(one.node).direction is Direction.ACCEPTED)
+        one.transport.send(two.node, Channel.CONSENSUS, b"over the one that stays")
+        await two.until(lambda: len(two.messages) == 1)
+        assert len(one.transport.connected()) == len(two.transport.connected()) == 1
+
+
+async def test_a_restarted_peer_replaces_its_dead_connection() -> None:
+    """The first SECOND falls silent without closing; the new one is let in at once although the smaller dialled."""
+    one, frozen = Node(FIRST), Node(SECOND)
+    async with running(one, frozen):
+        one.dial(frozen)
+        await one.until_meets(frozen)
+        again = Node(SECOND, listen=False)
+        async with running(again):
+            again.dial(one)
+            await again.until_meets(one)
+            await one.until(lambda: one.connects == 2)
+            assert one.ends[0][1].code is CloseCode.REPLACED
+            again.transport.send(one.node, Channel.SYNC, b"it is the new one")
+            await one.until(lambda: one.messages == [(SECOND.node, Channel.SYNC, b"it is the new one")])
+            one.transport.penalise(SECOND.node, "end of test: nobody dials again")
+
+
+async def test_a_penalised_peer_is_closed_banned_and_told() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        two.dial(one)
+        await one.until_meets(two)
+        await two.until_meets(one)
+        one.transport.penalise(two.node, "junk blocks")
+        assert not one.transport.send(two.node, Channel.CONSENSUS, b"too late")
+        assert one.transport.connected() == ()
+        await two.until(lambda: any(reason.code is CloseCode.PENALTY for _, reason in two.ends))
+        await two.until(lambda: any(reason.code is CloseCode.BANNED and reason.by_peer for _, reason in two.refusals))
+        assert "junk blocks" in next(str(r) for _, r in two.ends if r.code is CloseCode.PENALTY)
+        assert 0 < one.status(two.node).banned_ms <= 60_000
+        assert one.up == set()
+
+
+async def test_disconnect_is_without_blame() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        one.transport.disconnect(two.node)
+        await one.until(lambda: one.connects == 2)
+        assert one.ends[0][1].code is CloseCode.ASKED
+
+
+async def test_a_node_that_is_no_longer_admitted_is_closed() -> None:
+    members = set(ALL)
+    one, two = Node(FIRST, admitted=lambda peer: peer in members), Node(SECOND)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        await two.until_meets(one)
+        members.remove(two.node)
+        one.transport.admissions_changed()
+        await two.until(lambda: bool(two.ends))
+        assert two.ends[0][1].code is CloseCode.NOT_ADMITTED
+        members.add(two.node)
+        one.transport.admissions_changed()
+        await one.until(lambda: one.connects == 2)
+
+
+async def test_a_moved_peer_is_found_by_its_announcement() -> None:
+    """THIRD knows only FIRST; SECOND tells FIRST where it is, and THIRD finds SECOND without being told by anybody."""
+    one, three = Node(FIRST), Node(THIRD)
+    async with running(one, three):
+        three.dial(one)
+        await three.until_meets(one)
+        two = Node(SECOND)
+        async with running(two):
+            two.transport.advertise(two.address, 7)
+            two.dial(one)
+            await three.until_meets(two)
+            await two.until_meets(three)
+
+
+async def test_a_false_announcement_costs_its_bearer_the_connection() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        false = msgspec.structs.replace(announce(THIRD.signing, CHAIN, "10.0.0.1:1", 1), signature=bytes(64))
+        await peer.send(control_frame(Form.ANNOUNCE, encode((false,))))
+        await one.until(lambda: bool(one.ends))
+        assert one.ends[0][1].code is CloseCode.MALFORMED
+        assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_the_round_trip_is_measured() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        async with asyncio.timeout(WAIT_S):
+            while one.status(two.node).round_trip_us is None:
+                await asyncio.sleep(0)
+        assert 0 < (one.status(two.node).round_trip_us or 0) < 5_000_000
+
+
+async def test_a_port_in_use_is_one_readable_line() -> None:
+    one = Node(FIRST)
+    async with running(one):
+        other = Node(SECOND, port=one.transport.port)
+        with pytest.raises(
+            ConfigurationError, match=rf"cannot listen for peers on 127\.0\.0\.1:{one.transport.port}: "
+        ):
+            await other.transport.start()
+        await other.transport.stop()
+
+
+async def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is not host:port"):
+        Node(FIRST).transport.set_address(SECOND.node, "nowhere")
+
+
+async def test_stopping_twice_and_without_having_started() -> None:
+    node = Node(FIRST)
+    await node.transport.stop()
+    await node.transport.start()
+    await node.transport.stop()
+    await node.transport.stop()
+
+
+async def test_a_mistake_in_a_handler_is_raised_to_whoever_runs_the_node() -> None:
+    one, two = Node(FIRST), Node(SECOND)
+    await one.transport.start()
+    async with running(two):
+        two.dial(one)
+        await two.until_meets(one)
+        await one.until_meets(two)
+        one.messages = None  # type: ignore[assignment]
+        two.transport.send(one.node, Channel.CONSENSUS, b"boom")
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await one.transport.wait()
+        assert caught.group_contains(AttributeError)
+        with pytest.raises(BaseExceptionGroup):
+            await one.transport.stop()
+
+
+# ---- a raw peer with an admitted key that does what it likes
+
+
+class RawPeer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: Established) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.session = session
+        self.decoder = FrameDecoder(session.receiving, QUICK.message_bytes_max)
+
+    async def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            self.writer.write(seal(self.session.sending, frame))
+        await self.writer.drain()
+
+    async def until_closed(self) -> Reason:
+        async with asyncio.timeout(WAIT_S):
+            while data := await self.reader.read(65_536):
+                for item in self.decoder.feed(data):
+                    if isinstance(item, Control) and item.form is Form.CLOSE:
+                        return Reason(CloseCode(item.payload[0]), item.payload[1:].decode(), by_peer=True)
+        raise AssertionError("closed without a reason")
+
+
+@asynccontextmanager
+async def tcp(node: Node) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.transport.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def raw_peer(node: Node, who: Identity) -> AsyncIterator[RawPeer]:
+    async with tcp(node) as (reader, writer):
+        handshake = Handshake(
+            initiator=True, identity=who, chain=CHAIN, session=bytes(16), ephemeral_secret=sha256(b"fresh")
+        )
+        writer.write(handshake.opening)
+        while handshake.established is None:
+            writer.write(handshake.feed(await reader.read(65_536)))
+        peer = RawPeer(reader, writer, handshake.established)
+        await peer.send(control_frame(Form.OPEN, b""))
+        await node.until(lambda: who.node in node.up)
+        yield peer
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\xff\0\0\0", CloseCode.MALFORMED),
+        (b"\0\x09\0\x01x", CloseCode.MALFORMED),
+        (b"\x01\x02\x3e\x84\xff\xff\xff\xff" + bytes(16_000), CloseCode.TOO_LARGE),
+        (control_frame(Form.OPEN, b""), CloseCode.MALFORMED),
+        (control_frame(Form.PONG, bytes(8)), CloseCode.MALFORMED),
+    ],
+    ids=["unknown form", "unknown channel", "giant", "second verdict", "unasked answer"],
+)
+async def test_bad_frames_are_closed_with_a_code_and_banned(frame: bytes, code: CloseCode) -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(frame)
+        assert (await peer.until_closed()).code is code
+        assert one.ends[0][1].code is code
+        assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_bytes_that_are_no_ciphertext_are_closed_and_banned() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        peer.writer.write(b"\x00\x20" + bytes(32))
+        assert (await peer.until_closed()).code is CloseCode.MALFORMED
+        assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_a_flood_of_pings_is_closed() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(control_frame(Form.PING, bytes(8)) * (QUICK.control_frames.burst + 60))
+        assert (await peer.until_closed()).code is CloseCode.FLOOD
+
+
+async def test_a_record_that_trickles_is_closed_as_slow() -> None:
+    one = Node(FIRST, settings=replace(QUICK, record_ms_max=50))
+    async with running(one), raw_peer(one, SECOND) as peer:
+        peer.writer.write(b"\xff\xff")
+        peer.writer.write(b"x")
+        assert (await peer.until_closed()).code is CloseCode.SLOW
+        assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_a_silent_peer_is_given_up_without_a_ban() -> None:
+    one = Node(FIRST, settings=replace(QUICK, silence_ms_max=50))
+    async with running(one), raw_peer(one, SECOND):
+        await one.until(lambda: bool(one.ends))
+        assert one.ends[0][1].code is CloseCode.SILENT
+        assert one.status(SECOND.node).banned_ms == 0
+
+
+async def test_a_handshake_that_does_not_end_is_closed() -> None:
+    one = Node(FIRST, settings=replace(QUICK, handshake_timeout_ms=50))
+    async with running(one), tcp(one) as (reader, writer):
+        writer.write(hello(CHAIN)[:20])
+        async with asyncio.timeout(WAIT_S):
+            assert await reader.read() == hello(CHAIN)
+        await one.until(lambda: bool(one.refusals))
+        assert one.refusals[0][1].code is CloseCode.SLOW
+
+
+async def test_inbound_connections_are_capped() -> None:
+    one = Node(FIRST, settings=replace(QUICK, connections_handshaking_max=2))
+    async with running(one):
+        async with tcp(one) as first, tcp(one) as second:
+            for reader, _ in (first, second):
+                assert await reader.readexactly(42) == hello(CHAIN)
+            async with tcp(one) as (reader, _):
+                with contextlib.suppress(OSError):
+                    assert await reader.read() == b""
+            assert one.refusals[-1][1].code is CloseCode.BUSY
+        await one.until(lambda: len(one.refusals) == 3)
+        async with tcp(one) as (reader, _):
+            assert await reader.readexactly(42) == hello(CHAIN)
+
+
+async def test_attempts_from_one_address_are_rationed() -> None:
+    one = Node(FIRST, settings=replace(QUICK, inbound_per_address=Rate(1, 2)))
+    async with running(one):
+        for _ in range(2):
+            async with tcp(one) as (reader, _):
+                assert await reader.readexactly(42) == hello(CHAIN)
+        async with tcp(one) as (reader, _):
+            with contextlib.suppress(OSError):
+                assert await reader.read() == b""
+        assert "too many attempts" in str(one.refusals[-1][1])
+
+
+async def test_a_peer_that_does_not_read_never_blocks_and_loses_gossip_first() -> None:
+    one, three = Node(FIRST), Node(THIRD)
+    async with running(one, three), raw_peer(one, SECOND) as peer:
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        three.dial(one)
+        await one.until_meets(three)
+        for _ in range(48):
+            one.transport.send(SECOND.node, Channel.TRANSACTIONS, bytes(1 << 20))
+            assert one.transport.send(SECOND.node, Channel.CONSENSUS, bytes(1_000))
+        assert one.transport.send(THIRD.node, Channel.CONSENSUS, b"others are served")
+        await three.until(lambda: len(three.messages) == 1)
+        status = one.status(SECOND.node)
+        assert status.dropped["transactions"] >= 48 - 16 - 10
+        assert status.dropped["consensus"] == 0
+        assert status.queued_bytes["transactions"] <= QUICK.queue_bytes_max[Channel.TRANSACTIONS]
+        one.transport.penalise(SECOND.node, "end of test")
+
+
+async def test_a_peer_over_its_rate_is_read_later_and_loses_nothing() -> None:
+    slow = dict(QUICK.rates) | {Channel.TRANSACTIONS: ChannelRates(Rate(1_000, 10), Rate(1 << 30, 1 << 30))}
+    one, two = Node(FIRST, settings=replace(QUICK, rates=slow)), Node(SECOND)
+    async with running(one, two):
+        two.dial(one)
+        await two.until_meets(one)
+        for batch in range(3):
+            for _ in range(20):
+                two.transport.send(one.node, Channel.TRANSACTIONS, b"gossip")
+            await one.until(lambda count=20 * (batch + 1): len(one.messages) == count)  # type: ignore[misc]
+        assert one.status(two.node).throttled_ms >= 30
+
+
+async def test_frames_after_the_first_bad_one_are_not_delivered() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(whole_frame(Channel.CONSENSUS, b"good"))
+        await one.until(lambda: len(one.messages) == 1)
+        await peer.send(b"\xff\0\0\0" + whole_frame(Channel.CONSENSUS, b"after"))
+        await peer.until_closed()
+        assert [payload for _, _, payload in one.messages] == [b"good"]
