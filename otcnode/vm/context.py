@@ -46,6 +46,8 @@ class Hooks:
     holders_changed: tuple[Callable[[Context, bytes, bytes, int], None], ...]
     """(context, product, account, signed change of its ultimate holders): a holder was certified anew; these keep the
     product's count, and raise Failed(E_HOLDER_CAP) if the product would have too many."""
+    open_item_releasers: tuple[Callable[[Context, bytes], None], ...] = ()
+    """(context, product): end whatever the family has open on the product, because its maturity is about to pay."""
     product_issuer: Callable[[Context, bytes], bytes | None] = _no_product
     """(context, product) to its issuer, None if there is no such product."""
     contract_rescinded: tuple[Callable[[Context, bytes], None], ...] = ()

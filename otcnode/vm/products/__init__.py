@@ -1,0 +1,1 @@
+"""Products: their terms and life, subscriptions and allotment, coupons and maturity, redemptions."""
