@@ -18,7 +18,10 @@ def document(methods: Mapping[str, Method]) -> dict[str, Any]:
     names = list(methods)
     kinds = [kind for name in names for kind in (methods[name].params, methods[name].result)]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    parameters = {name: components.pop(_component(schemas[2 * place])) for place, name in enumerate(names)}
+    shapes = {name: _component(schemas[2 * place]) for place, name in enumerate(names)}
+    parameters = {name: components[shape] for name, shape in shapes.items()}
+    for shape in set(shapes.values()):
+        del components[shape]
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {"title": "otcnode", "version": __version__, "description": "JSON-RPC 2.0 over HTTP and WebSocket"},

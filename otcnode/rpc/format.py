@@ -6,6 +6,7 @@ point. Rates, heights and counts are numbers. Times are answered as milliseconds
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, TypeAlias
 
@@ -79,6 +80,10 @@ def trade(raw: bytes) -> str:
 
 def lock(raw: bytes) -> str:
     return show(Prefix.LOCK, raw)
+
+
+def base64_text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
 
 
 def asset(raw: bytes) -> str:

@@ -1,0 +1,424 @@
+"""The typed client: builds, signs, submits, waits, reads, and believes only what certificates prove.
+
+It may be given several nodes. A transaction's bytes are made once and only ever sent again as they are, so changing
+nodes in the middle cannot make it happen twice. Times given to the client are real milliseconds; `valid_until` in a
+transaction is ledger time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+
+from otcnode import limits
+from otcnode.blocks import Epoch, Header
+from otcnode.client.connection import Connection
+from otcnode.client.errors import (
+    ClientError,
+    NodeLied,
+    NodeUnavailable,
+    OutcomeUnknown,
+    RpcFailure,
+    TransactionRefused,
+)
+from otcnode.client.trust import TrustedChain
+from otcnode.client.wire import Request
+from otcnode.crypto import SigningKey, random_bytes, verify_all
+from otcnode.errors import Code, DecodeError, ProofError
+from otcnode.genesis import Genesis
+from otcnode.ids import Prefix, parse
+from otcnode.rpc import accounts, auth, chain, json_rpc, node_status, transactions
+from otcnode.rpc import format as form
+from otcnode.rpc.access import login_preimage
+from otcnode.rpc.service import Frozen, Stage
+from otcnode.vm.operations import Operation
+from otcnode.vm.results import Receipt
+from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction, signature_checks
+
+T = TypeVar("T")
+WAIT_MS = 20_000
+"""One tx_wait; longer waits are made of several."""
+RETRY_MS = 200
+"""Between rounds over all nodes when none could serve."""
+_ELSEWHERE = frozenset({json_rpc.NOT_READY, json_rpc.OVERLOADED, json_rpc.RATE_LIMIT, json_rpc.INTERNAL_ERROR})
+"""Error codes that say something about the node and nothing about the request."""
+
+
+class Outcome(Frozen, frozen=True):
+    """A transaction that happened: its receipt, proven under a certified header."""
+
+    id: bytes
+    height: int
+    header: Header
+    receipt: Receipt
+
+
+class Client:
+    """Use as `async with Client(urls, genesis) as client`. Not for several event loops."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        genesis: Genesis,
+        *,
+        tls: ssl.SSLContext | None = None,
+        nodes: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`nodes` may pin the identity behind a URL: a login is then signed for that node only, so that no node can
+        pass on another's challenge."""
+        assert urls
+        self._nodes = dict(nodes or {})
+        self._urls = tuple(urls)
+        self._genesis = genesis
+        self._tls = tls
+        self._trust = TrustedChain(genesis)
+        self._trusting = asyncio.Lock()
+        self._connections: list[Connection] = []
+        self._preferred = 0
+        self._session: aiohttp.ClientSession | None = None
+        self._identity: tuple[bytes, SigningKey] | None = None
+        self._height_seen = 0
+
+    async def __aenter__(self) -> Client:
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        self._connections = [Connection(url, self._session, self._tls) for url in self._urls]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    @property
+    def chain(self) -> bytes:
+        return self._trust.chain
+
+    def identify(self, account: bytes, key: SigningKey) -> None:
+        """Read as this account from now on: the client logs in at each node when that node first asks for it."""
+        self._identity = (account, key)
+        for connection in self._connections:
+            connection.token = None
+
+    # making transactions
+
+    def build(
+        self,
+        sender: bytes,
+        operations: Sequence[Operation],
+        *,
+        ttl_ms: int | None = None,
+        on_behalf_of: bytes | None = None,
+        entrustment: bytes | None = None,
+    ) -> Body:
+        """A transaction that stays valid for `ttl_ms` of ledger time; by default three quarters of what is allowed."""
+        longest_ms = self._genesis.parameters.max_transaction_ttl_ms
+        valid_ms = longest_ms * 3 // 4 if ttl_ms is None else ttl_ms
+        return Body(
+            TRANSACTION_VERSION,
+            self.chain,
+            sender,
+            random_bytes(32),
+            self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000) + valid_ms,
+            on_behalf_of,
+            entrustment,
+            tuple(operations),
+        )
+
+    def sign(self, body: Body, keys: Sequence[SigningKey]) -> Decoded:
+        return sign_transaction(body, list(keys))
+
+    # submitting
+
+    async def execute(self, transaction: Decoded, timeout_ms: int = 60_000) -> Outcome:
+        """Submit and wait until final, over as many nodes as it takes; the outcome is proven.
+
+        Raises TransactionRefused (see its `definite`), or OutcomeUnknown when the time is over; then the same call
+        with the same transaction goes on waiting, and never makes it happen twice.
+        """
+        self._check_own(transaction)
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        last: ClientError | str = "no node answered"
+        while (left_ms := _left_ms(deadline)) > 0:
+            refusals: list[TransactionRefused] = []
+            for connection in self._in_order():
+                try:
+                    return await self._execute_at(connection, transaction, _left_ms(deadline))
+                except TransactionRefused as error:
+                    if error.definite:
+                        raise
+                    refusals.append(error)
+                    last = error
+                except (NodeUnavailable, NodeLied, OutcomeUnknown, RpcFailure) as error:
+                    last = error
+                    if _left_ms(deadline) <= 0:
+                        break
+            if len(refusals) == len(self._connections):
+                raise refusals[-1]
+            await asyncio.sleep(min(RETRY_MS, left_ms) / 1000)
+        raise OutcomeUnknown(transaction.id, str(last))
+
+    async def submit(self, transaction: Decoded) -> transactions.TransactionResult:
+        """Hand it to one node and return at once, with that node's word only."""
+        return await self._anywhere(
+            "tx_submit", transactions.SubmitParams(form.base64_text(transaction.raw)), transactions.TransactionResult
+        )
+
+    async def submit_many(self, raws: Sequence[bytes]) -> list[transactions.TransactionResult | RpcFailure]:
+        """Hand many to the preferred node, in batches."""
+        requests = [Request("tx_submit", transactions.SubmitParams(form.base64_text(raw))) for raw in raws]
+        return await self._batches(requests, 0)
+
+    async def wait_many(
+        self, ids: Sequence[bytes], timeout_ms: int
+    ) -> list[transactions.TransactionResult | RpcFailure]:
+        """What the preferred node says of each once all are final or the time is over."""
+        requests = [Request("tx_wait", transactions.WaitParams(form.transaction(name), timeout_ms)) for name in ids]
+        return await self._batches(requests, timeout_ms)
+
+    async def simulate(self, transaction: Decoded) -> transactions.SimulationResult:
+        return await self._anywhere(
+            "tx_simulate", transactions.SubmitParams(form.base64_text(transaction.raw)), transactions.SimulationResult
+        )
+
+    async def transaction(self, transaction_id: bytes) -> transactions.TransactionResult:
+        params = transactions.GetParams(form.transaction(transaction_id))
+        return await self._anywhere("tx_get", params, transactions.TransactionResult)
+
+    # reading
+
+    async def account(self, account: bytes, *, at_height: int | None = None) -> accounts.AccountResult:
+        params = accounts.AccountParams(
+            form.account(account), at_height=at_height, min_height=self._own_writes(at_height)
+        )
+        return await self._anywhere("account_get", params, accounts.AccountResult)
+
+    async def positions(self, account: bytes, *, at_height: int | None = None) -> accounts.PositionsResult:
+        """The first page, of up to 1,000 products."""
+        params = accounts.PositionsParams(
+            form.account(account),
+            limit=limits.page_entries_max,
+            at_height=at_height,
+            min_height=self._own_writes(at_height),
+        )
+        return await self._anywhere("account_positions", params, accounts.PositionsResult)
+
+    async def status(self) -> node_status.NodeStatusResult:
+        return await self._anywhere("node_status", {}, node_status.NodeStatusResult)
+
+    async def call(self, method: str, params: Any, result: type[T]) -> T:
+        """Any other method, at the first node that serves it."""
+        return await self._anywhere(method, params, result)
+
+    async def header(self, height: int) -> Header:
+        """The header of a final block, proven from the genesis on. Raises ClientError when no node can prove one."""
+        return await self._everywhere(lambda connection: self._header_at(connection, height))
+
+    # inside
+
+    def _check_own(self, transaction: Decoded) -> None:
+        """A mistake of ours is told before anything is sent, and then it certainly never happens."""
+        if transaction.transaction.body.chain != self.chain:
+            raise TransactionRefused(transaction.id, Code.CHAIN.value, "made for another chain", definite=True)
+        if not all(verify_all(signature_checks(transaction))):
+            raise TransactionRefused(transaction.id, Code.AUTH.value, "a signature is wrong", definite=True)
+
+    async def _execute_at(self, connection: Connection, transaction: Decoded, timeout_ms: int) -> Outcome:
+        state = await self._ask(
+            connection,
+            "tx_submit",
+            transactions.SubmitParams(form.base64_text(transaction.raw)),
+            transactions.TransactionResult,
+            transaction.id,
+        )
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        while state.state is not Stage.COMMITTED and not state.definite:
+            wait_ms = min(WAIT_MS, _left_ms(deadline))
+            if wait_ms <= 0 or state.state in (Stage.DROPPED, Stage.EXPIRED):
+                raise OutcomeUnknown(transaction.id, f"{connection.url}: {state.state.value} {state.reason}".rstrip())
+            params = transactions.WaitParams(form.transaction(transaction.id), wait_ms)
+            state = await self._ask(
+                connection, "tx_wait", params, transactions.TransactionResult, transaction.id, wait_ms=wait_ms
+            )
+        if state.state is Stage.COMMITTED:
+            return await self._proven(connection, transaction)
+        await self._confirm_never(connection, transaction)
+        raise TransactionRefused(
+            transaction.id, Code.TX_EXPIRED.value, state.reason or "valid_until passed without it", definite=True
+        )
+
+    async def _ask(
+        self,
+        connection: Connection,
+        method: str,
+        params: Any,
+        result: type[T],
+        transaction_id: bytes,
+        *,
+        wait_ms: int = 0,
+    ) -> T:
+        """A refusal by one node is never definite: our own checks have passed, and others may take it."""
+        try:
+            return await connection.call(method, params, result, wait_ms)
+        except RpcFailure as failure:
+            if failure.code == json_rpc.LEDGER and isinstance(failure.data, dict):
+                code, detail = str(failure.data.get("code")), str(failure.data.get("detail"))
+                raise TransactionRefused(transaction_id, code, detail, definite=False) from None
+            raise NodeUnavailable(connection.url, str(failure)) from None
+
+    async def _proven(self, connection: Connection, transaction: Decoded) -> Outcome:
+        """The outcome with its proof. A committed failure is raised, as definite as can be."""
+        params = transactions.ProofParams(form.transaction(transaction.id), transaction.full_hash)
+        try:
+            proof = await connection.call("tx_proof", params, transactions.ProofResult)
+        except RpcFailure as failure:
+            raise NodeUnavailable(connection.url, f"no proof of a transaction called committed: {failure}") from None
+        try:
+            header, receipt = await self._with_epochs(
+                connection,
+                proof.height,
+                lambda: self._trust.receipt(
+                    proof.header, proof.certificate, proof.receipt, proof.index, proof.count, proof.path
+                ),
+            )
+        except ProofError as error:
+            raise NodeLied(connection.url, f"a false proof: {error}") from None
+        if receipt.transaction != transaction.id or header.height != proof.height:
+            raise NodeLied(connection.url, "a proof of something else")
+        self._height_seen = max(self._height_seen, header.height)
+        if receipt.code is not Code.OK:
+            raise TransactionRefused(transaction.id, receipt.code.value, "", definite=True, operation=receipt.operation)
+        return Outcome(transaction.id, header.height, header, receipt)
+
+    async def _confirm_never(self, connection: Connection, transaction: Decoded) -> None:
+        """Believe that a transaction never happens only where a final block is past its validity, and no other node
+        can show it committed. Raises NodeLied, or what `_proven` raises."""
+        status = await connection.call("node_status", {}, node_status.NodeStatusResult)
+        if status.height < 1:
+            raise NodeLied(connection.url, "called expired before there was a block")
+        header = await self._header_at(connection, status.height)
+        if header.time_ms < transaction.transaction.body.valid_until:
+            raise NodeLied(connection.url, "called expired before its time")
+        for other in self._connections:
+            try:
+                params = transactions.GetParams(form.transaction(transaction.id))
+                state = await other.call("tx_get", params, transactions.TransactionResult)
+            except (NodeUnavailable, RpcFailure):
+                continue
+            if state.state is Stage.COMMITTED:
+                await self._proven(other, transaction)
+                raise NodeLied(connection.url, "called expired, but it is committed")
+
+    async def _header_at(self, connection: Connection, height: int) -> Header:
+        params = chain.HeightParams(height)
+        shown = await connection.call("header_get", params, chain.HeaderResult)
+        certificate = await connection.call("certificate_get", params, chain.CertificateResult)
+        try:
+            header = await self._with_epochs(connection, height, lambda: self._trust.header(shown.raw, certificate.raw))
+        except ProofError as error:
+            raise NodeLied(connection.url, f"a false header: {error}") from None
+        if header.height != height:
+            raise NodeLied(connection.url, "a header of another height")
+        return header
+
+    async def _with_epochs(self, connection: Connection, height: int, prove: Callable[[], T]) -> T:
+        """Run a proof; where it fails, first learn the epochs up to its height, which may be why, and try once more."""
+        try:
+            return prove()
+        except ProofError:
+            async with self._trusting:
+                learnt = await self._learn_epochs(connection, height)
+            if not learnt:
+                raise
+            return prove()
+
+    async def _learn_epochs(self, connection: Connection, height: int) -> bool:
+        listed = await connection.call("validator_list", {}, chain.ValidatorListResult)
+        learnt = False
+        for entry in listed.epochs:
+            if not self._trust.last_epoch.number < entry.number <= height:
+                continue
+            try:
+                epoch = Epoch(entry.number, tuple(parse(Prefix.NODE, member.node) for member in entry.validators))
+            except DecodeError as error:
+                raise ProofError(str(error)) from None
+            params = chain.HeightParams(entry.number - 1)
+            shown = await connection.call("header_get", params, chain.HeaderResult)
+            certificate = await connection.call("certificate_get", params, chain.CertificateResult)
+            self._trust.extend(epoch, shown.raw, certificate.raw)
+            learnt = True
+        return learnt
+
+    def _in_order(self) -> list[Connection]:
+        return self._connections[self._preferred :] + self._connections[: self._preferred]
+
+    async def _anywhere(self, method: str, params: Any, result: type[T]) -> T:
+        async def ask(connection: Connection) -> T:
+            try:
+                return await connection.call(method, params, result)
+            except RpcFailure as failure:
+                if failure.code != json_rpc.UNAUTHENTICATED or self._identity is None:
+                    raise
+            await self._log_in(connection)
+            return await connection.call(method, params, result)
+
+        return await self._everywhere(ask)
+
+    async def _everywhere(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        """The first answer, from the preferred node on; a node that serves becomes the preferred one."""
+        last: ClientError | None = None
+        for connection in self._in_order():
+            try:
+                answer = await ask(connection)
+            except (NodeUnavailable, NodeLied) as error:
+                last = error
+                continue
+            except RpcFailure as failure:
+                if failure.code not in _ELSEWHERE:
+                    raise
+                last = failure
+                continue
+            self._preferred = self._connections.index(connection)
+            return answer
+        assert last is not None
+        raise last
+
+    async def _batches(self, requests: Sequence[Request], wait_ms: int) -> list[Any]:
+        connection = self._connections[self._preferred]
+        answers: list[Any] = []
+        size = limits.rpc_batch_entries_max
+        for start in range(0, len(requests), size):
+            answers += await connection.batch(requests[start : start + size], transactions.TransactionResult, wait_ms)
+        return answers
+
+    async def _log_in(self, connection: Connection) -> None:
+        """The challenge is built here, never taken from the node: a node cannot have something else signed."""
+        assert self._identity is not None
+        account, key = self._identity
+        params = auth.ChallengeParams(form.account(account))
+        challenge = await connection.call("auth_challenge", params, auth.ChallengeResult)
+        try:
+            node = parse(Prefix.NODE, challenge.node)
+        except DecodeError as error:
+            raise NodeUnavailable(connection.url, str(error)) from None
+        if self._nodes.get(connection.url, node) != node:
+            raise NodeLied(connection.url, "a login challenge of another node")
+        message = login_preimage(self.chain, node, account, challenge.nonce, challenge.expires.ms)
+        signed = auth.LoginParams(
+            form.account(account), key.public, challenge.nonce, challenge.expires.ms, key.sign(message)
+        )
+        connection.token = (await connection.call("auth_login", signed, auth.LoginResult)).token
+
+    def _own_writes(self, at_height: int | None) -> int | None:
+        return self._height_seen or None if at_height is None else None
+
+
+def _left_ms(deadline: float) -> int:
+    return int((deadline - asyncio.get_running_loop().time()) * 1000)

@@ -1,0 +1,80 @@
+"""One node, as a client reaches it: JSON-RPC over HTTP keep-alive, with its own bearer token."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from otcnode.client import wire
+from otcnode.client.errors import NodeUnavailable, RpcFailure
+from otcnode.client.wire import Malformed, Request
+
+T = TypeVar("T")
+RESPONSE_BYTES_MAX = 64 << 20
+MARGIN_SECONDS = 10.0
+"""Time for an answer to travel, beyond what the call itself may wait."""
+
+
+class Connection:
+    """Calls to one URL. Raises NodeUnavailable for everything that another node may do better, RpcFailure for error
+    objects."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> None:
+        self.url = url
+        self._session = session
+        self._tls = tls
+        self.token: str | None = None
+
+    async def call(self, method: str, params: Any, result: type[T], wait_ms: int = 0) -> T:
+        raw = await self._post(wire.encode_one(Request(method, params)), wait_ms)
+        try:
+            outcome = wire.decode_one(raw)
+        except Malformed as error:
+            raise NodeUnavailable(self.url, f"its answer is no JSON-RPC: {error}") from None
+        return self._typed(outcome, result)
+
+    async def batch(self, requests: Sequence[Request], result: type[T], wait_ms: int = 0) -> list[T | RpcFailure]:
+        """One outcome per call, in order; at most as many as the node takes in one batch."""
+        raw = await self._post(wire.encode_batch(requests), wait_ms)
+        try:
+            outcomes = wire.decode_batch(raw, len(requests))
+        except Malformed as error:
+            raise NodeUnavailable(self.url, f"its answer is no JSON-RPC: {error}") from None
+        return [entry if isinstance(entry, RpcFailure) else self._typed(entry, result) for entry in outcomes]
+
+    def _typed(self, outcome: bytes | RpcFailure, result: type[T]) -> T:
+        if isinstance(outcome, RpcFailure):
+            raise outcome
+        try:
+            return msgspec.json.decode(outcome, type=result)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise NodeUnavailable(self.url, f"its answer has another form: {error}") from None
+
+    async def _post(self, body: bytes, wait_ms: int) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
+        timeout = aiohttp.ClientTimeout(total=wait_ms / 1000 + MARGIN_SECONDS, sock_connect=MARGIN_SECONDS / 2)
+        try:
+            async with self._session.post(
+                self.url, data=body, headers=headers, timeout=timeout, ssl=self._tls or True
+            ) as response:
+                return await self._read(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NodeUnavailable(self.url, str(error) or type(error).__name__) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > RESPONSE_BYTES_MAX:
+                raise NodeUnavailable(self.url, f"its answer is larger than {RESPONSE_BYTES_MAX} bytes")
+            chunks.append(chunk)
+        if response.status not in (200, 413):
+            raise NodeUnavailable(self.url, f"HTTP status {response.status}")
+        return b"".join(chunks)

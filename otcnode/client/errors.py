@@ -1,0 +1,68 @@
+"""What can go wrong for a client, by blame. `definite` is true only where a transaction certainly never happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otcnode.errors import OtcnodeError
+
+
+class ClientError(OtcnodeError):
+    """Base of every error of the client."""
+
+    definite = False
+
+
+class NodeUnavailable(ClientError):
+    """A node that cannot be reached, answers nonsense, or says that it cannot serve now."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class RpcFailure(ClientError):
+    """An error object. The codes are those of rpc/json_rpc.py."""
+
+    def __init__(self, code: int, message: str, data: Any) -> None:
+        super().__init__(f"{message} ({code})" if data is None else f"{message} ({code}): {data}")
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class NodeLied(ClientError):
+    """A node claimed something that its own proof does not show."""
+
+    def __init__(self, url: str, claim: str) -> None:
+        super().__init__(f"{url}: {claim}")
+        self.url = url
+        self.claim = claim
+
+
+class TransactionRefused(ClientError):
+    """A transaction that failed (with its receipt proven), or that was refused. `operation` counts from 0."""
+
+    def __init__(
+        self, transaction_id: bytes, code: str, detail: str, *, definite: bool, operation: int | None = None
+    ) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.transaction_id = transaction_id
+        self.code = code
+        self.detail = detail
+        self.definite = definite
+        self.operation = operation
+
+
+class OutcomeUnknown(ClientError):
+    """The time is over. The transaction may still happen: wait again with the same bytes, at any node."""
+
+    def __init__(self, transaction_id: bytes, last: str) -> None:
+        super().__init__(f"the outcome is not known yet: {last}")
+        self.transaction_id = transaction_id
+        self.last = last
+
+
+class KeystoreError(ClientError):
+    """A keystore file that cannot be read or opened; the message is one readable line."""
