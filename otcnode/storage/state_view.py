@@ -13,6 +13,10 @@ _ENTRY_BYTES = 200
 _END = b"\x00\x01"
 """How `schema.terminated` ends a key."""
 
+# Looked up once: an attribute of an enumeration costs as much as a read from the cache.
+_STATE = Table.STATE.value
+_HISTORY = Table.HISTORY.value
+
 _ABSENT = b"\x00"
 _PRESENT = b"\x01"
 
@@ -35,35 +39,33 @@ class CommittedState:
             return self._young[key]
         except KeyError:
             pass
-        value = self._old[key] if key in self._old else self._reader.get(Table.STATE.value + key)
-        self._remember(key, value)
+        value = self._old[key] if key in self._old else self._reader.get(_STATE + key)
+        self.update({key: value})
         return value
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        table = Table.STATE.value
-        beyond = None if after is None else table + after
-        for key, value in self._reader.scan(table + prefix, beyond, limit):
-            yield key[len(table) :], value
+        beyond = None if after is None else _STATE + after
+        for key, value in self._reader.scan(_STATE + prefix, beyond, limit):
+            yield key[len(_STATE) :], value
 
     def update(self, writes: Mapping[bytes, bytes | None]) -> None:
-        """Take over what has just been written to the store."""
+        """Remember these values, which are in the store."""
+        size = self._young_bytes
         for key, value in writes.items():
-            self._remember(key, value)
-
-    def _remember(self, key: bytes, value: bytes | None) -> None:
-        self._young[key] = value
-        self._young_bytes += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
-        if self._young_bytes > self._generation_bytes_max:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
+            self._young[key] = value
+            size += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
+            if size > self._generation_bytes_max:
+                self._old, self._young, size = self._young, {}, 0
+        self._young_bytes = size
 
 
 def history_writes(height: int, keys: Iterable[bytes], before: CommittedState) -> list[Write]:
     """The HISTORY entries of the keys that the block at `height` writes on the state `before` it."""
-    table, at, get = Table.HISTORY.value, height.to_bytes(HEIGHT_BYTES, "big"), before.get
+    at, get = height.to_bytes(HEIGHT_BYTES, "big"), before.get
     return [
-        (table + terminated(key) + at, _ABSENT if (value := get(key)) is None else _PRESENT + value) for key in keys
+        (_HISTORY + terminated(key) + at, _ABSENT if (value := get(key)) is None else _PRESENT + value) for key in keys
     ]
 
 
@@ -80,10 +82,10 @@ class PastState:
         self._at = height.to_bytes(HEIGHT_BYTES, "big")
 
     def get(self, key: bytes) -> bytes | None:
-        table = Table.HISTORY.value + terminated(key)
-        for _, entry in self._reader.scan(table, table + self._at, 1):
+        places = _HISTORY + terminated(key)
+        for _, entry in self._reader.scan(places, places + self._at, 1):
             return replaced_value(entry)
-        return self._reader.get(Table.STATE.value + key)
+        return self._reader.get(_STATE + key)
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None
@@ -98,12 +100,11 @@ class PastState:
                 yield key, value
 
     def _merged(self, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
-        table = Table.STATE.value
-        latest = self._reader.scan(table + prefix, None if after is None else table + after)
+        latest = self._reader.scan(_STATE + prefix, None if after is None else _STATE + after)
         replaced = self._replaced(prefix, after)
         past = next(replaced, None)
         for stored, value in latest:
-            key = stored[len(table) :]
+            key = stored[len(_STATE) :]
             while past is not None and past[0] < key:
                 yield past
                 past = next(replaced, None)
@@ -118,13 +119,12 @@ class PastState:
 
     def _replaced(self, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
         """Keys written since, in order, with what they held at the height."""
-        table = Table.HISTORY.value
-        start = table + terminated(prefix)[: -len(_END)]
+        start = _HISTORY + terminated(prefix)[: -len(_END)]
         # Beyond every entry of the key `after` itself: no height is 2^64 - 1.
-        beyond = None if after is None else table + terminated(after) + b"\xff" * HEIGHT_BYTES
+        beyond = None if after is None else _HISTORY + terminated(after) + b"\xff" * HEIGHT_BYTES
         seen = None
         for place, entry in self._reader.scan(start, beyond):
-            form = place[len(table) : -HEIGHT_BYTES]
+            form = place[len(_HISTORY) : -HEIGHT_BYTES]
             if form != seen and place[-HEIGHT_BYTES:] > self._at:
                 seen = form
                 yield unterminated(form), replaced_value(entry)
