@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otcnode import limits
-from otcnode.blocks import CertifiedBlock, block_hash, check_certificate, transactions_root
+from otcnode.blocks import CertifiedBlock, Verify, block_hash, check_certificate, transactions_root
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.engine.authenticity import Authenticity
@@ -32,6 +32,7 @@ class CatchUp:
         host: Host,
         apply: Apply,
         disagree: Callable[[str], None],
+        verify: Verify,
     ) -> None:
         self._chain = chain_id
         self._store = store
@@ -40,6 +41,7 @@ class CatchUp:
         self._host = host
         self._apply = apply
         self._disagree = disagree
+        self._verify = verify
         self._applying = False
         self.sync = BlockSync()
 
@@ -126,7 +128,7 @@ class CatchUp:
             raise ProofError("the block does not extend this chain")
         if certificate.height != header.height or certificate.block_hash != block_hash(header):
             raise ProofError("the certificate is for another block")
-        check_certificate(certificate, self._chain, tip.next_epoch)
+        check_certificate(certificate, self._chain, tip.next_epoch, self._verify)
         transactions = [decode_transaction(raw) for raw in certified.block.transactions]
         if not bodies_match(header.transactions_root, header.transaction_count, transactions):
             raise ProofError("the bodies are not those of the header")

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
-from otcnode.blocks import Certificate, CertifiedBlock, Header, block_hash
+from otcnode import crypto
+from otcnode.blocks import Certificate, CertifiedBlock, Header, Verify, block_hash
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events
@@ -34,7 +35,7 @@ class Engine:
     """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.
 
     `votes_log` None: the node has no record for its key, or no key that votes. `before_effect` is called ahead of every
-    effect; the simulator crashes nodes there.
+    effect; the simulator crashes nodes there. `verify` judges the votes in the certificates of synced blocks.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Engine:
         host: Host,
         observer: Observer,
         before_effect: Callable[[effects.Effect], None] | None = None,
+        verify: Verify = crypto.verify,
     ) -> None:
         self._own = own
         self._store = store
@@ -66,7 +68,9 @@ class Engine:
         self._authenticity = Authenticity(host)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
-        self.catch_up = CatchUp(chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt)
+        self.catch_up = CatchUp(
+            chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt, verify
+        )
 
     # ---- what the world does
 
