@@ -1,0 +1,253 @@
+"""A seed makes a plan: which network, which work, and a swarm of some of the kinds of faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otcnode.blocks import maximum_faulty, quorum
+from otcnode.simulation.chance import Chance
+from otcnode.simulation.plan import (
+    Act,
+    Apply,
+    ClockStep,
+    Crash,
+    CrashPoint,
+    Cut,
+    Delay,
+    Deposit,
+    Duplication,
+    Fault,
+    Freeze,
+    Habit,
+    Liar,
+    Loss,
+    Partition,
+    Pause,
+    Plan,
+    RecordLost,
+    Review,
+    Signatures,
+    SlowSync,
+    Submission,
+)
+from otcnode.simulation.workload import INVESTORS
+
+SIZES = (1, 4, 4, 4, 5, 6, 7)
+KINDS = ("crash", "pause", "partition", "cut", "loss", "duplication", "delay", "slow-sync", "clock-step", "weak")
+SKEW_MS_MAX = 1_000
+"""Honest clocks are this exact: a quarter of the drift allowed is 1,250 ms."""
+REAL_SIGNATURES_EVERY = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`validators` 0: the seed chooses."""
+
+    validators: int = 0
+    submissions: int = 12
+    safety_ms: int = 12_000
+    liveness_ms: int = 240_000
+
+
+def generate(seed: int, options: Options | None = None) -> Plan:
+    """The plan of a seed."""
+    return _Generator(seed, options or Options()).plan()
+
+
+class _Generator:
+    def __init__(self, seed: int, options: Options) -> None:
+        self._seed = seed
+        self._options = options
+        self._chance = Chance(seed)
+        self._count = options.validators or self._chance.choice(SIZES, "validators")
+        self._nodes = tuple(range(self._count))
+        self._faults: list[Fault] = []
+        self._kinds = frozenset(kind for kind in KINDS if self._chance.happens(450, "kind", kind))
+
+    def plan(self) -> Plan:
+        chance, count = self._chance, self._count
+        weak = self._weak() if "weak" in self._kinds else []
+        self._crashes()
+        self._stalls()
+        self._network_faults()
+        strong = [node for node in self._nodes if node not in weak]
+        spare = count - quorum(count) - len(weak)
+        left_out = chance.sample(strong, chance.between(0, spare, "left out"), "left out") if spare > 0 else []
+        return Plan(
+            seed=self._seed,
+            validators=count,
+            signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
+            window=chance.choice((1, 2, 4, 4), "window"),
+            view_timeout_ms=chance.choice((1_000, 2_000), "view timeout"),
+            view_timeout_ms_max=chance.choice((8_000, 30_000), "view timeout max"),
+            delay_ms=chance.choice(((1, 3), (1, 20), (5, 60), (20, 200)), "delay"),
+            verify_ms_max=chance.choice((0, 2, 10), "verify"),
+            skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),
+            safety_ms=self._options.safety_ms,
+            liveness_ms=self._options.liveness_ms,
+            survivors=tuple(node for node in strong if node not in left_out),
+            rest_frozen=chance.happens(600, "rest frozen"),
+            workload=self._workload(),
+            faults=tuple(sorted(self._faults, key=lambda fault: (fault.at_ms, fault.id))),
+        )
+
+    # ---- work
+
+    def _workload(self) -> tuple[Submission, ...]:
+        chance = self._chance
+        rhythm_ms = self._options.safety_ms // (self._options.submissions + 1)
+        return tuple(
+            Submission(
+                at_ms=100 + index * rhythm_ms + chance.below(rhythm_ms, "when", index),
+                node=chance.below(self._count, "to", index),
+                act=self._act(index),
+                lives_ms=self._lives_ms(index),
+            )
+            for index in range(self._options.submissions)
+        )
+
+    def _lives_ms(self, index: int) -> int:
+        if self._chance.happens(100, "short", index):
+            return self._chance.choice((2_000, 20_000), "short life", index)
+        return 600_000
+
+    def _act(self, index: int) -> Act:
+        chance = self._chance
+        kind = chance.below(10, "act", index)
+        if kind < 6:
+            investor = chance.below(len(INVESTORS), "investor", index)
+            return Deposit(investor=investor, amount=chance.between(1, 100_000, "amount", index))
+        if kind < 7:
+            investor = chance.below(len(INVESTORS), "investor", index)
+            return Freeze(investor=investor, amount=chance.between(1, 50_000, "amount", index))
+        if kind < 9 or index == 0:
+            return Apply(applicant=index)
+        return Review(applicant=chance.below(index, "applicant", index), approve=chance.happens(700, "approve", index))
+
+    # ---- faults
+
+    def _at(self, kind: str, number: int) -> int:
+        return self._chance.between(100, self._options.safety_ms - 500, "at", kind, number)
+
+    def _for(self, kind: str, number: int, most_ms: int) -> int:
+        return self._chance.between(200, most_ms, "for", kind, number)
+
+    def _number(self, kind: str, most: int) -> int:
+        return self._chance.between(1, most, "number", kind) if kind in self._kinds else 0
+
+    def _next_id(self) -> int:
+        return len(self._faults) + 1
+
+    def _node(self, kind: str, number: int) -> int:
+        return self._chance.below(self._count, "node", kind, number)
+
+    def _weak(self) -> list[int]:
+        """At most f nodes that lie or lose their record."""
+        chance = self._chance
+        weak = chance.sample(self._nodes, chance.between(0, maximum_faulty(self._count), "weak"), "weak")
+        for node in weak:
+            if chance.happens(200, "loses its record", node):
+                down_ms = self._for("record-lost", node, 4_000)
+                at_ms = self._at("record-lost", node)
+                self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+                continue
+            for number in range(chance.between(1, 3, "lies", node)):
+                self._lie(node, number)
+        return weak
+
+    def _lie(self, node: int, number: int) -> None:
+        chance = self._chance
+        habit = chance.choice(list(Habit), "habit", node, number)
+        others = [other for other in self._nodes if other != node]
+        victims = chance.sample(
+            others, chance.between(1, len(others), "victims", node, number), "victims", node, number
+        )
+        everyone = chance.happens(300, "everyone", node, number) and habit is not Habit.EQUIVOCATE
+        partly = habit in (Habit.STALE, Habit.FLOOD) or chance.happens(300, "partly", node, number)
+        self._faults.append(
+            Liar(
+                id=self._next_id(),
+                at_ms=chance.between(0, self._options.safety_ms // 2, "lie at", node, number),
+                node=node,
+                habit=habit,
+                victims=() if everyone else tuple(victims),
+                permille=chance.between(50, 500, "permille", node, number) if partly else 1_000,
+                late_ms=chance.between(100, 1_900, "late", node, number) if habit is Habit.SLOW else 0,
+                for_ms=chance.choice((self._options.safety_ms, 10_000_000), "lie for", node, number),
+            )
+        )
+
+    def _crashes(self) -> None:
+        chance = self._chance
+        for number in range(self._number("crash", 6)):
+            self._faults.append(
+                Crash(
+                    id=self._next_id(),
+                    at_ms=self._at("crash", number),
+                    node=self._node("crash", number),
+                    point=chance.choice(list(CrashPoint), "point", number),
+                    count=chance.between(1, 12, "count", number),
+                    torn_bytes=chance.between(0, 400, "torn", number),
+                    down_ms=self._for("crash", number, 5_000),
+                )
+            )
+
+    def _stalls(self) -> None:
+        chance = self._chance
+        for number in range(self._number("pause", 3)):
+            node, for_ms = self._node("pause", number), self._for("pause", number, 8_000)
+            at_ms = self._at("pause", number)
+            self._faults.append(Pause(id=self._next_id(), at_ms=at_ms, node=node, for_ms=for_ms))
+        for number in range(self._number("slow-sync", 2)):
+            self._faults.append(
+                SlowSync(
+                    id=self._next_id(),
+                    at_ms=self._at("slow-sync", number),
+                    node=self._node("slow-sync", number),
+                    sync_ms=chance.between(5, 300, "sync", number),
+                    for_ms=self._for("slow-sync", number, 6_000),
+                )
+            )
+        for number in range(self._number("clock-step", 2)):
+            node, at_ms = self._node("clock-step", number), self._at("clock-step", number)
+            skew_ms = chance.between(-40_000, 40_000, "step", number)
+            self._faults.append(ClockStep(id=self._next_id(), at_ms=at_ms, node=node, skew_ms=skew_ms))
+
+    def _network_faults(self) -> None:
+        chance = self._chance
+        if self._count == 1:
+            return
+        for number in range(self._number("partition", 3)):
+            size = chance.between(1, self._count - 1, "group", number)
+            self._faults.append(
+                Partition(
+                    id=self._next_id(),
+                    at_ms=self._at("partition", number),
+                    group=tuple(chance.sample(self._nodes, size, "group", number)),
+                    for_ms=self._for("partition", number, 8_000),
+                )
+            )
+        for number in range(self._number("cut", 4)):
+            sender, receiver = chance.sample(self._nodes, 2, "cut", number)
+            if chance.happens(500, "cut back", number):
+                sender, receiver = receiver, sender
+            for_ms, at_ms = self._for("cut", number, 10_000), self._at("cut", number)
+            self._faults.append(Cut(id=self._next_id(), at_ms=at_ms, sender=sender, receiver=receiver, for_ms=for_ms))
+        for number in range(self._number("loss", 2)):
+            permille = chance.choice((20, 100, 300, 600), "loss", number)
+            for_ms, at_ms = self._for("loss", number, 10_000), self._at("loss", number)
+            self._faults.append(Loss(id=self._next_id(), at_ms=at_ms, permille=permille, for_ms=for_ms))
+        for number in range(self._number("duplication", 2)):
+            self._faults.append(
+                Duplication(
+                    id=self._next_id(),
+                    at_ms=self._at("duplication", number),
+                    permille=chance.choice((50, 300, 900), "duplication", number),
+                    late_ms=chance.choice((10, 500, 5_000), "duplication late", number),
+                    for_ms=self._for("duplication", number, 10_000),
+                )
+            )
+        for number in range(self._number("delay", 2)):
+            extra_ms = chance.choice((50, 500, 3_000), "extra", number)
+            for_ms, at_ms = self._for("delay", number, 8_000), self._at("delay", number)
+            self._faults.append(Delay(id=self._next_id(), at_ms=at_ms, extra_ms=extra_ms, for_ms=for_ms))

@@ -1,0 +1,231 @@
+"""Connections between nodes: what is sent arrives late, twice, out of order or not at all, as the plan says.
+
+A connection carries bytes in order until it breaks. Consensus and sync messages may be lost on a living one (queues
+overflow); gossip is not, but waits for a cut link, as bytes wait for TCP.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from otcnode.p2p.framing import Channel
+from otcnode.simulation import wire
+from otcnode.simulation.chance import Chance
+from otcnode.simulation.plan import Cut, Delay, Duplication, Loss, Partition, Plan
+from otcnode.simulation.scheduler import Scheduler
+
+IDLE_MS = 4_000
+"""A connection over a link that is cut for longer is given up."""
+RECONNECT_MS = 250
+BAN_MS_FIRST = 1_000
+BAN_MS_MAX = 64_000
+
+NetworkFault = Partition | Cut | Loss | Duplication | Delay
+Note = Callable[[int | None, str], None]
+
+
+class Endpoint(Protocol):
+    """A node, as its connections see it."""
+
+    @property
+    def alive(self) -> bool: ...
+    def connected(self, peer: int) -> None: ...
+    def disconnected(self, peer: int) -> None: ...
+    def arrived(self, peer: int, channel: Channel, payload: bytes) -> None: ...
+
+
+class _Link:
+    """One direction of a connection, at its receiver."""
+
+    __slots__ = ("busy_until_ms", "generation", "held", "open", "unpacker")
+
+    def __init__(self) -> None:
+        self.open = False
+        self.generation = 0
+        self.busy_until_ms = 0
+        self.held: list[bytes] = []
+        self.unpacker = wire.Unpacker()
+
+
+class Network:
+    """All links. `injected` counts the faults that hit a message, by kind."""
+
+    def __init__(self, plan: Plan, scheduler: Scheduler, chance: Chance, note: Note) -> None:
+        self._plan = plan
+        self._scheduler = scheduler
+        self._chance = chance
+        self._note = note
+        self._endpoints: list[Endpoint] = []
+        self._links: dict[tuple[int, int], _Link] = {}
+        self._faults: dict[int, NetworkFault] = {}
+        self._cut: set[tuple[int, int]] = set()
+        self._bans: Counter[tuple[int, int]] = Counter()
+        self._banned_until_ms: dict[tuple[int, int], int] = {}
+        self._packed: tuple[Channel, bytes, bytes] = (Channel.CONSENSUS, b"", b"")
+        self.injected: Counter[str] = Counter()
+        self.messages = 0
+
+    def attach(self, endpoints: list[Endpoint]) -> None:
+        self._endpoints = endpoints
+        count = len(endpoints)
+        self._links = {(a, b): _Link() for a in range(count) for b in range(count) if a != b}
+
+    # ---- faults
+
+    def begin(self, fault: NetworkFault) -> None:
+        self._faults[fault.id] = fault
+        self._find_cuts()
+
+    def end(self, fault_id: int) -> None:
+        if self._faults.pop(fault_id, None) is not None:
+            self._find_cuts()
+
+    def heal(self) -> None:
+        self._faults.clear()
+        self._find_cuts()
+
+    def _find_cuts(self) -> None:
+        before, self._cut = self._cut, set()
+        for fault in self._faults.values():
+            match fault:
+                case Cut(sender=sender, receiver=receiver):
+                    self._cut.add((sender, receiver))
+                case Partition(group=group):
+                    self._cut |= {(a, b) for a, b in self._links if (a in group) != (b in group)}
+                case _:
+                    pass
+        for ends in sorted(self._cut - before):
+            self._scheduler.after(IDLE_MS, lambda ends=ends: self._give_up(ends))
+        for ends in sorted(before - self._cut):
+            self._release(ends)
+
+    def _give_up(self, ends: tuple[int, int]) -> None:
+        if ends in self._cut:
+            self.close(*ends)
+
+    def _release(self, ends: tuple[int, int]) -> None:
+        link = self._links[ends]
+        held, link.held = link.held, []
+        for raw in held:
+            self._carry(ends, link, raw, Channel.TRANSACTIONS)
+
+    # ---- connections
+
+    def try_connect(self, first: int, second: int) -> None:
+        """Connect as soon as both live, no link between them is cut and neither bans the other."""
+        ends = (min(first, second), max(first, second))
+        if self._links[ends].open or not (self._endpoints[first].alive and self._endpoints[second].alive):
+            return
+        now_ms = self._scheduler.now_ms
+        blocked = ends in self._cut or ends[::-1] in self._cut or self._banned_until_ms.get(ends, 0) > now_ms
+        if blocked:
+            self._scheduler.after(RECONNECT_MS, lambda: self.try_connect(first, second))
+            return
+        for pair in (ends, ends[::-1]):
+            link = self._links[pair]
+            link.open = True
+            link.generation += 1
+            link.busy_until_ms = now_ms
+            link.held.clear()
+            link.unpacker = wire.Unpacker()
+        self._note(None, f"n{ends[0]} and n{ends[1]} are connected")
+        self._endpoints[first].connected(second)
+        if self._links[ends].open:
+            self._endpoints[second].connected(first)
+
+    def close(self, first: int, second: int) -> None:
+        """Both ends learn of it; they try again."""
+        links = (self._links[(first, second)], self._links[(second, first)])
+        if not links[0].open:
+            return
+        for link in links:
+            link.open = False
+            link.generation += 1
+        self._note(None, f"n{first} and n{second} are disconnected")
+        for here, there in ((first, second), (second, first)):
+            if self._endpoints[here].alive:
+                self._endpoints[here].disconnected(there)
+        self._scheduler.after(RECONNECT_MS, lambda: self.try_connect(first, second))
+
+    def ban(self, first: int, second: int) -> None:
+        """Close, and stay closed for a while, longer each time."""
+        ends = (min(first, second), max(first, second))
+        self._bans[ends] += 1
+        ban_ms = min(BAN_MS_FIRST << min(self._bans[ends] - 1, 16), BAN_MS_MAX)
+        self._banned_until_ms[ends] = self._scheduler.now_ms + ban_ms
+        self.close(first, second)
+
+    def died(self, node: int) -> None:
+        """A process is gone: what it sent shortly before still arrives, then its peers learn of it."""
+        for peer in range(len(self._endpoints)):
+            if peer == node or not self._links[(node, peer)].open:
+                continue
+            self._links[(peer, node)].generation += 1
+            delay_ms = self._delay(node, peer)
+            generation = self._links[(node, peer)].generation
+            self._scheduler.after(
+                delay_ms, lambda peer=peer, generation=generation: self._hangup(node, peer, generation)
+            )
+
+    def _hangup(self, node: int, peer: int, generation: int) -> None:
+        if self._links[(node, peer)].generation == generation:
+            self.close(peer, node)
+
+    # ---- messages
+
+    def send(self, sender: int, receiver: int, channel: Channel, payload: bytes, depart_ms: int) -> None:
+        ends = (sender, receiver)
+        link = self._links[ends]
+        if not link.open:
+            return
+        self.messages += 1
+        if self._packed[1] is not payload or self._packed[0] is not channel:
+            self._packed = (channel, payload, wire.pack(channel, payload))
+        raw = self._packed[2]
+        if ends in self._cut:
+            self.injected["cut"] += 1
+            if channel is Channel.TRANSACTIONS:
+                link.held.append(raw)
+            return
+        late_ms = max(0, depart_ms - self._scheduler.now_ms)
+        if channel is not Channel.TRANSACTIONS:
+            for fault in self._faults.values():
+                match fault:
+                    case Loss(id=name, permille=permille):
+                        if self._chance.happens(permille, "loss", name, sender, receiver):
+                            self.injected["loss"] += 1
+                            return
+                    case Duplication(id=name, permille=permille, late_ms=extra_ms):
+                        if self._chance.happens(permille, "duplication", name, sender, receiver):
+                            self.injected["duplication"] += 1
+                            again_ms = late_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)
+                            self._deliver(ends, link, raw, again_ms + self._delay(sender, receiver))
+                    case Delay(id=name, extra_ms=extra_ms):
+                        self.injected["delay"] += 1
+                        self._deliver(ends, link, raw, late_ms + self._chance.between(0, extra_ms, "late", name, *ends))
+                        return
+                    case _:
+                        pass
+        self._carry(ends, link, raw, channel, late_ms)
+
+    def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, channel: Channel, late_ms: int = 0) -> None:
+        """In order of sending."""
+        arrival_ms = self._scheduler.now_ms + late_ms + self._delay(*ends)
+        arrival_ms = link.busy_until_ms = max(arrival_ms, link.busy_until_ms)
+        self._deliver(ends, link, raw, arrival_ms - self._scheduler.now_ms)
+
+    def _delay(self, sender: int, receiver: int) -> int:
+        return self._chance.between(*self._plan.delay_ms, "delay", sender, receiver)
+
+    def _deliver(self, ends: tuple[int, int], link: _Link, raw: bytes, delay_ms: int) -> None:
+        generation = link.generation
+
+        def arrive() -> None:
+            if link.generation != generation:
+                return
+            for message in link.unpacker.feed(raw):
+                self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
+
+        self._scheduler.after(delay_ms, arrive)

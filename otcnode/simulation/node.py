@@ -1,0 +1,347 @@
+"""One simulated process: the engine, and the world it sees."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from otcnode.blocks import Verify
+from otcnode.codec import decode
+from otcnode.consensus import effects
+from otcnode.consensus.configuration import Configuration
+from otcnode.consensus.events import Now, Timer
+from otcnode.consensus.messages import Message
+from otcnode.consensus.replica import Replica
+from otcnode.crypto import SignatureCheck, SigningKey
+from otcnode.engine.engine import Engine
+from otcnode.engine.host import TransactionState
+from otcnode.errors import Inadmissible
+from otcnode.genesis import Genesis, chain_id, first_epoch
+from otcnode.p2p.framing import Channel
+from otcnode.simulation.chance import Chance
+from otcnode.simulation.disk import Disk
+from otcnode.simulation.liars import Mouth
+from otcnode.simulation.network import Network
+from otcnode.simulation.plan import Crash, CrashPoint, Plan
+from otcnode.simulation.scheduler import Action, Scheduler
+from otcnode.simulation.signing import Remembered, Sign
+from otcnode.simulation.violation import Promise, Violation
+from otcnode.simulation.workload import TIME_MS, Client
+from otcnode.storage.faulty import SimulatedCrash
+from otcnode.storage.store import Store
+from otcnode.vm.genesis_state import genesis_writes
+
+TICK_MS = 250
+HISTORY_BLOCKS = 100
+BACKLOG_MAX = 20_000
+
+
+class Surroundings(Protocol):
+    """What the nodes of one simulation share."""
+
+    plan: Plan
+    genesis: Genesis
+    validators: tuple[bytes, ...]
+    scheduler: Scheduler
+    chance: Chance
+    network: Network
+    client_signatures: Remembered
+    verify: Verify
+
+    def sign(self, node: int) -> Sign: ...
+    def note(self, node: int | None, text: str) -> None: ...
+    def injected(self, kind: str) -> None: ...
+    def effect(self, node: int, effect: effects.Effect) -> None: ...
+    def said(self, node: int, message: Message) -> None: ...
+    def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None: ...
+    def started(self, node: int) -> None: ...
+    def died(self, node: int) -> None: ...
+    def blamed(self, node: int, other: int, reason: str) -> None: ...
+
+
+class Node:
+    """Host and Observer of one engine after another: a process that dies is started again from its disk."""
+
+    def __init__(self, index: int, key: SigningKey, world: Surroundings) -> None:
+        self.index = index
+        self.key = key
+        self._world = world
+        self._chain = chain_id(world.genesis)
+        self.disk = Disk(self._synced)
+        self.skew_ms = world.plan.skews_ms[index]
+        self.sync_ms = 0
+        self.mouth: Mouth | None = None
+        self.engine: Engine | None = None
+        self.store: Store | None = None
+        self.lives = 0
+        self._paused = False
+        self._busy_until_ms = 0
+        self._backlog: deque[Action] = deque()
+        self._peers: set[int] = set()
+        self._timers: dict[Timer, int] = {}
+        self._crash: Crash | None = None
+        self._crash_left = 0
+        self._last_said: bytes = b""
+
+    # ---- life and death
+
+    @property
+    def alive(self) -> bool:
+        return self.engine is not None
+
+    def start(self) -> None:
+        """Open what the disk holds and run."""
+        assert self.engine is None
+        world = self._world
+        self.lives += 1
+        self._timers.clear()
+        self._backlog.clear()
+        self._busy_until_ms = world.scheduler.now_ms
+        if not Store.exists(self.disk.store):
+            genesis = world.genesis
+            Store.create(
+                self.disk.store,
+                self._chain,
+                genesis_writes(genesis),
+                genesis.parameters.state_buckets,
+                first_epoch(genesis),
+                HISTORY_BLOCKS,
+            )
+        store = Store.open(self.disk.store, self._chain, HISTORY_BLOCKS)
+        plan = world.plan
+        configuration = Configuration(
+            self._chain,
+            self.key.public,
+            world.genesis.parameters,
+            view_timeout_ms_base=plan.view_timeout_ms,
+            view_timeout_ms_max=plan.view_timeout_ms_max,
+        )
+        replica = Replica(configuration, world.sign(self.index), world.verify)
+        self.store = store
+        self.engine = Engine(
+            self._chain,
+            world.genesis.time_ms,
+            self.key.public,
+            store,
+            self.disk.votes,
+            replica,
+            self,
+            self,
+            self._before_effect,
+            world.verify,
+        )
+        world.note(self.index, f"starts at height {store.tip.height}")
+        world.started(self.index)
+        self._guard(self.engine.start)
+        if self.alive:
+            self._tick(self.lives)
+
+    def kill(self, why: str) -> None:
+        """The process is gone at this instant."""
+        if self.engine is None:
+            return
+        self._world.note(self.index, f"dies {why}")
+        self.engine = None
+        self.store = None
+        self._peers.clear()
+        self._backlog.clear()
+        self._crash = None
+        self._paused = False
+        self.disk.stop()
+        self._world.died(self.index)
+
+    def reopen_disk(self) -> None:
+        self.disk.store.reopen()
+
+    def arm(self, crash: Crash) -> None:
+        """Die at the coming occasion that the fault names."""
+        if crash.point is CrashPoint.EFFECT:
+            self._crash, self._crash_left = crash, crash.count
+        else:
+            self.disk.arm(crash)
+
+    def disarm(self) -> None:
+        self._crash = None
+        self.disk.disarm()
+
+    def pause(self) -> None:
+        self._paused = self.alive
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._drain(self.lives)
+
+    # ---- what happens to it
+
+    def run(self, action: Action) -> None:
+        """Let something happen in this process, now or once it is free."""
+        if self.engine is None:
+            return
+        if self._paused or self._backlog or self._world.scheduler.now_ms < self._busy_until_ms:
+            if len(self._backlog) < BACKLOG_MAX:
+                self._backlog.append(action)
+            self._wake_when_free()
+        else:
+            self._guard(action)
+
+    def _wake_when_free(self) -> None:
+        if not self._paused and len(self._backlog) == 1:
+            life = self.lives
+            self._world.scheduler.at(self._busy_until_ms, lambda: self._drain(life))
+
+    def _drain(self, life: int) -> None:
+        scheduler = self._world.scheduler
+        while self._backlog and self.alive and self.lives == life and not self._paused:
+            if scheduler.now_ms < self._busy_until_ms:
+                scheduler.at(self._busy_until_ms, lambda: self._drain(life))
+                return
+            self._guard(self._backlog.popleft())
+
+    def _guard(self, action: Action) -> None:
+        try:
+            action()
+        except SimulatedCrash as crash:
+            self.kill(str(crash))
+        except Violation:
+            raise
+        except Exception:
+            raise Violation(Promise.DEFECT, f"n{self.index} fails:\n{traceback.format_exc(limit=-12)}") from None
+        engine = self.engine
+        if engine is not None and engine.halted is not None and self.mouth is None:
+            raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.halted}")
+
+    def _tick(self, life: int) -> None:
+        if self.lives != life:
+            return
+
+        def tick() -> None:
+            if self.engine is not None:
+                self.engine.tick()
+
+        self.run(tick)
+        self._world.scheduler.after(TICK_MS, lambda: self._tick(life))
+
+    def connected(self, peer: int) -> None:
+        self._peers.add(peer)
+        self.run(lambda: self._tell_connected(peer))
+
+    def _tell_connected(self, peer: int) -> None:
+        if self.engine is not None and peer in self._peers:
+            self.engine.connected(self._world.validators[peer])
+
+    def disconnected(self, peer: int) -> None:
+        self._peers.discard(peer)
+        self.run(lambda: self._tell_disconnected(peer))
+
+    def _tell_disconnected(self, peer: int) -> None:
+        if self.engine is not None:
+            self.engine.disconnected(self._world.validators[peer])
+
+    def arrived(self, peer: int, channel: Channel, payload: bytes) -> None:
+        if peer not in self._peers:
+            return
+
+        def receive() -> None:
+            if self.engine is not None:
+                if self.mouth is not None:
+                    self.mouth.heard(channel, payload)
+                self.engine.received(self._world.validators[peer], channel, payload)
+
+        self.run(receive)
+
+    def submit(self, client: Client, answer: Callable[[TransactionState], None]) -> None:
+        """A client's call; it gets no answer if the process dies over it."""
+
+        def call() -> None:
+            if self.engine is None:
+                return
+            try:
+                self.engine.submit(client.transaction, answer)
+            except Inadmissible as error:
+                self._world.note(self.index, f"refuses {client.transaction.id.hex()[:8]}: {error}")
+
+        self.run(call)
+
+    # ---- Host
+
+    @property
+    def _now_ms(self) -> int:
+        return max(self._world.scheduler.now_ms, self._busy_until_ms)
+
+    def now(self) -> Now:
+        return Now(self._now_ms, TIME_MS + self._now_ms + self.skew_ms)
+
+    def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        world = self._world
+        receiver = world.validators.index(peer)
+        depart_ms = self._now_ms
+        if channel is Channel.CONSENSUS and self.mouth is not None:
+            for said, late_ms in self.mouth.say(receiver, payload):
+                world.network.send(self.index, receiver, channel, said, depart_ms + late_ms)
+            return
+        if channel is Channel.CONSENSUS and payload is not self._last_said:
+            self._last_said = payload
+            world.said(self.index, decode(Message, payload))
+        world.network.send(self.index, receiver, channel, payload, depart_ms)
+
+    def penalise(self, peer: bytes, reason: str) -> None:
+        other = self._world.validators.index(peer)
+        self._world.blamed(self.index, other, reason)
+        self._world.scheduler.after(0, lambda: self._world.network.ban(self.index, other))
+
+    def set_timer(self, timer: Timer, delay_ms: int | None) -> None:
+        name = self._timers[timer] = self._timers.get(timer, 0) + 1
+        if delay_ms is None:
+            return
+        life = self.lives
+
+        def elapse() -> None:
+            if self.engine is not None and self._timers.get(timer) == name:
+                self.engine.elapsed(timer)
+
+        def due() -> None:
+            if self.lives == life and self._timers.get(timer) == name:
+                self.run(elapse)
+
+        self._world.scheduler.at(self._now_ms + delay_ms, due)
+
+    def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        verdicts = [self._world.client_signatures.verify(*check) for check in checks]
+        delay_ms = self._world.chance.between(0, self._world.plan.verify_ms_max, "verify", self.index)
+        self._in_this_life(self._now_ms + delay_ms, lambda: done(verdicts))
+
+    def later(self, action: Action) -> None:
+        self._in_this_life(self._now_ms, action)
+
+    def _in_this_life(self, time_ms: int, action: Action) -> None:
+        life = self.lives
+        self._world.scheduler.at(time_ms, lambda: self.run(action) if self.lives == life else None)
+
+    def note(self, level: str, text: str, **fields: object) -> None:
+        details = " ".join(f"{name}={value}" for name, value in fields.items())
+        self._world.note(self.index, f"{level}: {text} {details}".rstrip())
+
+    def _synced(self) -> None:
+        if self.sync_ms:
+            self._busy_until_ms = self._now_ms + self.sync_ms
+            self._world.injected("slow-sync")
+
+    def _before_effect(self, effect: effects.Effect) -> None:
+        if self._crash is not None:
+            self._crash_left -= 1
+            if self._crash_left <= 0:
+                raise SimulatedCrash(f"ahead of {type(effect).__name__}")
+        self._world.effect(self.index, effect)
+
+    # ---- Observer
+
+    def block_committed(self, height: int, transaction_ids: Sequence[bytes]) -> None:
+        self._world.committed(self.index, height, transaction_ids)
+
+    def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
+        self._world.note(
+            self.index, f"gives up {transaction_id.hex()[:8]}: {state.stage.value} {state.reason}".rstrip()
+        )

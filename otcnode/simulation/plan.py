@@ -1,0 +1,290 @@
+"""A plan: everything that will happen in one simulation, as a value that can be kept, shrunk and replayed.
+
+Times are virtual milliseconds from the start. Nodes are named by their index in the order of validators (by id).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from otcnode.errors import ConfigurationError
+
+PLAN_VERSION = 1
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A JSON object."""
+
+
+class _Fault(_Part, frozen=True, kw_only=True):
+    """`id` names the fault to chance, whatever else the plan holds."""
+
+    id: int
+    at_ms: int
+
+
+class CrashPoint(StrEnum):
+    """Where inside the node's work the process dies."""
+
+    IDLE = "idle"
+    """between two events"""
+    EFFECT = "effect"
+    """ahead of an effect of the replica"""
+    WRITE_LOST = "write-lost"
+    """in a block write, which leaves nothing"""
+    WRITE_DONE = "write-done"
+    """after a block write, before the program goes on"""
+    SYNC_LOST = "sync-lost"
+    """in a sync of the voting record, which loses what was appended"""
+    SYNC_TORN = "sync-torn"
+    """in a sync of the voting record, which leaves a part of the frame"""
+    SYNC_DONE = "sync-done"
+    """after a sync of the voting record"""
+    REPLACE_LOST = "replace-lost"
+    """in a compaction of the voting record, which leaves the old one"""
+
+
+class Crash(_Fault, frozen=True, kw_only=True, tag="crash"):
+    """At the `count`-th occasion of `point` from `at_ms` on the process dies; it starts again `down_ms` later."""
+
+    node: int
+    point: CrashPoint
+    count: int = 1
+    torn_bytes: int = 0
+    down_ms: int
+
+
+class RecordLost(_Fault, frozen=True, kw_only=True, tag="record-lost"):
+    """The process dies and its voting record is gone: it starts again silent. Counts among the f."""
+
+    node: int
+    down_ms: int
+
+
+class Pause(_Fault, frozen=True, kw_only=True, tag="pause"):
+    """The process stands still; what arrives waits."""
+
+    node: int
+    for_ms: int
+
+
+class Partition(_Fault, frozen=True, kw_only=True, tag="partition"):
+    """Nothing passes between `group` and the others, either way."""
+
+    group: tuple[int, ...]
+    for_ms: int
+
+
+class Cut(_Fault, frozen=True, kw_only=True, tag="cut"):
+    """Nothing passes from `sender` to `receiver`; the other way works."""
+
+    sender: int
+    receiver: int
+    for_ms: int
+
+
+class Loss(_Fault, frozen=True, kw_only=True, tag="loss"):
+    """Each message is lost with this chance."""
+
+    permille: int
+    for_ms: int
+
+
+class Duplication(_Fault, frozen=True, kw_only=True, tag="duplication"):
+    """Each message arrives a second time, up to `late_ms` later, with this chance."""
+
+    permille: int
+    late_ms: int
+    for_ms: int
+
+
+class Delay(_Fault, frozen=True, kw_only=True, tag="delay"):
+    """Each message takes up to `extra_ms` longer and may overtake others."""
+
+    extra_ms: int
+    for_ms: int
+
+
+class SlowSync(_Fault, frozen=True, kw_only=True, tag="slow-sync"):
+    """Every durable write of the node takes this long, and the process stands still meanwhile."""
+
+    node: int
+    sync_ms: int
+    for_ms: int
+
+
+class ClockStep(_Fault, frozen=True, kw_only=True, tag="clock-step"):
+    """The node's wall clock is off by this much from now on."""
+
+    node: int
+    skew_ms: int
+
+
+class Habit(StrEnum):
+    """How a liar lies."""
+
+    EQUIVOCATE = "equivocate"
+    """as primary another proposal, and for every height other votes, to the nodes in `victims`"""
+    MUTE = "mute"
+    """says nothing to the nodes in `victims`"""
+    STALE = "stale"
+    """repeats what was said long ago, by anybody"""
+    FORGE = "forge"
+    """VIEW-CHANGEs and NEW-VIEWs with forged proofs and certificates, votes in others' names"""
+    HIDE = "hide"
+    """VIEW-CHANGEs without the proofs it holds"""
+    SLOW = "slow"
+    """everything it says leaves late"""
+    FLOOD = "flood"
+    """votes for heights and views far ahead, one after the other"""
+
+
+class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
+    """An honest node whose outgoing messages are rewritten. Counts among the f."""
+
+    node: int
+    habit: Habit
+    victims: tuple[int, ...]
+    permille: int = 1_000
+    late_ms: int = 0
+    for_ms: int
+
+
+Fault: TypeAlias = (
+    Crash | RecordLost | Pause | Partition | Cut | Loss | Duplication | Delay | SlowSync | ClockStep | Liar
+)
+
+
+class Deposit(_Part, frozen=True, kw_only=True, tag="deposit"):
+    """The custodian credits an investor."""
+
+    investor: int
+    amount: int
+
+
+class Freeze(_Part, frozen=True, kw_only=True, tag="freeze"):
+    """The regulator freezes an amount of an investor's cash; it fails while the investor has less."""
+
+    investor: int
+    amount: int
+
+
+class Apply(_Part, frozen=True, kw_only=True, tag="apply"):
+    """Somebody new asks for an account."""
+
+    applicant: int
+
+
+class Review(_Part, frozen=True, kw_only=True, tag="review"):
+    """The KYC desk decides on an application; it fails while there is none."""
+
+    applicant: int
+    approve: bool
+
+
+Act: TypeAlias = Deposit | Freeze | Apply | Review
+
+
+class Submission(_Part, frozen=True, kw_only=True):
+    """A client signs a transaction and hands it to `node`; it hands the same bytes to other nodes until it is final
+    or its time is over."""
+
+    at_ms: int
+    node: int
+    act: Act
+    lives_ms: int = 600_000
+
+
+class Signatures(StrEnum):
+    ED25519 = "ed25519"
+    HASH = "hash"
+    """Votes only; clients' signatures are always Ed25519."""
+
+
+class Plan(_Part, frozen=True, kw_only=True):
+    """`survivors` are the nodes that the second phase heals; the others stand still from then on if `rest_frozen`,
+    else they live on, liars lying. Every submission must be final on every survivor within `liveness_ms`."""
+
+    version: int = PLAN_VERSION
+    seed: int
+    validators: int
+    signatures: Signatures = Signatures.HASH
+    window: int = 4
+    view_timeout_ms: int = 2_000
+    view_timeout_ms_max: int = 30_000
+    delay_ms: tuple[int, int] = (1, 20)
+    """The least and the most that a message takes."""
+    verify_ms_max: int = 2
+    skews_ms: tuple[int, ...]
+    safety_ms: int
+    liveness_ms: int
+    survivors: tuple[int, ...]
+    rest_frozen: bool = False
+    workload: tuple[Submission, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def liars(self) -> frozenset[int]:
+        return frozenset(fault.node for fault in self.faults if isinstance(fault, Liar))
+
+    @property
+    def weakened(self) -> frozenset[int]:
+        """Those that count among the f."""
+        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost)}
+
+
+def save(plan: Plan, path: Path) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
+
+
+def load(path: Path) -> Plan:
+    """Raises ConfigurationError with one readable line."""
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the plan {path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path} is not a plan: {error}") from None
+    check(plan)
+    return plan
+
+
+def check(plan: Plan) -> None:
+    """Raise ConfigurationError unless the plan can be carried out and promises can be kept under it."""
+    count = plan.validators
+    if plan.version != PLAN_VERSION:
+        raise ConfigurationError(f"plan version {plan.version}: this simulator knows version {PLAN_VERSION}")
+    if count < 1 or len(plan.skews_ms) != count:
+        raise ConfigurationError("a plan needs at least one validator and one clock skew for each")
+    named = {
+        *plan.survivors,
+        *(submission.node for submission in plan.workload),
+        *(index for fault in plan.faults for index in _named(fault)),
+    }
+    if not named <= set(range(count)):
+        raise ConfigurationError(f"the plan names a node that is not among its {count} validators")
+    if len(plan.weakened) > (count - 1) // 3:
+        raise ConfigurationError(f"{len(plan.weakened)} nodes lie or lost their record: more than f of {count}")
+    if set(plan.survivors) & plan.weakened:
+        raise ConfigurationError("a survivor lies or lost its record")
+    ids = [fault.id for fault in plan.faults]
+    if len(ids) != len(set(ids)):
+        raise ConfigurationError("two faults have the same id")
+
+
+def _named(fault: Fault) -> tuple[int, ...]:
+    match fault:
+        case Partition(group=group):
+            return group
+        case Cut(sender=sender, receiver=receiver):
+            return (sender, receiver)
+        case Liar(node=node, victims=victims):
+            return (node, *victims)
+        case Loss() | Duplication() | Delay():
+            return ()
+        case _:
+            return (fault.node,)

@@ -1,0 +1,41 @@
+"""A promise that was not kept."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Promise(StrEnum):
+    """What the checkers hold the nodes to."""
+
+    AGREEMENT = "agreement"
+    """one block per height, over all nodes and all time"""
+    CERTIFICATE = "certificate"
+    """whatever is committed has a certificate that independent code confirms"""
+    ONCE = "exactly once"
+    """a transaction is in the chain once at most"""
+    VALIDITY = "validity"
+    """what is committed was submitted, byte for byte"""
+    VOTES = "no double vote"
+    """an honest node never signs two votes for one (epoch, view, height), nor one below its VIEW-CHANGE"""
+    DURABILITY = "durability"
+    """what was final stays final over a crash"""
+    ROOTS = "equal roots"
+    """the state a node holds is the state its header names"""
+    INVARIANTS = "ledger invariants"
+    MEMORY = "bounded memory"
+    BLAME = "no false blame"
+    """an honest node never punishes, accuses or halts because of another honest node"""
+    LIVENESS = "liveness"
+    """with a quorum healed, every submitted transaction ends in time"""
+    DEFECT = "no defect"
+    """the program never fails by itself"""
+
+
+class Violation(Exception):
+    """`promise` was broken; the text says by whom and how."""
+
+    def __init__(self, promise: Promise, text: str) -> None:
+        super().__init__(f"{promise.value}: {text}")
+        self.promise = promise
+        self.text = text

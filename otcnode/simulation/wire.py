@@ -1,0 +1,55 @@
+"""Messages as the frames that really travel, but for the encryption: it hides nothing inside one process."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from otcnode import limits
+from otcnode.p2p.framing import (
+    FRAGMENT_BYTES,
+    Channel,
+    FrameDecoder,
+    Message,
+    first_frame,
+    more_frame,
+    seal,
+    whole_frame,
+)
+from otcnode.p2p.noise import TAG_BYTES, CipherState
+
+_TAG = bytes(TAG_BYTES)
+
+
+class _Plain:
+    """A cipher of the same sizes that leaves the text as it is."""
+
+    def encrypt(self, associated: bytes, plaintext: bytes) -> bytes:
+        return plaintext + _TAG
+
+    def decrypt(self, associated: bytes, ciphertext: bytes) -> bytes:
+        return ciphertext[:-TAG_BYTES]
+
+
+_PLAIN = cast(CipherState, _Plain())
+_MESSAGE_BYTES_MAX = dict.fromkeys(Channel, limits.message_bytes_max)
+
+
+def pack(channel: Channel, payload: bytes) -> bytes:
+    """The records of one message."""
+    if len(payload) <= FRAGMENT_BYTES:
+        return seal(_PLAIN, whole_frame(channel, payload))
+    frames = [first_frame(channel, payload)]
+    frames += [more_frame(channel, payload, at) for at in range(FRAGMENT_BYTES, len(payload), FRAGMENT_BYTES)]
+    return b"".join(seal(_PLAIN, frame) for frame in frames)
+
+
+class Unpacker:
+    """The receiving end of one connection."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
+
+    def feed(self, raw: bytes) -> list[Message]:
+        return [message for message in self._decoder.feed(raw) if isinstance(message, Message)]

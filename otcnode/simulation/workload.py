@@ -1,0 +1,150 @@
+"""The network that is simulated, and what its clients do there: real transactions of the real ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import assert_never
+
+from otcnode.crypto import SigningKey, sha256, tagged_hash
+from otcnode.genesis import (
+    CashAsset,
+    ChainParameters,
+    Clock,
+    Genesis,
+    GenesisAccount,
+    GenesisKey,
+    GenesisValidator,
+    KeyPurpose,
+    Role,
+    chain_id,
+    genesis_account_id,
+)
+from otcnode.simulation.plan import Act, Apply, Deposit, Freeze, Plan, Review, Submission
+from otcnode.vm.accounts.operations import AccountApply, AccountFreeze, AccountReview, CashDeposit, NewKey
+from otcnode.vm.accounts.records import AccountKind, Thresholds
+from otcnode.vm.context import ITEM_DOMAIN
+from otcnode.vm.operations import Operation
+from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction
+
+TIME_MS = 1_800_000_000_000
+"""Ledger time at the start of every simulation."""
+CASH = "CNY@BANK"
+BANK, KYC, REGULATOR = "bank", "kyc", "regulator"
+INVESTORS = tuple(f"investor {index}" for index in range(4))
+STATE_BUCKETS = 16
+
+
+@cache
+def key_of(name: str) -> SigningKey:
+    return SigningKey(sha256(f"otcnode simulation {name}".encode()))
+
+
+@cache
+def validator_keys(count: int) -> tuple[SigningKey, ...]:
+    """Sorted by id, as validators are."""
+    return tuple(sorted((key_of(f"validator {index}") for index in range(count)), key=lambda key: key.public))
+
+
+def _account(name: str, role: Role) -> GenesisAccount:
+    return GenesisAccount(
+        name=name,
+        organisation=name,
+        roles=(role,),
+        keys=(GenesisKey(purpose=KeyPurpose.TRADE, key=key_of(name).public),),
+    )
+
+
+def genesis_of(plan: Plan) -> Genesis:
+    """The genesis that a plan's network starts from."""
+    roles = {BANK: Role.CUSTODIAN, KYC: Role.KYC, REGULATOR: Role.REGULATOR}
+    accounts = [_account(name, role) for name, role in roles.items()]
+    accounts += [_account(name, Role.INVESTOR) for name in INVESTORS]
+    return Genesis(
+        network="simulation",
+        clock=Clock(origin_ms=TIME_MS),
+        time_ms=TIME_MS,
+        parameters=ChainParameters(window=plan.window, state_buckets=STATE_BUCKETS),
+        validators=tuple(
+            GenesisValidator(name=f"n{index}", id=key.public, organisation=f"organisation {index}")
+            for index, key in enumerate(validator_keys(plan.validators))
+        ),
+        accounts=tuple(accounts),
+        cash=(CashAsset(id=CASH, custodian=BANK),),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A submission with the transaction that follows from it."""
+
+    submission: Submission
+    transaction: Decoded
+
+    @property
+    def valid_until_ms(self) -> int:
+        return self.transaction.transaction.body.valid_until
+
+
+def clients_of(plan: Plan) -> tuple[Client, ...]:
+    """Every client of the plan, in its order. A transaction follows from its submission alone, so that leaving out
+    others does not change it."""
+    chain = chain_id(genesis_of(plan))
+    return tuple(Client(submission, _transaction(chain, plan, submission)) for submission in plan.workload)
+
+
+def _transaction(chain: bytes, plan: Plan, submission: Submission) -> Decoded:
+    act = submission.act
+    sender, key = _signer(act)
+    body = Body(
+        version=TRANSACTION_VERSION,
+        chain=chain,
+        sender=sender,
+        salt=sha256(repr((plan.seed, submission.at_ms, act)).encode()),
+        valid_until=TIME_MS + submission.at_ms + submission.lives_ms,
+        on_behalf_of=None,
+        entrustment=None,
+        operations=(_operation(chain, plan, submission),),
+    )
+    return sign_transaction(body, [key])
+
+
+def _signer(act: Act) -> tuple[bytes, SigningKey]:
+    match act:
+        case Deposit():
+            return genesis_account_id(BANK), key_of(BANK)
+        case Freeze():
+            return genesis_account_id(REGULATOR), key_of(REGULATOR)
+        case Review():
+            return genesis_account_id(KYC), key_of(KYC)
+        case Apply(applicant=applicant):
+            return b"", key_of(f"applicant {applicant}")
+        case _:
+            assert_never(act)
+
+
+def _operation(chain: bytes, plan: Plan, submission: Submission) -> Operation:
+    act = submission.act
+    match act:
+        case Deposit(investor=investor, amount=amount):
+            account = genesis_account_id(INVESTORS[investor])
+            return CashDeposit(account, CASH, amount, f"{submission.at_ms}-{investor}-{amount}")
+        case Freeze(investor=investor, amount=amount):
+            account = genesis_account_id(INVESTORS[investor])
+            return AccountFreeze(account, CASH.encode(), amount, sha256(b"order"), None)
+        case Apply(applicant=applicant):
+            keys = (NewKey(KeyPurpose.MANAGE, key_of(f"applicant {applicant}").public),)
+            commitment = sha256(f"applicant {applicant}".encode())
+            return AccountApply(AccountKind.PERSON, commitment, keys, commitment, Thresholds(1, 0, 0), 1)
+        case Review(applicant=applicant, approve=approve):
+            return AccountReview(_applied(chain, plan, applicant), approve, "" if approve else "incomplete")
+        case _:
+            assert_never(act)
+
+
+def _applied(chain: bytes, plan: Plan, applicant: int) -> bytes:
+    """The account that the application, if the plan has one, will have made."""
+    for submission in plan.workload:
+        if submission.act == Apply(applicant=applicant):
+            return tagged_hash(ITEM_DOMAIN, _transaction(chain, plan, submission).id + bytes(4))
+    return sha256(b"nobody")

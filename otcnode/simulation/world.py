@@ -1,0 +1,397 @@
+"""One plan, carried out: nodes, network, clients, faults and checkers on one virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from otcnode.consensus import effects
+from otcnode.consensus.messages import Message
+from otcnode.engine.host import Stage, TransactionState
+from otcnode.errors import StorageDamage
+from otcnode.genesis import chain_id
+from otcnode.simulation.chance import Chance
+from otcnode.simulation.checkers import Checkers
+from otcnode.simulation.liars import Mouth
+from otcnode.simulation.memory import collections_of
+from otcnode.simulation.network import Network
+from otcnode.simulation.node import HISTORY_BLOCKS, Node
+from otcnode.simulation.plan import (
+    ClockStep,
+    Crash,
+    CrashPoint,
+    Cut,
+    Delay,
+    Duplication,
+    Fault,
+    Liar,
+    Loss,
+    Partition,
+    Pause,
+    Plan,
+    RecordLost,
+    Signatures,
+    SlowSync,
+)
+from otcnode.simulation.scheduler import Scheduler
+from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembered, Sign
+from otcnode.simulation.summary import Summary
+from otcnode.simulation.trace import Trace
+from otcnode.simulation.violation import Promise, Violation
+from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, validator_keys
+from otcnode.storage.store import Store
+
+START_MS_MAX = 50
+RETRY_MS = 4_000
+"""A client that sees nothing final for so long hands its transaction to the next node."""
+PROGRESS_CHECK_MS = 250
+MEMORY_CHECK_MS = 10_000
+EVENTS_MAX = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`violation` None: every promise was kept. `tail` is the end of the trace."""
+
+    summary: Summary
+    violation: Violation | None
+    tail: tuple[str, ...]
+
+
+def run(plan: Plan, show: Callable[[str], None] | None = None) -> Outcome:
+    """Carry out a plan; `show` is given the trace line by line."""
+    world = World(plan, Trace(show))
+    violation = None
+    try:
+        world.run()
+    except Violation as found:
+        violation = found
+        world.note(None, f"VIOLATION {found}")
+    return Outcome(world.summary(), violation, world.trace.tail)
+
+
+class World:
+    """Everything outside the nodes."""
+
+    def __init__(self, plan: Plan, trace: Trace) -> None:
+        self.plan = plan
+        self.trace = trace
+        self.genesis = genesis_of(plan)
+        self.scheduler = Scheduler()
+        self.chance = Chance(plan.seed)
+        self._keys = validator_keys(plan.validators)
+        self.validators = tuple(key.public for key in self._keys)
+        signatures = RealSignatures() if plan.signatures is Signatures.ED25519 else HashSignatures(self._keys)
+        self._signatures = signatures
+        self.verify = signatures.verify
+        self.client_signatures = Remembered()
+        self.network = Network(plan, self.scheduler, self.chance, self.note)
+        self._summary = Summary(seed=plan.seed)
+        self._clients = clients_of(plan)
+        honest = frozenset(range(plan.validators)) - plan.liars
+        self._honest = honest
+        self._chain = chain_id(self.genesis)
+        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify)
+        self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
+        self.network.attach(list(self._nodes))
+        self._frozen: set[int] = set()
+        self._healed = False
+        self._down_ms: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Both phases and the checks at the end. Raises Violation."""
+        self._schedule()
+        deadline_ms = self.plan.safety_ms + self.plan.liveness_ms
+        next_check_ms = self.plan.safety_ms
+        scheduler = self.scheduler
+        while scheduler.perform_next():
+            if scheduler.now_ms < next_check_ms:
+                continue
+            if self._healed and self._all_ended():
+                break
+            next_check_ms = scheduler.now_ms + PROGRESS_CHECK_MS
+            if scheduler.now_ms >= deadline_ms:
+                raise Violation(Promise.LIVENESS, self._standstill())
+            if scheduler.performed > EVENTS_MAX:
+                raise Violation(Promise.LIVENESS, f"{EVENTS_MAX} events without an end; {self._standstill()}")
+        self.note(None, "every transaction has ended")
+        self._check_end()
+
+    def summary(self) -> Summary:
+        result = self._summary
+        result.trace_hash = self.trace.hash
+        result.trace_lines = self.trace.lines
+        result.events = self.scheduler.performed
+        result.virtual_ms = self.scheduler.now_ms
+        result.commits = self.checkers.height
+        result.transactions = sum(
+            1 for client in self._clients if self.checkers.height_of(client.transaction.id) is not None
+        )
+        result.view_max = self.checkers.view_max
+        result.messages = self.network.messages
+        result.faults.update(self.network.injected)
+        result.marks.update(self.checkers.marks)
+        return result
+
+    # ---- what is to happen
+
+    def _schedule(self) -> None:
+        at = self.scheduler.at
+        for node in self._nodes:
+            start_ms = self.chance.between(0, START_MS_MAX, "start", node.index)
+            at(start_ms, lambda node=node: self._start(node.index))
+        for client in self._clients:
+            at(client.submission.at_ms, lambda client=client: self._submit(client, client.submission.node))
+        for fault in self.plan.faults:
+            at(fault.at_ms, lambda fault=fault: self._begin(fault))
+        at(self.plan.safety_ms, self._heal)
+        at(MEMORY_CHECK_MS, self._check_memory)
+
+    def _start(self, index: int) -> None:
+        node = self._nodes[index]
+        if node.alive or index in self._frozen:
+            return
+        try:
+            node.start()
+        except StorageDamage as damage:
+            raise Violation(Promise.DURABILITY, f"n{index} cannot start again: {damage}") from None
+        for peer in range(self.plan.validators):
+            if peer != index:
+                self.network.try_connect(index, peer)
+
+    def _submit(self, client: Client, index: int) -> None:
+        """Hand the transaction to a node; to the next one later, until it is final or its time is over."""
+        transaction = client.transaction.id
+        if self.checkers.height_of(transaction) is not None:
+            return
+        if TIME_MS + self.scheduler.now_ms >= client.valid_until_ms:
+            return
+        node = self._nodes[index]
+        if node.alive and index not in self._frozen:
+            name = transaction.hex()[:8]
+            self.note(index, f"is given {name}")
+
+            def answered(state: TransactionState) -> None:
+                if state.stage is Stage.DROPPED:
+                    self.note(index, f"drops {name}: {state.code} {state.reason}")
+
+            node.submit(client, answered)
+        following = (index + 1) % self.plan.validators
+        self.scheduler.after(RETRY_MS, lambda: self._submit(client, following))
+
+    def _begin(self, fault: Fault) -> None:
+        if self._healed:
+            return
+        self.note(None, f"fault {fault.id}: {fault}")
+        match fault:
+            case Crash(node=node, point=CrashPoint.IDLE):
+                self._kill(node, "between two events", fault)
+            case Crash(node=node):
+                self._down_ms[node] = fault.down_ms
+                self._nodes[node].arm(fault)
+            case RecordLost(node=node):
+                self._kill(node, "and loses its voting record", fault)
+                self._nodes[node].disk.votes.lose()
+            case Pause(node=node, for_ms=for_ms):
+                self.injected("pause")
+                self._nodes[node].pause()
+                self.scheduler.after(for_ms, lambda: self._resume(node))
+            case Partition() | Cut() | Loss() | Duplication() | Delay():
+                self.network.begin(fault)
+                self.scheduler.after(fault.for_ms, lambda: self.network.end(fault.id))
+            case SlowSync(node=node, sync_ms=sync_ms, for_ms=for_ms):
+                self._nodes[node].sync_ms = sync_ms
+                self.scheduler.after(for_ms, lambda: self._fast_again(node))
+            case ClockStep(node=node, skew_ms=skew_ms):
+                self.injected("clock-step")
+                self._nodes[node].skew_ms = skew_ms
+            case Liar():
+                self._lie(fault)
+            case _:
+                assert_never(fault)
+
+    def _kill(self, index: int, why: str, fault: Crash | RecordLost) -> None:
+        if self._nodes[index].alive:
+            self._down_ms[index] = fault.down_ms
+            self._nodes[index].kill(why)
+
+    def _resume(self, index: int) -> None:
+        if index not in self._frozen:
+            self._nodes[index].resume()
+
+    def _fast_again(self, index: int) -> None:
+        self._nodes[index].sync_ms = 0
+
+    def _lie(self, liar: Liar) -> None:
+        node = self._nodes[liar.node]
+        if node.mouth is None:
+            node.mouth = Mouth(
+                liar.node,
+                self._chain,
+                self.validators,
+                self._signatures.signer(node.key),
+                self.chance,
+                lambda: None if node.engine is None else node.engine,
+                self.injected,
+            )
+        mouth = node.mouth
+        mouth.begin(liar)
+        self.scheduler.after(liar.for_ms, lambda: mouth.end(liar.id))
+
+    def _heal(self) -> None:
+        """The second phase: the survivors live, see each other and the right time."""
+        plan = self.plan
+        self._healed = True
+        rest = sorted(set(range(plan.validators)) - set(plan.survivors))
+        self.note(None, f"heals; survivors {plan.survivors}, {'frozen' if plan.rest_frozen else 'living on'}: {rest}")
+        if plan.rest_frozen:
+            self._frozen.update(rest)
+        self.network.heal()
+        for node in self._nodes:
+            node.disarm()
+            node.sync_ms = 0
+            if node.index in self._frozen:
+                node.pause()
+                continue
+            node.skew_ms = plan.skews_ms[node.index]
+            node.resume()
+            self._start(node.index)
+
+    # ---- what the nodes say
+
+    def sign(self, node: int) -> Sign:
+        signer = self._signatures.signer(self._keys[node])
+
+        def sign(message: bytes) -> bytes:
+            self.checkers.signed(node, message)
+            return signer(message)
+
+        return sign
+
+    def note(self, node: int | None, text: str) -> None:
+        self.trace.add(self.scheduler.now_ms, node, text)
+
+    def injected(self, kind: str) -> None:
+        self._summary.faults[kind] += 1
+
+    def mark(self, what: str) -> None:
+        """A situation worth having been in."""
+        self._summary.marks[what] += 1
+
+    def effect(self, node: int, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Accuse(validator, kind):
+                accused = self.validators.index(validator)
+                self.mark(f"accused: {kind}")
+                self.note(node, f"accuses n{accused}: {kind}")
+                if accused in self._honest and node in self._honest:
+                    raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {kind}")
+            case effects.Alarm(text):
+                self.note(node, f"alarm: {text}")
+            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save() | effects.Compact():
+                pass
+            case effects.Broadcast(message):
+                self.note(node, f"broadcasts {_brief(message)}")
+            case effects.Send(peer, message):
+                self.note(node, f"sends n{self.validators.index(peer)} {_brief(message)}")
+            case _:
+                self.note(node, type(effect).__name__)
+
+    def said(self, node: int, message: Message) -> None:
+        if node in self._honest:
+            self.checkers.said(node, message)
+
+    def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None:
+        store = self._nodes[node].store
+        assert store is not None
+        self.note(node, f"commits {height} with {len(transactions)} transactions: {store.tip.block_hash.hex()[:12]}")
+        self.checkers.committed(node, store, height, transactions)
+
+    def started(self, node: int) -> None:
+        store = self._nodes[node].store
+        assert store is not None
+        self.checkers.started(node, store)
+
+    def died(self, node: int) -> None:
+        self.injected("crash")
+        self.network.died(node)
+        down_ms = self._down_ms.get(node, 1_000)
+        self._nodes[node].reopen_disk()
+        self.scheduler.after(down_ms, lambda: self._start(node))
+
+    def blamed(self, node: int, other: int, reason: str) -> None:
+        self.note(node, f"bans n{other}: {reason}")
+        self.mark("a liar is banned")
+        if node in self._honest and other in self._honest:
+            raise Violation(Promise.BLAME, f"n{node} bans the honest n{other}: {reason}")
+
+    # ---- progress and the end
+
+    def _all_ended(self) -> bool:
+        return all(self._has_ended(client, index) for client in self._clients for index in self.plan.survivors)
+
+    def _has_ended(self, client: Client, index: int) -> bool:
+        store = self._nodes[index].store
+        if store is None:
+            return False
+        if store.transaction_location(client.transaction.id) is not None:
+            return True
+        header = store.tip.header
+        return header is not None and header.time_ms >= client.valid_until_ms
+
+    def _standstill(self) -> str:
+        """Who waits for what."""
+        lines = []
+        for client in self._clients:
+            waiting = [f"n{index}" for index in self.plan.survivors if not self._has_ended(client, index)]
+            if waiting:
+                lines.append(f"transaction {client.transaction.id.hex()[:8]} has not ended for {', '.join(waiting)}")
+        for node in self._nodes:
+            if node.engine is None or node.store is None:
+                lines.append(f"n{node.index} is down")
+                continue
+            pool = len(node.engine.intake.pool)
+            lines.append(f"n{node.index} height {node.store.tip.height}, {pool} in its pool")
+        return f"{self.plan.liveness_ms} ms after a quorum was healed\n  " + "\n  ".join(lines)
+
+    def _check_memory(self) -> None:
+        for node in self._nodes:
+            if node.engine is not None:
+                self._check_memory_of(node)
+        self.scheduler.after(MEMORY_CHECK_MS, self._check_memory)
+
+    def _check_memory_of(self, node: Node) -> None:
+        for path, entries in collections_of(node.engine, (Store, Node)):
+            limit = self._limit_of(path)
+            if entries > limit:
+                raise Violation(Promise.MEMORY, f"n{node.index} keeps {entries} entries in {path}, at most {limit}")
+
+    def _limit_of(self, path: str) -> int:
+        """Collections of the replica are bounded by heights, validators and views; the others by what clients do."""
+        count, window = self.plan.validators, self.plan.window
+        if path.startswith("Engine.replica"):
+            return 64 + 8 * count * window
+        return 256 + 4 * len(self._clients) + 8 * count * window
+
+    def _check_end(self) -> None:
+        stores = {}
+        for node in self._nodes:
+            if node.store is not None and node.engine is not None:
+                self._check_memory_of(node)
+                stores[node.index] = self._reopened(node)
+        self.checkers.states(stores)
+
+    def _reopened(self, node: Node) -> Store:
+        """What another process would find: it computes every root anew."""
+        try:
+            return Store.open(node.disk.store, self._chain, HISTORY_BLOCKS)
+        except StorageDamage as damage:
+            raise Violation(Promise.ROOTS, f"n{node.index}: {damage}") from None
+
+
+def _brief(message: Message) -> str:
+    """A message in one line of the trace."""
+    name = type(message).__name__
+    fields = [f"{key}={getattr(message, key)}" for key in ("view", "height") if hasattr(message, key)]
+    return " ".join([name, *fields])
