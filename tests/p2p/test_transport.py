@@ -334,17 +334,6 @@ async def test_a_false_announcement_costs_its_bearer_the_connection() -> None:
         assert one.status(SECOND.node).banned_ms > 0
 
 
-async def test_the_round_trip_is_measured() -> None:
-    one, two = Node(FIRST), Node(SECOND)
-    async with running(one, two):
-        one.dial(two)
-        await one.until_meets(two)
-        async with asyncio.timeout(WAIT_S):
-            while one.status(two.node).round_trip_us is None:
-                await asyncio.sleep(0)
-        assert 0 < (one.status(two.node).round_trip_us or 0) < 5_000_000
-
-
 async def test_a_port_in_use_is_one_readable_line() -> None:
     one = Node(FIRST)
     async with running(one):
@@ -400,13 +389,17 @@ class RawPeer:
             self.writer.write(seal(self.session.sending, frame))
         await self.writer.drain()
 
-    async def until_closed(self) -> Reason:
+    async def next_control(self, form: Form) -> bytes:
         async with asyncio.timeout(WAIT_S):
             while data := await self.reader.read(65_536):
                 for item in self.decoder.feed(data):
-                    if isinstance(item, Control) and item.form is Form.CLOSE:
-                        return Reason(CloseCode(item.payload[0]), item.payload[1:].decode(), by_peer=True)
-        raise AssertionError("closed without a reason")
+                    if isinstance(item, Control) and item.form is form:
+                        return item.payload
+        raise AssertionError(f"closed without {form.name}")
+
+    async def until_closed(self) -> Reason:
+        payload = await self.next_control(Form.CLOSE)
+        return Reason(CloseCode(payload[0]), payload[1:].decode(), by_peer=True)
 
 
 @asynccontextmanager
@@ -461,6 +454,23 @@ async def test_bytes_that_are_no_ciphertext_are_closed_and_banned() -> None:
         peer.writer.write(b"\x00\x20" + bytes(32))
         assert (await peer.until_closed()).code is CloseCode.MALFORMED
         assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_the_round_trip_is_measured() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        ping = await peer.next_control(Form.PING)
+        assert one.status(SECOND.node).round_trip_us is None
+        await peer.send(control_frame(Form.PONG, ping), whole_frame(Channel.SYNC, b"after the answer"))
+        await one.until(lambda: len(one.messages) == 1)
+        assert 0 < (one.status(SECOND.node).round_trip_us or 0) < WAIT_S * 1_000_000
+
+
+async def test_a_ping_is_answered() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(control_frame(Form.PING, b"01234567"))
+        assert await peer.next_control(Form.PONG) == b"01234567"
 
 
 async def test_a_flood_of_pings_is_closed() -> None:
