@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
@@ -19,6 +20,11 @@ LARGE = b"L" * (limits.gossip_push_bytes_max + 1)
 LATE = limits.gossip_pull_delay_ms + limits.gossip_request_timeout_ms
 
 
+def no_body(full_hash: bytes) -> bytes | None:
+    """The pool of a node that holds nothing."""
+    return None
+
+
 def node_id(index: int) -> bytes:
     return bytes([index]) * 32
 
@@ -32,7 +38,7 @@ class Network:
         self.nodes = [TransactionGossip(pool.get) for pool in self.pools]
         self.bodies_sent: Counter[tuple[int, int, bytes]] = Counter()
         self.cut: Callable[[int, int, GossipMessage], bool] = lambda source, target, message: False
-        for one, two in links or [(one, two) for two in range(count) for one in range(two)]:
+        for one, two in links or itertools.combinations(range(count), 2):
             self.nodes[one].connected(node_id(two), [])
             self.nodes[two].connected(node_id(one), [])
 
@@ -146,7 +152,7 @@ def test_along_a_chain_of_nodes_everything_arrives() -> None:
 
 def test_what_comes_from_outside_the_mesh_is_pushed_on_at_once() -> None:
     """A full node (2) hands a transaction to one validator (0), which pushes it to the other (1)."""
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [], mesh=True)
     gossip.connected(node_id(2), [], mesh=False)
     gossip.connected(node_id(3), [], mesh=False)
@@ -158,7 +164,7 @@ def test_what_comes_from_outside_the_mesh_is_pushed_on_at_once() -> None:
 
 
 def test_a_forged_copy_cannot_suppress_the_true_one() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [])
     gossip.connected(node_id(2), [])
     forged, true = b"body, false signature", b"body, true signature"
@@ -171,7 +177,7 @@ def test_a_forged_copy_cannot_suppress_the_true_one() -> None:
 
 
 def test_the_same_bytes_are_judged_once_unless_the_refusal_may_pass() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [])
     push = encode(Push((SMALL, SMALL)))
     assert gossip.received(node_id(1), push, 0) == [SMALL]
@@ -181,7 +187,7 @@ def test_the_same_bytes_are_judged_once_unless_the_refusal_may_pass() -> None:
 
 
 def test_a_new_connection_is_told_the_pool_in_bounded_number() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     pool = [index.to_bytes(32, "big") for index in range(limits.gossip_announced_at_connect_max + 5)]
     gossip.connected(node_id(1), pool)
     messages = [decode(GossipMessage, payload) for _, payload in gossip.flush(0)]
@@ -191,7 +197,7 @@ def test_a_new_connection_is_told_the_pool_in_bounded_number() -> None:
 
 
 def test_a_reconnected_peer_is_told_again_by_the_pool_and_old_bits_do_not_stick() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     name = transaction_full_hash(SMALL)
     for _ in range(200):
         gossip.connected(node_id(1), [])
@@ -201,7 +207,7 @@ def test_a_reconnected_peer_is_told_again_by_the_pool_and_old_bits_do_not_stick(
 
 
 def test_who_is_not_connected_is_neither_heard_nor_sent_to() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     assert gossip.received(node_id(1), encode(Push((SMALL,))), 0) == []
     gossip.connected(node_id(1), [])
     gossip.local([(transaction_full_hash(SMALL), SMALL)])
@@ -211,7 +217,7 @@ def test_who_is_not_connected_is_neither_heard_nor_sent_to() -> None:
 
 
 def test_one_liar_cannot_fill_the_table_of_wanted_bodies() -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [])
     gossip.connected(node_id(2), [])
     for start in range(0, 40_000, 4_000):
@@ -251,7 +257,7 @@ def test_what_is_not_flushed_is_bounded_and_counted(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_seen_cache_is_bounded_and_keeps_the_newest() -> None:
-    gossip = TransactionGossip({}.get, seen_max=100)
+    gossip = TransactionGossip(no_body, seen_max=100)
     gossip.connected(node_id(1), [])
     raws = [index.to_bytes(4, "big") for index in range(1_000)]
     for raw in raws:
@@ -278,7 +284,7 @@ def test_the_seen_cache_is_bounded_and_keeps_the_newest() -> None:
     ],
 )
 def test_what_is_no_gossip_is_a_typed_error(payload: bytes) -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [])
     with pytest.raises(GossipError):
         gossip.received(node_id(1), payload, 0)
@@ -286,7 +292,7 @@ def test_what_is_no_gossip_is_a_typed_error(payload: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_junk_only_ever_raises_a_gossip_error(junk: bytes) -> None:
-    gossip = TransactionGossip({}.get)
+    gossip = TransactionGossip(no_body)
     gossip.connected(node_id(1), [])
     try:
         gossip.received(node_id(1), junk, 0)
