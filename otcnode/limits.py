@@ -51,6 +51,25 @@ view_max = 2**40
 buffered_heights_windows = 2
 """Votes are kept up to committed + this many windows."""
 votes_other_views_per_validator_max = 2
+candidates_per_height_max = 8
+"""Blocks remembered per height; those accepted in this view, proved or certified are never the ones forgotten."""
+own_vote_views_max = 64
+"""Views whose own votes are remembered for comparison with what others show."""
+decisions_kept = 16
+accusations_per_height_max = 256
+status_interval_ms = 500
+status_interval_ms_min = 100
+hearing_ms_max = 2_500
+"""A validator not heard for this long counts as not heard."""
+resend_after_ms = 200
+"""What is younger is probably still on its way."""
+sync_after_behind_ms = 400
+wake_interval_real_ms = 1_000
+wake_blocks_max = 300
+"""Empty blocks in a row for the sake of a silent validator."""
+blocks_per_timeout_step = 10
+"""Committed blocks after which the view timeout falls one step."""
+record_bytes_before_compaction = 1 << 20
 
 # gossip and mempool
 transaction_bytes_max = 64 * 1024

@@ -1,0 +1,133 @@
+"""When the primary builds a block, and with what limits. Pure: a verdict from the state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otcnode import limits
+from otcnode.consensus.messages import Mode
+from otcnode.consensus.state import State
+from otcnode.types import BlockHash
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A block to build now."""
+
+    height: int
+    parent: BlockHash
+    time_ms: int
+    empty_allowed: bool
+    wakes: bool
+    """Built only for the sake of a silent validator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing to build before this ledger time (None: before something else happens), and why."""
+
+    at_ms: int | None
+    reason: str
+
+
+def plan(state: State) -> Plan | Later:
+    """Build when transactions wait, a ledger item is due, the heartbeat passed, or a silent validator is to be woken;
+    on the highest accepted block, which must be executed here; at most `window` heights in flight."""
+    obstacle = _obstacle(state)
+    if obstacle is not None:
+        return Later(None, obstacle)
+    head = state.head()
+    parent_hash = state.tip.block_hash if head is None else state.accepted[head.height]
+    parent_ms = state.tip.time_ms if head is None else head.time_ms
+    height = (state.committed if head is None else head.height) + 1
+    clock_ms = state.now.ledger_ms
+    time_ms = max(clock_ms, parent_ms + 1)
+    earliest_ms = time_ms - state.configuration.drift_ms // 2
+    if earliest_ms > clock_ms:
+        return Later(earliest_ms, "the parent's time is ahead of the clock")
+    beat = _heartbeat_ms(state, parent_ms) <= clock_ms
+    if _transactions_wait(state) or _is_due(state, time_ms):
+        return Plan(height, parent_hash, time_ms, empty_allowed=beat, wakes=False)
+    if beat:
+        return Plan(height, parent_hash, time_ms, empty_allowed=True, wakes=False)
+    return _plan_wake(state, height, parent_hash, parent_ms, time_ms)
+
+
+def _plan_wake(state: State, height: int, parent: BlockHash, parent_ms: int, time_ms: int) -> Plan | Later:
+    next_ms = _heartbeat_ms(state, parent_ms)
+    if state.work.next_due_ms is not None and state.head() is None:
+        next_ms = min(next_ms, state.work.next_due_ms)
+    if someone_is_silent(state) and state.wake_blocks < limits.wake_blocks_max:
+        wake_ms = parent_ms + state.configuration.wake_interval_ms
+        if wake_ms <= time_ms:
+            return Plan(height, parent, time_ms, empty_allowed=True, wakes=True)
+        next_ms = min(next_ms, wake_ms)
+    return Later(next_ms, "nothing waits, nothing is due and the heartbeat has not passed")
+
+
+def _obstacle(state: State) -> str | None:
+    """Why this replica cannot propose now, whatever waits."""
+    if state.own != state.primary:
+        return "another replica is the primary"
+    if not state.active or not state.may_sign(state.view):
+        return "this replica does not sign in this view"
+    head = state.head()
+    height = (state.committed if head is None else head.height) + 1
+    if height <= state.fresh_above:
+        return "the re-proposals of the view are not all accepted yet"
+    if height > state.committed + state.window:
+        return "the window is full"
+    if height > rotation_height(state):
+        return "the view has reached its rotation height"
+    if head is None:
+        return None
+    candidate = state.candidates[state.accepted[head.height]]
+    if not candidate.executed:
+        return "the block below is not executed yet"
+    if candidate.next_epoch != state.epoch:
+        return "the block below ends the epoch and is not committed yet"
+    return None
+
+
+def rotation_height(state: State) -> int:
+    """The first height above the view's base at which the primary's turn ends; beyond every height if never."""
+    blocks = state.configuration.parameters.rotation_blocks
+    if blocks == 0:
+        return 2**63
+    return (state.base // blocks + 1) * blocks
+
+
+def _transactions_wait(state: State) -> bool:
+    in_flight = sum(state.candidates[name].header.transaction_count for name in state.accepted.values())
+    return state.work.waiting > in_flight
+
+
+def _is_due(state: State, time_ms: int) -> bool:
+    """With blocks in flight the builder, who sees their state, is asked only after them."""
+    due_ms = state.work.next_due_ms
+    return due_ms is not None and due_ms <= time_ms and not state.accepted
+
+
+def _heartbeat_ms(state: State, parent_ms: int) -> int:
+    return parent_ms + state.configuration.heartbeat_ms
+
+
+def someone_is_silent(state: State) -> bool:
+    """A validator that is heard says that it may not vote yet."""
+    return any(
+        heard.status is not None and heard.status.mode is Mode.SILENT and state.is_heard(name)
+        for name, heard in sorted(state.heard.items())
+    )
+
+
+def is_pending(state: State) -> bool:
+    """What a primary must not leave undone: an accepted proposal or re-proposal uncommitted, a waiting transaction, a
+    due item, or the heartbeat overdue by my clock."""
+    clock_ms = state.now.ledger_ms
+    due_ms = state.work.next_due_ms
+    return (
+        bool(state.accepted)
+        or state.work.waiting > 0
+        or (due_ms is not None and due_ms <= clock_ms)
+        or _heartbeat_ms(state, state.tip.time_ms) <= clock_ms
+    )

@@ -1,0 +1,82 @@
+"""Blocks above the committed height: what is known of each, until its height is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from otcnode.blocks import Entry, Epoch, Header, block_hash, transaction_full_hash, transactions_root
+from otcnode.consensus.record import Accepted
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A header and, once known, its entries, bodies and the outcome of executing it here.
+
+    `entries` None: only the header is known. `fault` says why execution refused it. `recorded` is its entry in the
+    voting record, which holds the bodies.
+    """
+
+    header: Header
+    block_hash: bytes
+    entries: tuple[Entry, ...] | None = None
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    searched: bool = False
+    executing: bool = False
+    executed: bool = False
+    fault: str | None = None
+    next_epoch: Epoch | None = None
+    recorded: Accepted | None = None
+    requested_ms: int | None = None
+    requests: int = 0
+    since_ms: int = 0
+
+    @classmethod
+    def of(cls, header: Header, since_ms: int) -> Candidate:
+        """A block of which only the header is known; an empty one has no more to know."""
+        candidate = cls(header, block_hash(header), since_ms=since_ms)
+        if header.transaction_count == 0:
+            candidate.learn_entries(())
+        return candidate
+
+    @property
+    def height(self) -> int:
+        return self.header.height
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Positions whose bodies are not held; meaningful once the entries are known."""
+        assert self.entries is not None
+        return tuple(index for index in range(len(self.entries)) if index not in self.bodies)
+
+    @property
+    def complete(self) -> bool:
+        return self.entries is not None and len(self.bodies) == len(self.entries)
+
+    @property
+    def ordered_bodies(self) -> tuple[bytes, ...]:
+        assert self.complete
+        return tuple(self.bodies[index] for index in range(len(self.bodies)))
+
+    def learn_entries(self, entries: tuple[Entry, ...]) -> bool:
+        """Take the entries if they are what the header commits to."""
+        if self.entries is not None or not entries_match(self.header, entries):
+            return False
+        self.entries = entries
+        return True
+
+    def learn_bodies(self, transactions: Iterable[tuple[int, bytes]]) -> bool:
+        """Take each body that is exactly the one its entry names; whether anything was taken."""
+        if self.entries is None:
+            return False
+        taken = False
+        for position, raw in transactions:
+            wanted = 0 <= position < len(self.entries) and position not in self.bodies
+            if wanted and transaction_full_hash(raw) == self.entries[position].full_hash:
+                self.bodies[position] = raw
+                taken = True
+        return taken
+
+
+def entries_match(header: Header, entries: tuple[Entry, ...]) -> bool:
+    return len(entries) == header.transaction_count and transactions_root(entries) == header.transactions_root

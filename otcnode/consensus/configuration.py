@@ -1,0 +1,53 @@
+"""What a replica is told once. Chain parameters bind every node; the rest is this node's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otcnode import limits
+from otcnode.blocks import Epoch
+from otcnode.genesis import ChainParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """`own` None: a full node, which follows and signs nothing. `clock_rate`: ledger milliseconds per real one.
+
+    View timeouts are real milliseconds. `vote_again_after_loss` ends silence by the operator's decision: that validator
+    then counts among the f that may be faulty.
+    """
+
+    chain: bytes
+    own: bytes | None
+    parameters: ChainParameters
+    clock_rate: int = 1
+    view_timeout_ms_base: int = 2_000
+    view_timeout_ms_max: int = 30_000
+    vote_again_after_loss: bool = False
+
+    @property
+    def window(self) -> int:
+        return self.parameters.window
+
+    @property
+    def drift_ms(self) -> int:
+        """Ledger milliseconds."""
+        return self.parameters.drift_real_ms * self.clock_rate
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Ledger milliseconds."""
+        return self.parameters.heartbeat_real_ms * self.clock_rate
+
+    @property
+    def wake_interval_ms(self) -> int:
+        """Ledger milliseconds between the empty blocks that wake the silent."""
+        return limits.wake_interval_real_ms * self.clock_rate
+
+    def real_ms(self, ledger_ms: int) -> int:
+        """Real milliseconds for a span of ledger time, rounded up."""
+        return -(-ledger_ms // self.clock_rate)
+
+    def votes(self, epoch: Epoch) -> bool:
+        """Whether this node is one of the validators of `epoch`."""
+        return self.own is not None and self.own in epoch.validators

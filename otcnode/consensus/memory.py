@@ -1,0 +1,185 @@
+"""Between a replica's state and its voting record: what a start restores, and what stays at compaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from otcnode.blocks import Header, block_hash
+from otcnode.codec import encode
+from otcnode.consensus.candidates import Candidate
+from otcnode.consensus.messages import Commit, NewView, Prepare, PrePrepare, ViewChange
+from otcnode.consensus.record import (
+    Accepted,
+    Asked,
+    Begun,
+    Entered,
+    Floored,
+    Proved,
+    RecordEntry,
+    Silenced,
+    Voted,
+    floor_of,
+)
+from otcnode.consensus.state import State
+from otcnode.consensus.view_change import select
+from otcnode.consensus.votes import Vote
+
+
+def restore(state: State, entries: Sequence[RecordEntry]) -> None:
+    """Replay a record on a fresh state of the store's epoch. Entries of other epochs are void."""
+    state.floor = floor_of(entries)
+    for entry in entries:
+        _restore_entry(state, entry)
+    drop_broken_chain(state)
+
+
+def _restore_entry(state: State, entry: RecordEntry) -> None:
+    epoch = state.epoch.number
+    match entry:
+        case Begun():
+            state.view_first = entry.view_first if entry.epoch == epoch else 0
+        case Floored() | Silenced():
+            pass
+        case Asked(view_change):
+            if view_change.epoch == epoch:
+                ask(state, view_change)
+        case Entered(new_view):
+            if new_view.epoch == epoch:
+                enter(state, new_view)
+        case Accepted():
+            if entry.epoch == epoch and entry.header.height > state.committed:
+                _restore_accepted(state, entry)
+        case Proved():
+            if entry.epoch == epoch and entry.proof.header.height > state.committed:
+                state.proofs[entry.proof.header.height] = entry.proof
+        case Voted(vote):
+            if vote.epoch == epoch and vote.height > state.committed:
+                remember_own_vote(state, vote)
+        case _:
+            assert_never(entry)
+
+
+def _restore_accepted(state: State, entry: Accepted) -> None:
+    candidate = Candidate.of(entry.header, state.now.monotonic_ms)
+    candidate = state.candidates.setdefault(candidate.block_hash, candidate)
+    candidate.entries = entry.entries
+    candidate.bodies = dict(enumerate(entry.bodies))
+    candidate.recorded = entry
+    height = entry.header.height
+    if entry.view == state.view and height > state.fresh_above:
+        state.accepted[height] = candidate.block_hash
+        message = PrePrepare(entry.epoch, entry.view, entry.header, entry.entries, entry.signature)
+        state.waiting[(state.primary, height)] = message
+        state.prepares.add(height, state.primary, Vote(entry.view, candidate.block_hash, entry.signature), state.view)
+
+
+def remember_own_vote(state: State, vote: Prepare | Commit) -> None:
+    held = Vote(vote.view, vote.block_hash, vote.signature)
+    match vote:
+        case Prepare():
+            state.own_prepares[(vote.view, vote.height)] = vote
+            state.prepares.add(vote.height, vote.validator, held, state.view)
+        case Commit():
+            state.own_commits[(vote.view, vote.height)] = vote
+            state.commits.add(vote.height, vote.validator, held, state.view)
+        case _:
+            assert_never(vote)
+
+
+def ask(state: State, view_change: ViewChange) -> None:
+    """The state after asking for a view: everything of lower views is over, but for what may still be learnt."""
+    state.view = view_change.view
+    state.own_view_change = view_change
+    state.view_changes[view_change.validator] = view_change
+    _leave_view(state)
+    state.new_view = None
+
+
+def enter(state: State, new_view: NewView) -> None:
+    """The state after acting under a valid NEW-VIEW; active once its base is committed (see activate)."""
+    state.view = new_view.view
+    _leave_view(state)
+    selection = select(new_view.view_changes)
+    state.new_view = new_view
+    state.base = selection.base
+    state.fresh_above = selection.base + len(selection.headers)
+    for entry in new_view.reproposals:
+        height = entry.header.height
+        if height <= state.committed:
+            continue
+        name = remember_candidate(state, entry.header).block_hash
+        state.reproposals[height] = name
+        state.prepares.add(height, state.primary, Vote(state.view, name, entry.signature), state.view)
+        if state.primary == state.own:
+            own = Prepare(state.epoch.number, state.view, height, name, state.own, entry.signature)
+            state.own_prepares[(state.view, height)] = own
+    for message in new_view.view_changes:
+        held = state.view_changes.get(message.validator)
+        if held is None or held.view < message.view:
+            state.view_changes[message.validator] = message
+        certificate = message.certificate
+        if certificate is not None and certificate.height > state.committed:
+            state.certificates.setdefault(certificate.height, certificate)
+    activate(state)
+
+
+def activate(state: State) -> bool:
+    """Become active in the view acted under as soon as its base is committed; whether that happened now."""
+    if state.active or state.new_view is None or state.committed < state.base:
+        return False
+    state.active = True
+    for height, name in sorted(state.reproposals.items()):
+        if height > state.committed:
+            state.accepted[height] = name
+            state.candidates[name].since_ms = state.now.monotonic_ms
+    drop_broken_chain(state)
+    return True
+
+
+def _leave_view(state: State) -> None:
+    state.active = False
+    state.accepted.clear()
+    state.reproposals.clear()
+    state.refusals.clear()
+    state.view_since_ms = state.now.monotonic_ms
+    for key in [key for key, message in state.waiting.items() if message.view < state.view]:
+        del state.waiting[key]
+
+
+def remember_candidate(state: State, header: Header) -> Candidate:
+    name = block_hash(header)
+    held = state.candidates.get(name)
+    if held is None:
+        held = Candidate.of(header, state.now.monotonic_ms)
+        state.candidates[name] = held
+    return held
+
+
+def drop_broken_chain(state: State) -> None:
+    """Accepted blocks that no longer descend from the committed one can never be committed in this view."""
+    below = state.tip.block_hash
+    broken = False
+    for height in sorted(state.accepted):
+        name = state.accepted[height]
+        broken = broken or state.candidates[name].header.parent != below
+        if broken:
+            del state.accepted[height]
+        below = name
+
+
+def compacted(state: State) -> tuple[bytes, ...]:
+    """The whole record of this moment: heights above the committed one, the state of the view, and the floor."""
+    epoch = state.epoch.number
+    entries: list[RecordEntry] = [Begun(epoch, state.floor, state.view_first)]
+    if state.own_view_change is not None:
+        entries.append(Asked(state.own_view_change))
+    if state.new_view is not None:
+        entries.append(Entered(state.new_view))
+    recorded = [candidate.recorded for candidate in state.candidates.values() if candidate.recorded is not None]
+    recorded.sort(key=lambda accepted: (accepted.header.height, accepted.view))
+    entries.extend(recorded)
+    entries.extend(Proved(epoch, state.proofs[height]) for height in sorted(state.proofs))
+    entries.extend(Voted(state.own_prepares[key]) for key in sorted(state.own_prepares))
+    entries.extend(Voted(state.own_commits[key]) for key in sorted(state.own_commits))
+    return tuple(encode(entry) for entry in entries)

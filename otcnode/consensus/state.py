@@ -1,0 +1,178 @@
+"""Everything a replica remembers while it runs. Plain data: replica.py decides, the other files read.
+
+Every collection is bounded by validator, height and view: heights in (committed, committed + 2 windows], one
+VIEW-CHANGE per validator, votes as votes.py says, candidates as limits.py says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from otcnode import limits
+from otcnode.blocks import Certificate, Epoch, Header, block_hash
+from otcnode.consensus.candidates import Candidate
+from otcnode.consensus.configuration import Configuration
+from otcnode.consensus.events import Now, Tip, Work
+from otcnode.consensus.messages import (
+    Commit,
+    Decision,
+    Mode,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Proof,
+    Status,
+    ViewChange,
+)
+from otcnode.consensus.votes import VoteBook
+from otcnode.types import BlockHash
+
+
+@dataclass(slots=True)
+class Silence:
+    """Waiting until nothing this key may have signed can still matter.
+
+    `since_ms` is the ledger clock when it began; `height` and `view` are of the first block committed with a time
+    safely after that; `view_seen` is the highest view in which others showed an own signature meanwhile.
+    """
+
+    since_ms: int
+    height: int | None = None
+    epoch: int = 0
+    view: int = 0
+    view_seen: int = -1
+
+
+@dataclass(slots=True)
+class Decided:
+    """A block this replica committed, kept a while for those who lack its certificate."""
+
+    decision: Decision
+    since_ms: int
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a peer last said of itself, and when it was last heard (real milliseconds)."""
+
+    last_ms: int
+    status: Status | None = None
+
+
+@dataclass(slots=True)
+class State:
+    configuration: Configuration
+    now: Now
+    tip: Tip
+    work: Work
+
+    # the view
+    view: int = 0
+    active: bool = True
+    base: int = 0
+    fresh_above: int = 0
+    """Heights up to it are committed under, or fixed by, the NEW-VIEW; fresh proposals start above."""
+    reproposals: dict[int, BlockHash] = field(default_factory=dict)
+    new_view: NewView | None = None
+    own_view_change: ViewChange | None = None
+    view_since_ms: int = 0
+
+    # what may be signed
+    floor: int = 0
+    view_first: int = 0
+    silence: Silence | None = None
+    halted: str | None = None
+    record_held_back: tuple[bytes, ...] | None = None
+    """A record whose floor the store has not reached yet: nothing is signed until then."""
+    own_prepares: dict[tuple[int, int], Prepare] = field(default_factory=dict)
+    own_commits: dict[tuple[int, int], Commit] = field(default_factory=dict)
+
+    # heights in flight
+    candidates: dict[BlockHash, Candidate] = field(default_factory=dict)
+    accepted: dict[int, BlockHash] = field(default_factory=dict)
+    waiting: dict[tuple[bytes, int], PrePrepare] = field(default_factory=dict)
+    """PRE-PREPAREs by (primary, height): those accepted in this view, and those that cannot be accepted yet."""
+    refusals: dict[int, str] = field(default_factory=dict)
+    prepares: VoteBook = field(default_factory=VoteBook)
+    commits: VoteBook = field(default_factory=VoteBook)
+    proofs: dict[int, Proof] = field(default_factory=dict)
+    certificates: dict[int, Certificate] = field(default_factory=dict)
+    view_changes: dict[bytes, ViewChange] = field(default_factory=dict)
+
+    # the past and the peers
+    decided: dict[int, Decided] = field(default_factory=dict)
+    epoch_end: Decision | None = None
+    """The last block of the epoch before this one."""
+    heard: dict[bytes, Heard] = field(default_factory=dict)
+    last_commit_ms: int = 0
+    behind_since_ms: int | None = None
+
+    # patience
+    timeout_steps: int = 0
+    blocks_since_step: int = 0
+    transactions_max: int = 1
+    wake_blocks: int = 0
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.tip.next_epoch
+
+    @property
+    def committed(self) -> int:
+        return self.tip.height
+
+    @property
+    def own(self) -> bytes | None:
+        return self.configuration.own
+
+    @property
+    def window(self) -> int:
+        return self.configuration.window
+
+    @property
+    def primary(self) -> bytes:
+        return self.epoch.primary(self.view)
+
+    @property
+    def is_validator(self) -> bool:
+        return self.configuration.votes(self.epoch)
+
+    @property
+    def mode(self) -> Mode:
+        if not self.is_validator:
+            return Mode.FOLLOWING
+        if self.silence is not None or self.halted is not None or self.record_held_back is not None:
+            return Mode.SILENT
+        return Mode.ACTIVE if self.active else Mode.INACTIVE
+
+    def may_sign(self, view: int) -> bool:
+        """Whether any of the five messages may be signed for `view` of this epoch."""
+        return self.mode in (Mode.ACTIVE, Mode.INACTIVE) and self.committed >= self.floor and view >= self.view_first
+
+    @property
+    def others(self) -> tuple[bytes, ...]:
+        return tuple(name for name in self.epoch.validators if name != self.own)
+
+    def is_heard(self, validator: bytes) -> bool:
+        heard = self.heard.get(validator)
+        return heard is not None and self.now.monotonic_ms - heard.last_ms <= limits.hearing_ms_max
+
+    def accepted_candidate(self, height: int) -> Candidate | None:
+        name = self.accepted.get(height)
+        return None if name is None else self.candidates[name]
+
+    def head(self) -> Header | None:
+        """The highest accepted block of the unbroken chain above the committed one; None if there is none."""
+        height = self.committed
+        while height + 1 in self.accepted:
+            height += 1
+        return None if height == self.committed else self.candidates[self.accepted[height]].header
+
+    def parent_is_final(self, height: int) -> bool:
+        """The block below is committed, or prepared by me in this view: what a vote for `height` presupposes."""
+        if height == self.committed + 1:
+            return True
+        proof = self.proofs.get(height - 1)
+        return (
+            proof is not None and proof.view == self.view and self.accepted.get(height - 1) == block_hash(proof.header)
+        )

@@ -1,0 +1,134 @@
+"""STATUS: what a replica says of itself, and what it sends to a peer whose STATUS shows that it lacks something.
+
+Whatever a peer lacks is sent by whoever holds it, other validators' messages too, so that a cut link heals through a
+third node. A STATUS is a hint and never a vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from otcnode import limits
+from otcnode.consensus.messages import (
+    Commit,
+    HeightStatus,
+    Message,
+    Mode,
+    Prepare,
+    Status,
+)
+from otcnode.consensus.state import State
+from otcnode.consensus.votes import absent, bitmap
+
+
+def own_status(state: State, signature: bytes = bytes(64)) -> Status:
+    """What this replica would say now; the signature is put in by the caller."""
+    assert state.own is not None
+    validators = state.epoch.validators
+    threshold = wanted_view(state.view, state.mode)
+    holders = [name for name, message in state.view_changes.items() if message.view >= threshold]
+    return Status(
+        state.epoch.number,
+        state.view,
+        state.mode,
+        state.committed,
+        tuple(_height_status(state, height) for height in range(state.committed + 1, _last_in_flight(state) + 1)),
+        bitmap(validators, holders),
+        state.own,
+        signature,
+    )
+
+
+def wanted_view(view: int, mode: Mode) -> int:
+    """The lowest view whose VIEW-CHANGEs are news to a replica in `view`: its own where it waits for it to open."""
+    return view if mode is Mode.INACTIVE else view + 1
+
+
+def _last_in_flight(state: State) -> int:
+    known = [*state.accepted, *state.prepares.heights(), *state.commits.heights(), state.committed]
+    return min(max(known), state.committed + state.window)
+
+
+def _height_status(state: State, height: int) -> HeightStatus:
+    validators = state.epoch.validators
+    candidate = state.accepted_candidate(height)
+    return HeightStatus(
+        height,
+        None if candidate is None else candidate.block_hash,
+        candidate is not None and candidate.complete,
+        bitmap(validators, [name for name, _ in state.prepares.in_view(height, state.view)]),
+        bitmap(validators, [name for name, _ in state.commits.in_view(height, state.view)]),
+    )
+
+
+def lacking(state: State, status: Status) -> Iterator[Message]:
+    """What I hold and the sender of `status`, in my epoch, does not."""
+    yield from decisions_above(state, status.committed)
+    yield from _view_messages(state, status)
+    shown = {entry.height: entry for entry in status.heights}
+    first = max(state.committed, status.committed) + 1
+    for height in range(first, min(state.committed, status.committed) + state.window + 1):
+        yield from _height_messages(state, status, height, shown.get(height))
+
+
+def decisions_above(state: State, committed: int) -> Iterator[Message]:
+    """Certificates of the next few heights, once their own COMMITs had time to arrive."""
+    for height in range(committed + 1, min(state.committed, committed + state.window) + 1):
+        decided = state.decided.get(height)
+        if decided is not None and state.now.monotonic_ms - decided.since_ms >= limits.resend_after_ms:
+            yield decided.decision
+
+
+def _view_messages(state: State, status: Status) -> Iterator[Message]:
+    waits = status.mode is Mode.INACTIVE
+    threshold = wanted_view(status.view, status.mode)
+    for validator in absent(state.epoch.validators, status.view_changes):
+        message = state.view_changes.get(validator)
+        if message is not None and message.view >= threshold and validator != status.validator:
+            yield message
+    # A peer that waits for a view may hold older ones than these of the same validators.
+    for validator in sorted(state.view_changes):
+        message = state.view_changes[validator]
+        held = validator not in absent(state.epoch.validators, status.view_changes)
+        if waits and held and message.view > status.view and validator != status.validator:
+            yield message
+    opened = state.new_view
+    if opened is not None and (opened.view > status.view or (opened.view == status.view and waits)):
+        yield opened
+
+
+def _height_messages(state: State, status: Status, height: int, shown: HeightStatus | None) -> Iterator[Message]:
+    if _is_young(state, height):
+        return
+    validators = state.epoch.validators
+    proposal = state.waiting.get((state.epoch.primary(status.view), height))
+    has_proposal = shown is not None and shown.block_hash is not None
+    if proposal is not None and proposal.view == status.view and not has_proposal:
+        yield proposal
+    for validator in absent(validators, 0 if shown is None else shown.prepares):
+        prepare = prepare_message(state, height, status.view, validator)
+        if prepare is not None:
+            yield prepare
+    for validator in absent(validators, 0 if shown is None else shown.commits):
+        commit = commit_message(state, height, status.view, validator)
+        if commit is not None:
+            yield commit
+
+
+def _is_young(state: State, height: int) -> bool:
+    candidate = state.accepted_candidate(height)
+    return candidate is not None and state.now.monotonic_ms - candidate.since_ms < limits.resend_after_ms
+
+
+def prepare_message(state: State, height: int, view: int, validator: bytes) -> Prepare | None:
+    vote = state.prepares.get(height, validator, view)
+    if vote is None:
+        return None
+    return Prepare(state.epoch.number, view, height, vote.block_hash, validator, vote.signature)
+
+
+def commit_message(state: State, height: int, view: int, validator: bytes) -> Commit | None:
+    vote = state.commits.get(height, validator, view)
+    if vote is None:
+        return None
+    return Commit(state.epoch.number, view, height, vote.block_hash, validator, vote.signature)
