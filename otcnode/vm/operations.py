@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from otcnode.vm.accounts import operations as accounts
+from otcnode.vm.contracts import operations as contracts
 
 AccountsOperation: TypeAlias = (
     accounts.AccountApply
@@ -21,4 +22,17 @@ AccountsOperation: TypeAlias = (
     | accounts.CashWithdrawResult
 )
 
-Operation: TypeAlias = AccountsOperation
+ContractsOperation: TypeAlias = (
+    contracts.ContractCreate
+    | contracts.ContractRevise
+    | contracts.ContractSubmit
+    | contracts.ContractConfirm
+    | contracts.ContractSign
+    | contracts.ContractReject
+    | contracts.ContractVoid
+    | contracts.ContractRescind
+    | contracts.ContractCallback
+    | contracts.ContractAccede
+)
+
+Operation: TypeAlias = AccountsOperation | ContractsOperation

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from otcnode.errors import Code
 from otcnode.vm import due
-from otcnode.vm.context import Context
+from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts.events import ContractChanged
 from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus
 from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
 from otcnode.vm.rules import DueHandler
 
-CONFIRM_END = "contract.confirm_end"
-SIGN_END = "contract.sign_end"
+PHASE_END = "contract.phase_end"
 TURN = "contract.turn"
+LATE = "not confirmed or signed in time"
 
 _S = ContractStatus
 
@@ -36,12 +37,31 @@ OPEN = frozenset({_S.DRAFT, _S.CONFIRMING, _S.SIGNING, _S.SIGNED})
 TERMINAL = frozenset(_S) - frozenset(TRANSITIONS)
 
 
+def phase_deadline(contract: Contract) -> int | None:
+    """When the phase that the contract is in, or ended in, is over; None once all have signed."""
+    if contract.signed_at is not None:
+        return None
+    return contract.confirm_by if contract.signing_at is None else contract.sign_by
+
+
+def refuse_unless(
+    context: Context, contract: Contract, statuses: frozenset[ContractStatus], deadline: int | None
+) -> None:
+    """Failed(E_EXPIRED) from the act's deadline on, unless the contract had ended before it; Failed(E_STATE) in any
+    other status than these."""
+    ended_before = contract.ended_at is not None and deadline is not None and contract.ended_at < deadline
+    if deadline is not None and context.now >= deadline and not ended_before:
+        fail(Code.EXPIRED, f"possible until {deadline}")
+    if contract.status not in statuses:
+        fail(Code.STATE, f"the contract is {contract.status.value}")
+
+
 def store_new(context: Context, name: bytes, contract: Contract) -> None:
     """Enter a DRAFT. Failed(E_LIMIT) if its creator has too much open."""
     assert contract.status is _S.DRAFT
     context.open_item(contract.creator, OPEN_CONTRACT, name)
     context.put(CONTRACTS, name, contract)
-    context.schedule(contract.confirm_by, DueClass.RELEASE, CONFIRM_END, name)
+    context.schedule(contract.confirm_by, DueClass.RELEASE, PHASE_END, name)
     if contract.supersedes is not None:
         context.put(SUCCESSORS, contract.supersedes + name, MARKER)
         _count_successor(context, contract.supersedes, 1)
@@ -80,14 +100,14 @@ def move(
 
 def begin_signing(context: Context, name: bytes, contract: Contract) -> None:
     """Every party confirmed this version: the text never changes again."""
-    context.unschedule(name, CONFIRM_END)
+    context.unschedule(name, PHASE_END)
     contract = move(context, name, contract, _S.SIGNING)
-    context.schedule(contract.sign_by, DueClass.RELEASE, SIGN_END, name)
+    context.schedule(contract.sign_by, DueClass.RELEASE, PHASE_END, name)
 
 
 def complete_signing(context: Context, name: bytes, contract: Contract) -> None:
     """The last signature: effective now, at its time, or after cooling off."""
-    context.unschedule(name, SIGN_END)
+    context.unschedule(name, PHASE_END)
     contract = move(context, name, contract, _S.SIGNED)
     turns_at = contract.turns_effective_at
     if turns_at is not None and turns_at > context.now:
@@ -116,11 +136,20 @@ def end_effective(
 ) -> None:
     """EFFECTIVE → AMENDED, TERMINATED or FULFILLED; whatever else would supersede it is VOIDED."""
     contract = context.need(CONTRACTS, name, "contract")
-    for suffix, _ in context.state.scan(SUCCESSORS, name) if contract.successors_open else ():
-        rival = context.need(CONTRACTS, suffix[32:], "contract")
-        move(context, suffix[32:], rival, _S.VOIDED, f"what it would supersede is {status.value}", at)
+    for rival in _successors(context, name) if contract.successors_open else ():
+        _void_rival(context, rival, status, context.now if at is None else at)
     contract = replace(context.need(CONTRACTS, name, "contract"), superseded_by=successor)
     move(context, name, contract, status, reason, at)
+
+
+def _void_rival(context: Context, name: bytes, status: ContractStatus, at: int) -> None:
+    """A rival whose own deadline came first expired then, even where the queue has not got to it."""
+    rival = context.need(CONTRACTS, name, "contract")
+    deadline = phase_deadline(rival)
+    if deadline is not None and deadline <= at:
+        move(context, name, rival, _S.EXPIRED, LATE, deadline)
+    else:
+        move(context, name, rival, _S.VOIDED, f"what it would supersede is {status.value}", at)
 
 
 def current(context: Context, name: bytes) -> Contract:
@@ -161,12 +190,8 @@ def _on_turn(context: Context, item: DueItem) -> None:
     turn_effective(context, item.item)
 
 
-def _on_confirm_end(context: Context, item: DueItem) -> None:
-    move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, "not confirmed in time")
+def _on_phase_end(context: Context, item: DueItem) -> None:
+    move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, LATE)
 
 
-def _on_sign_end(context: Context, item: DueItem) -> None:
-    move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, "not signed in time")
-
-
-DUE_KINDS: dict[str, DueHandler] = {CONFIRM_END: _on_confirm_end, SIGN_END: _on_sign_end, TURN: _on_turn}
+DUE_KINDS: dict[str, DueHandler] = {PHASE_END: _on_phase_end, TURN: _on_turn}
