@@ -39,7 +39,7 @@ def create_key(home: Home, key: NodeKey) -> None:
     os.chmod(home.path, 0o700)
     key.save(home.key)
     record = FileVotesLog.create(home.record)
-    record.append([birth(key.id)])
+    record.append(birth())
     record.sync()
     record.close()
 

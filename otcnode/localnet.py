@@ -151,12 +151,13 @@ class Cluster:
     def member_of(self, node_id: bytes) -> Member:
         return next(member for member in self.members if member.id == node_id)
 
-    def start(self, name: str) -> None:
-        """Start one node; its output goes to node.log in its home."""
+    def start(self, name: str, profile: Path | None = None) -> None:
+        """Start one node; its output goes to node.log in its home, and at its end a cProfile to `profile`."""
         member = self.member(name)
+        profiler = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
         with member.home.log.open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "otcnode", "run", "--home", str(member.home.path)],
+                [sys.executable, *profiler, "-m", "otcnode", "run", "--home", str(member.home.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

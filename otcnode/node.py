@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from otcnode import genesis as genesis_module
-from otcnode.config import Home, NodeConfiguration, load_configuration, split_address
+from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
 from otcnode.consensus.events import Now, Timer
 from otcnode.consensus.replica import Configuration, Replica
-from otcnode.crypto import SignatureCheck, verify, verify_all
+from otcnode.crypto import SignatureCheck, verify
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
-from otcnode.errors import StorageDamage
+from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.genesis import Genesis, GenesisNode, GenesisValidator, chain_id
 from otcnode.node_key import NodeKey
 from otcnode.node_service import Finality, Service
@@ -32,9 +31,8 @@ from otcnode.rpc.server import RpcServer
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
+from otcnode.verifier import Verifier
 from otcnode.vm.genesis_state import genesis_writes
-
-VERIFY_THREADS_MAX = 4
 
 
 def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeConfiguration) -> Store:
@@ -70,13 +68,13 @@ class Node:
         self._counters: Counter[str] = Counter()
         self._failure: BaseException | None = None
         self._stopped = asyncio.Event()
-        self._threads = ThreadPoolExecutor(min(VERIFY_THREADS_MAX, os.cpu_count() or 1), thread_name_prefix="verify")
 
     # ---- running
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on."""
         self._loop = asyncio.get_running_loop()
+        self._verifier = Verifier(self._loop)
         store = open_store(self._home, self._genesis, self._chain, self._configuration)
         votes_log = FileVotesLog(self._home.record)
         try:
@@ -85,7 +83,7 @@ class Node:
         finally:
             for handle in self._timers.values():
                 handle.cancel()
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._verifier.close()
             votes_log.close()
             store.close()
 
@@ -97,7 +95,7 @@ class Node:
                 own=self._key.id,
                 parameters=self._genesis.parameters,
                 clock_rate=self._genesis.clock.rate,
-                view_timeout_ms=section.view_timeout_ms,
+                view_timeout_ms_base=section.view_timeout_ms,
                 view_timeout_ms_max=section.view_timeout_ms_max,
                 vote_again_after_loss=self._vote_again_after_loss,
             ),
@@ -125,17 +123,14 @@ class Node:
             counters=lambda: self._counters,
             disk_writable=lambda: self._engine.halted is None,
         )
-        rpc = self._configuration.rpc
-        self._rpc = RpcServer(
-            self._service, listen=split_address(rpc.listen), tls_certificate=rpc.tls_certificate, tls_key=rpc.tls_key
-        )
+        self._rpc = RpcServer(self._service, tls=_tls_context(self._configuration.rpc))
 
     async def _serve(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopped.set)
         await self._transport.start()
         try:
-            await self._rpc.start()
+            await self._rpc.start(*split_address(self._configuration.rpc.listen))
             self._guard(self._engine.start)
             self._log.info(
                 "started",
@@ -213,10 +208,7 @@ class Node:
 
     def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
         self._counters["signatures_verified"] += len(checks)
-        future = self._loop.run_in_executor(self._threads, verify_all, checks)
-        future.add_done_callback(
-            lambda future: None if future.cancelled() else self._guard(lambda: done(future.result()))
-        )
+        self._verifier.verify(checks, lambda verdicts: self._guard(lambda: done(verdicts)))
 
     def later(self, action: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, action)
@@ -252,6 +244,19 @@ class Node:
 
     def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         self._guard(lambda: self._engine.received(peer, channel, payload))
+
+
+def _tls_context(section: RpcSection) -> ssl.SSLContext | None:
+    if section.tls_certificate is None and section.tls_key is None:
+        return None
+    if section.tls_certificate is None or section.tls_key is None:
+        raise ConfigurationError("rpc.tls_certificate and rpc.tls_key belong together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(section.tls_certificate, section.tls_key)
+    except OSError as error:
+        raise ConfigurationError(f"cannot use {section.tls_certificate} for TLS: {error}") from None
+    return context
 
 
 def configure_logging(level: str, form: str) -> None:

@@ -11,6 +11,7 @@ from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import decode
 from otcnode.consensus.messages import Mode
+from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import Stage, TransactionState
@@ -240,7 +241,7 @@ class Service:
     # ---- the node
 
     def status(self) -> service.NodeStatus:
-        engine, replica = self._engine, self._engine.replica
+        engine, replica = self._engine, self._engine.replica.state
         tip = engine.flight.tip()
         epoch = tip.next_epoch
         now = engine.now()
@@ -279,12 +280,12 @@ class Service:
         if self._engine.halted is not None:
             text = f"this node has stopped voting: {self._engine.halted}"
         return service.Explanation(
-            text, tip.height, self._engine.replica.view, explanation.waits_for, dict(explanation.peers)
+            text, tip.height, self._engine.replica.state.view, explanation.waits_for, dict(explanation.peers)
         )
 
     def peers(self) -> Sequence[service.PeerStatus]:
         now_ms = self._engine.now().monotonic_ms
-        heard = self._engine.replica.heard()
+        heard = self._engine.replica.state.heard
         return [
             service.PeerStatus(
                 node=entry.node,
@@ -292,8 +293,8 @@ class Service:
                 address=entry.address,
                 connected=entry.direction is not Direction.NONE,
                 inbound=entry.direction is Direction.ACCEPTED,
-                height=heard[entry.node].committed if entry.node in heard else None,
-                silent_ms=now_ms - heard[entry.node].at_ms if entry.node in heard else None,
+                height=_committed_by(heard.get(entry.node)),
+                silent_ms=now_ms - heard[entry.node].last_ms if entry.node in heard else None,
                 refused=f"banned for {entry.banned_ms} ms" if entry.banned_ms else entry.last_error,
             )
             for entry in self._connections()
@@ -320,6 +321,11 @@ _MODES = {
     Mode.SILENT: "silent",
     Mode.FOLLOWING: "following",
 }
+
+
+def _committed_by(heard: Heard | None) -> int | None:
+    """The height a peer last said it had committed."""
+    return None if heard is None or heard.status is None else heard.status.committed
 
 
 def _shown(transaction_id: bytes, state: TransactionState) -> service.TransactionState:

@@ -32,7 +32,7 @@ class _Error(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct, frozen=True):
     id: int | None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()
     error: _Error | None = None
 
 
@@ -78,6 +78,6 @@ def decode_batch(raw: bytes, count: int) -> list[bytes | RpcFailure]:
 def _outcome(answer: _Answer) -> bytes | RpcFailure:
     if answer.error is not None:
         return RpcFailure(answer.error.code, answer.error.message, answer.error.data)
-    if answer.result is None:
+    if not answer.result:
         raise Malformed("neither a result nor an error")
     return bytes(answer.result)
