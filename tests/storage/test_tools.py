@@ -1,0 +1,174 @@
+"""`verify` finds every kind of damage that checksums cannot see, and names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from otcnode.blocks import Certificate, Entry, Header, transactions_root
+from otcnode.codec import decode, encode
+from otcnode.crypto import sha256
+from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.schema import Meta, Table, height_key, terminated
+from otcnode.storage.state_proof import key_hash
+from otcnode.storage.store import Head, StoredReceipts
+from otcnode.storage.tools import inspect, past_values, verify
+from tests.storage.chain import CHAIN, GENESIS, append, certify, create, expected_state, reopen, transactions_of
+
+HEIGHT = 12
+
+
+def roots(raw: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+    """How the tests' chain names its transactions."""
+    entries = [Entry(sha256(body), sha256(body + b"signed")) for body in raw]
+    return transactions_root(entries), tuple(entry.id for entry in entries)
+
+
+@pytest.fixture
+def kv() -> MemoryKeyValue:
+    store_kv = MemoryKeyValue()
+    store = create(store_kv)
+    for height in range(HEIGHT):
+        append(store, index=[(b"party/%d" % height, b"")])
+    return store_kv
+
+
+def test_a_sound_store_verifies_and_says_how_far_it_is(kv: MemoryKeyValue) -> None:
+    told: dict[str, tuple[int, int]] = {}
+
+    def progress(part: str, done: int, whole: int) -> None:
+        told[part] = (done, whole)
+
+    found = verify(kv, CHAIN, roots, progress)
+    assert (found.height, found.index_entries) == (HEIGHT, HEIGHT)
+    assert found.transactions == sum(len(transactions_of(height)) for height in range(1, HEIGHT + 1))
+    assert found.state_keys == len(expected_state(HEIGHT))
+    assert found.history_entries == len(list(kv.scan(Table.HISTORY.value)))
+    assert told["blocks"] == (HEIGHT, HEIGHT) and told["state"] == (found.state_keys, found.state_keys)
+
+
+def test_a_fresh_store_verifies() -> None:
+    kv = MemoryKeyValue()
+    create(kv)
+    assert verify(kv, CHAIN, roots).state_keys == len(GENESIS)
+
+
+def test_another_chain_and_an_empty_store_are_refused(kv: MemoryKeyValue) -> None:
+    with pytest.raises(ConfigurationError, match="is of chain"):
+        verify(kv, sha256(b"another"))
+    with pytest.raises(ConfigurationError, match="holds no chain"):
+        verify(MemoryKeyValue(), CHAIN)
+
+
+def _replace(table: Table, height: int, change: Callable[[bytes], bytes | None]) -> Callable[[MemoryKeyValue], None]:
+    def act(kv: MemoryKeyValue) -> None:
+        key = height_key(table, height)
+        raw = kv.get(key)
+        assert raw is not None
+        kv.write([(key, change(raw))])
+
+    return act
+
+
+def _put(key: bytes, value: bytes | None) -> Callable[[MemoryKeyValue], None]:
+    return lambda kv: kv.write([(key, value)])
+
+
+def _forged_certificate(raw: bytes) -> bytes:
+    good = decode(Certificate, raw)
+    return encode(Certificate(good.epoch, good.view + 1, good.height, good.block_hash, good.signatures))
+
+
+def _receipts_cut(raw: bytes) -> bytes:
+    stored = decode(StoredReceipts, raw)
+    return encode(StoredReceipts(stored.automatic_count, (*stored.receipts[:-1], b"another receipt")))
+
+
+def _later(raw: bytes) -> bytes:
+    header = decode(Header, raw)
+    fields = [getattr(header, name) for name in header.__struct_fields__]
+    fields[header.__struct_fields__.index("time_ms")] += 1
+    return encode(Header(*fields))
+
+
+def _name(kv: MemoryKeyValue, height: int) -> bytes:
+    raw = kv.get(height_key(Table.CERTIFICATE, height))
+    assert raw is not None
+    return decode(Certificate, raw).block_hash
+
+
+def _head(height: int) -> Callable[[MemoryKeyValue], None]:
+    return lambda kv: kv.write([(Meta.HEAD.value, encode(Head(height, _name(kv, height), 0)))])
+
+
+_ID = sha256(transactions_of(6)[1])
+_STATE_KEY = b"new/%d" % HEIGHT
+
+DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
+    "header gone": (_replace(Table.HEADER, 4, lambda raw: None), "header 4"),
+    "header changed": (_replace(Table.HEADER, 4, _later), "4"),
+    "header junk": (_replace(Table.HEADER, 4, lambda raw: raw[:-1]), "header 4"),
+    "certificate gone": (_replace(Table.CERTIFICATE, 4, lambda raw: None), "certificate 4"),
+    "certificate forged": (_replace(Table.CERTIFICATE, 4, _forged_certificate), "certificate 4"),
+    "receipts changed": (_replace(Table.RECEIPTS, 5, _receipts_cut), "receipts 5"),
+    "body gone": (_replace(Table.BODY, 6, lambda raw: None), "body 6"),
+    "body changed": (_replace(Table.BODY, 6, lambda raw: raw.replace(b"of block", b"at block")), "body 6"),
+    "body short": (_replace(Table.BODY, 6, lambda raw: encode([])), "body 6"),
+    "transaction not indexed": (_put(Table.TRANSACTION.value + _ID, None), "index of transactions lacks"),
+    "transaction elsewhere": (_put(Table.TRANSACTION.value + _ID, bytes(12)), "index of transactions lacks"),
+    "foreign transaction": (_put(Table.TRANSACTION.value + bytes(32), bytes(7) + b"\x01" + bytes(4)), "has 19 entries"),
+    "transaction above": (_put(Table.TRANSACTION.value + bytes(32), b"\xff" * 12), "above the committed height"),
+    "block hash not indexed": (lambda kv: kv.write([(Table.BLOCK_HASH.value + _name(kv, 7), None)]), "block 7"),
+    "foreign block hash": (_put(Table.BLOCK_HASH.value + bytes(32), bytes(8)), "entries too many"),
+    "block above the head": (_put(height_key(Table.BODY, HEIGHT + 1), encode([])), "above the committed height"),
+    "head behind": (_head(HEIGHT - 1), "above the committed height"),
+    "state changed": (_put(Table.STATE.value + _STATE_KEY, b"rich"), "another value than the state tree"),
+    "state key gone": (_put(Table.STATE.value + _STATE_KEY, None), "keys that the state has not"),
+    "state key forged": (_put(Table.STATE.value + b"forged", b"rich"), "another value than the state tree"),
+    "state and tree key gone": (
+        lambda kv: kv.write([(Table.STATE.value + _STATE_KEY, None), (Table.TREE.value + key_hash(_STATE_KEY), None)]),
+        "another root than header",
+    ),
+    "history gone": (
+        _put(height_key(Table.HISTORY, 0)[:1] + terminated(_STATE_KEY) + HEIGHT.to_bytes(8, "big"), None),
+        "history lacks",
+    ),
+    "history forged": (_put(Table.HISTORY.value + terminated(b"x") + bytes(8), b"\x00"), "entries too many"),
+    "touched junk": (_replace(Table.TOUCHED, 3, lambda raw: b"?"), "list of keys of block 3"),
+    "epoch gone": (_put(height_key(Table.EPOCH, 1), None), "first epoch"),
+    "epoch changed": (_replace(Table.EPOCH, 1, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])), "epoch"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_found_and_named(kv: MemoryKeyValue, name: str) -> None:
+    act, words = DAMAGE[name]
+    act(kv)
+    with pytest.raises(StorageDamage, match=words) as caught:
+        verify(kv, CHAIN, roots)
+    assert "otcnode db" in str(caught.value)
+
+
+def test_a_certificate_of_another_block_of_the_chain_is_found(kv: MemoryKeyValue) -> None:
+    other = decode(Header, kv.get(height_key(Table.HEADER, 5)) or b"")
+    kv.write([(height_key(Table.CERTIFICATE, 4), encode(certify(other, reopen(kv).epoch_of(5))))])
+    with pytest.raises(StorageDamage, match="certificate 4 is of another block"):
+        verify(kv, CHAIN, roots)
+
+
+def test_inspect_shows_records_as_what_they_are(kv: MemoryKeyValue) -> None:
+    store = reopen(kv)
+    at = (3).to_bytes(8, "big")
+    assert inspect(kv, Table.HEADER, at) == store.header(3)
+    assert inspect(kv, Table.CERTIFICATE, at) == store.certificate(3)
+    assert inspect(kv, Table.RECEIPTS, at) == store.receipts(3)
+    assert inspect(kv, Table.BODY, at) == tuple(transactions_of(3))
+    assert inspect(kv, Table.STATE, _STATE_KEY) == b"born"
+    assert inspect(kv, Table.STATE, b"nothing") is None
+
+
+def test_past_values_are_those_that_blocks_replaced(kv: MemoryKeyValue) -> None:
+    assert past_values(kv, b"account/\x05") == [(5, b"\x01genesis 5")]
+    assert past_values(kv, b"new/5") == [(5, b"\x00"), (8, b"\x01born")]
