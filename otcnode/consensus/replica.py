@@ -55,6 +55,7 @@ from otcnode.consensus.events import (
     Tip,
     Work,
 )
+from otcnode.consensus.explain import Explanation, Inspection, explain, inspect
 from otcnode.consensus.messages import (
     Bodies,
     BodyRequest,
@@ -120,6 +121,18 @@ class Replica:
     @property
     def started(self) -> bool:
         return self._state is not None
+
+    @property
+    def mode(self) -> Mode:
+        return self.state.mode
+
+    def inspection(self) -> Inspection:
+        """View, mode, heights in flight and peers, for node_status."""
+        return inspect(self.state)
+
+    def explain(self, now: Now) -> Explanation:
+        """Why the chain stands still, or that it does not, as seen from here."""
+        return explain(self.state, now, self.view_timeout_ms())
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """The effects that follow from one event at one moment; deterministic."""
@@ -1139,10 +1152,6 @@ class Replica:
     def _broadcast(self, message: Message) -> None:
         if self.state.others:
             self._effects.append(Broadcast(message))
-
-    @property
-    def mode(self) -> Mode:
-        return self.state.mode
 
 
 def forget_heights(collection: dict[int, T], height: int) -> None:

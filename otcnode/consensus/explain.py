@@ -1,0 +1,237 @@
+"""Why a replica does what it does, in words and as data: computed from its state, never from logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from otcnode.codec import Record
+from otcnode.consensus import building
+from otcnode.consensus.events import Now
+from otcnode.consensus.messages import Mode
+from otcnode.consensus.state import State
+from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
+
+
+class PeerView(Record, frozen=True):
+    """Another validator as this one knows it; None: never heard since the start."""
+
+    validator: NodeId
+    heard_ms_ago: Milliseconds | None
+    mode: Mode | None
+    view: View | None
+    committed: Height | None
+
+
+class HeightView(Record, frozen=True):
+    """One height in flight: what is held and who is still missing. `refused` says why it is not accepted or voted."""
+
+    height: Height
+    block_hash: bytes | None
+    bodies_missing: Natural
+    executed: bool
+    prepares: Natural
+    commits: Natural
+    prepares_missing: tuple[NodeId, ...]
+    commits_missing: tuple[NodeId, ...]
+    refused: str | None
+
+
+class Inspection(Record, frozen=True):
+    """The position of a replica, for node_status and the operator."""
+
+    epoch: EpochNumber
+    view: View
+    mode: Mode
+    primary: NodeId
+    committed: Height
+    base: Height
+    floor: Height
+    quorum: Natural
+    timeout_steps: Natural
+    transactions_max: Natural
+    waiting: Natural
+    heights: tuple[HeightView, ...]
+    peers: tuple[PeerView, ...]
+
+
+class Explanation(Record, frozen=True):
+    """`progressing`: nothing is pending, or a block was committed within the last view timeout."""
+
+    inspection: Inspection
+    progressing: bool
+    reasons: tuple[str, ...]
+
+
+def inspect(state: State) -> Inspection:
+    heights = range(state.committed + 1, state.committed + state.window + 1)
+    views = (_height_view(state, height) for height in heights)
+    return Inspection(
+        state.epoch.number,
+        state.view,
+        state.mode,
+        state.primary,
+        state.committed,
+        state.base,
+        state.floor,
+        state.epoch.quorum,
+        state.timeout_steps,
+        state.transactions_max,
+        state.work.waiting,
+        tuple(view for view in views if _is_known(state, view)),
+        tuple(_peer_view(state, name) for name in state.others),
+    )
+
+
+def _is_known(state: State, view: HeightView) -> bool:
+    return view.block_hash is not None or view.prepares > 0 or view.commits > 0 or view.refused is not None
+
+
+def _height_view(state: State, height: int) -> HeightView:
+    candidate = state.accepted_candidate(height)
+    prepares = [name for name, _ in state.prepares.in_view(height, state.view)]
+    commits = [name for name, _ in state.commits.in_view(height, state.view)]
+    bodies_missing = 0
+    if candidate is not None:
+        bodies_missing = candidate.header.transaction_count - len(candidate.bodies)
+    return HeightView(
+        height,
+        None if candidate is None else candidate.block_hash,
+        bodies_missing,
+        candidate is not None and candidate.executed,
+        len(prepares),
+        len(commits),
+        tuple(name for name in state.epoch.validators if name not in prepares),
+        tuple(name for name in state.epoch.validators if name not in commits),
+        state.refusals.get(height),
+    )
+
+
+def _peer_view(state: State, name: bytes) -> PeerView:
+    heard = state.heard.get(name)
+    if heard is None:
+        return PeerView(name, None, None, None, None)
+    ago_ms = state.now.monotonic_ms - heard.last_ms
+    if heard.status is None:
+        return PeerView(name, ago_ms, None, None, None)
+    return PeerView(name, ago_ms, heard.status.mode, heard.status.view, heard.status.committed)
+
+
+def explain(state: State, now: Now, view_timeout_ms: int) -> Explanation:
+    """The reasons, the most telling first. Ids are shown by their first 12 hexadecimal digits."""
+    state = replace(state, now=now)
+    pending = building.is_pending(state)
+    recent = now.monotonic_ms - state.last_commit_ms <= view_timeout_ms
+    progressing = not pending or (recent and state.active)
+    reasons = [*_own_reasons(state), *_hearing_reasons(state)]
+    if state.is_validator:
+        reasons.extend(_view_reasons(state) if not state.active else _height_reasons(state))
+        reasons.extend(_proposal_reasons(state, pending))
+    return Explanation(inspect(state), progressing, tuple(reasons))
+
+
+def _own_reasons(state: State) -> Iterable[str]:
+    if state.halted is not None:
+        yield f"this validator has stopped voting: {state.halted}"
+    if not state.is_validator:
+        yield "this node is not a validator of the current epoch: it follows and signs nothing"
+    if state.record_held_back is not None:
+        yield f"signs nothing: the store is at height {state.committed}, its voting record at {state.floor}"
+    silence = state.silence
+    if silence is not None and state.is_validator:
+        if silence.height is None:
+            until = silence.since_ms + 2 * state.configuration.drift_ms
+            yield f"silent: no intact voting record; waits for a block with a time after {until}"
+        else:
+            yield f"silent: no intact voting record; votes again from height {silence.height + state.window} on"
+        yield "if a quorum has lost its records, start with --vote-again-after-loss"
+    if state.mode in (Mode.ACTIVE, Mode.INACTIVE) and state.view < state.view_first:
+        yield f"signs nothing below view {state.view_first}: a lost record may have voted there"
+
+
+def _hearing_reasons(state: State) -> Iterable[str]:
+    silent = [name for name in state.others if not state.is_heard(name)]
+    if not state.is_validator or not silent:
+        return
+    shown = ", ".join(_silent_name(state, name) for name in silent)
+    yield f"not heard: {shown}"
+    heard = len(state.others) - len(silent)
+    if heard < state.epoch.quorum - 1:
+        yield f"hears {heard} others, a quorum needs {state.epoch.quorum - 1}: the view timer is held"
+
+
+def _silent_name(state: State, name: bytes) -> str:
+    heard = state.heard.get(name)
+    if heard is None:
+        return f"{short(name)} (never heard)"
+    return f"{short(name)} (silent {(state.now.monotonic_ms - heard.last_ms) / 1000:.1f} s)"
+
+
+def _view_reasons(state: State) -> Iterable[str]:
+    if state.new_view is not None:
+        yield f"view {state.view}: waits to commit its base {state.base}, is at {state.committed}"
+        return
+    asking = [name for name in state.epoch.validators if _asks(state, name)]
+    missing = [name for name in state.epoch.validators if name not in asking]
+    if len(asking) < state.epoch.quorum:
+        yield (
+            f"view {state.view}: {len(asking)} of {state.epoch.quorum} ask for it or higher; "
+            f"missing {', '.join(map(short, missing))}"
+        )
+    else:
+        yield f"view {state.view}: waits for NEW-VIEW from its primary {short(state.primary)}"
+
+
+def _asks(state: State, name: bytes) -> bool:
+    message = state.view_changes.get(name)
+    return message is not None and message.view >= state.view
+
+
+def _height_reasons(state: State) -> Iterable[str]:
+    for height in range(state.committed + 1, state.committed + state.window + 1):
+        view = _height_view(state, height)
+        where = f"height {height}, view {state.view}"
+        if view.refused is not None:
+            yield f"{where}: refused: {view.refused}"
+        if view.block_hash is None:
+            continue
+        if view.bodies_missing:
+            yield f"{where}: waits for {view.bodies_missing} bodies"
+        elif not view.executed:
+            yield f"{where}: waits for its execution or that of the block below"
+        elif view.prepares < state.epoch.quorum:
+            yield _missing_votes(state, where, "PREPARE", view.prepares, view.prepares_missing)
+        elif view.commits < state.epoch.quorum:
+            yield _missing_votes(state, where, "COMMIT", view.commits, view.commits_missing)
+
+
+def _missing_votes(state: State, where: str, kind: str, held: int, missing: Iterable[bytes]) -> str:
+    names = ", ".join(_voter(state, name) for name in missing)
+    return f"{where}: waits for {state.epoch.quorum - held} of {state.epoch.quorum} {kind}; missing {names}"
+
+
+def _voter(state: State, name: bytes) -> str:
+    if name == state.own:
+        return f"{short(name)} (this node)"
+    if not state.is_heard(name):
+        return _silent_name(state, name)
+    heard = state.heard[name]
+    if heard.status is None:
+        return short(name)
+    mode = "" if heard.status.mode is Mode.ACTIVE else f", {heard.status.mode.name.lower()}"
+    return f"{short(name)} (at height {heard.status.committed}, view {heard.status.view}{mode})"
+
+
+def _proposal_reasons(state: State, pending: bool) -> Iterable[str]:
+    if not state.active or state.accepted:
+        return
+    if state.own == state.primary:
+        verdict = building.plan(state)
+        if isinstance(verdict, building.Later):
+            yield f"proposes nothing: {verdict.reason}"
+    elif pending:
+        yield f"waits for a proposal from the primary {short(state.primary)}"
+
+
+def short(name: bytes) -> str:
+    return name.hex()[:12]
