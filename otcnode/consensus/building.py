@@ -79,6 +79,9 @@ def _obstacle(state: State) -> str | None:
         return "the window is full"
     if height > rotation_height(state):
         return "the view has reached its rotation height"
+    if (state.view, height) in state.own_prepares:
+        # Another view decided the block below while this one was behind; this view's proposal died with its parent.
+        return "this height was proposed in this view already, on a block that was not decided"
     if head is None:
         return None
     candidate = state.candidates[state.accepted[head.height]]
