@@ -22,6 +22,8 @@ Vote = tuple[int, str, int, int, int]
 """(node, PREPARE or COMMIT, epoch, view, height)"""
 
 _PREPARE, _COMMIT = "PREPARE", "COMMIT"
+_VIEW_CHANGE_MARKS = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
+_NEW_VIEW_MARKS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
 _VOTE_DOMAINS = {PREPARE_DOMAIN: _PREPARE, COMMIT_DOMAIN: _COMMIT}
 
 
@@ -65,6 +67,7 @@ class Checkers:
         self._votes: dict[Vote, bytes] = {}
         self._witnesses = [_Witness() for _ in validators]
         self._sound_roots: set[bytes] = set()
+        self._views: set[tuple[int, int]] = set()
         self.marks: Counter[str] = Counter()
         self.view_max = 0
 
@@ -146,11 +149,10 @@ class Checkers:
             case Commit(epoch, view, height, name, validator, signature):
                 self._vote(node, self._index.get(validator), _COMMIT, epoch, view, height, name, signature)
             case NewView(epoch, view, _, reproposals, validator):
-                if self._index.get(validator) == node:
+                if self._index.get(validator) == node and (epoch, view) not in self._views:
+                    self._views.add((epoch, view))
                     self.view_max = max(self.view_max, view)
-                    self.marks["NEW-VIEW"] += 1
-                    self.marks["NEW-VIEW that proposes again"] += bool(reproposals)
-                    self.marks["NEW-VIEW that proposes two heights again"] += len(reproposals) > 1
+                    self.marks[_NEW_VIEW_MARKS[min(len(reproposals), 2)]] += 1
                 for again in reproposals:
                     author, header = view % len(self._validators), again.header
                     self._vote(node, author, _PREPARE, epoch, view, header.height, block_hash(header), again.signature)
@@ -159,9 +161,7 @@ class Checkers:
                     asked = self._witnesses[node].asked_view
                     if view > asked.get(epoch, -1):
                         asked[epoch] = view
-                        self.marks["VIEW-CHANGE"] += 1
-                        self.marks["VIEW-CHANGE with a proof"] += len(proofs) == 1
-                        self.marks["VIEW-CHANGE with two prepared heights"] += len(proofs) > 1
+                        self.marks[_VIEW_CHANGE_MARKS[min(len(proofs), 2)]] += 1
             case _:
                 pass
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -27,8 +26,7 @@ from otcnode.consensus.messages import (
     view_change_preimage,
 )
 from otcnode.crypto import tagged_hash
-from otcnode.engine.flight import Flight
-from otcnode.mempool import Mempool
+from otcnode.engine.engine import Engine
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.plan import Habit, Liar
@@ -41,15 +39,6 @@ Spoken = list[tuple[bytes, int]]
 """(payload, extra delay in ms) in order."""
 
 
-class Self(Protocol):
-    """What a liar knows of its own honest half."""
-
-    flight: Flight
-
-    @property
-    def pool(self) -> Mempool: ...
-
-
 class Mouth:
     """Rewrites what one node says on the consensus channel, while some lie is on."""
 
@@ -60,7 +49,7 @@ class Mouth:
         validators: tuple[bytes, ...],
         sign: Sign,
         chance: Chance,
-        half: Callable[[], Self | None],
+        honest_half: Callable[[], Engine | None],
         injected: Callable[[str], None],
     ) -> None:
         self._index = index
@@ -69,7 +58,7 @@ class Mouth:
         self._validators = validators
         self._sign = sign
         self._chance = chance
-        self._half = half
+        self._half = honest_half
         self._injected = injected
         self._habits: dict[int, Liar] = {}
         self._memory: deque[bytes] = deque(maxlen=MEMORY_MESSAGES)
@@ -163,7 +152,7 @@ class Mouth:
         if parent is None:
             return None
         taken = half.flight.ids_in_flight(parent_name)
-        candidates = [decoded for decoded in half.pool if decoded.id not in taken]
+        candidates = [decoded for decoded in half.intake.pool if decoded.id not in taken]
         time_ms = max(header.time_ms, parent.time_ms) + 1
         speculation, _ = half.flight.build(parent, self._own, time_ms, reversed(candidates), len(candidates) // 2)
         signature = self._sign(

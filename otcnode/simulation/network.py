@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from otcnode.p2p.framing import Channel
@@ -97,7 +98,7 @@ class Network:
                 case _:
                     pass
         for ends in sorted(self._cut - before):
-            self._scheduler.after(IDLE_MS, lambda ends=ends: self._give_up(ends))
+            self._scheduler.after(IDLE_MS, partial(self._give_up, ends))
         for ends in sorted(before - self._cut):
             self._release(ends)
 
@@ -165,9 +166,7 @@ class Network:
             self._links[(peer, node)].generation += 1
             delay_ms = self._delay(node, peer)
             generation = self._links[(node, peer)].generation
-            self._scheduler.after(
-                delay_ms, lambda peer=peer, generation=generation: self._hangup(node, peer, generation)
-            )
+            self._scheduler.after(delay_ms, partial(self._hangup, node, peer, generation))
 
     def _hangup(self, node: int, peer: int, generation: int) -> None:
         if self._links[(node, peer)].generation == generation:

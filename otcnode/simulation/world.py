@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
+from otcnode.blocks import Verify
 from otcnode.consensus import effects
 from otcnode.consensus.messages import Message
 from otcnode.engine.host import Stage, TransactionState
@@ -84,7 +86,7 @@ class World:
         self.validators = tuple(key.public for key in self._keys)
         signatures = RealSignatures() if plan.signatures is Signatures.ED25519 else HashSignatures(self._keys)
         self._signatures = signatures
-        self.verify = signatures.verify
+        self.verify: Verify = signatures.verify
         self.client_signatures = Remembered()
         self.network = Network(plan, self.scheduler, self.chance, self.note)
         self._summary = Summary(seed=plan.seed)
@@ -140,11 +142,11 @@ class World:
         at = self.scheduler.at
         for node in self._nodes:
             start_ms = self.chance.between(0, START_MS_MAX, "start", node.index)
-            at(start_ms, lambda node=node: self._start(node.index))
+            at(start_ms, partial(self._start, node.index))
         for client in self._clients:
-            at(client.submission.at_ms, lambda client=client: self._submit(client, client.submission.node))
+            at(client.submission.at_ms, partial(self._submit, client, client.submission.node))
         for fault in self.plan.faults:
-            at(fault.at_ms, lambda fault=fault: self._begin(fault))
+            at(fault.at_ms, partial(self._begin, fault))
         at(self.plan.safety_ms, self._heal)
         at(MEMORY_CHECK_MS, self._check_memory)
 
@@ -232,7 +234,7 @@ class World:
                 self.validators,
                 self._signatures.signer(node.key),
                 self.chance,
-                lambda: None if node.engine is None else node.engine,
+                lambda: node.engine,
                 self.injected,
             )
         mouth = node.mouth
@@ -283,7 +285,7 @@ class World:
         match effect:
             case effects.Accuse(validator, kind):
                 accused = self.validators.index(validator)
-                self.mark(f"accused: {kind}")
+                self.mark("accused: " + kind.partition(":")[0])
                 self.note(node, f"accuses n{accused}: {kind}")
                 if accused in self._honest and node in self._honest:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {kind}")
