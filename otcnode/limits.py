@@ -43,6 +43,11 @@ bans_max = 10_000
 inbound_per_address_per_second = 20
 inbound_per_address_burst = 100
 addresses_remembered_max = 1_000
+announcement_interval_ms_min = 1_000
+"""News of one node's address is taken and passed on at most this often."""
+refusals_told_per_second = 1
+refusals_told_burst = 20
+"""How many of the connections that were not even greeted are reported one by one."""
 reconnect_ms_first = 100
 reconnect_ms_max = 5_000
 

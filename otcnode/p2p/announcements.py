@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
+from otcnode import limits
 from otcnode.codec import Record
 from otcnode.crypto import SigningKey, preimage, verify
 from otcnode.p2p.close import CloseCode, PeerError
@@ -42,14 +43,19 @@ def announce(signing: SigningKey, chain: ChainId, address: str, sequence: int) -
 
 
 class AnnouncementTable:
-    """The newest announcement of each admitted node; as many entries as there are admitted nodes."""
+    """The newest announcement of each admitted node; as many entries as there are admitted nodes.
+
+    Every node passes news on, so one that announces itself without end would make honest nodes flood each other:
+    news of one node is taken at most once per `announcement_interval_ms_min`.
+    """
 
     def __init__(self, chain: ChainId, admitted: Callable[[NodeId], bool]) -> None:
         self._chain = chain
         self._admitted = admitted
         self._newest: dict[NodeId, NodeAnnouncement] = {}
+        self._taken_ms: dict[NodeId, int] = {}
 
-    def accept(self, announcement: NodeAnnouncement) -> bool:
+    def accept(self, announcement: NodeAnnouncement, now_ms: int) -> bool:
         """Whether it is news, to be acted on and passed on. One of a node that is not admitted here (yet) is ignored.
 
         Raises PeerError if the signature or the address is wrong: no honest node passes such a thing on.
@@ -58,10 +64,13 @@ class AnnouncementTable:
         known = self._newest.get(node)
         if not self._admitted(node) or (known is not None and known.sequence >= announcement.sequence):
             return False
+        if known is not None and now_ms - self._taken_ms[node] < limits.announcement_interval_ms_min:
+            return False
         signed = announcement_preimage(self._chain, node, announcement.address, announcement.sequence)
         if parse_address(announcement.address) is None or not verify(node, signed, announcement.signature):
             raise PeerError(CloseCode.MALFORMED, f"an announcement of node {node.hex()[:16]}… is not valid")
         self._newest[node] = announcement
+        self._taken_ms[node] = now_ms
         return True
 
     def all(self) -> tuple[NodeAnnouncement, ...]:

@@ -30,7 +30,7 @@ from otcnode.p2p.connection import READ_BYTES, Clock, Connection, Settings, hang
 from otcnode.p2p.framing import Channel, Form
 from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity
 from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
-from otcnode.p2p.rates import TokenBucket
+from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.types import ChainId, NodeId
 
 _QUIET_REFUSALS = frozenset({CloseCode.DUPLICATE, CloseCode.REPLACED, CloseCode.STOPPING})
@@ -135,6 +135,8 @@ class Transport:
         self._inbound: Counter[str] = Counter()
         self._handshaking = 0
         self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
+        told = Rate(limits.refusals_told_per_second, limits.refusals_told_burst)
+        self._refusals_told = TokenBucket(told, self._now_ms())
         self._group: asyncio.TaskGroup | None = None
         self._root: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
@@ -253,7 +255,7 @@ class Transport:
         busy = self._no_room(address)
         if self._group is None or busy:
             writer.transport.abort()
-            if busy:
+            if busy and self._refusals_told.try_take(1, self._now_ms()):
                 self._handlers.refused(address, None, Reason(CloseCode.BUSY, busy))
             return
         self._inbound[address] += 1
@@ -482,7 +484,10 @@ class Transport:
             announcements: tuple[NodeAnnouncement, ...] = decode(Announcements, payload)
         except DecodeError as error:
             raise PeerError(CloseCode.MALFORMED, f"an announcement that is {error}") from None
-        news = tuple(entry for entry in announcements if entry.node != self._node and self._announcements.accept(entry))
+        now_ms = self._now_ms()
+        news = tuple(
+            entry for entry in announcements if entry.node != self._node and self._announcements.accept(entry, now_ms)
+        )
         for entry in news:
             self._addresses.announce(entry.node, entry.address)
             self._address_changed(entry.node)

@@ -136,18 +136,24 @@ def table(*admitted: bytes) -> AnnouncementTable:
 def test_the_highest_sequence_holds() -> None:
     newest = table(SIGNER.public)
     first, second = announce(SIGNER, CHAIN, "a:1", 1), announce(SIGNER, CHAIN, "b:2", 2)
-    assert newest.accept(first)
-    assert not newest.accept(first)
-    assert newest.accept(second)
-    assert not newest.accept(first)
+    assert newest.accept(first, 0)
+    assert not newest.accept(first, 10_000)
+    assert newest.accept(second, 20_000)
+    assert not newest.accept(first, 30_000)
     assert newest.all() == (second,)
+
+
+def test_a_node_that_announces_itself_without_end_is_heard_once_per_interval() -> None:
+    newest = table(SIGNER.public, OTHER)
+    taken = [now for now in range(0, 3_000, 100) if newest.accept(announce(SIGNER, CHAIN, "a:1", now + 1), now)]
+    assert taken == [0, 1_000, 2_000]
 
 
 def test_strangers_are_ignored_and_those_no_longer_admitted_not_passed_on() -> None:
     admitted = {SIGNER.public}
     newest = AnnouncementTable(CHAIN, lambda node: node in admitted)
-    assert not newest.accept(announce(SigningKey(sha256(b"x")), CHAIN, "a:1", 1))
-    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1))
+    assert not newest.accept(announce(SigningKey(sha256(b"x")), CHAIN, "a:1", 1), 0)
+    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1), 0)
     admitted.clear()
     assert newest.all() == ()
 
@@ -162,7 +168,7 @@ def test_an_announcement_of_another_or_for_another_chain_is_refused() -> None:
     ):
         newest = table(SIGNER.public)
         with pytest.raises(PeerError, match="not valid"):
-            newest.accept(false)
+            newest.accept(false, 0)
         assert newest.all() == ()
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from otcnode import limits
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import ConfigurationError
@@ -532,6 +533,16 @@ async def test_attempts_from_one_address_are_rationed() -> None:
             with contextlib.suppress(OSError):
                 assert await reader.read() == b""
         assert "too many attempts" in str(one.refusals[-1][1])
+
+
+async def test_a_storm_of_connections_is_not_told_one_by_one() -> None:
+    one = Node(FIRST, settings=replace(QUICK, connections_inbound_max=0))
+    async with running(one):
+        for _ in range(3 * limits.refusals_told_burst):
+            async with tcp(one) as (reader, _):
+                with contextlib.suppress(OSError):
+                    assert await reader.read() == b""
+        assert 0 < len(one.refusals) < 2 * limits.refusals_told_burst
 
 
 async def test_a_peer_that_does_not_read_never_blocks_and_loses_gossip_first() -> None:
