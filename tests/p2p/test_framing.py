@@ -221,7 +221,7 @@ def test_a_replayed_record_is_refused() -> None:
         receiver.feed(record)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=2_000)))
 def test_junk_on_the_wire_only_ever_raises_a_peer_error(parts: list[bytes]) -> None:
     receiver = decoder()
@@ -233,7 +233,7 @@ def test_junk_on_the_wire_only_ever_raises_a_peer_error(parts: list[bytes]) -> N
         assert error.code is CloseCode.MALFORMED
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.integers(0, 5), st.binary(max_size=300), st.integers(-2, 2)),

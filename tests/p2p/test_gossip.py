@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode import limits
@@ -290,6 +290,7 @@ def test_what_is_no_gossip_is_a_typed_error(payload: bytes) -> None:
         gossip.received(node_id(1), payload, 0)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_junk_only_ever_raises_a_gossip_error(junk: bytes) -> None:
     gossip = TransactionGossip(no_body)
@@ -300,6 +301,7 @@ def test_junk_only_ever_raises_a_gossip_error(junk: bytes) -> None:
         assert gossip.flush(0) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=15),
     st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda link: link[0] < link[1])),

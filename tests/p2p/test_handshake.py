@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode.codec import encode
@@ -61,6 +61,7 @@ def test_two_nodes_meet_and_know_each_other() -> None:
     assert responder.established.receiving.decrypt(b"", sealed) == b"hello"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1))
 def test_any_chunking_gives_the_same_session(sizes: list[int]) -> None:
     initiator, responder = side(ALICE, initiator=True), side(BOB, initiator=False)
@@ -207,6 +208,7 @@ def test_a_claim_that_does_not_decode_is_refused() -> None:
     assert caught.value.code is CloseCode.HANDSHAKE
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=700), st.booleans(), st.booleans())
 def test_junk_only_ever_raises_a_peer_error(junk: bytes, initiator: bool, polite: bool) -> None:
     victim = side(BOB, initiator=initiator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode.crypto import SigningKey, sha256
@@ -67,6 +67,7 @@ def test_a_bucket_lets_the_burst_through_then_the_rate() -> None:
     assert bucket.try_take(1, 20)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50)), max_size=60))
 def test_who_waits_as_told_never_exceeds_rate_plus_burst(steps: list[tuple[int, int]]) -> None:
     bucket = TokenBucket(Rate(per_second=1_000, burst=50), 0)
