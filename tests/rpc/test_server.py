@@ -1,0 +1,177 @@
+"""The sockets: HTTP and WebSocket on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from otcnode.errors import ConfigurationError
+from otcnode.rpc import format as form
+from otcnode.rpc.server import RpcServer
+from tests.rpc.fake import FakeNode
+
+TLS = Path(__file__).parent / "tls"
+"""A key that protects nothing: self-signed for 127.0.0.1, for tests only."""
+STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
+
+
+@asynccontextmanager
+async def served(node: FakeNode, **options: Any) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    server = RpcServer(node, **options)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        try:
+            yield f"http://127.0.0.1:{port}", session
+        finally:
+            await server.stop()
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()
+
+
+async def test_post_answers_and_notifications_are_silent(node: FakeNode) -> None:
+    async with served(node) as (url, session):
+        async with session.post(url, json=STATUS) as response:
+            assert response.status == 200 and response.content_type == "application/json"
+            assert (await response.json())["result"]["height"] == 0
+        async with session.post(url, json={"jsonrpc": "2.0", "method": "node_status"}) as response:
+            assert response.status == 204 and await response.read() == b""
+        async with session.post(url, data=b"{") as response:
+            assert response.status == 200
+            assert (await response.json())["error"]["code"] == -32700
+        async with session.get(url) as response:
+            assert response.status == 405
+
+
+async def test_a_request_too_large_is_refused_and_nothing_of_it_is_called(node: FakeNode) -> None:
+    deposit = node.deposit(1, "a")
+    body = {"jsonrpc": "2.0", "method": "tx_submit", "params": [form.base64_text(deposit.raw)], "id": "x" * 5_000}
+    async with served(node, request_bytes_max=4_096) as (url, session):
+        async with session.post(url, json=body) as response:
+            assert response.status == 413
+            answer = await response.json()
+            assert (answer["error"]["code"], answer["id"]) == (-32600, None)
+        async with session.ws_connect(url + "/ws") as connection:
+            await connection.send_json(body)
+            message = await connection.receive()
+            assert message.type is aiohttp.WSMsgType.CLOSE and message.data == 1009
+        async with session.post(url, json=STATUS) as response:
+            assert response.status == 200
+    assert node.submissions == 0
+
+
+async def test_websocket_messages_are_answered_side_by_side(node: FakeNode) -> None:
+    node.automatic = False
+    deposit = node.deposit(1, "a")
+    name = form.transaction(deposit.id)
+    async with served(node) as (url, session), session.ws_connect(url + "/ws") as connection:
+        wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": name, "timeout_ms": 60_000}, "id": "wait"}
+        await connection.send_json(wait)
+        await connection.send_json(STATUS)
+        assert (await connection.receive_json())["id"] == 1
+        await connection.send_bytes(b"[]")
+        assert (await connection.receive_json())["error"]["code"] == -32600
+        await node.submit([deposit.raw])
+        await node.commit()
+        answer = await connection.receive_json()
+        assert (answer["id"], answer["result"]["state"]) == ("wait", "committed")
+
+
+async def test_stopping_closes_websockets_and_is_not_held_up_by_a_wait(node: FakeNode) -> None:
+    server = RpcServer(node)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"http://127.0.0.1:{port}/ws") as connection:
+        wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": form.transaction(bytes(32))}, "id": "wait"}
+        await connection.send_json(wait)
+        await node.waiting.wait()
+        stopping = asyncio.create_task(server.stop())
+        message = await connection.receive()
+        assert message.type is aiohttp.WSMsgType.CLOSE and message.data == 1001
+        await stopping
+        assert server.dispatcher.in_flight == 0
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.post(f"http://127.0.0.1:{port}", json=STATUS)
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(node: FakeNode) -> None:
+    server = RpcServer(node)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        connection = await session.ws_connect(f"http://127.0.0.1:{port}/ws")
+        wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": form.transaction(bytes(32))}, "id": "wait"}
+        await connection.send_json(wait)
+        await node.waiting.wait()
+        await connection.close()
+        await node.left.wait()
+    await server.stop()
+
+
+async def test_a_port_in_use_is_one_readable_line(node: FakeNode) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"^cannot listen on 127.0.0.1:{port}: the port is in use$"):
+            await RpcServer(node).start("127.0.0.1", port)
+
+
+async def test_the_pages_that_machines_look_at(node: FakeNode) -> None:
+    async with served(node) as (url, session):
+        async with session.get(url + "/healthz") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+        async with session.get(url + "/readyz") as response:
+            assert (response.status, await response.json()) == (200, {"ready": True, "reasons": []})
+        node.synced = node.disk_writable = False
+        async with session.get(url + "/readyz") as response:
+            reasons = (await response.json())["reasons"]
+            assert response.status == 503
+            assert reasons == ["catching up: height 0 of 7", "the disk is not writable"]
+        async with session.get(url + "/version") as response:
+            assert (await response.json())["network"] == "api-test"
+
+
+async def test_metrics_are_those_of_this_moment(node: FakeNode) -> None:
+    async with served(node) as (url, session):
+        await node.commit()
+        async with session.post(url, json=STATUS) as response:
+            await response.read()
+        async with session.post(url, json={**STATUS, "method": "header_get", "params": [5]}) as response:
+            await response.read()
+        async with session.get(url + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+            assert response.content_type == "text/plain"
+    assert "otcnode_height 1.0" in lines
+    assert "otcnode_blocks_committed_total 1.0" in lines
+    assert 'otcnode_rpc_calls_total{method="node_status"} 1.0' in lines
+    assert 'otcnode_rpc_errors_total{code="-32007"} 1.0' in lines
+
+
+async def test_a_caller_above_its_rate_gets_an_error(node: FakeNode) -> None:
+    async with served(node, cost_per_second=1, cost_burst=2) as (url, session):
+        codes = []
+        for _ in range(2):
+            async with session.post(url, json=STATUS) as response:
+                codes.append((await response.json()).get("error", {}).get("code"))
+    assert codes == [None, -32004]
+
+
+async def test_tls_by_configuration(node: FakeNode) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    async with served(node, tls=context) as (url, session):
+        trusting = ssl.create_default_context(cafile=str(TLS / "certificate.pem"))
+        secure = url.replace("http:", "https:")
+        async with session.post(secure, json=STATUS, ssl=trusting) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await session.post(secure, json=STATUS)
