@@ -23,6 +23,7 @@ from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer, Tip
 from otcnode.consensus.messages import Commit, Message, Prepare, PrePrepare
 from otcnode.consensus.replica import Replica
+from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
 from tests.consensus.toy import CHAIN, ToyState, entries_of, execute, fake_sign, fake_verify, fault_of, first_state
 
@@ -221,7 +222,10 @@ class Node:
         before = self.tip_state()
         if header.parent != before.block_hash:
             raise Violation(f"node {self.index} commits a block that does not extend its chain")
-        check_certificate(certificate, CHAIN, before.epoch, fake_verify)
+        try:
+            check_certificate(certificate, CHAIN, before.epoch, fake_verify)
+        except ProofError as error:
+            raise Violation(f"node {self.index} commits with an invalid certificate: {error}") from None
         self.disk.chain.append((header, bodies, certificate, state))
         self.cluster.committed(self, state)
         for raw in bodies:
@@ -259,7 +263,8 @@ class Cluster:
         self.said: dict[tuple[str, bytes, int, int, int], bytes] = {}
         self.liars: set[int] = set()
         self.on_effect: Callable[[Node, effects.Effect], None] | None = None
-        self.on_send: Callable[[Node, Node, Message], bool] | None = None
+        self.on_send: Callable[[Node, Node, Message], Message | None] | None = None
+        self.on_deliver: Callable[[Node, Message], None] | None = None
         self.trace: Callable[[str], None] | None = None
         self.steps = 0
 
@@ -309,8 +314,13 @@ class Cluster:
         receiver = self.by_name.get(peer)
         if receiver is None or (sender.index, receiver.index) in self.cut:
             return
-        if self.on_send is not None and not self.on_send(sender, receiver, message):
+        rewritten = message if self.on_send is None else self.on_send(sender, receiver, message)
+        if rewritten is None:
             return
+        self.post(sender, receiver, rewritten)
+
+    def post(self, sender: Node, receiver: Node, message: Message) -> None:
+        """Put a message on the wire, as the real bytes."""
         copy: Message = decode(Message, encode(message))
         for delay_ms in self.route(sender, receiver, message):
             self.at(delay_ms, lambda: self.deliver(sender, receiver, copy))
@@ -323,6 +333,8 @@ class Cluster:
             return
         if self.trace is not None:
             self.trace(f"{self.time_ms:6d} {sender.index}->{receiver.index} {describe(message)}")
+        if self.on_deliver is not None:
+            self.on_deliver(receiver, message)
         receiver.feed(events.Received(sender.name, message))
 
     def inject(self, sender: int, receiver: int, message: Message) -> None:

@@ -1,0 +1,78 @@
+"""Random runs keep every promise; and with a bug planted, some run breaks one."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode import blocks
+from otcnode.blocks import Certificate, Epoch
+from otcnode.consensus import memory, replica, state, view_change
+from otcnode.consensus.record import RecordEntry
+from otcnode.consensus.replica import Replica
+from otcnode.consensus.view_change import Selection
+from otcnode.consensus.votes import VoteBook
+from tests.consensus.cluster import Violation
+from tests.consensus.swarm import run
+
+
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_random_faults_break_nothing_and_the_healed_quorum_finishes(first: int) -> None:
+    for seed in range(first, first + 10):
+        run(seed)
+
+
+def _found(seeds: int, count: int = 4) -> bool:
+    for seed in range(seeds):
+        try:
+            run(seed, count)
+        except (Violation, AssertionError):
+            return True
+    return False
+
+
+def test_finds_a_quorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = blocks.quorum
+    monkeypatch.setattr(blocks, "quorum", lambda count: max(1, honest(count) - 1))
+    assert _found(100)
+
+
+def test_finds_a_record_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(_self: Replica, _entry: RecordEntry) -> None:
+        return None
+
+    monkeypatch.setattr(Replica, "_save", forgetful)
+    assert _found(100)
+
+
+def test_finds_votes_of_two_views_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mixed(commits: VoteBook, epoch: Epoch, height: int) -> Certificate | None:
+        for view, block in commits.choices(height):
+            signed = {
+                entry.validator: entry
+                for other, name in commits.choices(height)
+                if name == block
+                for entry in commits.signatures(height, other, block)
+            }
+            if len(signed) >= epoch.quorum:
+                ordered = tuple(signed[name] for name in sorted(signed))
+                return Certificate(epoch.number, view, height, block, ordered)
+        return None
+
+    monkeypatch.setattr(replica, "certificate_from", mixed)
+    assert _found(300)
+
+
+def test_finds_a_new_view_that_forgets_what_was_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = view_change.select
+
+    def forgetful(messages: tuple[object, ...]) -> Selection:
+        return Selection(honest(messages).base, ())  # type: ignore[arg-type]
+
+    for module in (view_change, replica, memory):
+        monkeypatch.setattr(module, "select", forgetful)
+    assert _found(300)
+
+
+def test_finds_a_replica_that_votes_in_a_view_before_its_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.State, "parent_is_final", lambda _self, _height: True)
+    assert _found(300)
