@@ -121,17 +121,22 @@ def _scan(
         start, include_start = after, False
     if stop is not None and start >= stop:
         return
+    bounds: dict[str, Any] = {"stop": stop, "verify_checksums": True}
+    if reverse:
+        # plyvel 1.5.1 finds nothing backwards if the last key below `stop` is `start`: the end is found here instead.
+        bounds |= {"reverse": True}
+    else:
+        bounds |= {"start": start, "include_start": include_start}
     try:
-        iterator = source.iterator(
-            start=start, stop=stop, include_start=include_start, reverse=reverse, verify_checksums=True
-        )
-        with iterator:
-            if limit is None:
+        with source.iterator(**bounds) as iterator:
+            if limit is None and not reverse:
                 yield from iterator
                 return
             for count, pair in enumerate(iterator, 1):
+                if reverse and pair[0] < prefix:
+                    return
                 yield pair
-                if count >= limit:
+                if count == limit:
                     return
     except plyvel.Error as error:
         raise _damage(path, error) from None

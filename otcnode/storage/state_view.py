@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from otcnode.storage.kv import Reader, Write
 from otcnode.storage.schema import HEIGHT_BYTES, Table, terminated, unterminated
@@ -77,11 +77,15 @@ def replaced_value(entry: bytes) -> bytes | None:
 class PastState:
     """The state after the block at `height`: of each key what the first later block replaced, else its latest value."""
 
-    def __init__(self, reader: Reader, height: int) -> None:
+    def __init__(self, reader: Reader, height: int, check_kept: Callable[[int], None]) -> None:
+        """`check_kept` raises LookupError once the history of the height has been dropped."""
         self._reader = reader
+        self._height = height
         self._at = height.to_bytes(HEIGHT_BYTES, "big")
+        self._check_kept = check_kept
 
     def get(self, key: bytes) -> bytes | None:
+        self._check_kept(self._height)
         places = _HISTORY + terminated(key)
         for _, entry in self._reader.scan(places, places + self._at, 1):
             return replaced_value(entry)
@@ -90,7 +94,8 @@ class PastState:
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Merges the latest pairs with the keys that were replaced since."""
+        """Merges the latest pairs with the keys that were replaced since; consistent once it has begun."""
+        self._check_kept(self._height)
         count = 0
         for key, value in self._merged(prefix, after):
             if limit is not None and count >= limit:

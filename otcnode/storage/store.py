@@ -161,7 +161,7 @@ class Store:
         automatic_count: int,
         state_writes: Mapping[bytes, bytes | None],
         tree_changes: TreeChanges,
-        index_writes: Sequence[tuple[bytes, bytes]] = (),
+        index_writes: Sequence[Write] = (),
         next_epoch: Epoch | None = None,
     ) -> None:
         """Append an executed and certified block: body, certificate, receipts, state, indexes and head in one write.
@@ -261,13 +261,16 @@ class Store:
             yield key[len(table) :], value
 
     def state_at(self, height: int) -> StateView:
-        """The state after the block at `height`, to be read before the next commit or not long after.
+        """The state after the block at `height`, whatever is committed later.
 
-        Raises LookupError outside `history_first` … committed height.
+        Here and in its methods LookupError is raised once `height` is outside `history_first` … committed height.
         """
+        self._check_kept(height)
+        return PastState(self._kv, height, self._check_kept)
+
+    def _check_kept(self, height: int) -> None:
         if not self._history_first <= height <= self._tip.height:
             raise LookupError(f"states of heights {self._history_first} to {self._tip.height} are kept, not {height}")
-        return self._committed if height == self._tip.height else PastState(self._kv, height)
 
     def epochs(self) -> tuple[Epoch, ...]:
         """All that are known, in order; the last may begin at the height above the tip."""

@@ -18,7 +18,7 @@ from otcnode.blocks import (
     validators_hash,
 )
 from otcnode.crypto import SigningKey, sha256
-from otcnode.storage.kv import KeyValue
+from otcnode.storage.kv import KeyValue, Write
 from otcnode.storage.state_tree import TreeChanges
 from otcnode.storage.store import Store
 
@@ -57,7 +57,7 @@ def append(
     store: Store,
     writes: Mapping[bytes, bytes | None] | None = None,
     transactions: Sequence[bytes] | None = None,
-    index: Sequence[tuple[bytes, bytes]] = (),
+    index: Sequence[Write] = (),
     next_epoch: Epoch | None = None,
     changes: TreeChanges | None = None,
 ) -> Header:

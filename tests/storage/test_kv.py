@@ -97,6 +97,13 @@ def test_many_keys_in_one_batch_are_sorted(kv: KeyValue) -> None:
     assert [key for key, _ in kv.scan(b"")] == sorted(names[1::2])
 
 
+def test_a_key_that_is_the_whole_prefix_is_found_backwards(kv: KeyValue) -> None:
+    """plyvel 1.5.1 does not."""
+    kv.write([(b"", b"0"), (b"a", b"1"), (b"b", b"2")])
+    assert list(kv.scan(b"a", reverse=True)) == [(b"a", b"1")]
+    assert list(kv.scan(b"", after=b"a", reverse=True)) == [(b"", b"0")]
+
+
 @pytest.mark.parametrize(
     ("prefix", "end"), [(b"", None), (b"a", b"b"), (b"a\xff", b"b"), (b"\xff\xff", None), (b"a\x00", b"a\x01")]
 )

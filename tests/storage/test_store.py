@@ -323,3 +323,27 @@ def test_a_chain_on_leveldb_survives_restarts(tmp_path: Path) -> None:
 def test_an_empty_genesis_has_the_empty_root() -> None:
     store = Store.create(MemoryKeyValue(), CHAIN, {}, BUCKETS, EPOCH, 0)
     assert list(store.state.scan(b"")) == []
+
+
+def test_a_past_state_stays_what_it_was_while_blocks_are_committed_and_is_refused_once_it_is_dropped() -> None:
+    store = create(MemoryKeyValue(), history_blocks=3)
+    for _ in range(5):
+        append(store)
+    view = store.state_at(5)
+    running = view.scan(b"")
+    seen = [next(running)]
+    for _ in range(3):
+        append(store)
+        assert dict(view.scan(b"")) == expected_state(5)
+    append(store)
+    assert [*seen, *running] == sorted(expected_state(5).items())
+    for read in (lambda: view.get(b"account/\x01"), lambda: list(view.scan(b""))):
+        with pytest.raises(LookupError, match="states of heights 6 to 9 are kept, not 5"):
+            read()
+
+
+def test_index_entries_can_be_taken_back() -> None:
+    store = create(MemoryKeyValue())
+    append(store, index=[(b"open/1", b""), (b"open/2", b"")])
+    append(store, index=[(b"open/1", None), (b"closed/1", b"")])
+    assert [key for key, _ in store.index_scan(b"")] == [b"closed/1", b"open/2"]
