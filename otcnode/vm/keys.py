@@ -81,8 +81,8 @@ class Prefix(Enum):
     OFFER = b"\x44"
     TURNAROUND = b"\x45"
     TRADE_BY_PRODUCT = b"\x46"
-    TRADE_SPARE_1 = b"\x47"
-    TRADE_SPARE_2 = b"\x48"
+    TRADE_BY_ACCOUNT = b"\x47"
+    TRADE_OPEN = b"\x48"
 
     PROPOSAL = b"\x50"
     ACCESS_LOG = b"\x51"
