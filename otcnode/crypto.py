@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac as _hmac
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import nacl.bindings as _sodium
@@ -30,9 +31,14 @@ def sha256(data: bytes) -> bytes:
 
 def tagged_hash(domain: str, data: bytes) -> bytes:
     """SHA-256(length of domain ‖ domain ‖ data): two domains can never share a preimage."""
+    return hashlib.sha256(_domain_prefix(domain) + data).digest()
+
+
+@cache
+def _domain_prefix(domain: str) -> bytes:
     name = domain.encode()
     assert len(name) < 256
-    return hashlib.sha256(bytes([len(name)]) + name + data).digest()
+    return bytes([len(name)]) + name
 
 
 def preimage(domain: str, *parts: object) -> bytes:
