@@ -563,6 +563,17 @@ async def test_a_peer_that_does_not_read_never_blocks_and_loses_gossip_first() -
         one.transport.penalise(SECOND.node, "end of test")
 
 
+async def test_stopping_waits_neither_for_a_deaf_peer_nor_for_a_handshake() -> None:
+    one = Node(FIRST, settings=replace(QUICK, handshake_timeout_ms=3_600_000, farewell_ms_max=50))
+    async with running(one), raw_peer(one, SECOND) as peer, tcp(one) as (reader, _):
+        assert await reader.readexactly(42) == hello(CHAIN)
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        assert one.transport.send(SECOND.node, Channel.SYNC, bytes(16 << 20))
+        async with asyncio.timeout(WAIT_S):
+            await one.transport.stop()
+        assert one.ends == [(SECOND.node, Reason(CloseCode.STOPPING, "this node is stopping"))]
+
+
 async def test_a_peer_over_its_rate_is_read_later_and_loses_nothing() -> None:
     slow = dict(QUICK.rates) | {Channel.TRANSACTIONS: ChannelRates(Rate(1_000, 10), Rate(1 << 30, 1 << 30))}
     one, two = Node(FIRST, settings=replace(QUICK, rates=slow)), Node(SECOND)
