@@ -95,10 +95,12 @@ class Desk(Ledger):
     def subscription(self, period_ms: int, callback: bool, **changes: Any) -> ContractCreate:
         return self.creation(kind=ContractKind.SUBSCRIPTION, effective=CoolingOff(period_ms, callback), **changes)
 
-    def act(self, by: str, operation: Any, code: Code = Code.OK, at: int | None = None) -> Receipt:
-        """One operation with the account's SIGN key, in a block of its own."""
+    def act(
+        self, by: str, operation: Any, code: Code = Code.OK, at: int | None = None, purpose: KeyPurpose = SIGN
+    ) -> Receipt:
+        """One operation in a block of its own, 1 ms after the last or `at` an instant."""
         at = self.now + 1 if at is None else at
-        result = self.block(self.sign(by, operation, purpose=SIGN, valid_until=at + 1), at=at)
+        result = self.block(self.sign(by, operation, purpose=purpose, valid_until=at + 1), at=at)
         receipt = result.receipts[0]
         assert receipt.code is code, f"{receipt.code}: {result.explanations[0]}"
         return receipt
@@ -157,7 +159,7 @@ class Desk(Ledger):
     def bring_to(self, name: bytes, status: ContractStatus) -> bytes:
         """Walk a DRAFT on through confirming and signing until it has the status."""
         by = self.name_of(self.contract(name).creator)
-        if self.status(name) is not status:
+        if self.status(name) is ContractStatus.DRAFT and status is not ContractStatus.DRAFT:
             self.act(by, ContractSubmit(name))
         while self.status(name) is not status:
             turn = self.contract(name).waiting_for[0]

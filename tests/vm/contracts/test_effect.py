@@ -1,0 +1,134 @@
+"""When a signed contract takes effect: at once, at a time, after cooling off, by a call, or never."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode.errors import Code
+from otcnode.genesis import KeyPurpose
+from otcnode.vm.contracts import binding
+from otcnode.vm.contracts.operations import ContractCallback, ContractRescind
+from otcnode.vm.contracts.records import AtTime, ContractKind, ContractStatus
+from tests.vm.contracts.desk import HOUR_MS, PRODUCT, SIGN, Desk, slot_of
+from tests.vm.ledger import DAY_MS, EVIDENCE
+
+S = ContractStatus
+AROUND = [(-1, S.SIGNED), (0, S.EFFECTIVE), (1, S.EFFECTIVE)]
+
+
+@pytest.mark.parametrize(("late_ms", "status"), AROUND)
+def test_effective_at_a_time(desk: Desk, late_ms: int, status: ContractStatus) -> None:
+    at = desk.now + 3 * DAY_MS
+    name = desk.bring_to(desk.create(effective=AtTime(at)), S.SIGNED)
+    result = desk.block(at=at + late_ms)
+    assert desk.status(name) is status
+    assert desk.contract(name).effective_at == (at if status is S.EFFECTIVE else None)
+    assert len(result.automatic) == (1 if status is S.EFFECTIVE else 0)
+
+
+def test_effective_at_a_time_that_has_passed_is_effective_at_once(desk: Desk) -> None:
+    name = desk.effective(effective=AtTime(desk.now))
+    assert desk.contract(name).effective_at == desk.now
+    assert desk.block(at=desk.now + DAY_MS).automatic == ()
+
+
+def test_a_time_that_comes_while_signing_does_not_hurry_anybody(desk: Desk) -> None:
+    at = desk.now + HOUR_MS // 2
+    name = desk.bring_to(desk.create(effective=AtTime(at)), S.SIGNING)
+    desk.block(at=at)
+    assert desk.status(name) is S.SIGNING
+    desk.bring_to(name, S.EFFECTIVE)
+
+
+@pytest.mark.parametrize(("late_ms", "status"), AROUND)
+def test_cooling_off_ends_by_itself(desk: Desk, late_ms: int, status: ContractStatus) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, False))), S.SIGNED)
+    signed_at = desk.contract(name).signed_at
+    assert signed_at == desk.now
+    desk.block(at=signed_at + DAY_MS + late_ms)
+    assert desk.status(name) is status
+
+
+def test_no_cooling_off_is_effective_with_the_last_signature(desk: Desk) -> None:
+    name = desk.created(desk.act("ISS", desk.subscription(0, False)))
+    desk.bring_to(name, S.EFFECTIVE)
+    desk.act("ANN", ContractRescind(name), Code.EXPIRED)
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(-1, Code.OK), (0, Code.EXPIRED), (1, Code.EXPIRED)])
+def test_rescinding_ends_with_the_period(desk: Desk, late_ms: int, code: Code) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, False))), S.SIGNED)
+    desk.act("ANN", ContractRescind(name), code, at=desk.now + DAY_MS + late_ms)
+    assert desk.status(name) is (S.RESCINDED if code is Code.OK else S.EFFECTIVE)
+    assert desk.rescinded == ([name] if code is Code.OK else [])
+    assert desk.block(at=desk.now + DAY_MS).automatic == ()
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(-1, Code.COOLING_OFF_OPEN), (0, Code.OK), (1, Code.OK)])
+def test_the_call_comes_after_the_period(desk: Desk, late_ms: int, code: Code) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True))), S.SIGNED)
+    at = desk.now + DAY_MS + late_ms
+    desk.act("CALL", ContractCallback(name, EVIDENCE), code, at=at, purpose=KeyPurpose.TRADE)
+    assert desk.last is not None and desk.last.automatic == ()
+    assert desk.status(name) is (S.EFFECTIVE if code is Code.OK else S.SIGNED)
+
+
+def test_with_a_callback_the_investor_may_rescind_however_late(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True))), S.SIGNED)
+    desk.act("ANN", ContractRescind(name), at=desk.now + 30 * DAY_MS)
+    assert desk.status(name) is S.RESCINDED
+    desk.do("CALL", ContractCallback(name, EVIDENCE), code=Code.STATE)
+
+
+@pytest.mark.parametrize("call_first", [True, False])
+def test_of_callback_and_rescission_in_one_block_the_first_wins(desk: Desk, call_first: bool) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True))), S.SIGNED)
+    desk.block(at=desk.now + DAY_MS)
+    call = desk.sign("CALL", ContractCallback(name, EVIDENCE))
+    rescission = desk.sign("ANN", ContractRescind(name), purpose=SIGN)
+    result = desk.block(*((call, rescission) if call_first else (rescission, call)))
+    assert [receipt.code for receipt in result.receipts] == [Code.OK, Code.STATE]
+    assert desk.status(name) is (S.EFFECTIVE if call_first else S.RESCINDED)
+
+
+def test_only_an_investor_who_signed_rescinds(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, False))), S.SIGNED)
+    for other in ("ISS", "BEN"):
+        desk.act(other, ContractRescind(name), Code.NOT_PARTY)
+    waiting = desk.bring_to(desk.create(effective=AtTime(desk.now + DAY_MS)), S.SIGNED)
+    desk.act("ANN", ContractRescind(waiting), Code.STATE)
+    no_product = desk.create(kind=ContractKind.CUSTODY, subject=None)
+    desk.act("ANN", ContractRescind(no_product), Code.NOT_PARTY)
+
+
+def test_who_sold_or_signed_does_not_make_the_call(desk: Desk) -> None:
+    draft = desk.subscription(DAY_MS, True, salesperson=desk.ids["CALL"])
+    sold = desk.bring_to(desk.created(desk.act("ISS", draft)), S.SIGNED)
+    desk.do("CALL", ContractCallback(sold, EVIDENCE), code=Code.FOUR_EYES)
+    slots = (slot_of(desk.ids["ISS"]), slot_of(desk.ids["CALL"]), slot_of(desk.ids["ANN"]))
+    signed = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True, slots=slots))), S.SIGNED)
+    desk.do("CALL", ContractCallback(signed, EVIDENCE), code=Code.FOUR_EYES)
+
+
+def test_a_call_is_for_its_desk_and_for_contracts_that_need_one(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, False))), S.SIGNED)
+    desk.do("KYC", ContractCallback(name, EVIDENCE), code=Code.ROLE)
+    desk.do("CALL", ContractCallback(name, EVIDENCE), code=Code.STATE)
+    desk.do("CALL", ContractCallback(PRODUCT, EVIDENCE), code=Code.NOT_FOUND)
+
+
+def test_a_frozen_investor_may_rescind(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, False))), S.SIGNED)
+    desk.freeze("ANN")
+    desk.act("ANN", ContractRescind(name))
+    assert desk.status(name) is S.RESCINDED
+
+
+def test_reading_a_contract_whose_time_has_come_before_the_queue_got_to_it(desk: Desk) -> None:
+    """A due item of a later class sees the contract as its own due time has it, however long the queue is."""
+    at = desk.now + 3 * DAY_MS
+    name = desk.bring_to(desk.create(effective=AtTime(at)), S.SIGNED)
+    assert not binding.contract_is_effective(desk.context(at - 1), name)
+    context = desk.context(at + DAY_MS)
+    assert binding.contract_is_effective(context, name)
+    assert binding.in_force(context, name)[1].effective_at == at
