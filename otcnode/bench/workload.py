@@ -44,10 +44,10 @@ def cash() -> tuple[CashAsset, ...]:
     return tuple(CashAsset(id=f"{CASH}{index}", custodian=f"custodian{index}") for index in range(CUSTODIANS))
 
 
-def deposits(chain: bytes, count: int, valid_until_ms: int) -> Iterator[bytes]:
+def deposits(chain: bytes, count: int, valid_until_ms: int, holders: int = HOLDERS) -> Iterator[bytes]:
     """`count` signed deposits, each by its client's own key, made on all cores."""
     jobs = [
-        (chain, first, min(_CHUNK, count - first), valid_until_ms, random_bytes(24))
+        (chain, first, min(_CHUNK, count - first), valid_until_ms, random_bytes(24), holders)
         for first in range(0, count, _CHUNK)
     ]
     with ProcessPoolExecutor(cpu_count() or 1, mp_context=get_context("spawn")) as pool:
@@ -55,16 +55,16 @@ def deposits(chain: bytes, count: int, valid_until_ms: int) -> Iterator[bytes]:
             yield from chunk
 
 
-def _sign_chunk(job: tuple[bytes, int, int, int, bytes]) -> list[bytes]:
-    chain, first, count, valid_until_ms, salt = job
+def _sign_chunk(job: tuple[bytes, int, int, int, bytes, int]) -> list[bytes]:
+    chain, first, count, valid_until_ms, salt, holder_count = job
     keys = [SigningKey(_custodian_seed(index)) for index in range(CUSTODIANS)]
     senders = [genesis_account_id(f"custodian{index}") for index in range(CUSTODIANS)]
-    holders = [genesis_account_id(f"holder{index}") for index in range(HOLDERS)]
+    holders = [genesis_account_id(f"holder{index}") for index in range(holder_count)]
     signed = []
     for number in range(first, first + count):
         custodian = number % CUSTODIANS
         operation = CashDeposit(
-            account=holders[number % HOLDERS],
+            account=holders[number % holder_count],
             cash=f"{CASH}{custodian}",
             amount=100 + number % 10_000,
             bank_reference=f"{salt.hex()[:16]}-{number}",

@@ -1,0 +1,412 @@
+"""The story: a note is agreed, issued, traded and paid, while a validator is killed and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from otcnode import ids
+from otcnode.client.client import Client
+from otcnode.client.errors import ClientError
+from otcnode.demo.cast import CASH, INVESTORS, TRAFFIC, Actor
+from otcnode.demo.stage import Stage, StoryError
+from otcnode.errors import Code
+from otcnode.genesis import ChainParameters, KeyPurpose
+from otcnode.localnet import Cluster
+from otcnode.vm.accounts.operations import (
+    AccountApply,
+    AccountFreeze,
+    AccountReview,
+    AccountUnfreeze,
+    CashDeposit,
+    InvestorCertify,
+    NewKey,
+)
+from otcnode.vm.accounts.records import AccountKind, Category, Thresholds
+from otcnode.vm.arithmetic import DAY_MS, DayCount
+from otcnode.vm.contracts.operations import (
+    ContractAccede,
+    ContractConfirm,
+    ContractCreate,
+    ContractSign,
+    ContractSubmit,
+    NewSlot,
+)
+from otcnode.vm.contracts.preimages import contract_signature_preimage, document_commitment, terms_hash
+from otcnode.vm.contracts.records import ContractKind, Immediately, SlotRole, Term
+from otcnode.vm.products.operations import ProductCreate, ProductReview, ProductSubmit, ProductSubscribe, Verdict
+from otcnode.vm.products.records import CoolingOffRule, ProductTerms, ProductType, RedemptionRule
+from otcnode.vm.trades.operations import TradeAffirm
+
+CLOCK_RATE = 86_400
+"""A day a second."""
+PARAMETERS = ChainParameters(max_transaction_ttl_ms=90 * DAY_MS, state_buckets=4_096)
+
+OPEN_DAYS, VALUE_DAYS, COUPON_DAYS, MATURITY_DAYS = 20, 22, 30, 60
+"""From the day of drafting to the close; to the value date; from there to the first coupon and to maturity."""
+FACE = 10_000
+PRICE = 1_000_000
+OFFERED = 1_000
+WISHES = {"ADA": 400, "BO": 350, "CHEN": 300, "DORA": 150}
+TRAFFIC_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class _Paper:
+    """A contract that everybody has confirmed: what its signatures cover."""
+
+    id: bytes
+    terms: bytes
+    document: bytes
+
+
+class Story:
+    """`play` returns when everything has happened as told; anything else raises StoryError."""
+
+    def __init__(self, cluster: Cluster, client: Client, actors: dict[str, Actor], console: Console) -> None:
+        self._cluster = cluster
+        self._actors = actors
+        self._console = console
+        self._stage = Stage(client, cluster.genesis, console)
+        self._client = client
+        self._references = 0
+
+    async def play(self) -> None:
+        self._client.identify(self._actors["REGULATOR"].account, self._actors["REGULATOR"].keys[KeyPurpose.TRADE])
+        await self._accounts()
+        issuance = await self._issuance_contract()
+        product = await self._product(issuance)
+        await self._subscriptions(product)
+        await self._kill_the_primary()
+        await self._establishment(product)
+        rules = await self._market_rules()
+        await self._settled_trade(product, rules)
+        await self._failed_trade(product, rules)
+        await self._coupon(product)
+
+    # ---- chapters
+
+    async def _accounts(self) -> None:
+        stage, kyc = self._stage, self._actors["KYC"]
+        stage.chapter("1  Accounts: four investors apply, are reviewed and certified; the bank credits deposits")
+        for name in INVESTORS:
+            investor = self._actors[name]
+            investor.account = await stage.act(investor, f"{name} applies for an account", _application(investor))
+        for name in INVESTORS:
+            investor = self._actors[name]
+            certify = InvestorCertify(
+                account=investor.account,
+                risk=4,
+                category=Category.QUALIFIED,
+                valid_until=stage.ledger_ms() + 900 * DAY_MS,
+                ultimate_holders=1,
+                evidence=bytes(32),
+            )
+            approve = AccountReview(investor.account, True, "identity verified")
+            await stage.act(
+                kyc, f"the KYC desk admits {name} and certifies risk 4, in one transaction", approve, certify
+            )
+        for name, units in (*WISHES.items(), ("ISSUER", 500)):
+            amount = 3 * units * FACE // 2
+            await stage.act(
+                self._actors["BANK"], f"BANK credits {name} with {_money(amount)}", self._deposit(name, amount)
+            )
+
+    async def _issuance_contract(self) -> bytes:
+        stage = self._stage
+        stage.chapter("2  The issuance contract: three parties confirm one text and sign it in order")
+        parties = ("ISSUER", "DEALER", "BANK")
+        slots = [(name, SlotRole.SIGNER, order) for order, name in enumerate(parties, start=1)]
+        terms = {"amount": "up to 100,000.00 CNY", "rate": "5.00 % ACT/365F", "paying agent": "Harbour Bank"}
+        paper = await self._agree("ISSUER", ContractKind.ISSUANCE, None, terms, slots)
+        await self._sign(paper, 2, "BANK", "BANK signs before its turn", refused=Code.SIGN_TURN)
+        for slot, name in enumerate(parties):
+            await self._sign(paper, slot, name, f"{name} signs the issuance contract")
+        return paper.id
+
+    async def _product(self, issuance: bytes) -> bytes:
+        stage = self._stage
+        stage.chapter("3  The product: drafted under the contract, reviewed by the listing desk, opened by the ledger")
+        today = stage.ledger_ms() // DAY_MS
+        value_date = today + VALUE_DAYS
+        terms = ProductTerms(
+            type=ProductType.FIXED_NOTE,
+            cash=CASH,
+            quantity_decimals=0,
+            utc_offset_minutes=0,
+            face=FACE,
+            issue_price=PRICE,
+            offered=OFFERED,
+            min_raise=500,
+            min_subscription=10,
+            step=1,
+            max_holders=200,
+            risk=3,
+            categories=(Category.QUALIFIED,),
+            open=stage.ledger_ms() + DAY_MS,
+            close=(today + OPEN_DAYS) * DAY_MS,
+            value_date=value_date,
+            maturity=value_date + MATURITY_DAYS,
+            rate_ppm=50_000,
+            day_count=DayCount.ACT_365F,
+            pay_dates=(value_date + COUPON_DAYS, value_date + MATURITY_DAYS),
+            lockup_days=0,
+            turnaround_days=0,
+            subscription_fee_ppm=1_000,
+            trade_fee_ppm=500,
+            fee_payee=self._actors["DEALER"].account,
+            min_allotment=0,
+            cooling_off=CoolingOffRule(0, False),
+            redemption=RedemptionRule(False, 0, 0),
+            grace_days=5,
+            documents=(),
+            contract=issuance,
+        )
+        issuer = self._actors["ISSUER"]
+        text = "ISSUER drafts NOTE-1: 1,000 units of 100.00 at 5 %"
+        product = await stage.act(issuer, text, ProductCreate("NOTE-1", terms, None))
+        await stage.act(issuer, "ISSUER submits it for review", ProductSubmit(product))
+        approve = ProductReview(product, Verdict.APPROVE, "")
+        await stage.act(self._actors["LISTING"], "the listing desk approves it", approve)
+        await self._until_product(product, "OPEN", "the ledger opens NOTE-1 at its time")
+        return product
+
+    async def _subscriptions(self, product: bytes) -> None:
+        stage = self._stage
+        stage.chapter("4  Four investors sign their contracts and ask for 1,200 of 1,000 units")
+        for name, units in WISHES.items():
+            slots = [("ISSUER", SlotRole.SIGNER, 1), (name, SlotRole.SIGNER, 1)]
+            paper = await self._agree(
+                name, ContractKind.SUBSCRIPTION, product, {"product": "NOTE-1"}, slots, quiet=True
+            )
+            await self._sign(paper, 0, "ISSUER", f"ISSUER signs the subscription contract of {name}")
+            await self._sign(paper, 1, name, f"{name} signs it; it is effective")
+            subscribe = ProductSubscribe(product, units, paper.id)
+            await stage.act(
+                self._actors[name], f"{name} subscribes for {units} units; the money stays, locked", subscribe
+            )
+
+    async def _kill_the_primary(self) -> None:
+        stage = self._stage
+        stage.chapter("5  The primary is killed under traffic")
+        status = await self._client.status()
+        validators = sorted(member.id for member in self._cluster.members)
+        victim = self._cluster.member_of(validators[status.view % len(validators)])
+        traffic = asyncio.create_task(self._traffic())
+        await asyncio.sleep(1.0)
+        height = (await self._client.status()).height
+        self._cluster.kill(victim.name)
+        killed = time.perf_counter()
+        stage.say(f"kill -9 {victim.name}, the primary of view {status.view}, at height {height}")
+        alone = len(self._cluster.members) == 1
+        if alone:
+            self._cluster.start(victim.name)
+        await stage.until(
+            "the chain goes on without it" if not alone else "it is back", self._height, lambda h: h > height + 1, 60
+        )
+        stage.say(f"the next blocks came {time.perf_counter() - killed:.1f} s after the kill")
+        if not alone:
+            self._cluster.start(victim.name)
+        text = f"{victim.name} is started again and catches up"
+        await stage.until(text, lambda: self._height_of(victim.url), lambda h: h >= height + 1, 60)
+        sent, final = await traffic
+        if sent != final:
+            raise StoryError(f"{final} of {sent} transactions sent meanwhile became final")
+        stage.say(f"{final} transactions were sent meanwhile, and all of them are final, each once")
+
+    async def _establishment(self, product: bytes) -> None:
+        stage = self._stage
+        stage.chapter("6  The ledger closes, allots pro rata and establishes NOTE-1 by itself")
+        await self._until_product(product, "ACTIVE", "closed, allotted and established at the value date")
+        for name in INVESTORS:
+            units = await self._units(name, product)
+            stage.say(f"{name:<5} asked for {WISHES[name]:>3} and holds {units:>3} units")
+
+    async def _market_rules(self) -> bytes:
+        stage = self._stage
+        stage.chapter("7  Market rules, which everybody who trades accedes to")
+        slots = [("DEALER", SlotRole.SIGNER, 1)]
+        terms = {"rules": "delivery versus payment, gross"}
+        paper = await self._agree("DEALER", ContractKind.MASTER, None, terms, slots, quiet=True, is_open=True)
+        await self._sign(paper, 0, "DEALER", "DEALER signs the market rules")
+        for name in INVESTORS:
+            await stage.act(self._actors[name], f"{name} accedes", ContractAccede(paper.id))
+        return paper.id
+
+    async def _settled_trade(self, product: bytes, rules: bytes) -> None:
+        stage = self._stage
+        stage.chapter("8  A negotiated trade, settled delivery versus payment")
+        trade = await self._propose(product, rules, "BO", "ADA", 100, settle_at=None)
+        await stage.act(
+            self._actors["ADA"], "ADA affirms; units and money change hands in the same step", TradeAffirm(trade)
+        )
+        for name in ("ADA", "BO"):
+            stage.say(f"{name:<5} holds {await self._units(name, product):>3} units")
+
+    async def _failed_trade(self, product: bytes, rules: bytes) -> None:
+        stage, regulator = self._stage, self._actors["REGULATOR"]
+        stage.chapter("9  A trade that must fail: the seller is frozen before it settles")
+        settle_at = (stage.ledger_ms() // DAY_MS + 4) * DAY_MS
+        trade = await self._propose(product, rules, "CHEN", "DORA", 50, settle_at=settle_at)
+        await stage.act(self._actors["DORA"], "DORA affirms; both legs are locked until settlement", TradeAffirm(trade))
+        freeze_operation = AccountFreeze(self._actors["CHEN"].account, None, 0, bytes(32), None)
+        freeze = await stage.act(regulator, "REGULATOR freezes CHEN", freeze_operation)
+        before = [await self._figures(name, product) for name in ("CHEN", "DORA")]
+        await self._until_trade(trade, "FAILED", "settlement fails at its time")
+        after = [await self._figures(name, product) for name in ("CHEN", "DORA")]
+        if [figures[:2] for figures in before] != [figures[:2] for figures in after] or any(sum(f[2:]) for f in after):
+            raise StoryError(f"a failed trade moved something: {before} {after}")
+        stage.say("nothing moved, and both locks are released")
+        await stage.act(regulator, "REGULATOR lifts the freeze", AccountUnfreeze(freeze, bytes(32)))
+
+    async def _coupon(self, product: bytes) -> None:
+        stage = self._stage
+        stage.chapter("10 The coupon is paid by the ledger on its date")
+        before = {name: (await self._figures(name, product))[0] for name in (*INVESTORS, "ISSUER")}
+
+        async def cash_of_issuer() -> int:
+            return (await self._figures("ISSUER", product))[0]
+
+        await stage.until("30 days of 5 % on every unit", cash_of_issuer, lambda cash: cash < before["ISSUER"], 120)
+        received = 0
+        for name in INVESTORS:
+            gain = (await self._figures(name, product))[0] - before[name]
+            received += gain
+            stage.say(f"{name:<5} receives {_money(gain):>8}")
+        paid = before["ISSUER"] - await cash_of_issuer()
+        if paid != received:
+            raise StoryError(f"the issuer paid {paid}, the holders received {received}")
+        stage.say(f"ISSUER pays {_money(paid):>8}, exactly the sum")
+
+    # ---- pieces
+
+    async def _agree(
+        self,
+        creator: str,
+        kind: ContractKind,
+        subject: bytes | None,
+        terms: dict[str, str],
+        slots: list[tuple[str, SlotRole, int]],
+        *,
+        quiet: bool = False,
+        is_open: bool = False,
+    ) -> _Paper:
+        """Draft, submit and have confirmed by every party."""
+        stage = self._stage
+        listed = tuple(Term(name, value) for name, value in sorted(terms.items()))
+        document = document_commitment(bytes(32), f"{kind.value} {terms}".encode())
+        now = stage.ledger_ms()
+        create = ContractCreate(
+            kind=kind,
+            open=is_open,
+            subject=subject,
+            document=document,
+            terms=listed,
+            terms_hash=terms_hash(listed),
+            slots=tuple(NewSlot(self._actors[name].account, role, order, 1) for name, role, order in slots),
+            salesperson=None,
+            confirm_by=now + 30 * DAY_MS,
+            sign_by=now + 60 * DAY_MS,
+            effective=Immediately(),
+            required_fields=tuple(sorted(terms)),
+            supersedes=None,
+        )
+        what = kind.value.lower()
+        contract = await stage.act(self._actors[creator], f"{creator} drafts the {what} contract", create)
+        paper = _Paper(contract, create.terms_hash, document)
+        await stage.act(self._actors[creator], f"{creator} submits the text to the parties", ContractSubmit(contract))
+        for slot, (name, _, _) in enumerate(slots):
+            confirm = ContractConfirm(contract, slot, 1, paper.terms)
+            await stage.act(self._actors[name], f"{name} confirms version 1", confirm)
+        return paper
+
+    async def _sign(self, paper: _Paper, slot: int, name: str, text: str, refused: Code | None = None) -> None:
+        actor = self._actors[name]
+        key = actor.keys[KeyPurpose.SIGN]
+        message = contract_signature_preimage(
+            chain=self._client.chain,
+            contract=paper.id,
+            version=1,
+            terms_hash=paper.terms,
+            document=paper.document,
+            slot=slot,
+            principal=actor.account,
+        )
+        sign = ContractSign(paper.id, slot, 1, key.public, key.sign(message))
+        await self._stage.act(actor, text, sign, refused=refused)
+
+    def _deposit(self, name: str, amount: int) -> CashDeposit:
+        self._references += 1
+        return CashDeposit(self._actors[name].account, CASH, amount, f"HB-{self._references:06}")
+
+    async def _traffic(self) -> tuple[int, int]:
+        """One small deposit after another; (sent, final)."""
+        bank = self._actors["BANK"]
+        sent = final = 0
+        until = time.perf_counter() + TRAFFIC_SECONDS
+        while time.perf_counter() < until:
+            body = self._client.build(bank.account, [self._deposit(TRAFFIC, 100)])
+            sent += 1
+            await self._client.execute(self._client.sign(body, [bank.keys[KeyPurpose.TRADE]]))
+            final += 1
+        return sent, final
+
+    async def _height(self) -> int:
+        return (await self._client.status()).height
+
+    async def _height_of(self, url: str) -> int:
+        try:
+            async with Client([url], self._cluster.genesis) as client:
+                return (await client.status()).height
+        except ClientError:
+            return -1
+
+    async def _until_product(self, product: bytes, status: str, text: str) -> None:
+        async def look() -> Any:
+            return await self._client.call("product_get", {"product": ids.show(ids.Prefix.PRODUCT, product)}, dict)
+
+        await self._stage.until(text, look, lambda seen: seen["status"] == status, 120)
+
+    async def _until_trade(self, trade: bytes, status: str, text: str) -> None:
+        async def look() -> Any:
+            return await self._client.call("trade_get", {"trade": ids.show(ids.Prefix.TRADE, trade)}, dict)
+
+        await self._stage.until(text, look, lambda seen: seen["status"] == status, 120)
+
+    async def _figures(self, name: str, product: bytes) -> tuple[int, int, int, int]:
+        """Balance of cash and of units, locked cash and locked units."""
+        positions = await self._client.positions(self._actors[name].account)
+        cash = {entry.cash: entry for entry in positions.cash}.get(CASH)
+        units = {entry.product: entry for entry in positions.units}.get(ids.show(ids.Prefix.PRODUCT, product))
+        return (
+            int(cash.balance) if cash else 0,
+            int(units.balance) if units else 0,
+            int(cash.locked) if cash else 0,
+            int(units.locked) if units else 0,
+        )
+
+    async def _units(self, name: str, product: bytes) -> int:
+        return (await self._figures(name, product))[1]
+
+    async def table(self, product: bytes) -> Table:
+        """What everybody holds at the end."""
+        table = Table("account", "cash CNY", "locked", "units", "locked", title="Balances")
+        for name in (*INVESTORS, "ISSUER", "DEALER", "BANK", TRAFFIC):
+            cash, units, locked_cash, locked_units = await self._figures(name, product)
+            table.add_row(name, _money(cash), _money(locked_cash), str(units), str(locked_units))
+        return table
+
+
+def _application(investor: Actor) -> AccountApply:
+    keys = tuple(NewKey(purpose, key.public) for purpose, key in sorted(investor.keys.items()))
+    return AccountApply(AccountKind.PERSON, bytes(32), keys, bytes(32), Thresholds(1, 1, 1), 1)
+
+
+def _money(minor: int) -> str:
+    return f"{Decimal(minor) / 100:,.2f}"
