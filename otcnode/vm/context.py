@@ -43,9 +43,9 @@ class Hooks:
 
     cancellers: Mapping[bytes, Callable[[Context, bytes, bytes], None]]
     """Kind byte of an open item that a REGULATOR's FULL freeze or a recovery ends, to (context, account, item)."""
-    holders_changed: tuple[Callable[[Context, bytes, bytes, int], None], ...]
-    """(context, product, account, signed change of its ultimate holders): a holder was certified anew; these keep the
-    product's count, and raise Failed(E_HOLDER_CAP) if the product would have too many."""
+    holders_changed: tuple[Callable[[Context, bytes, int], None], ...]
+    """(context, account, signed change of its ultimate holders): an investor was certified anew; these keep the counts
+    of the products it holds, and raise Failed(E_HOLDER_CAP) if one would have too many."""
     open_item_releasers: tuple[Callable[[Context, bytes], None], ...] = ()
     """(context, product): end whatever the family has open on the product, because its maturity is about to pay."""
     product_issuer: Callable[[Context, bytes], bytes | None] = _no_product

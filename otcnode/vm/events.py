@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import events as accounts
 from otcnode.vm.contracts import events as contracts
+from otcnode.vm.products import events as products
 
 AccountsEvent: TypeAlias = (
     accounts.CashMoved
@@ -36,4 +37,19 @@ ContractsEvent: TypeAlias = (
     | contracts.ContractChanged
 )
 
-Event: TypeAlias = AccountsEvent | ContractsEvent
+ProductsEvent: TypeAlias = (
+    products.ProductDrafted
+    | products.ProductChanged
+    | products.ProductCancelRequested
+    | products.ProductSuspended
+    | products.DisclosurePosted
+    | products.Subscribed
+    | products.SubscriptionChanged
+    | products.ProductAllotted
+    | products.ProductPaid
+    | products.PaymentOverdue
+    | products.RedemptionRequested
+    | products.RedemptionChanged
+)
+
+Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent

@@ -17,7 +17,7 @@ from otcnode.vm.accounts.operations import AccountApply
 from otcnode.vm.accounts.records import ACCOUNTS, KEYS, Account, AccountStatus
 from otcnode.vm.context import PARAMETERS, Context, Environment, fail, paused
 from otcnode.vm.keys import MARKER, SINGLE, Marker, Prefix, Table, integer
-from otcnode.vm.registry import DUE_KINDS, HOOKS, OPERATIONS
+from otcnode.vm.registry import DUE_KINDS, DUE_WEIGHTS, HOOKS, OPERATIONS
 from otcnode.vm.results import AutomaticReceipt, BlockResult, Receipt
 from otcnode.vm.rules import Rule
 from otcnode.vm.state import State
@@ -63,10 +63,12 @@ class BlockExecution:
             key, item = entry
             lane = key[:1]
             cursors[lane] = key
-            if item.weight > left[lane] and left[lane] < fresh[lane]:
+            weigh = DUE_WEIGHTS.get(item.kind)
+            weight = item.weight if weigh is None else weigh(self._state, item)
+            if weight > left[lane] and left[lane] < fresh[lane]:
                 del left[lane]
                 continue
-            left[lane] -= item.weight
+            left[lane] -= weight
             self._run(key, item)
         return tuple(self._automatic)
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import operations as accounts
 from otcnode.vm.contracts import operations as contracts
+from otcnode.vm.products import operations as products
 
 AccountsOperation: TypeAlias = (
     accounts.AccountApply
@@ -35,4 +36,18 @@ ContractsOperation: TypeAlias = (
     | contracts.ContractAccede
 )
 
-Operation: TypeAlias = AccountsOperation | ContractsOperation
+ProductsOperation: TypeAlias = (
+    products.ProductCreate
+    | products.ProductSubmit
+    | products.ProductCancel
+    | products.ProductReview
+    | products.ProductSuspend
+    | products.ProductResume
+    | products.DisclosurePost
+    | products.ProductSubscribe
+    | products.ProductCancelSubscription
+    | products.RedeemRequest
+    | products.RedeemDecide
+)
+
+Operation: TypeAlias = AccountsOperation | ContractsOperation | ProductsOperation

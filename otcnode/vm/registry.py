@@ -6,12 +6,26 @@ from otcnode.vm.accounts import handlers as accounts
 from otcnode.vm.accounts import withdrawals
 from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
-from otcnode.vm.rules import DueHandler, Rule
+from otcnode.vm.products import family as products
+from otcnode.vm.rules import DueHandler, DueWeight, Rule
 
-OPERATIONS: dict[type, Rule] = {**accounts.OPERATIONS, **withdrawals.OPERATIONS, **contracts.OPERATIONS}
+OPERATIONS: dict[type, Rule] = {
+    **accounts.OPERATIONS,
+    **withdrawals.OPERATIONS,
+    **contracts.OPERATIONS,
+    **products.OPERATIONS,
+}
 """Type of the operation to the rule by which it is judged."""
 
-DUE_KINDS: dict[str, DueHandler] = {**accounts.DUE_KINDS, **contracts.DUE_KINDS}
+DUE_KINDS: dict[str, DueHandler] = {**accounts.DUE_KINDS, **contracts.DUE_KINDS, **products.DUE_KINDS}
 """Kind of a due item to its handler."""
 
-HOOKS = Hooks(cancellers={}, holders_changed=())
+DUE_WEIGHTS: dict[str, DueWeight] = {**products.DUE_WEIGHTS}
+"""Kinds whose weight is known only when they run; the others have the weight they were scheduled with."""
+
+HOOKS = Hooks(
+    cancellers={**products.CANCELLERS},
+    holders_changed=(products.holders_changed,),
+    product_issuer=products.issuer_of,
+    contract_rescinded=(products.contract_rescinded,),
+)

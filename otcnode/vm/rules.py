@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.vm.context import Context
 from otcnode.vm.due import DueItem
+from otcnode.vm.state import State
 
 Handler: TypeAlias = Callable[[Context, Any], None]
 DueHandler: TypeAlias = Callable[[Context, DueItem], None]
+DueWeight: TypeAlias = Callable[[State, DueItem], int]
 
 
 class Scope(StrEnum):

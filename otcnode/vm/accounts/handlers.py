@@ -27,7 +27,6 @@ from otcnode.vm.accounts.records import (
     CASH_ASSETS,
     FREEZES,
     FREEZES_BY_ACCOUNT,
-    HOLDINGS_BY_ACCOUNT,
     KEYS,
     OPEN_ITEMS,
     Account,
@@ -142,9 +141,8 @@ def certify(context: Context, operation: InvestorCertify) -> None:
         fail(Code.FIELD, "ultimate_holders")
     change = operation.ultimate_holders - account.ultimate_holders
     if change:
-        for suffix, _ in context.state.scan(HOLDINGS_BY_ACCOUNT, operation.account):
-            for holders_changed in context.hooks.holders_changed:
-                holders_changed(context, suffix[32:], operation.account, change)
+        for holders_changed in context.hooks.holders_changed:
+            holders_changed(context, operation.account, change)
     certificate = Certificate(operation.risk, operation.category, operation.valid_until, operation.evidence)
     account = replace(account, certificate=certificate, ultimate_holders=operation.ultimate_holders)
     context.put(ACCOUNTS, operation.account, account)

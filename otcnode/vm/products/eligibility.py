@@ -100,23 +100,17 @@ def accrued_under(rule: ProductTerms, quantity: int, date: int) -> int:
     if rule.type is not ProductType.FIXED_NOTE:
         return 0
     days = accrual_days(date, value_date=rule.value_date, pay_dates=rule.pay_dates, day_count=rule.day_count)
-    return _interest(rule, quantity, days)
-
-
-def coupon_under(rule: ProductTerms, quantity: int, pay_date: int) -> int:
-    """What one holder's whole balance earns on a pay date: the interest since the pay date before, else since the value
-    date."""
-    if rule.type is not ProductType.FIXED_NOTE or pay_date not in rule.pay_dates:
-        return 0
-    return _interest(rule, quantity, coupon_days(rule, pay_date))
+    return interest_of_days(rule, quantity, days)
 
 
 def coupon_days(rule: ProductTerms, pay_date: int) -> int:
+    """Days of the coupon paid on a pay date: since the pay date before, else since the value date."""
     start = max((date for date in rule.pay_dates if date < pay_date), default=rule.value_date)
     return days_between(start, pay_date, rule.day_count)
 
 
-def _interest(rule: ProductTerms, quantity: int, days: int) -> int:
+def interest_of_days(rule: ProductTerms, quantity: int, days: int) -> int:
+    """Interest of one holder's, fill's or redemption's quantity over `days` of the day count, in minor units."""
     return interest(
         quantity,
         rule.face,
