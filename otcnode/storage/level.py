@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ FILES_OPEN_MAX = 500
 
 _CURRENT = "CURRENT"
 """The file that every LevelDB directory has; without it LevelDB would take a damaged directory for a new one."""
+_TABLES = (".ldb", ".sst")
 _RESTORE = "run otcnode db restore, or delete the directory and let the node sync"
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
 _IN_USE = ("already held by process", "Resource temporarily unavailable")
@@ -36,7 +39,7 @@ class LevelKeyValue:
         try:
             self._db = plyvel.DB(
                 str(path),
-                create_if_missing=create,
+                create_if_missing=False,
                 paranoid_checks=True,
                 lru_cache_size=cache_bytes,
                 write_buffer_size=WRITE_BUFFER_BYTES,
@@ -143,24 +146,42 @@ def _scan(
 
 
 def _check_directory(path: Path, create: bool) -> None:
+    """Leave to LevelDB only a directory with its two indispensable files: where one of them is missing it would start
+    without the blocks in its log, or take a damaged directory for a new one."""
     try:
-        if create:
-            path.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir()} if path.exists() or not create else set()
+        if not names and create:
+            _create(path)
+            return
     except FileNotFoundError:
         raise ConfigurationError(f"{path} holds no chain yet") from None
     except OSError as error:
         raise ConfigurationError(f"cannot use the data directory {path}: {error.strerror}") from None
-    tables = any(name.endswith((".ldb", ".sst")) for name in names)
     log = any(name.endswith(".log") for name in names)
-    if _CURRENT not in names:
-        if tables or log or any(name.startswith("MANIFEST") for name in names):
-            raise StorageDamage(f"{path}: the file {_CURRENT} is missing; {_RESTORE}")
-        if not create:
-            raise ConfigurationError(f"{path} holds no chain yet")
-    elif not log and (tables or not create):
-        # LevelDB would start without the last blocks. Only a creation cut short leaves neither log nor tables.
-        raise StorageDamage(f"{path}: LevelDB's log is missing; {_RESTORE}")
+    if _CURRENT in names and log:
+        return
+    if _CURRENT in names or log or any(name.startswith("MANIFEST") or name.endswith(_TABLES) for name in names):
+        missing = "LevelDB's log" if _CURRENT in names else f"the file {_CURRENT}"
+        raise StorageDamage(f"{path}: {missing} is missing; {_RESTORE}")
+    raise ConfigurationError(f"{path} holds no chain" + (", but other files" if names else " yet"))
+
+
+def _create(path: Path) -> None:
+    """Make an empty database aside and give it its name once it is whole, so that half a one is never met."""
+    draft = path.with_name(path.name + ".draft")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draft.exists():
+        shutil.rmtree(draft)
+    try:
+        plyvel.DB(str(draft), create_if_missing=True, error_if_exists=True).close()
+    except plyvel.Error as error:
+        raise _opening(path, error) from None
+    os.rename(draft, path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _text(error: plyvel.Error) -> str:

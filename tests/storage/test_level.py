@@ -178,3 +178,23 @@ def test_a_missing_file_is_found(closed_chain: Path, tmp_path: Path) -> None:
         assert outcome(path) is None
     with pytest.raises(StorageDamage, match="CURRENT is missing"):
         LevelKeyValue(tmp_path / "CURRENT", create=True)
+
+
+def test_a_young_chain_that_lost_its_log_does_not_pass_for_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "chain"
+    create(LevelKeyValue(path, create=True)).close()
+    for log in path.glob("*.log"):
+        log.unlink()
+    with pytest.raises(StorageDamage, match="log is missing"):
+        LevelKeyValue(path, create=True)
+
+
+def test_a_creation_cut_short_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "chain"
+    draft = tmp_path / "chain.draft"
+    draft.mkdir()
+    (draft / "CURRENT").write_text("half")
+    path.mkdir()
+    create(LevelKeyValue(path, create=True)).close()
+    assert not draft.exists()
+    assert reopen(LevelKeyValue(path)).tip.height == 0
