@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from otcnode.vm.accounts.records import (
     CASH_ASSETS,
@@ -20,14 +19,10 @@ from otcnode.vm.accounts.records import (
     CashBalance,
     Holding,
 )
+from otcnode.vm.contracts import checks as contracts
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    invariant: int
-    detail: str
+from otcnode.vm.violation import Violation
 
 
 def cash_totals(state: State) -> Iterator[Violation]:
@@ -106,6 +101,7 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     parts_within_balance,
     locks_sum,
     lots_sum,
+    *contracts.CHECKS,
 )
 """Families append theirs here."""
 
