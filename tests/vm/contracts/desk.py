@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from otcnode.vm.contracts.records import (
     Term,
 )
 from otcnode.vm.executor import environment_at
+from otcnode.vm.invariants import check_state
 from otcnode.vm.registry import HOOKS
 from otcnode.vm.results import Receipt
 from tests.vm.ledger import EVIDENCE, Ledger, key_of
@@ -182,6 +184,13 @@ class Desk(Ledger):
         key = second_key(name)
         self.do(name, KeyAdd(SIGN, key.public), purpose=KeyPurpose.MANAGE)
         return key
+
+    def keep(self, act: Callable[[Context], None]) -> None:
+        """What a neighbour does to contracts while one of its own due items runs."""
+        context = self.context()
+        act(context)
+        self.view.write(context.state.writes())
+        assert check_state(self.view) == []
 
     def freeze(self, name: str) -> bytes:
         """FULL, by the regulator; the id of the freeze."""
