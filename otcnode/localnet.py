@@ -64,8 +64,8 @@ class Plan:
 def create(plan: Plan) -> Genesis:
     """Make the genesis, keys, voting records and homes of a new cluster. Raises ConfigurationError if the directory
     holds one already."""
-    if plan.directory.exists() and any(plan.directory.iterdir()):
-        raise ConfigurationError(f"{plan.directory} is not empty: choose another directory or pass --reset")
+    if any(plan.directory.glob("node*")):
+        raise ConfigurationError(f"{plan.directory} holds a cluster: choose another directory or pass --reset")
     keys = [NodeKey.generate() for _ in range(plan.validators)]
     now_ms = time.time_ns() // 1_000_000
     genesis = Genesis(
@@ -210,9 +210,15 @@ class Cluster:
         process = self._processes.get(name)
         return process is not None and process.poll() is None
 
+    def stop(self, name: str) -> None:
+        """SIGTERM, and SIGKILL if the node is still there after a while."""
+        self._stop([self._processes[name]])
+
     def stop_all(self) -> None:
-        """SIGTERM to all, then SIGKILL to whoever is still there after a while."""
-        running = [process for process in self._processes.values() if process.poll() is None]
+        self._stop(list(self._processes.values()))
+
+    def _stop(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        running = [process for process in processes if process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S

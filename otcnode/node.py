@@ -14,8 +14,9 @@ import structlog
 
 from otcnode import genesis as genesis_module
 from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
+from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
-from otcnode.consensus.replica import Configuration, Replica
+from otcnode.consensus.replica import Replica
 from otcnode.crypto import SignatureCheck, verify
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState

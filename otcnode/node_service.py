@@ -10,6 +10,7 @@ from typing import TypeVar
 from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import decode
+from otcnode.consensus.explain import PeerView
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
@@ -274,14 +275,15 @@ class Service:
         )
 
     def explain(self) -> service.Explanation:
-        explanation = self._engine.replica.explain(self._engine.now())
-        tip = self._engine.flight.tip()
-        text = explanation.text
-        if self._engine.halted is not None:
-            text = f"this node has stopped voting: {self._engine.halted}"
-        return service.Explanation(
-            text, tip.height, self._engine.replica.state.view, explanation.waits_for, dict(explanation.peers)
-        )
+        engine = self._engine
+        seen = engine.replica.explain(engine.now())
+        where = f"height {seen.inspection.committed}, view {seen.inspection.view}"
+        reasons = tuple(self._named(reason) for reason in seen.reasons)
+        if engine.halted is not None:
+            reasons = (f"this node has stopped: {engine.halted}", *reasons)
+        state = "the chain goes on" if seen.progressing and engine.halted is None else "; ".join(reasons)
+        peers = {self._name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers}
+        return service.Explanation(f"{where}: {state}", seen.inspection.committed, seen.inspection.view, reasons, peers)
 
     def peers(self) -> Sequence[service.PeerStatus]:
         now_ms = self._engine.now().monotonic_ms
@@ -310,6 +312,12 @@ class Service:
             transactions_per_account_max=limits.mempool_transactions_per_account_max,
         )
 
+    def _named(self, text: str) -> str:
+        """With the names of nodes in place of the beginnings of their ids."""
+        for member in self._genesis.validators:
+            text = text.replace(member.id.hex()[:12], member.name)
+        return text
+
     def _name_of(self, node: bytes) -> str:
         members = {**{v.id: v.name for v in self._genesis.validators}, **{n.id: n.name for n in self._genesis.nodes}}
         return members.get(node, node.hex()[:12])
@@ -321,6 +329,15 @@ _MODES = {
     Mode.SILENT: "silent",
     Mode.FOLLOWING: "following",
 }
+
+
+def _shown_peer(peer: PeerView) -> str:
+    if peer.heard_ms_ago is None:
+        return "never heard"
+    heard = f"heard {peer.heard_ms_ago / 1000:.1f} s ago"
+    if peer.mode is None:
+        return heard
+    return f"{_MODES[peer.mode]}, height {peer.committed}, view {peer.view}, {heard}"
 
 
 def _committed_by(heard: Heard | None) -> int | None:

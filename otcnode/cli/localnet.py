@@ -10,8 +10,10 @@ import click
 from rich.console import Console
 
 from otcnode import localnet as local
-from otcnode.cli import demo as story
 from otcnode.cli.exits import EXIT_NO
+from otcnode.demo import story
+from otcnode.demo.cast import load_cast, new_cast
+from otcnode.genesis import ChainParameters
 
 DEFAULT_DIRECTORY = Path("localnet")
 
@@ -33,8 +35,8 @@ def localnet(validators: int, directory: Path, port: int, reset: bool, demo: boo
     console = Console(highlight=False)
     if reset or demo:
         local.remove(directory)
-    if not directory.exists() or not any(directory.iterdir()):
-        cast = story.cast(directory)
+    if not any(directory.glob("node*")):
+        cast = new_cast(directory)
         local.create(
             local.Plan(
                 directory=directory,
@@ -43,14 +45,14 @@ def localnet(validators: int, directory: Path, port: int, reset: bool, demo: boo
                 accounts=cast.accounts,
                 cash=cast.cash,
                 clock_rate=story.CLOCK_RATE if demo else 1,
-                parameters=story.PARAMETERS if demo else story.PRODUCTION_PARAMETERS,
+                parameters=story.PARAMETERS if demo else ChainParameters(),
             )
         )
     with local.Cluster(directory) as cluster:
         console.print(f"Starting {len(cluster.members)} validators in {directory} …")
         cluster.start_all()
         cluster.wait_ready()
-        if demo and not story.play(cluster, console):
+        if demo and not story.play(cluster, load_cast(directory), console):
             raise SystemExit(EXIT_NO)
         if exit_after:
             return

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,7 @@ from rich.table import Table
 from otcnode import ids
 from otcnode.client.client import Client
 from otcnode.client.errors import ClientError
+from otcnode.demo.audit import check_invariants, compare_roots
 from otcnode.demo.cast import CASH, INVESTORS, TRAFFIC, Actor
 from otcnode.demo.stage import Stage, StoryError
 from otcnode.errors import Code
@@ -42,7 +43,8 @@ from otcnode.vm.contracts.preimages import contract_signature_preimage, document
 from otcnode.vm.contracts.records import ContractKind, Immediately, SlotRole, Term
 from otcnode.vm.products.operations import ProductCreate, ProductReview, ProductSubmit, ProductSubscribe, Verdict
 from otcnode.vm.products.records import CoolingOffRule, ProductTerms, ProductType, RedemptionRule
-from otcnode.vm.trades.operations import TradeAffirm
+from otcnode.vm.trades.operations import TradeAffirm, TradePropose
+from otcnode.vm.trades.records import Side
 
 CLOCK_RATE = 86_400
 """A day a second."""
@@ -64,6 +66,15 @@ class _Paper:
     id: bytes
     terms: bytes
     document: bytes
+
+
+class Figures(NamedTuple):
+    """What an account holds: minor units of cash, units of the product."""
+
+    cash: int
+    units: int
+    locked_cash: int
+    locked_units: int
 
 
 class Story:
@@ -89,6 +100,8 @@ class Story:
         await self._settled_trade(product, rules)
         await self._failed_trade(product, rules)
         await self._coupon(product)
+        self._console.print()
+        self._console.print(await self._table(product))
 
     # ---- chapters
 
@@ -258,9 +271,17 @@ class Story:
         freeze_operation = AccountFreeze(self._actors["CHEN"].account, None, 0, bytes(32), None)
         freeze = await stage.act(regulator, "REGULATOR freezes CHEN", freeze_operation)
         before = [await self._figures(name, product) for name in ("CHEN", "DORA")]
-        await self._until_trade(trade, "FAILED", "settlement fails at its time")
-        after = [await self._figures(name, product) for name in ("CHEN", "DORA")]
-        if [figures[:2] for figures in before] != [figures[:2] for figures in after] or any(sum(f[2:]) for f in after):
+        if not (before[0].locked_units and before[1].locked_cash):
+            raise StoryError(f"an affirmed trade must lock both legs: {before}")
+
+        async def both() -> list[Figures]:
+            return [await self._figures(name, product) for name in ("CHEN", "DORA")]
+
+        def released(seen: list[Figures]) -> bool:
+            return not any(figures.locked_cash or figures.locked_units for figures in seen)
+
+        after = await stage.until("settlement fails at its time: the seller is frozen", both, released, 60)
+        if any((old.cash, old.units) != (new.cash, new.units) for old, new in zip(before, after, strict=True)):
             raise StoryError(f"a failed trade moved something: {before} {after}")
         stage.say("nothing moved, and both locks are released")
         await stage.act(regulator, "REGULATOR lifts the freeze", AccountUnfreeze(freeze, bytes(32)))
@@ -268,15 +289,15 @@ class Story:
     async def _coupon(self, product: bytes) -> None:
         stage = self._stage
         stage.chapter("10 The coupon is paid by the ledger on its date")
-        before = {name: (await self._figures(name, product))[0] for name in (*INVESTORS, "ISSUER")}
+        before = {name: (await self._figures(name, product)).cash for name in (*INVESTORS, "ISSUER")}
 
         async def cash_of_issuer() -> int:
-            return (await self._figures("ISSUER", product))[0]
+            return (await self._figures("ISSUER", product)).cash
 
         await stage.until("30 days of 5 % on every unit", cash_of_issuer, lambda cash: cash < before["ISSUER"], 120)
         received = 0
         for name in INVESTORS:
-            gain = (await self._figures(name, product))[0] - before[name]
+            gain = (await self._figures(name, product)).cash - before[name]
             received += gain
             stage.say(f"{name:<5} receives {_money(gain):>8}")
         paid = before["ISSUER"] - await cash_of_issuer()
@@ -371,20 +392,31 @@ class Story:
         async def look() -> Any:
             return await self._client.call("product_get", {"product": ids.show(ids.Prefix.PRODUCT, product)}, dict)
 
-        await self._stage.until(text, look, lambda seen: seen["status"] == status, 120)
+        await self._stage.until(text, look, lambda seen: seen["product"]["product"]["status"] == status, 120)
 
-    async def _until_trade(self, trade: bytes, status: str, text: str) -> None:
-        async def look() -> Any:
-            return await self._client.call("trade_get", {"trade": ids.show(ids.Prefix.TRADE, trade)}, dict)
+    async def _propose(
+        self, product: bytes, rules: bytes, seller: str, buyer: str, units: int, settle_at: int | None
+    ) -> bytes:
+        now = self._stage.ledger_ms()
+        propose = TradePropose(
+            counterparty=self._actors[buyer].account,
+            side=Side.SELL,
+            product=product,
+            quantity=units,
+            price=1_005_000,
+            contract=rules,
+            affirm_by=now + DAY_MS if settle_at is None else settle_at,
+            settle_at=settle_at,
+        )
+        when = "now" if settle_at is None else "in four days"
+        text = f"{seller} offers {buyer} {units} units at 100.50, to settle {when}"
+        return await self._stage.act(self._actors[seller], text, propose)
 
-        await self._stage.until(text, look, lambda seen: seen["status"] == status, 120)
-
-    async def _figures(self, name: str, product: bytes) -> tuple[int, int, int, int]:
-        """Balance of cash and of units, locked cash and locked units."""
+    async def _figures(self, name: str, product: bytes) -> Figures:
         positions = await self._client.positions(self._actors[name].account)
         cash = {entry.cash: entry for entry in positions.cash}.get(CASH)
-        units = {entry.product: entry for entry in positions.units}.get(ids.show(ids.Prefix.PRODUCT, product))
-        return (
+        units = {entry.product: entry for entry in positions.products}.get(ids.show(ids.Prefix.PRODUCT, product))
+        return Figures(
             int(cash.balance) if cash else 0,
             int(units.balance) if units else 0,
             int(cash.locked) if cash else 0,
@@ -392,15 +424,39 @@ class Story:
         )
 
     async def _units(self, name: str, product: bytes) -> int:
-        return (await self._figures(name, product))[1]
+        return (await self._figures(name, product)).units
 
-    async def table(self, product: bytes) -> Table:
+    async def _table(self, product: bytes) -> Table:
         """What everybody holds at the end."""
         table = Table("account", "cash CNY", "locked", "units", "locked", title="Balances")
         for name in (*INVESTORS, "ISSUER", "DEALER", "BANK", TRAFFIC):
-            cash, units, locked_cash, locked_units = await self._figures(name, product)
-            table.add_row(name, _money(cash), _money(locked_cash), str(units), str(locked_units))
+            held = await self._figures(name, product)
+            table.add_row(name, _money(held.cash), _money(held.locked_cash), str(held.units), str(held.locked_units))
         return table
+
+
+def play(cluster: Cluster, actors: dict[str, Actor], console: Console) -> bool:
+    """Play the story on a running cluster and audit its end; False, and why on the console, if it went otherwise."""
+
+    async def perform() -> None:
+        async with Client(cluster.urls, cluster.genesis) as client:
+            await Story(cluster, client, actors, console).play()
+        await compare_roots(cluster, console)
+
+    started = time.perf_counter()
+    try:
+        asyncio.run(perform())
+        last = cluster.members[-1]
+        console.print("\n[bold]Audit of a stopped node[/bold]")
+        cluster.stop(last.name)
+        check_invariants(cluster, last, console)
+        cluster.start(last.name)
+        cluster.wait_ready([last.name])
+    except (StoryError, ClientError) as error:
+        console.print(f"\n[red]The story went otherwise:[/red] {error}")
+        return False
+    console.print(f"\nThe story took {time.perf_counter() - started:.0f} s.")
+    return True
 
 
 def _application(investor: Actor) -> AccountApply:
