@@ -21,7 +21,8 @@ from otcnode.genesis import Role
 from otcnode.rpc.json_rpc import FORBIDDEN, UNAUTHENTICATED, RpcError
 from otcnode.rpc.reader import Reader
 from otcnode.rpc.service import Frozen
-from otcnode.vm.accounts.records import ACCOUNTS, CASH_ASSETS, CASH_BALANCES, KEYS, AccountStatus
+from otcnode.vm.accounts.records import ACCOUNTS, CASH_ASSETS, CASH_BALANCES, HOLDINGS_BY_ACCOUNT, KEYS, AccountStatus
+from otcnode.vm.products.records import PRODUCTS
 
 LOGIN_DOMAIN = "otcnode/login/1"
 _CHALLENGE_DOMAIN = "otcnode/login-challenge/1"
@@ -207,7 +208,8 @@ def may_see_parties(caller: Caller, subject: Subject, parties: frozenset[bytes])
 def position_sight(state: Reader, caller: Caller, account: bytes) -> PositionSight:
     """What `caller` may see of the positions of `account`. Raises RpcError(−32003) where that is nothing.
 
-    The holder and the roles that see all see everything; a custodian its own cash.
+    The holder and the roles that see all see everything; a custodian its own cash; an issuer the units of its
+    products.
     """
     if may_see_parties(caller, Subject.POSITION, frozenset({account})):
         return PositionSight(None, None)
@@ -216,6 +218,11 @@ def position_sight(state: Reader, caller: Caller, account: bytes) -> PositionSig
         for suffix, _ in state.scan(CASH_BALANCES, account)
         if (asset := state.get(CASH_ASSETS, suffix[32:])) is not None and asset.custodian == caller.account
     )
-    if not cash:
+    products = frozenset(
+        suffix[32:]
+        for suffix, _ in state.scan(HOLDINGS_BY_ACCOUNT, account)
+        if (product := state.get(PRODUCTS, suffix[32:])) is not None and product.issuer == caller.account
+    )
+    if not cash and not products:
         raise forbidden()
-    return PositionSight(cash, frozenset())
+    return PositionSight(cash, products)

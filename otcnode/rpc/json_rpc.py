@@ -181,7 +181,7 @@ def _recovered_id(raw: bytes) -> bytes:
 
 
 def _by_name(kind: type[Any], values: Sequence[msgspec.Raw]) -> bytes:
-    names = kind.__struct_fields__
+    names = kind.__struct_encode_fields__
     if len(values) > len(names):
         raise msgspec.ValidationError(f"{len(values)} positional parameters, at most {len(names)}")
     return _encoder.encode(dict(zip(names, values, strict=False)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from otcnode.rpc import accounts, auth, chain, node_status, transactions
+from otcnode.rpc import accounts, auth, chain, contracts, node_status, products, trades, transactions
 from otcnode.rpc import format as form
 from otcnode.rpc.discovery import document
 from otcnode.rpc.method import Access, Context, Method, Params, ReadParams
 
 _ACCOUNT = form.account(bytes(32))
+_PRODUCT = form.product(bytes(32))
+_CONTRACT = form.contract(bytes(32))
 _TRANSACTION = form.transaction(bytes(32))
 _BYTES32 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 _BYTES64 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="
@@ -106,6 +108,51 @@ METHODS: dict[str, Method] = {
         {"account": _ACCOUNT},
         20,
         accounts.account_positions,
+    ),
+    "product_list": Method(
+        "The products, of an issuer, in a status, of a type.",
+        products.ProductListParams,
+        products.ProductListResult,
+        Access.OPEN,
+        {"status": "ACTIVE", "limit": 50},
+        20,
+        products.product_list,
+    ),
+    "product_get": Method(
+        "A product: its life, its terms, its units.",
+        products.ProductParams,
+        products.ProductResult,
+        Access.OPEN,
+        {"product": _PRODUCT},
+        5,
+        products.product_get,
+    ),
+    "contract_list": Method(
+        "The contracts of a party; also those that wait for it.",
+        contracts.ContractListParams,
+        contracts.ContractListResult,
+        Access.ROWS,
+        {"waiting_for_party": True},
+        20,
+        contracts.contract_list,
+    ),
+    "contract_get": Method(
+        "A contract: its state, its text, its signatures.",
+        contracts.ContractParams,
+        contracts.ContractResult,
+        Access.ROWS,
+        {"contract": _CONTRACT},
+        5,
+        contracts.contract_get,
+    ),
+    "trade_list": Method(
+        "Trades of a party, a product, a status, a time.",
+        trades.TradeListParams,
+        trades.TradeListResult,
+        Access.ROWS,
+        {"status": "SETTLED", "from": "2027-01-15T16:00:00+08:00"},
+        20,
+        trades.trade_list,
     ),
     "block_get": Method(
         "A whole block with its receipts.",

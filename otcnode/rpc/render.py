@@ -18,6 +18,7 @@ import msgspec
 
 from otcnode.ids import Prefix, show
 from otcnode.rpc import format as form
+from otcnode.rpc.service import Frozen
 
 
 class Rule(NamedTuple):
@@ -32,6 +33,13 @@ def _id(prefix: Prefix) -> Rule:
     return Rule(bytes, str, lambda raw: show(prefix, raw) if len(raw) == 32 else raw.hex())
 
 
+class TermNumber(Frozen, frozen=True):
+    """A term that is a number, told apart from a text that looks like one: the terms' hash knows the difference."""
+
+    integer: form.Integer
+
+
+_TERM = Rule(int, TermNumber, lambda value: TermNumber(str(value)))
 _TIME = Rule(int, form.Time, form.time)
 _NUMBER = Rule(int, int, lambda value: value)
 _DAY = Rule(int, str | None, form.day)
@@ -41,9 +49,10 @@ IDS: dict[str, Prefix] = {
     name: prefix
     for prefix, names in {
         Prefix.ACCOUNT: "account accounts agent principal actor buyer seller issuer custodian creator proposer"
-        " counterparty investor holder payee fee_payee by salesperson requester responder party parties",
-        Prefix.CONTRACT: "contract supersedes superseded_by successor issuance_contract",
-        Prefix.PRODUCT: "product products",
+        " counterparty investor holder payee fee_payee by confirmed_by cancel_asked_by salesperson"
+        " requester responder party parties",
+        Prefix.CONTRACT: "contract root supersedes superseded_by successor",
+        Prefix.PRODUCT: "product products subject",
         Prefix.SUBSCRIPTION: "subscription",
         Prefix.TRADE: "trade",
         Prefix.LOCK: "lock",
@@ -60,12 +69,13 @@ def _names(text: str) -> frozenset[str]:
 
 
 _ASSETS = _names("asset cash cash_id")
-_TIMES = _names("open close until since valid_until confirm_by sign_by affirm_by not_before")
+_TIMES = _names("open close until since valid_until confirm_by sign_by affirm_by not_before payable_from time_ms")
 _TIME_ENDINGS = ("_at", "_until", "_time")
-_DAYS = _names("value_date maturity pay_dates")
+_DAYS = _names("value_date maturity pay_dates unpaid")
 _NUMBERS = _names(
     "risk order m version sequence holders basis index slot height max_holders ultimate_holders open_items"
-    " full_freezes manage trade sign lots_created utc_offset_minutes decimals"
+    " full_freezes manage trade sign lots_created utc_offset_minutes decimals position keys_needed keys_signed"
+    " successors_open accepted live subscriber_holders next_payment disclosures"
 )
 _NUMBER_ENDINGS = ("_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version")
 
@@ -80,6 +90,8 @@ def rule_for(name: str, kind: type) -> Rule | None:
         return None
     if name in _TIMES or name.endswith(_TIME_ENDINGS):
         return _TIME
+    if name == "value":
+        return _TERM
     if name in _DAYS:
         return _DAY
     if name in _NUMBERS or name.endswith(_NUMBER_ENDINGS):
@@ -114,9 +126,11 @@ def shown_type(record: type[msgspec.Struct]) -> type[msgspec.Struct]:
     hints = typing.get_type_hints(record)
     fields = [(field, _shown(hints[field], field)) for field in record.__struct_fields__]
     tag = record.__struct_config__.tag
-    if tag is not None:
-        fields.insert(0, ("type", typing.Literal[tag]))
-    return msgspec.defstruct(record.__name__, fields, frozen=True)
+    if tag is None:
+        return msgspec.defstruct(record.__name__, fields, frozen=True, namespace={"__doc__": record.__doc__})
+    return msgspec.defstruct(
+        record.__name__, fields, frozen=True, tag=tag, tag_field="type", namespace={"__doc__": record.__doc__}
+    )
 
 
 def _shown(kind: Any, name: str) -> Any:

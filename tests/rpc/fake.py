@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from otcnode import merkle
 from otcnode.blocks import (
@@ -56,6 +59,7 @@ from otcnode.vm import executor
 from otcnode.vm.accounts.operations import CashDeposit, KeyRevoke
 from otcnode.vm.executor import environment_at
 from otcnode.vm.genesis_state import genesis_writes
+from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import (
     TRANSACTION_VERSION,
@@ -67,13 +71,15 @@ from otcnode.vm.transactions import (
 )
 
 START_MS = 1_800_000_000_000
-BANK, INVESTOR, OTHER, REGULATOR, KYC = "BANK", "INV", "OTHER", "REG", "KYC"
+BANK, INVESTOR, OTHER, REGULATOR, KYC, ISSUER, CALLBACK = "BANK", "INV", "OTHER", "REG", "KYC", "ISS", "CALL"
 ROLES = {
     BANK: Role.CUSTODIAN,
     INVESTOR: Role.INVESTOR,
     OTHER: Role.INVESTOR,
     REGULATOR: Role.REGULATOR,
     KYC: Role.KYC,
+    ISSUER: Role.ISSUER,
+    CALLBACK: Role.CALLBACK,
 }
 
 
@@ -156,6 +162,13 @@ class FakeNode:
         self.left = asyncio.Event()
 
     # what tests steer
+
+    def put(self, table: Table[Any], suffix: bytes, record: object) -> None:
+        """Write a record into the latest state, as if a block had."""
+        tip = self._snapshots[-1]
+        assert isinstance(tip.view, MemoryView)
+        view = tip.view.with_writes({table.prefix + suffix: encode(record)})
+        self._snapshots[-1] = msgspec.structs.replace(tip, view=view)
 
     async def commit(self, *, step_ms: int = 1_000, next_validators: Sequence[SigningKey] | None = None) -> None:
         parent = self._snapshots[-1]

@@ -16,6 +16,7 @@ from otcnode.rpc.json_rpc import Call, decode_params
 from otcnode.rpc.methods import METHODS, openrpc
 from otcnode.vm.accounts.operations import CashDeposit, KeyAdd, KeyRevoke
 from otcnode.vm.transactions import KeySignature, Transaction
+from tests.rpc import items
 from tests.rpc.calls import Api
 from tests.rpc.fake import BANK, INVESTOR, KYC, OTHER, REGULATOR, START_MS, FakeNode, account_of, key_of
 
@@ -188,11 +189,11 @@ async def test_min_height_waits_only_briefly(node: FakeNode, api: Api, monkeypat
 async def test_lists_are_paged_at_one_height(node: FakeNode, api: Api) -> None:
     token = await api.login(REGULATOR)
     everything = await api.call("account_list", {}, token)
-    assert len(everything["accounts"]) == 5 and everything["next"] is None
+    assert len(everything["accounts"]) == 7 and everything["next"] is None
     first = await api.call("account_list", {"limit": 2}, token)
     await node.submit([node.deposit(100, "a").raw])
     second = await api.call("account_list", {"limit": 2, "next": first["next"]}, token)
-    third = await api.call("account_list", {"limit": 2, "next": second["next"]}, token)
+    third = await api.call("account_list", {"limit": 3, "next": second["next"]}, token)
     assert [page["height"] for page in (first, second, third)] == [0, 0, 0]
     assert third["next"] is None
     assert first["accounts"] + second["accounts"] + third["accounts"] == everything["accounts"]
@@ -283,7 +284,7 @@ async def test_discovery_names_every_method_and_nothing_else(api: Api) -> None:
 def test_every_method_is_described_as_it_is(name: str) -> None:
     method, described = METHODS[name], schema_of(name)
     assert described["summary"].endswith(".")
-    fields = method.params.__struct_fields__
+    fields = method.params.__struct_encode_fields__
     assert tuple(entry["name"] for entry in described["params"]) == fields
     example = msgspec.json.encode(method.example)
     decode_params(method.params, Call(b"1", name, example))
@@ -311,6 +312,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "account_get": {"account": form.account(account_of(INVESTOR))},
     "account_positions": {"account": form.account(account_of(INVESTOR))},
     "auth_challenge": {"account": form.account(account_of(INVESTOR))},
+    "product_get": {"product": form.product(items.NOTE)},
+    "product_list": {},
+    "contract_get": {"contract": form.contract(items.MASTER)},
+    "contract_list": {"party": form.account(account_of(INVESTOR))},
+    "trade_list": {},
 }
 
 
@@ -318,6 +324,7 @@ CALLS: dict[str, dict[str, Any]] = {
 async def test_every_result_has_the_announced_type(node: FakeNode, api: Api, name: str) -> None:
     deposit, another = node.deposit(100, "a"), node.deposit(100, "b")
     await node.submit([deposit.raw])
+    items.populate(node)
     calls = CALLS | {
         "tx_submit": submission(another.raw),
         "tx_submitAndWait": submission(another.raw),

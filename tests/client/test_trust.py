@@ -1,0 +1,114 @@
+"""What a client believes: certificates and proofs from the genesis on, whatever a node says."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from otcnode import merkle
+from otcnode.blocks import Certificate, Epoch, Header, block_hash
+from otcnode.client.trust import TrustedChain
+from otcnode.codec import decode, encode
+from otcnode.crypto import SigningKey
+from otcnode.errors import ProofError
+from otcnode.vm.results import Receipt
+from tests.rpc.fake import FakeNode
+
+
+async def chain_of(node: FakeNode, heights: int) -> TrustedChain:
+    node.automatic = False
+    for place in range(heights):
+        await node.submit([node.deposit(1, f"r{place}").raw])
+        await node.commit()
+    return TrustedChain(node.genesis)
+
+
+async def test_a_certified_header_is_believed() -> None:
+    node = FakeNode()
+    trust = await chain_of(node, 1)
+    assert trust.header(encode(node.header(1)), encode(node.certificate(1))) == node.header(1)
+
+
+async def test_a_header_or_certificate_of_anything_else_is_not() -> None:
+    node = FakeNode()
+    trust = await chain_of(node, 2)
+    header, certificate = node.header(1), node.certificate(1)
+    signature = certificate.signatures[0]
+    forged = replace(signature, signature=bytes(64))
+    liars: list[tuple[Header, Certificate]] = [
+        (header, node.certificate(2)),
+        (replace(header, state_root=bytes(32)), certificate),
+        (header, replace(certificate, signatures=certificate.signatures[:2])),
+        (header, replace(certificate, signatures=(signature, signature, certificate.signatures[1]))),
+        (header, replace(certificate, signatures=(forged, *certificate.signatures[1:]))),
+        (header, replace(certificate, view=1)),
+        (header, replace(certificate, epoch=2)),
+        (header, replace(certificate, height=2)),
+        (replace(header, chain=bytes(32)), certificate),
+        (replace(header, height=0), replace(certificate, height=0)),
+    ]
+    for wrong_header, wrong_certificate in liars:
+        with pytest.raises(ProofError):
+            trust.header(encode(wrong_header), encode(wrong_certificate))
+    for raw in (b"", b"\x90", encode(header) + b"\x00"):
+        with pytest.raises(ProofError):
+            trust.header(raw, encode(certificate))
+        with pytest.raises(ProofError):
+            trust.header(encode(header), raw)
+
+
+async def test_validators_made_up_by_a_node_are_not_believed() -> None:
+    node, liar = FakeNode(), FakeNode()
+    trust = await chain_of(node, 1)
+    liar.validator_keys = sorted((SigningKey(bytes([place]) * 32) for place in range(4)), key=lambda key: key.public)
+    liar._epochs = [Epoch(1, tuple(key.public for key in liar.validator_keys))]
+    await liar.commit()
+    with pytest.raises(ProofError, match="other validators"):
+        trust.header(encode(liar.header(1)), encode(liar.certificate(1)))
+
+
+async def test_a_receipt_is_believed_only_in_its_place() -> None:
+    node = FakeNode()
+    trust = await chain_of(node, 1)
+    header, certificate = encode(node.header(1)), encode(node.certificate(1))
+    leaves = node.receipts(1).transactions
+    path = merkle.path(leaves, 0)
+    assert (
+        trust.receipt(header, certificate, leaves[0], 0, 1, path)[1].transaction
+        == decode(Receipt, leaves[0]).transaction
+    )
+    for receipt, index, count, siblings in (
+        (leaves[0] + b"\x00", 0, 1, path),
+        (leaves[0], 1, 2, path),
+        (leaves[0], 0, 1, (bytes(32),)),
+        (leaves[0], -1, 1, path),
+    ):
+        with pytest.raises(ProofError):
+            trust.receipt(header, certificate, receipt, index, count, siblings)
+
+
+async def test_a_new_epoch_is_learnt_from_the_header_before_it() -> None:
+    node = FakeNode()
+    trust = await chain_of(node, 1)
+    joiners = [SigningKey(bytes([place]) * 32) for place in range(1, 6)]
+    await node.commit(next_validators=joiners)
+    await node.commit()
+    new = encode(node.header(3)), encode(node.certificate(3))
+    with pytest.raises(ProofError):
+        trust.header(*new)
+    epoch = node.epochs()[1]
+    before = encode(node.header(2)), encode(node.certificate(2))
+    for wrong, proof in (
+        (replace(epoch, validators=epoch.validators[:-1]), before),
+        (replace(epoch, validators=epoch.validators[::-1]), before),
+        (replace(epoch, number=2), before),
+        (replace(epoch, number=4), before),
+        (epoch, (encode(node.header(1)), encode(node.certificate(1)))),
+        (epoch, new),
+    ):
+        with pytest.raises(ProofError):
+            trust.extend(wrong, *proof)
+    trust.extend(epoch, *before)
+    assert block_hash(trust.header(*new)) == block_hash(node.header(3))
+    with pytest.raises(ProofError):
+        trust.extend(epoch, *before)
