@@ -154,7 +154,7 @@ class Context:
 
     def refuse_if_due_pending(self, product: bytes) -> None:
         """Failed(E_STATE) while a delayed coupon, maturity, close or establishment of the product has to run first."""
-        if due.product_has_pending(self.state, product, self.environment.time_ms):
+        if due.product_has_pending(self.state, product, self.now):
             fail(Code.STATE, "a coupon, maturity or issuance step of the product is due and runs first")
 
     def account(self, account: bytes) -> Account:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from otcnode.vm.accounts import events as accounts
 from otcnode.vm.contracts import events as contracts
 from otcnode.vm.products import events as products
+from otcnode.vm.trades import events as trades
 
 AccountsEvent: TypeAlias = (
     accounts.CashMoved
@@ -52,4 +53,18 @@ ProductsEvent: TypeAlias = (
     | products.RedemptionChanged
 )
 
-Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent
+TradesEvent: TypeAlias = (
+    trades.TradeProposed
+    | trades.TradeExecuted
+    | trades.TradeChanged
+    | trades.TradeCancelAsked
+    | trades.OfferListed
+    | trades.OfferFilled
+    | trades.OfferChanged
+    | trades.RfqCreated
+    | trades.RfqChanged
+    | trades.QuoteSubmitted
+    | trades.QuoteChanged
+)
+
+Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent | TradesEvent

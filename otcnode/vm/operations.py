@@ -7,6 +7,7 @@ from typing import TypeAlias
 from otcnode.vm.accounts import operations as accounts
 from otcnode.vm.contracts import operations as contracts
 from otcnode.vm.products import operations as products
+from otcnode.vm.trades import operations as trades
 
 AccountsOperation: TypeAlias = (
     accounts.AccountApply
@@ -50,4 +51,8 @@ ProductsOperation: TypeAlias = (
     | products.RedeemDecide
 )
 
-Operation: TypeAlias = AccountsOperation | ContractsOperation | ProductsOperation
+TradesOperation: TypeAlias = (
+    trades.TradePropose | trades.TradeAffirm | trades.TradeReject | trades.TradeWithdraw | trades.TradeCancel
+)
+
+Operation: TypeAlias = AccountsOperation | ContractsOperation | ProductsOperation | TradesOperation

@@ -8,16 +8,23 @@ from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
 from otcnode.vm.products import family as products
 from otcnode.vm.rules import DueHandler, DueWeight, Rule
+from otcnode.vm.trades import family as trades
 
 OPERATIONS: dict[type, Rule] = {
     **accounts.OPERATIONS,
     **withdrawals.OPERATIONS,
     **contracts.OPERATIONS,
     **products.OPERATIONS,
+    **trades.OPERATIONS,
 }
 """Type of the operation to the rule by which it is judged."""
 
-DUE_KINDS: dict[str, DueHandler] = {**accounts.DUE_KINDS, **contracts.DUE_KINDS, **products.DUE_KINDS}
+DUE_KINDS: dict[str, DueHandler] = {
+    **accounts.DUE_KINDS,
+    **contracts.DUE_KINDS,
+    **products.DUE_KINDS,
+    **trades.DUE_KINDS,
+}
 """Kind of a due item to its handler."""
 
 DUE_WEIGHTS: dict[str, DueWeight] = {**products.DUE_WEIGHTS}
