@@ -198,7 +198,8 @@ class FakeNode:
         if next_validators is not None:
             following = tuple(sorted(key.public for key in next_validators))
             self._epochs.append(Epoch(height + 1, following))
-            self.validator_keys = sorted([*self.validator_keys, *next_validators], key=lambda key: key.public)
+            known = {key.public: key for key in (*self.validator_keys, *next_validators)}
+            self.validator_keys = [known[public] for public in sorted(known)]
         header = Header(
             version=HEADER_VERSION,
             chain=self._chain,
