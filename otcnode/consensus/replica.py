@@ -55,6 +55,7 @@ from otcnode.consensus.events import (
     Tip,
     Work,
 )
+from otcnode.consensus.evidence import check_hidden_proof
 from otcnode.consensus.explain import Explanation, Inspection, explain, inspect
 from otcnode.consensus.messages import (
     Bodies,
@@ -391,15 +392,12 @@ class Replica:
 
     def _accuse_double_vote(self, message: Prepare | Commit, book: VoteBook) -> None:
         kind = "double PREPARE" if isinstance(message, Prepare) else "double COMMIT"
-        key = (message.validator, kind, message.view, message.height)
         held = book.get(message.height, message.validator, message.view)
-        if key in self._accused or held is None or len(self._accused) >= limits.accusations_per_height_max:
-            return
-        self._accused.add(key)
+        assert held is not None, "a conflict is with a vote that is held"
         first = type(message)(
             message.epoch, message.view, message.height, held.block_hash, message.validator, held.signature
         )
-        self._effects.append(Accuse(message.validator, kind, (encode(first), encode(message))))
+        self._accuse(message.validator, kind, message.view, message.height, first, message)
 
     def _on_view_change(self, sender: bytes, message: ViewChange) -> None:
         state = self.state
@@ -417,18 +415,34 @@ class Replica:
         try:
             check_view_change(message, chain, epoch, state.window, self._verify)
         except ProofError as error:
-            self._accuse_message(message.validator, f"invalid VIEW-CHANGE: {error}", message, message.view)
+            self._accuse(message.validator, f"invalid VIEW-CHANGE: {error}", message.view, 0, message)
             return
         state.view_changes[message.validator] = message
         self._hear(message.validator)
+        self._look_for_hidden_proof(message)
         if message.certificate is not None and message.committed > state.committed:
             self._learn_certificate(message.certificate)
 
-    def _accuse_message(self, validator: bytes, kind: str, message: ViewChange | NewView, view: int) -> None:
-        key = (validator, "invalid", view, 0)
+    def _look_for_hidden_proof(self, message: ViewChange) -> None:
+        """Compare with the COMMITs of its sender that are held; evidence.py says what is owed."""
+        state = self.state
+        for height in state.commits.heights():
+            for view, _ in state.commits.choices(height):
+                commit = status.commit_message(state, height, view, message.validator)
+                if commit is None:
+                    continue
+                try:
+                    check_hidden_proof(commit, message, self._configuration.chain, state.epoch, self._verify)
+                except ProofError:
+                    continue
+                self._accuse(message.validator, "hidden proof", view, height, commit, message)
+
+    def _accuse(self, validator: bytes, kind: str, view: int, height: int, *messages: Message) -> None:
+        """Once per kind and place; bounded, for a liar can offend at every view."""
+        key = (validator, kind, view, height)
         if key not in self._accused and len(self._accused) < limits.accusations_per_height_max:
             self._accused.add(key)
-            self._effects.append(Accuse(validator, kind, (encode(message),)))
+            self._effects.append(Accuse(validator, kind, tuple(encode(message) for message in messages)))
 
     def _on_new_view(self, sender: bytes, message: NewView) -> None:
         state = self.state
@@ -447,7 +461,7 @@ class Replica:
         try:
             check_new_view(message, chain, epoch, state.window, self._verify, self._is_known_view_change)
         except ProofError as error:
-            self._accuse_message(message.validator, f"invalid NEW-VIEW: {error}", message, message.view)
+            self._accuse(message.validator, f"invalid NEW-VIEW: {error}", message.view, 0, message)
             if message.view == state.view and state.may_sign(state.view + 1):
                 self._ask_for(state.view + 1)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from otcnode.consensus import effects
-from otcnode.consensus.messages import Message
+from otcnode.consensus.messages import Commit, Decision, Message, NewView, Prepare, PrePrepare, Status
 from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Crash, Node, Violation
 from tests.consensus.liars import Liar
@@ -32,7 +32,7 @@ def run(seed: int, count: int | None = None) -> Cluster:
         Liar(cluster, liar, chance)
     cluster.start()
     submitted: list[bytes] = []
-    for round_number in range(chance.randint(4, 10)):
+    for round_number in range(chance.randint(4, 16)):
         for _ in range(chance.randint(0, 4)):
             raw = f"{seed} {len(submitted)}".encode()
             submitted.append(raw)
@@ -40,7 +40,7 @@ def run(seed: int, count: int | None = None) -> Cluster:
                 if chance.random() < 0.9:
                     node.submit(raw)
         faults.change(round_number)
-        cluster.advance(chance.choice([50, 300, 1_000, 3_000, 8_000]))
+        cluster.advance(chance.choice([20, 100, 500, 2_000, 5_000]))
     faults.stop()
     dead = chance.sample(range(validators), (validators - 1) // 3)
     if liar is not None:
@@ -77,6 +77,11 @@ class Faults:
         self._delay_ms = 1
         self._crash = 0.0
         self._on = True
+        self._deaf: dict[tuple[int, type[Message]], float] = {}
+        self._favoured: int | None = None
+        """Only this node hears COMMITs, and it is cut off as soon as it has committed alone."""
+        self._favour = chance.choice([0.0, 0.5, 0.9])
+        self._deafness = chance.choice([0.0, 0.2, 0.4])
         cluster.route = self._route
         cluster.on_effect = self._before_effect
 
@@ -86,7 +91,16 @@ class Faults:
         self._duplication = chance.choice([0.0, 0.1])
         self._delay_ms = chance.choice([1, 1, 20, 300, 2_500])
         self._crash = chance.choice([0.0, 0.0, 0.002, 0.02])
+        self._deaf = {
+            (node.index, kind): chance.choice([0.5, 0.9, 1.0])
+            for node in cluster.nodes
+            for kind in (PrePrepare, Prepare, Commit, NewView, Status, Decision)
+            if chance.random() < self._deafness
+        }
         cluster.heal()
+        self._favoured = chance.randrange(len(cluster.nodes)) if chance.random() < self._favour else None
+        if self._favoured is not None:
+            return
         if chance.random() < 0.4:
             for sender in cluster.nodes:
                 for receiver in cluster.nodes:
@@ -108,16 +122,20 @@ class Faults:
             node.paused = False
             node.skew_ms = 0
 
-    def _route(self, _sender: Node, _receiver: Node, _message: Message) -> list[int]:
+    def _route(self, _sender: Node, receiver: Node, message: Message) -> list[int]:
         chance = self._chance
         if not self._on:
             return [chance.randint(1, 20)]
-        if chance.random() < self._loss:
+        if self._favoured not in (None, receiver.index) and isinstance(message, Commit | Decision):
+            return []
+        if chance.random() < max(self._loss, self._deaf.get((receiver.index, type(message)), 0.0)):
             return []
         copies = 2 if chance.random() < self._duplication else 1
         return [chance.randint(1, self._delay_ms + 1) for _ in range(copies)]
 
-    def _before_effect(self, node: Node, _effect: effects.Effect) -> None:
+    def _before_effect(self, node: Node, effect: effects.Effect) -> None:
+        if self._on and node.index == self._favoured and isinstance(effect, effects.Commit):
+            self._cluster.isolate(node.index)
         if self._on and self._chance.random() < self._crash:
             if self._chance.random() < 0.8:
                 self._cluster.at(self._chance.randint(1, 3_000), lambda: self._restart(node))
