@@ -136,8 +136,14 @@ class Service:
             decoded = decode_transaction(raw)
             self._engine.submit(decoded, answer)
         except Inadmissible as error:
-            future.set_result(service.Refused(error.code, error.detail, error.code in _DEFINITE))
+            future.set_result(service.Refused(error.code, error.detail, self._never(raw, error.code)))
         return future
+
+    def _never(self, raw: bytes, code: Code) -> bool:
+        """Whether a refused transaction will not be in any block: by its own bytes, or because its time is over."""
+        if code is not Code.TX_EXPIRED:
+            return code in _DEFINITE
+        return decode_transaction(raw).transaction.body.valid_until <= self._engine.flight.time_ms
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[service.TransactionState]:
         deadline = time.monotonic() + timeout_ms / 1000

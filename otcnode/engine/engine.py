@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
-from otcnode import crypto
+from otcnode import crypto, limits
 from otcnode.blocks import Certificate, CertifiedBlock, Header, Verify, block_hash
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
@@ -34,8 +34,8 @@ TICK_MS = 50
 class Engine:
     """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.
 
-    `votes_log` None: the node has no record for its key, or no key that votes. `before_effect` is called ahead of every
-    effect; the simulator crashes nodes there. `verify` judges the votes in the certificates of synced blocks.
+    `before_effect` is called ahead of every effect; the simulator crashes nodes there. `verify` judges the votes in the
+    certificates of synced blocks.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Engine:
                 self.intake.gossiped(peer, payload)
                 self.intake.flush()
             case Channel.DOCUMENTS:
-                self._host.penalise(peer, "this node keeps no documents")
+                self._host.note("debug", "document ignored: this version keeps none", peer=peer.hex()[:12])
             case _:
                 assert_never(channel)
 
     def connected(self, peer: bytes) -> None:
         self._peers.add(peer)
-        self.intake.connected(peer)
+        self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
         self.catch_up.announce(peer)
 
@@ -116,6 +116,8 @@ class Engine:
         self.intake.expire()
         self.intake.flush()
         self.catch_up.poll()
+        if len(self.flight) > limits.blocks_in_flight_kept:
+            self.flight.keep_only(self.replica.state.candidates)
 
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction; see Intake.submit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from otcnode import chain
 from otcnode.blocks import Certificate, Entry, Header, block_hash
@@ -101,6 +101,14 @@ class Flight:
         )
         self._epoch = speculation.next_epoch
         self._forget_below(speculation)
+
+    def keep_only(self, blocks: Collection[bytes]) -> None:
+        """Drop what the replica no longer considers, so that views without a commit cannot fill the memory."""
+        for name in [name for name in self._blocks if name not in blocks]:
+            self._count(self._blocks.pop(name), -1)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
 
     def _forget_below(self, committed: Speculation) -> None:
         survivors: dict[bytes, Speculation] = {}

@@ -6,6 +6,7 @@ or expired. Submitting the same bytes again never harms and answers with the cur
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class _Arrival:
     answer: Answer | None = None
 
 
+_NEVER_HAPPENED = TransactionState(
+    Stage.EXPIRED, definite=True, code=Code.TX_EXPIRED, reason="valid_until has passed without it"
+)
+
+
 class Intake:
     """Owns the pool and the gossip of transactions."""
 
@@ -65,6 +71,8 @@ class Intake:
         self._arriving: dict[bytes, int] = {}
         self._verifying = False
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
+        self._undecided: list[tuple[int, bytes]] = []
+        """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
@@ -133,9 +141,9 @@ class Intake:
         for peer, payload in self.gossip.flush(self._host.now().monotonic_ms):
             self._host.send(peer, Channel.TRANSACTIONS, payload)
 
-    def connected(self, peer: bytes) -> None:
-        hashes = [decoded.full_hash for decoded in self.pool]
-        self.gossip.connected(peer, hashes)
+    def connected(self, peer: bytes, *, mesh: bool) -> None:
+        """`mesh`: the peer is a validator, connected to the others too."""
+        self.gossip.connected(peer, [decoded.full_hash for decoded in self.pool], mesh=mesh)
 
     def disconnected(self, peer: bytes) -> None:
         self.gossip.disconnected(peer)
@@ -147,32 +155,38 @@ class Intake:
         for transaction_id in transaction_ids:
             self._ended.pop(transaction_id, None)
         for transaction_id in self.pool.expired(time_ms):
-            self._end(transaction_id, TransactionState(Stage.EXPIRED, definite=True, code=Code.TX_EXPIRED))
+            self._expire(transaction_id)
+        while self._undecided and self._undecided[0][0] <= time_ms:
+            transaction_id = heapq.heappop(self._undecided)[1]
+            if transaction_id in self._ended:
+                self._remember(transaction_id, _NEVER_HAPPENED)
         for account in accounts_changed:
-            for decoded in self.pool.of_account(account):
-                try:
-                    self.check(decoded)
-                except Inadmissible as error:
-                    self._end(decoded.id, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+            self._drop_inadmissible(self.pool.of_account(account))
 
     def expire(self) -> None:
         """Drop what the clock says no coming block can hold. Final only once a block's time says so too."""
         expired = self.pool.expired(self._host.now().ledger_ms)
         for transaction_id in expired:
-            self._end(transaction_id, TransactionState(Stage.EXPIRED, code=Code.TX_EXPIRED))
+            self._expire(transaction_id)
         if expired:
             self._pool_changed()
 
     def refused_by_block(self, transaction_ids: Iterable[bytes]) -> None:
         """Building found these inadmissible; they go if the committed state alone says so too."""
-        for transaction_id in transaction_ids:
-            decoded = self.pool.get(transaction_id)
-            if decoded is None:
-                continue
+        waiting = [self.pool.get(transaction_id) for transaction_id in transaction_ids]
+        self._drop_inadmissible([decoded for decoded in waiting if decoded is not None])
+
+    def _drop_inadmissible(self, transactions: Iterable[Decoded]) -> None:
+        for decoded in transactions:
             try:
                 self.check(decoded)
             except Inadmissible as error:
-                self._end(transaction_id, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+                self._end(decoded, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+
+    def _expire(self, transaction_id: bytes) -> None:
+        decoded = self.pool.get(transaction_id)
+        assert decoded is not None
+        self._end(decoded, TransactionState(Stage.EXPIRED, code=Code.TX_EXPIRED, reason="valid_until has passed"))
 
     def _raw_of(self, full_hash: bytes) -> bytes | None:
         decoded = self.pool.by_full_hash(full_hash)
@@ -242,8 +256,17 @@ class Intake:
         else:
             del self._arriving[transaction_id]
 
-    def _end(self, transaction_id: bytes, state: TransactionState) -> None:
-        self.pool.remove([transaction_id])
+    def _end(self, decoded: Decoded, state: TransactionState) -> None:
+        """Out of the pool. That it never happened is certain only once a block's time has reached valid_until."""
+        self.pool.remove([decoded.id])
+        valid_until = decoded.transaction.body.valid_until
+        if valid_until <= self._flight.time_ms:
+            self._remember(decoded.id, _NEVER_HAPPENED)
+        else:
+            heapq.heappush(self._undecided, (valid_until, decoded.id))
+            self._remember(decoded.id, state)
+
+    def _remember(self, transaction_id: bytes, state: TransactionState) -> None:
         self._ended.pop(transaction_id, None)
         self._ended[transaction_id] = state
         while len(self._ended) > limits.ended_transactions_remembered_max:
