@@ -35,4 +35,5 @@ HOOKS = Hooks(
     holders_changed=(products.holders_changed,),
     product_issuer=products.issuer_of,
     contract_rescinded=(products.contract_rescinded,),
+    open_item_releasers=(trades.release_open,),
 )

@@ -1,10 +1,21 @@
-"""The family's tables, and its acts that other families' acts call for."""
+"""Everything of trades that registry.py joins with the other families, and what other families may call."""
 
 from __future__ import annotations
 
+from otcnode.vm.context import Context
+from otcnode.vm.keys import OPEN_TRADE
 from otcnode.vm.rules import DueHandler, Rule
 from otcnode.vm.trades import negotiated
+from otcnode.vm.trades.records import TRADING_OPEN
 
 OPERATIONS: dict[type, Rule] = {**negotiated.OPERATIONS}
 
 DUE_KINDS: dict[str, DueHandler] = {**negotiated.DUE_KINDS}
+
+_RELEASERS = {OPEN_TRADE: negotiated.release_for_maturity}
+
+
+def release_open(context: Context, product: bytes) -> None:
+    """The product is about to mature: whatever stands on it ends."""
+    for suffix, _ in context.state.scan(TRADING_OPEN, product):
+        _RELEASERS[suffix[32:33]](context, suffix[33:])

@@ -1,0 +1,140 @@
+"""A market with an ACTIVE product, a seller, a buyer and a master agreement, ready to trade."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otcnode.crypto import sha256
+from otcnode.errors import Code
+from otcnode.vm.accounts.operations import AccountFreeze
+from otcnode.vm.accounts.records import ACCOUNTS, LOCKS, OPEN_ITEMS
+from otcnode.vm.contracts.records import ContractKind
+from otcnode.vm.results import Receipt
+from otcnode.vm.trades.events import (
+    OfferListed,
+    QuoteSubmitted,
+    RfqCreated,
+    TradeExecuted,
+    TradeProposed,
+)
+from otcnode.vm.trades.operations import (
+    TradeAffirm,
+    TradePropose,
+)
+from otcnode.vm.trades.records import (
+    OFFERS,
+    QUOTES,
+    RFQS,
+    TRADES,
+    TRADING_OPEN,
+    Offer,
+    Quote,
+    Rfq,
+    Side,
+    Trade,
+)
+from tests.vm.ledger import DAY_MS
+from tests.vm.products.market import Market
+
+HOUR_MS = 3_600_000
+ORDER = sha256(b"court order")
+PRICE = 101_2345
+"""101.2345"""
+
+
+class Floor(Market):
+    """SAM holds 60 units and 0.00, BEN 1,000,000.00; trades cost each side 2,000 ppm, paid to FEE."""
+
+    def __init__(self, *, holdings: dict[str, int] | None = None, **changes: Any) -> None:
+        super().__init__()
+        holdings = {"SAM": 60, "OWN": 40} if holdings is None else holdings
+        self.note = self.established(holdings, **{"trade_fee_ppm": 2_000, **changes})
+        self.investor("BEN", 1_000_000_00)
+        self.master = self.contract(ContractKind.MASTER, None, ("SAM", "BEN"))
+
+    # negotiated trades
+
+    def proposal(self, **changes: Any) -> TradePropose:
+        """SAM sells 10 units to BEN at 101.2345, to settle in a day, to be affirmed within an hour."""
+        fields: dict[str, Any] = {
+            "counterparty": self.ids["BEN"],
+            "side": Side.SELL,
+            "product": self.note,
+            "quantity": 10,
+            "price": PRICE,
+            "contract": self.master,
+            "affirm_by": self.now + HOUR_MS,
+            "settle_at": self.now + DAY_MS,
+        }
+        return TradePropose(**{**fields, **changes})
+
+    def propose(self, by: str = "SAM", **changes: Any) -> bytes:
+        receipt = self.act(by, self.proposal(**changes))
+        (name,) = [event.trade for event in receipt.events if isinstance(event, TradeProposed)]
+        return name
+
+    def locked(self, **changes: Any) -> bytes:
+        """A trade that both agreed to, on its way to settle."""
+        name = self.propose(**changes)
+        self.act("BEN", TradeAffirm(name))
+        return name
+
+    def trade(self, name: bytes) -> Trade:
+        found = self.state.get(TRADES, name)
+        assert found is not None
+        return found
+
+    # offers and requests
+
+    def offer(self, name: bytes) -> Offer:
+        found = self.state.get(OFFERS, name)
+        assert found is not None
+        return found
+
+    def rfq(self, name: bytes) -> Rfq:
+        found = self.state.get(RFQS, name)
+        assert found is not None
+        return found
+
+    def quote(self, name: bytes) -> Quote:
+        found = self.state.get(QUOTES, name)
+        assert found is not None
+        return found
+
+    # the rest
+
+    def freeze(self, name: str) -> None:
+        self.act("REG", AccountFreeze(self.ids[name], None, 0, ORDER, None))
+
+    def holds(self, name: str) -> tuple[int, int]:
+        """(balance, locked) units."""
+        units = self.units(self.note, name)
+        return units.balance, units.locked
+
+    def everything(self, *names: str) -> list[object]:
+        """Cash and units of the accounts, to be compared before and after."""
+        return [(self.figures(name), self.units(self.note, name)) for name in names]
+
+    def nothing_is_open(self, *names: str) -> bool:
+        """Whether the accounts have no open item and no lock, and nothing stands on the product."""
+        for name in names:
+            account = self.state.get(ACCOUNTS, self.ids[name])
+            assert account is not None
+            items = self.state.scan(OPEN_ITEMS, self.ids[name])
+            if account.open_items or items or self.state.scan(LOCKS, self.ids[name]):
+                return False
+        return not self.state.scan(TRADING_OPEN, self.note)
+
+
+def created(receipt: Receipt) -> bytes:
+    """The id of the offer, request, quote or executed trade that a transaction made."""
+    for event in receipt.events:
+        match event:
+            case OfferListed(offer=name) | QuoteSubmitted(quote=name) | RfqCreated(rfq=name):
+                return name
+            case TradeExecuted(trade=name):
+                return name
+    raise AssertionError(f"nothing created: {receipt.code}")
+
+
+OK = Code.OK
