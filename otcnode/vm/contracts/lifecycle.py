@@ -159,31 +159,33 @@ def current(context: Context, name: bytes) -> Contract:
     what it supersedes, and what would supersede either.
     """
     contract = context.need(CONTRACTS, name, "contract")
-    if contract.status is _S.SIGNED or contract.successors_open or contract.supersedes is not None:
-        family = [name, *_successors(context, name)]
-        if contract.supersedes is not None and contract.status in OPEN:
-            family += _successors(context, contract.supersedes)
-        _run_overdue(context, sorted(set(family)))
-        contract = context.need(CONTRACTS, name, "contract")
-    return contract
+    family = {name}
+    if contract.successors_open:
+        family.update(_successors(context, name))
+    if contract.supersedes is not None and contract.status in OPEN:
+        family.update(_successors(context, contract.supersedes))
+    overdue = [entry for member in sorted(family) for entry in _overdue(context, member)]
+    if not overdue:
+        return contract
+    for key, item in sorted(overdue, key=lambda entry: entry[0]):
+        if context.get(DUE, key) is not None:
+            due.remove(context.state, key, item)
+            turn_effective(context, item.item, due.due_time(key))
+    return context.need(CONTRACTS, name, "contract")
 
 
 def _successors(context: Context, name: bytes) -> list[bytes]:
     return [suffix[32:] for suffix, _ in context.state.scan(SUCCESSORS, name)]
 
 
-def _run_overdue(context: Context, names: list[bytes]) -> None:
-    overdue = []
-    for name in names:
-        for suffix, _ in context.state.scan(DUE_BY_ITEM, name):
-            key = suffix[32:]
-            item = context.need(DUE, key, "due item")
-            if item.kind == TURN and due.due_time(key) <= context.now:
-                overdue.append((key, item))
-    for key, item in sorted(overdue, key=lambda entry: entry[0]):
-        if context.get(DUE, key) is not None:
-            due.remove(context.state, key, item)
-            turn_effective(context, item.item, due.due_time(key))
+def _overdue(context: Context, name: bytes) -> list[tuple[bytes, DueItem]]:
+    """The entry of the queue that should have made the contract effective by now, if there is one."""
+    contract = context.need(CONTRACTS, name, "contract")
+    turns_at = contract.turns_effective_at
+    if contract.status is not _S.SIGNED or turns_at is None or turns_at > context.now:
+        return []
+    keys = [suffix[32:] for suffix, _ in context.state.scan(DUE_BY_ITEM, name)]
+    return [(key, context.need(DUE, key, "due item")) for key in keys]
 
 
 def _on_turn(context: Context, item: DueItem) -> None:
