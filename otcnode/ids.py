@@ -9,7 +9,6 @@ from functools import cache
 from otcnode.errors import DecodeError
 
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_CHARSET_INDEX = {character: value for value, character in enumerate(_CHARSET)}
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BECH32M = 0x2BC830A3
 
@@ -23,13 +22,14 @@ def _feedback(top: int) -> int:
 
 
 _FEEDBACK = tuple(_feedback(top) for top in range(32))
-"""The checksum's feedback per value of its top five bits: an identifier is shown for every transaction submitted, and
-a table makes that a matter of microseconds."""
-_BASE32_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_FROM_BASE32 = bytes.maketrans(_BASE32_ALPHABET, bytes(range(32)))
-_TO_BASE32 = bytes.maketrans(bytes(range(32)), _BASE32_ALPHABET)
+"""The checksum's feedback per value of its top five bits."""
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_FROM_BASE32 = bytes.maketrans(_BASE32, _CHARSET.encode())
+_TO_BASE32 = bytes([_BASE32[_CHARSET.index(chr(code))] if chr(code) in _CHARSET else 0 for code in range(256)])
 _DATA_CHARACTERS = 52
 """⌈256 / 5⌉: the last character carries one bit of data and four of padding, which must be zero."""
+_UNPADDED = b"AQ"
+"""The two last characters in which it is."""
 
 
 class Prefix(StrEnum):
@@ -56,10 +56,9 @@ class Prefix(StrEnum):
 def show(prefix: Prefix, raw: bytes) -> str:
     """The text form of a 32-byte identifier."""
     assert len(raw) == 32
-    data = base64.b32encode(raw)[:_DATA_CHARACTERS].translate(_FROM_BASE32)
-    check = _polymod(data + bytes(6), _head_check(prefix.value)) ^ _BECH32M
-    tail = [(check >> 5 * (5 - index)) & 31 for index in range(6)]
-    return prefix.value + "1" + "".join([_CHARSET[value] for value in [*data, *tail]])
+    return f"{prefix.value}1{base64.b32encode(raw)[:_DATA_CHARACTERS].translate(_FROM_BASE32).decode()}" + _checksum(
+        prefix, raw
+    )
 
 
 def parse(prefix: Prefix, text: str) -> bytes:
@@ -67,16 +66,29 @@ def parse(prefix: Prefix, text: str) -> bytes:
     head, separator, body = text.rpartition("1")
     if not separator or head != prefix.value:
         raise DecodeError(f"expected an identifier that begins with {prefix.value}1")
-    try:
-        data = bytes([_CHARSET_INDEX[character] for character in body])
-    except KeyError:
-        raise DecodeError(f"{text!r} has a character that identifiers never contain") from None
-    if len(data) < 6 or _polymod(data, _head_check(head)) != _BECH32M:
-        raise DecodeError(f"the checksum of {text!r} is wrong: a character was mistyped")
-    data = data[:-6]
-    if len(data) != _DATA_CHARACTERS or data[-1] & 15:
+    data = body.encode("ascii", "replace").translate(_TO_BASE32)
+    if 0 in data:
+        raise DecodeError(f"{text!r} has a character that identifiers never contain")
+    if len(data) != _DATA_CHARACTERS + 6 or data[_DATA_CHARACTERS - 1] not in _UNPADDED:
         raise DecodeError(f"{text!r} does not hold 32 bytes")
-    return base64.b32decode(data.translate(_TO_BASE32) + b"====")
+    raw = base64.b32decode(data[:_DATA_CHARACTERS] + b"====")
+    if body[_DATA_CHARACTERS:] != _checksum(prefix, raw):
+        raise DecodeError(f"the checksum of {text!r} is wrong: a character was mistyped")
+    return raw
+
+
+def _checksum(prefix: Prefix, raw: bytes) -> str:
+    """The six characters that BIP-350 asks for. The code is linear, so they are those of the prefix alone changed by
+    what each byte adds."""
+    check = _empty_check(prefix)
+    for additions, byte in zip(_ADDITIONS, raw, strict=True):
+        check ^= additions[byte]
+    return "".join([_CHARSET[(check >> shift) & 31] for shift in (25, 20, 15, 10, 5, 0)])
+
+
+@cache
+def _empty_check(prefix: Prefix) -> int:
+    return _polymod(bytes(_DATA_CHARACTERS + 6), _head_check(prefix.value)) ^ _BECH32M
 
 
 @cache
@@ -90,3 +102,17 @@ def _polymod(values: bytes, check: int) -> int:
     for value in values:
         check = ((check & 0x1FFFFFF) << 5) ^ value ^ _FEEDBACK[check >> 25]
     return check
+
+
+def _additions(position: int) -> tuple[int, ...]:
+    """What each value of the byte at `position` adds to the checksum."""
+    additions = [0]
+    for bit in range(8):
+        raw = (1 << (8 * (31 - position) + bit)).to_bytes(32, "big")
+        symbols = base64.b32encode(raw)[:_DATA_CHARACTERS].translate(bytes.maketrans(_BASE32, bytes(range(32))))
+        own = _polymod(symbols + bytes(6), 0)
+        additions += [own ^ other for other in additions]
+    return tuple(additions)
+
+
+_ADDITIONS = tuple([_additions(position) for position in range(32)])
