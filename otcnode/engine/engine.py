@@ -275,10 +275,13 @@ class Engine:
         speculation = self.flight.get(certificate.block_hash)
         assert speculation is not None, "the replica commits only what this node has executed"
         self._finalise(speculation, certificate)
+        self._work_changed()
 
     def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
         self._finalise(speculation, certified.certificate)
+        # The replica learns of this block before anything lets it ask for the next one.
         self._feed(events.Synced(self.flight.tip()))
+        self._work_changed()
 
     def _finalise(self, speculation: Speculation, certificate: Certificate) -> None:
         self.flight.commit(speculation, certificate)
@@ -290,7 +293,6 @@ class Engine:
         for peer in sorted(self._peers):
             if peer not in validators or self._own not in validators:
                 self.catch_up.announce(peer)
-        self._work_changed()
 
     def _work_changed(self) -> None:
         self._feed(events.Work(len(self.intake.pool), next_due(self._store.state)))
