@@ -52,3 +52,8 @@ def test_the_checksum_is_that_of_bip_350(text: str) -> None:
 def test_noise_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         ids.parse(ids.Prefix.ACCOUNT, text)
+
+
+def test_padding_that_is_not_zero_is_refused_although_its_checksum_is_right() -> None:
+    with pytest.raises(DecodeError, match="32 bytes"):
+        ids.parse(ids.Prefix.ACCOUNT, "acc1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqpg2qdcp")

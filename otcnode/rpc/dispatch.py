@@ -34,6 +34,7 @@ class Dispatcher:
         self._authenticator = authenticator
         self._rates = rates
         self.in_flight = 0
+        self._in_flight_of: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
 
@@ -41,24 +42,37 @@ class Dispatcher:
         """The answer to one body or message, None where there must be none."""
         message = json_rpc.parse(raw, limits.rpc_batch_entries_max)
         calls = [entry for entry in message.entries if isinstance(entry, Call)]
-        if self.in_flight + len(calls) > limits.rpc_calls_in_flight_max:
+        caller = self._authenticator.name_of(token) or address
+        if not self._has_room(caller, len(calls)):
             outcomes: list[Outcome] = [RpcError(json_rpc.OVERLOADED, "too many calls in flight")] * len(calls)
         else:
-            self.in_flight += len(calls)
+            self._enter(caller, len(calls))
             try:
-                outcomes = await self._perform(calls, address, token)
+                outcomes = await self._perform(calls, caller, token)
             finally:
-                self.in_flight -= len(calls)
+                self._enter(caller, -len(calls))
         pending = iter(outcomes)
         answers = [
             entry.raw if isinstance(entry, Reply) else self._shown(entry, next(pending)) for entry in message.entries
         ]
         return json_rpc.join(answers, message.batch)
 
-    async def _perform(self, calls: Sequence[Call], address: str, token: bytes | None) -> list[Outcome]:
+    def _has_room(self, caller: str, count: int) -> bool:
+        """Calls that wait hold memory: bounded in all, and per caller, so that nobody takes it all."""
+        return (
+            self.in_flight + count <= limits.rpc_calls_in_flight_max
+            and self._in_flight_of.get(caller, 0) + count <= limits.rpc_calls_in_flight_per_caller_max
+        )
+
+    def _enter(self, caller: str, count: int) -> None:
+        self.in_flight += count
+        self._in_flight_of[caller] += count
+        if not self._in_flight_of[caller]:
+            del self._in_flight_of[caller]
+
+    async def _perform(self, calls: Sequence[Call], caller: str, token: bytes | None) -> list[Outcome]:
         """One outcome per call. Calls of a method that takes many go together, first; the others run side by side."""
         context = Context(self._service, self._authenticator, token)
-        caller = self._authenticator.name_of(token) or address
         outcomes: list[Outcome] = [None] * len(calls)
         grouped: dict[str, list[tuple[int, Any]]] = {}
         single: list[tuple[int, Method, Any]] = []
@@ -91,12 +105,13 @@ class Dispatcher:
 
     def _admit(self, call: Call, caller: str) -> tuple[Method, Any]:
         method = METHODS.get(call.method)
+        cost = 1 if method is None else method.cost
+        retry_after_ms = self._rates.take(caller, cost, self._service.now_ms())
+        if retry_after_ms:
+            raise RpcError(json_rpc.RATE_LIMIT, "too many requests", {"retry_after_ms": retry_after_ms})
         if method is None:
             raise RpcError(json_rpc.METHOD_NOT_FOUND, f"there is no method {call.method[:64]!r}")
         self.calls[call.method] += 1
-        retry_after_ms = self._rates.take(caller, method.cost, self._service.now_ms())
-        if retry_after_ms:
-            raise RpcError(json_rpc.RATE_LIMIT, "too many requests", {"retry_after_ms": retry_after_ms})
         return method, json_rpc.decode_params(method.params, call)
 
     async def _call_one(self, context: Context, method: Method, params: Any) -> Outcome:

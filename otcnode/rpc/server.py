@@ -51,7 +51,6 @@ class RpcServer:
         self.dispatcher = Dispatcher(service, authenticator, rates)
         self._metrics = NodeMetrics(service, self.dispatcher)
         self._sockets: set[web.WebSocketResponse] = set()
-        self._connections = 0
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -69,7 +68,12 @@ class RpcServer:
             ]
         )
         application.on_shutdown.append(self._close_sockets)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=limits.rpc_stop_ms / 1000)
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            handler_cancellation=True,  # who hangs up no longer waits for anything
+            shutdown_timeout=limits.rpc_stop_ms / 1000,
+        )
         await runner.setup()
         site = web.TCPSite(runner, host, port, ssl_context=self._tls, backlog=512)
         try:
@@ -104,7 +108,9 @@ class RpcServer:
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse | web.Response:
         if len(self._sockets) >= limits.rpc_connections_max:
             return web.Response(status=503, text="too many WebSocket connections\n")
-        socket = web.WebSocketResponse(max_msg_size=self._request_bytes_max, heartbeat=WEBSOCKET_HEARTBEAT_SECONDS)
+        socket = web.WebSocketResponse(
+            max_msg_size=self._request_bytes_max, heartbeat=WEBSOCKET_HEARTBEAT_SECONDS, compress=False
+        )
         await socket.prepare(request)
         self._sockets.add(socket)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -265,6 +266,38 @@ async def test_who_asks_too_much_is_told_when_to_come_back(node: FakeNode) -> No
     assert (await api.call("mempool_status")).get("code") == -32004
     node.clock_ms += 2
     assert "transactions" in await api.call("mempool_status")
+
+
+async def test_one_caller_cannot_have_everything_in_flight(
+    node: FakeNode, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "rpc_calls_in_flight_per_caller_max", 2)
+    monkeypatch.setattr(limits, "rpc_calls_in_flight_max", 3)
+    wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": form.transaction(bytes(32))}, "id": 1}
+    status = msgspec.json.encode({"jsonrpc": "2.0", "method": "node_status", "id": 1})
+
+    async def code(address: str) -> int | None:
+        answer = await api.dispatcher.answer(status, address, None)
+        assert answer is not None
+        return msgspec.json.decode(answer).get("error", {}).get("code")  # type: ignore[no-any-return]
+
+    waiting = [asyncio.create_task(api.dispatcher.answer(msgspec.json.encode([wait, wait]), "a", None))]
+    await node.waiting.wait()
+    assert [await code("a"), await code("b")] == [-32006, None]
+    node.waiting.clear()
+    waiting.append(asyncio.create_task(api.dispatcher.answer(msgspec.json.encode(wait), "b", None)))
+    await node.waiting.wait()
+    assert [await code("a"), await code("b"), await code("c")] == [-32006] * 3
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [await code("a"), await code("b"), await code("c")] == [None] * 3
+    assert api.dispatcher.in_flight == 0
+
+
+async def test_unknown_methods_cost_too(node: FakeNode) -> None:
+    api = Api(node, cost_per_second=1, burst=2)
+    assert [(await api.call("nothing"))["code"] for _ in range(3)] == [-32601, -32601, -32004]
 
 
 # OpenRPC

@@ -116,6 +116,15 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(node: FakeNode) -> 
     await server.stop()
 
 
+async def test_a_post_that_hangs_up_waits_no_longer(node: FakeNode) -> None:
+    wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": form.transaction(bytes(32))}, "id": "wait"}
+    async with served(node) as (url, session):
+        asking = asyncio.create_task(session.post(url, json=wait))
+        await node.waiting.wait()
+        asking.cancel()
+        await node.left.wait()
+
+
 async def test_a_port_in_use_is_one_readable_line(node: FakeNode) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
