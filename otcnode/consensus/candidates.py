@@ -14,7 +14,7 @@ class Candidate:
     """A header and, once known, its entries, bodies and the outcome of executing it here.
 
     `entries` None: only the header is known. `fault` says why execution refused it. `recorded` is its entry in the
-    voting record, which holds the bodies.
+    voting record, which holds the bodies. `source` is a peer known to hold it.
     """
 
     header: Header
@@ -27,6 +27,7 @@ class Candidate:
     fault: str | None = None
     next_epoch: Epoch | None = None
     recorded: Accepted | None = None
+    source: bytes | None = None
     requested_ms: int | None = None
     requests: int = 0
     since_ms: int = 0

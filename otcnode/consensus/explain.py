@@ -10,6 +10,7 @@ from otcnode.consensus import building
 from otcnode.consensus.events import Now
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.state import State
+from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
 
@@ -89,8 +90,8 @@ def _is_known(state: State, view: HeightView) -> bool:
 
 def _height_view(state: State, height: int) -> HeightView:
     candidate = state.accepted_candidate(height)
-    prepares = [name for name, _ in state.prepares.in_view(height, state.view)]
-    commits = [name for name, _ in state.commits.in_view(height, state.view)]
+    prepares = _voters(state.prepares, state, height)
+    commits = _voters(state.commits, state, height)
     bodies_missing = 0
     if candidate is not None:
         bodies_missing = candidate.header.transaction_count - len(candidate.bodies)
@@ -105,6 +106,12 @@ def _height_view(state: State, height: int) -> HeightView:
         tuple(name for name in state.epoch.validators if name not in commits),
         state.refusals.get(height),
     )
+
+
+def _voters(book: VoteBook, state: State, height: int) -> list[bytes]:
+    """Who voted in this view for the accepted block; for any block while none is accepted."""
+    accepted = state.accepted.get(height)
+    return [name for name, vote in book.in_view(height, state.view) if accepted in (None, vote.block_hash)]
 
 
 def _peer_view(state: State, name: bytes) -> PeerView:

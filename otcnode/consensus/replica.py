@@ -109,7 +109,7 @@ class Replica:
         self._status_sent: tuple[object, ...] | None = None
         self._status_sent_ms: int | None = None
         self._status_hastened = False
-        self._served_ms: dict[tuple[bytes, bytes], int] = {}
+        self._served_ms: dict[tuple[bytes, bytes, bool], int] = {}
         self._accused: set[tuple[bytes, str, int, int]] = set()
 
     # ---- the door
@@ -194,8 +194,8 @@ class Replica:
                 self._on_body_request(sender, message)
             case Entries():
                 candidate = self.state.candidates.get(message.block_hash)
-                if candidate is not None:
-                    candidate.learn_entries(message.entries)
+                if candidate is not None and candidate.learn_entries(message.entries):
+                    candidate.source, candidate.requested_ms = sender, None
             case Bodies():
                 candidate = self.state.candidates.get(message.block_hash)
                 if candidate is not None:
@@ -513,7 +513,7 @@ class Replica:
         candidate = self.state.candidates.get(message.block_hash)
         if candidate is None or candidate.entries is None:
             return
-        key = (sender, message.block_hash)
+        key = (sender, message.block_hash, bool(message.positions))
         now_ms = self.state.now.monotonic_ms
         if now_ms - self._served_ms.get(key, -limits.resend_after_ms) < limits.resend_after_ms // 2:
             return
@@ -534,9 +534,13 @@ class Replica:
         now_ms = state.now.monotonic_ms
         if candidate.requested_ms is not None and now_ms - candidate.requested_ms < limits.resend_after_ms:
             return
-        others = state.others
-        turn = others.index(state.primary) if state.primary in others else 0
-        peer = others[(turn + candidate.requests) % len(others)]
+        first = state.primary if candidate.source is None else candidate.source
+        heard = [name for name in state.others if state.is_heard(name)] or list(state.others)
+        if first in heard and (candidate.source is not None or candidate.requests == 0):
+            peer = first
+        else:
+            peer = heard[candidate.requests % len(heard)]
+        candidate.source = None
         candidate.requested_ms = now_ms
         candidate.requests += 1
         positions = () if candidate.entries is None else candidate.missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -66,6 +67,8 @@ class Node:
         self.replica: Replica | None = None
         self.paused = False
         self.timers: dict[Timer, int] = {}
+        self.backlog: deque[tuple[Node, Message]] = deque(maxlen=500)
+        self.late_timers: list[tuple[Timer, int]] = []
         self.flight: dict[bytes, tuple[Header, tuple[bytes, ...], ToyState]] = {}
         self.inbox: list[events.Event] = []
         self.stepping = False
@@ -99,8 +102,24 @@ class Node:
         self.flight.clear()
         self.timers.clear()
         self.inbox.clear()
+        self.backlog.clear()
+        self.late_timers.clear()
         self.disk.unsynced.clear()
         self.stepping = False
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """Timers that came due meanwhile fire, and what the sockets still hold arrives."""
+        self.paused = False
+        late, self.late_timers = self.late_timers, []
+        for timer, token in late:
+            self.fire(timer, token)
+        waiting = list(self.backlog)
+        self.backlog.clear()
+        for sender, message in waiting:
+            self.cluster.deliver(sender, self, message)
 
     def submit(self, raw: bytes) -> None:
         if raw not in self.tip_state().seen:
@@ -185,7 +204,7 @@ class Node:
         if self.timers.get(timer) != token or self.replica is None:
             return
         if self.paused:
-            self.cluster.at(50, lambda: self.fire(timer, token))
+            self.late_timers.append((timer, token))
             return
         del self.timers[timer]
         self.feed(events.Elapsed(timer))
@@ -266,6 +285,7 @@ class Cluster:
         self.on_send: Callable[[Node, Node, Message], Message | None] | None = None
         self.on_deliver: Callable[[Node, Message], None] | None = None
         self.trace: Callable[[str], None] | None = None
+        self.sync_works = True
         self.steps = 0
 
     # ---- time
@@ -329,7 +349,7 @@ class Cluster:
         if (sender.index, receiver.index) in self.cut or receiver.replica is None:
             return
         if receiver.paused:
-            self.at(50, lambda: self.deliver(sender, receiver, message))
+            receiver.backlog.append((sender, message))
             return
         if self.trace is not None:
             self.trace(f"{self.time_ms:6d} {sender.index}->{receiver.index} {describe(message)}")
@@ -347,6 +367,8 @@ class Cluster:
         generation = node.generation
 
         def fetch() -> None:
+            if not self.sync_works:
+                return
             if source is None or source.replica is None or node.replica is None or node.generation != generation:
                 return
             if node.paused or source.paused:

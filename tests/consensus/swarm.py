@@ -109,7 +109,9 @@ class Faults:
         elif chance.random() < 0.3:
             cluster.isolate(chance.randrange(len(cluster.nodes)))
         for node in cluster.nodes:
-            node.paused = chance.random() < 0.1
+            node.resume()
+            if chance.random() < 0.1:
+                node.pause()
             if chance.random() < 0.1:
                 node.skew_ms = chance.choice([-40_000, -1_000, 0, 1_000, 40_000])
             if node.replica is None and chance.random() < 0.7:
@@ -119,8 +121,8 @@ class Faults:
         self._on = False
         self._cluster.heal()
         for node in self._cluster.nodes:
-            node.paused = False
             node.skew_ms = 0
+            node.resume()
 
     def _route(self, _sender: Node, receiver: Node, message: Message) -> list[int]:
         chance = self._chance

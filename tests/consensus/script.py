@@ -1,0 +1,304 @@
+"""Interaction scripts: commands, a line of dashes, and what the cluster shows.
+
+A script is a text file of blocks separated by empty lines; a block is its commands, `----`, and the expected output.
+Lines that begin with # are prose. `pytest tests/consensus --rewrite` writes the outputs anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otcnode.blocks import Certificate, block_hash, prepare_preimage
+from otcnode.consensus.messages import (
+    Commit,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Reproposal,
+    ViewChange,
+    new_view_preimage,
+    view_change_preimage,
+)
+from otcnode.consensus.view_change import select
+from otcnode.genesis import ChainParameters
+from tests.consensus.cluster import Cluster, Node, commit_of, describe, pre_prepare_of, prepare_of
+from tests.consensus.toy import CHAIN, CHANGE, ToyState, entries_of, execute, fake_sign
+
+
+def run_script(text: str) -> str:
+    """The same script with its true outputs."""
+    script = Script()
+    blocks = []
+    for block in text.strip("\n").split("\n\n"):
+        head, separator, _ = block.partition("----")
+        if not separator:
+            blocks.append(block)
+            continue
+        output: list[str] = []
+        for line in head.strip().splitlines():
+            if not line.startswith("#"):
+                output.extend(script.command(line))
+        blocks.append("\n".join([head.rstrip(), "----", *output]))
+    return "\n\n".join(blocks) + "\n"
+
+
+class Script:
+    """Executes commands; each returns lines of output."""
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+        self._rules: list[dict[str, str]] = []
+        self._log: list[str] | None = None
+        self._logged: set[str] = set()
+        self._names: dict[str, bytes] = {}
+        self._states: dict[str, ToyState] = {}
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._cluster is not None, "a script begins with nodes"
+        return self._cluster
+
+    def command(self, line: str) -> list[str]:
+        word, *rest = line.split()
+        positional = [part for part in rest if "=" not in part]
+        options = dict(part.split("=", 1) for part in rest if "=" in part)
+        self._log = []
+        method: Callable[[list[str], dict[str, str]], list[str] | None] = getattr(self, "do_" + word.replace("-", "_"))
+        output = method(positional, options) or []
+        return [*self._log, *output]
+
+    # ---- the cluster
+
+    def do_nodes(self, words: list[str], options: dict[str, str]) -> None:
+        parameters = ChainParameters(
+            heartbeat_real_ms=int(options.get("heartbeat", 3_600_000)),
+            window=int(options.get("window", 4)),
+            rotation_blocks=int(options.get("rotation", 0)),
+            block_transactions_max=int(options.get("block", 100)),
+        )
+        self._cluster = Cluster(int(words[0]), parameters=parameters, spare=int(options.get("spare", 0)))
+        self._cluster.route = self._route
+        self._cluster.start()
+
+    def do_submit(self, words: list[str], options: dict[str, str]) -> None:
+        for node in self._some(options.get("to")):
+            for word in words:
+                node.submit(word.encode())
+
+    def do_validators(self, words: list[str], options: dict[str, str]) -> None:
+        """Submit a change of the validator set to these nodes."""
+        names = sorted(self.cluster.nodes[int(word)].name for word in words)
+        self.cluster.submit(CHANGE + b"".join(names))
+
+    def do_advance(self, words: list[str], options: dict[str, str]) -> None:
+        self.cluster.advance(int(words[0]))
+
+    def do_crash(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            self.cluster.nodes[int(word)].crash()
+
+    def do_start(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            node = self.cluster.nodes[int(word)]
+            if options.get("record") == "lost":
+                node.disk.record = None
+            node.vote_again = "vote_again" in options
+            node.start()
+
+    def do_pause(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            self.cluster.nodes[int(word)].pause()
+
+    def do_resume(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            self.cluster.nodes[int(word)].resume()
+
+    def do_skew(self, words: list[str], options: dict[str, str]) -> None:
+        self.cluster.nodes[int(words[0])].skew_ms = int(words[1])
+
+    def do_isolate(self, words: list[str], options: dict[str, str]) -> None:
+        for word in words:
+            self.cluster.isolate(int(word))
+
+    def do_cut(self, words: list[str], options: dict[str, str]) -> None:
+        """Groups of nodes, like 0,1 2,3: nothing passes between different groups."""
+        groups = [[int(index) for index in word.split(",")] for word in words]
+        for group in groups:
+            for other in groups:
+                if group is not other:
+                    self.cluster.cut |= {(a, b) for a in group for b in other}
+
+    def do_sync(self, words: list[str], options: dict[str, str]) -> None:
+        """sync off: block sync does not work until `sync on`."""
+        self.cluster.sync_works = words == ["on"]
+
+    def do_heal(self, words: list[str], options: dict[str, str]) -> None:
+        self.cluster.heal()
+
+    def do_drop(self, words: list[str], options: dict[str, str]) -> None:
+        """drop type=Commit from=0 to=1,2 height=3: messages that fit all of it are lost until `pass`."""
+        self._rules.append(options)
+
+    def do_pass(self, words: list[str], options: dict[str, str]) -> None:
+        self._rules.clear()
+
+    def do_log(self, words: list[str], options: dict[str, str]) -> None:
+        """Show messages of these types as they are sent; nothing shows none."""
+        self._logged = set(words)
+
+    def _route(self, sender: Node, receiver: Node, message: Message) -> list[int]:
+        if any(self._fits(rule, sender, receiver, message) for rule in self._rules):
+            return []
+        if type(message).__name__ in self._logged and self._log is not None:
+            self._log.append(f"{self.cluster.time_ms:6d} {sender.index}->{receiver.index} {describe(message)}")
+        return [1]
+
+    def _fits(self, rule: dict[str, str], sender: Node, receiver: Node, message: Message) -> bool:
+        height = message.header.height if isinstance(message, PrePrepare) else getattr(message, "height", None)
+        return (
+            ("type" not in rule or type(message).__name__ in rule["type"].split(","))
+            and ("from" not in rule or str(sender.index) in rule["from"].split(","))
+            and ("to" not in rule or str(receiver.index) in rule["to"].split(","))
+            and ("height" not in rule or rule["height"] == str(height))
+        )
+
+    # ---- lies
+
+    def do_propose(self, words: list[str], options: dict[str, str]) -> None:
+        """propose from=0 to=1,2 view=0 name=A a b: a PRE-PREPARE of these transactions on the receiver's tip (or on
+        the block named parent=)."""
+        liar = self.cluster.nodes[int(options["from"])]
+        self.cluster.liars.add(liar.index)
+        bodies = tuple(word.encode() for word in words)
+        parent = liar.tip_state() if "parent" not in options else self._states[options["parent"]]
+        time_ms = int(options.get("time", liar.now().ledger_ms))
+        header, state = execute(parent, bodies, time_ms, liar.name)
+        entries = entries_of(tuple(reversed(bodies)) if "shuffled" in options else bodies)
+        message = pre_prepare_of(liar.name, state.epoch.number, int(options["view"]), header, entries)
+        if "name" in options:
+            self._names[options["name"]] = block_hash(header)
+            self._states[options["name"]] = state
+        self._inject(liar, options, message)
+
+    def do_vote(self, words: list[str], options: dict[str, str]) -> None:
+        """vote prepare|commit from=0 to=1 view=0 height=1 block=A [signature=bad]"""
+        liar = self.cluster.nodes[int(options["from"])]
+        self.cluster.liars.add(liar.index)
+        make = prepare_of if words[0] == "prepare" else commit_of
+        block = self._block(options)
+        epoch = self.cluster.nodes[int(options["to"].split(",")[0])].tip_state().epoch.number
+        message: Prepare | Commit = make(liar.name, epoch, int(options["view"]), int(options["height"]), block)
+        if options.get("signature") == "bad":
+            message = type(message)(epoch, message.view, message.height, block, liar.name, bytes(64))
+        self._inject(liar, options, message)
+
+    def _block(self, options: dict[str, str]) -> bytes:
+        """A block named by `propose`, `accepted` for the one the receiver has accepted, or any other word."""
+        name = options["block"]
+        if name == "accepted":
+            receiver = self._some(options["to"])[0].replica
+            assert receiver is not None
+            return receiver.state.accepted[int(options["height"])]
+        return self._names.get(name, name.encode().ljust(32, b"_"))
+
+    def do_ask(self, words: list[str], options: dict[str, str]) -> None:
+        """ask from=3 to=0,1 view=5 [committed=7 forged]: a VIEW-CHANGE without proofs."""
+        liar = self.cluster.nodes[int(options["from"])]
+        self.cluster.liars.add(liar.index)
+        self._inject(liar, options, self._view_change(liar, options))
+
+    def _view_change(self, liar: Node, options: dict[str, str]) -> ViewChange:
+        committed = int(options.get("committed", 0))
+        certificate = None
+        if committed:
+            signatures = liar.disk.chain[0][2].signatures if "forged" in options else ()
+            certificate = Certificate(1, 0, committed, bytes(32), signatures)
+        plain = ViewChange(1, int(options["view"]), committed, certificate, (), liar.name, bytes(64))
+        signature = fake_sign(liar.name, view_change_preimage(CHAIN, plain))
+        return ViewChange(1, plain.view, committed, certificate, (), liar.name, signature)
+
+    def do_open(self, words: list[str], options: dict[str, str]) -> None:
+        """open from=1 to=0,2 view=1 [without-proofs | repeated | empty]: a NEW-VIEW from the VIEW-CHANGEs the
+        liar holds, with its own rewritten, one repeated, or no re-proposals."""
+        liar = self.cluster.nodes[int(options["from"])]
+        self.cluster.liars.add(liar.index)
+        assert liar.replica is not None
+        view = int(options["view"])
+        held = [m for _, m in sorted(liar.replica.state.view_changes.items()) if m.view == view]
+        quorum = liar.tip_state().epoch.quorum
+        chosen = held[:quorum]
+        if words == ["repeated"]:
+            chosen = [held[0]] * quorum
+        headers = () if words == ["empty"] else select(chosen).headers
+        reproposals = tuple(
+            Reproposal(
+                header,
+                fake_sign(liar.name, prepare_preimage(CHAIN, 1, view, header.height, block_hash(header))),
+            )
+            for header in headers
+        )
+        plain = NewView(1, view, tuple(chosen), reproposals, liar.name, bytes(64))
+        signature = fake_sign(liar.name, new_view_preimage(CHAIN, plain))
+        self._inject(liar, options, NewView(1, view, plain.view_changes, reproposals, liar.name, signature))
+
+    def _inject(self, liar: Node, options: dict[str, str], message: Message) -> None:
+        for receiver in self._some(options["to"]):
+            self.cluster.inject(liar.index, receiver.index, message)
+
+    def _some(self, which: str | None) -> list[Node]:
+        if which is None:
+            return self.cluster.nodes
+        return [self.cluster.nodes[int(index)] for index in which.split(",")]
+
+    # ---- what is shown
+
+    def do_show(self, words: list[str], options: dict[str, str]) -> list[str]:
+        return [self._shown(node) for node in self.cluster.nodes]
+
+    def _shown(self, node: Node) -> str:
+        state = node.tip_state()
+        if node.replica is None:
+            return f"node {node.index}: down, committed {state.height}"
+        inspection = node.replica.inspection()
+        heights = "".join(
+            f" [{view.height}: {view.prepares} PREPARE {view.commits} COMMIT]"
+            for view in inspection.heights
+            if view.block_hash is not None
+        )
+        alarms = "".join(f"; alarm: {self._readable(text)}" for text in node.alarms)
+        return (
+            f"node {node.index}: {inspection.mode.name.lower()} in view {inspection.view}, "
+            f"committed {inspection.committed}{heights}{alarms}"
+        )
+
+    def do_chain(self, words: list[str], options: dict[str, str]) -> list[str]:
+        """The longest chain, and that every other is a prefix of it."""
+        node = max(self.cluster.nodes, key=lambda node: len(node.disk.chain))
+        lines = []
+        for header, bodies, certificate, _ in node.disk.chain:
+            texts = " ".join("change" if body.startswith(CHANGE) else body.decode() for body in bodies)
+            proposer = self.cluster.by_name[header.proposer].index
+            lines.append(
+                f"{header.height}: [{texts}] by node {proposer}, certified in view {certificate.view}"
+                f" of epoch {certificate.epoch}"
+            )
+        return lines
+
+    def do_accusations(self, words: list[str], options: dict[str, str]) -> list[str]:
+        found = {
+            f"node {self.cluster.by_name[validator].index}: {kind}"
+            for node in self.cluster.nodes
+            for validator, kind, _ in node.accusations
+        }
+        return sorted(found)
+
+    def do_explain(self, words: list[str], options: dict[str, str]) -> list[str]:
+        node = self.cluster.nodes[int(words[0])]
+        assert node.replica is not None
+        return [self._readable(reason) for reason in node.replica.explain(node.now()).reasons]
+
+    def _readable(self, text: str) -> str:
+        for node in self.cluster.nodes:
+            text = text.replace(node.name.hex()[:12], f"node {node.index}")
+        return text
