@@ -20,6 +20,7 @@ from otcnode.vm.accounts.records import (
     Holding,
 )
 from otcnode.vm.contracts import checks as contracts
+from otcnode.vm.products import checks as products
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
 from otcnode.vm.violation import Violation
@@ -102,6 +103,7 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     locks_sum,
     lots_sum,
     *contracts.CHECKS,
+    *products.CHECKS,
 )
 """Families append theirs here."""
 
