@@ -52,7 +52,19 @@ ProductsOperation: TypeAlias = (
 )
 
 TradesOperation: TypeAlias = (
-    trades.TradePropose | trades.TradeAffirm | trades.TradeReject | trades.TradeWithdraw | trades.TradeCancel
+    trades.TradePropose
+    | trades.TradeAffirm
+    | trades.TradeReject
+    | trades.TradeWithdraw
+    | trades.TradeCancel
+    | trades.OfferList
+    | trades.OfferTake
+    | trades.OfferCancel
+    | trades.RfqCreate
+    | trades.RfqCancel
+    | trades.QuoteSubmit
+    | trades.QuoteCancel
+    | trades.QuoteRespond
 )
 
 Operation: TypeAlias = AccountsOperation | ContractsOperation | ProductsOperation | TradesOperation

@@ -31,7 +31,7 @@ DUE_WEIGHTS: dict[str, DueWeight] = {**products.DUE_WEIGHTS}
 """Kinds whose weight is known only when they run; the others have the weight they were scheduled with."""
 
 HOOKS = Hooks(
-    cancellers={**products.CANCELLERS},
+    cancellers={**products.CANCELLERS, **trades.CANCELLERS},
     holders_changed=(products.holders_changed,),
     product_issuer=products.issuer_of,
     contract_rescinded=(products.contract_rescinded,),

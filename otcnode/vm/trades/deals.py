@@ -56,14 +56,19 @@ def amounts(context: Context, product: bytes, quantity: int, price: int, settle_
     Failed(E_AMOUNT) if the consideration rounds to 0, Failed(E_OVERFLOW) if anything leaves the integer range.
     """
     rule = terms(context, product)
-    decimals = balances.cash_decimals(context, rule.cash)
-    clean = arithmetic.cash(quantity, price, cash_decimals=decimals, quantity_decimals=rule.quantity_decimals)
+    clean = consideration(context, rule, quantity, price)
     if not clean:
         fail(Code.AMOUNT, "the consideration rounds to 0")
     accrued = accrued_under(rule, quantity, rule.date_of(context.now if settle_at is None else settle_at))
     result = Amounts(clean, accrued, arithmetic.fee(clean, rule.trade_fee_ppm))
     stored(result.cost)
     return result
+
+
+def consideration(context: Context, rule: ProductTerms, quantity: int, price: int) -> int:
+    """The clean price of a quantity, in minor units."""
+    decimals = balances.cash_decimals(context, rule.cash)
+    return arithmetic.cash(quantity, price, cash_decimals=decimals, quantity_decimals=rule.quantity_decimals)
 
 
 def outlay(context: Context, product: bytes, quantity: int, price: int, settle_at: int | None, *, buys: bool) -> int:
@@ -83,6 +88,44 @@ def check_settle_at(context: Context, rule: ProductTerms, settle_at: int | None)
     horizon = context.now + context.environment.parameters.settle_horizon_ms
     if not context.now < settle_at < rule.maturity_ms or settle_at > horizon:
         fail(Code.FIELD, "settle_at")
+
+
+def new_trade(
+    context: Context,
+    *,
+    buyer: bytes,
+    seller: bytes,
+    product: bytes,
+    quantity: int,
+    price: int,
+    contract: bytes,
+    settle_at: int | None,
+    status: TradeStatus,
+    affirm_by: int | None = None,
+    source: bytes | None = None,
+) -> Trade:
+    """A trade that the principal proposes, takes or hits now."""
+    return Trade(
+        proposer=context.principal,
+        buyer=buyer,
+        seller=seller,
+        product=product,
+        quantity=quantity,
+        price=price,
+        contract=contract,
+        affirm_by=affirm_by,
+        settle_at=settle_at,
+        source=source,
+        clean=0,
+        accrued=0,
+        fee=0,
+        status=status,
+        failure=None,
+        cancel_asked_by=None,
+        created_at=context.now,
+        executed_at=None,
+        ended_at=None,
+    )
 
 
 def sides(side: Side, own: bytes, other: bytes) -> tuple[bytes, bytes]:
@@ -122,10 +165,12 @@ def execute(
     *,
     seller_lock: bytes | None = None,
     buyer_lock: bytes | None = None,
+    cost_max: int | None = None,
 ) -> None:
     """Both parties agreed: settle now (T+0), or lock both legs until settle_at. All own checks of a trade.
 
-    At T+0 a leg comes out of the lock that is named for it, else out of what is available.
+    At T+0 a leg comes out of the lock that is named for it, else out of what is available. The buyer declared that it
+    pays at most `cost_max`: Failed(E_LACK_CASH) above it.
     """
     trade = replace(
         trade,
@@ -152,11 +197,15 @@ def execute(
     )
     if trade.settle_at is None:
         settle(context, name, trade, seller_lock=seller_lock, buyer_lock=buyer_lock)
-        return
-    assert seller_lock is None and buyer_lock is None
-    _lock_both(context, name, trade, trade.settle_at)
-    move(context, name, trade, TradeStatus.LOCKED)
-    context.schedule(trade.settle_at, DueClass.SETTLEMENT, SETTLE, name, product=trade.product, weight=SETTLE_WEIGHT)
+    else:
+        assert seller_lock is None and buyer_lock is None
+        _lock_both(context, name, trade, trade.settle_at)
+        move(context, name, trade, TradeStatus.LOCKED)
+        context.schedule(
+            trade.settle_at, DueClass.SETTLEMENT, SETTLE, name, product=trade.product, weight=SETTLE_WEIGHT
+        )
+    if cost_max is not None and trade.cost > cost_max:
+        fail(Code.LACK_CASH, f"at most {cost_max} was declared, {trade.cost} needed")
 
 
 def _lock_both(context: Context, name: bytes, trade: Trade, settle_at: int) -> None:
@@ -170,9 +219,7 @@ def _lock_both(context: Context, name: bytes, trade: Trade, settle_at: int) -> N
     balances.lock(context, trade.buyer, name, rule.cash.encode(), trade.cost, LockPurpose.TRADE, name)
 
 
-def settle(
-    context: Context, name: bytes, trade: Trade, *, seller_lock: bytes | None, buyer_lock: bytes | None
-) -> Trade:
+def settle(context: Context, name: bytes, trade: Trade, *, seller_lock: bytes | None, buyer_lock: bytes | None) -> None:
     """Delivery versus payment: units to the buyer, clean + accrued − fee to the seller, both fees to the payee.
 
     All own checks of a trade; the caller undoes what was written before one that failed.
@@ -188,9 +235,8 @@ def settle(
     _pay(context, trade, rule, buyer_lock)
     if rule.turnaround_days:
         _note_turnaround(context, trade)
-    trade = move(context, name, trade, TradeStatus.SETTLED)
+    move(context, name, trade, TradeStatus.SETTLED)
     binding.fulfil(context, trade.contract)
-    return trade
 
 
 def _pay(context: Context, trade: Trade, rule: ProductTerms, lock: bytes | None) -> None:

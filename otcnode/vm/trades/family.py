@@ -1,18 +1,24 @@
-"""Everything of trades that registry.py joins with the other families, and what other families may call."""
+"""Everything of trades that registry.py joins with the other families."""
 
 from __future__ import annotations
 
 from otcnode.vm.context import Context
-from otcnode.vm.keys import OPEN_TRADE
+from otcnode.vm.keys import OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, OPEN_TRADE
 from otcnode.vm.rules import DueHandler, Rule
-from otcnode.vm.trades import negotiated
+from otcnode.vm.trades import negotiated, offers, rfqs
 from otcnode.vm.trades.records import TRADING_OPEN
 
-OPERATIONS: dict[type, Rule] = {**negotiated.OPERATIONS}
+OPERATIONS: dict[type, Rule] = {**negotiated.OPERATIONS, **offers.OPERATIONS, **rfqs.OPERATIONS}
 
-DUE_KINDS: dict[str, DueHandler] = {**negotiated.DUE_KINDS}
+DUE_KINDS: dict[str, DueHandler] = {**negotiated.DUE_KINDS, **offers.DUE_KINDS, **rfqs.DUE_KINDS}
 
-_RELEASERS = {OPEN_TRADE: negotiated.release_for_maturity}
+CANCELLERS = {OPEN_OFFER: offers.cancel_for, OPEN_QUOTE: rfqs.cancel_quote_for}
+
+_RELEASERS = {
+    OPEN_TRADE: negotiated.release_for_maturity,
+    OPEN_OFFER: offers.release_for_maturity,
+    OPEN_RFQ: rfqs.release_for_maturity,
+}
 
 
 def release_open(context: Context, product: bytes) -> None:

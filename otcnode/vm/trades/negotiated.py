@@ -6,12 +6,10 @@ from msgspec.structs import replace
 
 from otcnode.errors import Code, Failed
 from otcnode.genesis import KeyPurpose
-from otcnode.vm.accounts.records import OPEN_ITEMS
 from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.context import Context, fail, paused
 from otcnode.vm.contracts import binding
 from otcnode.vm.due import DueClass, DueItem
-from otcnode.vm.keys import OPEN_TRADE
 from otcnode.vm.products.eligibility import product, terms, tradable
 from otcnode.vm.rules import DueHandler, Mandate, Rule, Scope
 from otcnode.vm.trades import books, deals, events
@@ -37,26 +35,17 @@ def propose(context: Context, operation: TradePropose) -> None:
     deals.check_contract(context, operation.contract, operation.product, own, other)
     buyer, seller = deals.sides(operation.side, own, other)
     name = context.new_id()
-    trade = Trade(
-        proposer=own,
+    trade = deals.new_trade(
+        context,
         buyer=buyer,
         seller=seller,
         product=operation.product,
         quantity=operation.quantity,
         price=operation.price,
         contract=operation.contract,
-        affirm_by=operation.affirm_by,
         settle_at=operation.settle_at,
-        source=None,
-        clean=0,
-        accrued=0,
-        fee=0,
+        affirm_by=operation.affirm_by,
         status=_S.PROPOSED,
-        failure=None,
-        cancel_asked_by=None,
-        created_at=context.now,
-        executed_at=None,
-        ended_at=None,
     )
     deals.enter(context, name, trade)
     context.schedule(operation.affirm_by, DueClass.RELEASE, EXPIRE, name)
@@ -107,14 +96,15 @@ def affirm(context: Context, operation: TradeAffirm) -> None:
 
 
 def reject(context: Context, operation: TradeReject) -> None:
-    _drop(context, operation.trade, _proposed(context, operation.trade, by_proposer=False), _S.REJECTED)
+    drop(context, operation.trade, _proposed(context, operation.trade, by_proposer=False), _S.REJECTED)
 
 
 def withdraw(context: Context, operation: TradeWithdraw) -> None:
-    _drop(context, operation.trade, _proposed(context, operation.trade, by_proposer=True), _S.WITHDRAWN)
+    drop(context, operation.trade, _proposed(context, operation.trade, by_proposer=True), _S.WITHDRAWN)
 
 
-def _drop(context: Context, name: bytes, trade: Trade, status: TradeStatus) -> None:
+def drop(context: Context, name: bytes, trade: Trade, status: TradeStatus) -> None:
+    """End a proposal that nobody affirmed."""
     context.unschedule(name, EXPIRE)
     deals.move(context, name, trade, status)
 
@@ -130,10 +120,11 @@ def cancel(context: Context, operation: TradeCancel) -> None:
         context.put(TRADES, name, replace(trade, cancel_asked_by=context.principal))
         context.emit(events.TradeCancelAsked(name, context.principal))
         return
-    _cancel_locked(context, name, trade)
+    cancel_locked(context, name, trade)
 
 
-def _cancel_locked(context: Context, name: bytes, trade: Trade) -> None:
+def cancel_locked(context: Context, name: bytes, trade: Trade) -> None:
+    """LOCKED → CANCELLED: both legs are released, nobody pays a fee."""
     context.unschedule(name, deals.SETTLE)
     deals.release_both(context, name, trade)
     deals.move(context, name, trade, _S.CANCELLED)
@@ -178,31 +169,9 @@ def release_for_maturity(context: Context, name: bytes) -> None:
     """The product is about to mature: a proposal is EXPIRED, a locked trade FAILED."""
     trade = context.need(TRADES, name, "trade")
     if trade.status is _S.PROPOSED:
-        _drop(context, name, trade, _S.EXPIRED)
+        drop(context, name, trade, _S.EXPIRED)
     else:
         deals.fail_locked(context, name, trade, Code.STATE)
-
-
-def withdraw_proposals(context: Context, account: bytes) -> None:
-    """The account is recovered: what it proposed and nobody affirmed is WITHDRAWN."""
-    for suffix, _ in context.state.scan(OPEN_ITEMS, account + OPEN_TRADE):
-        name = suffix[33:]
-        trade = context.need(TRADES, name, "trade")
-        if trade.status is _S.PROPOSED:
-            _drop(context, name, trade, _S.WITHDRAWN)
-
-
-def cancel_by_governance(context: Context, name: bytes) -> None:
-    """A trade that stands is ended by decision: a proposal WITHDRAWN, a locked trade CANCELLED. Failed(E_NOT_FOUND,
-    E_STATE)."""
-    trade = context.need(TRADES, name, "trade")
-    match trade.status:
-        case _S.PROPOSED:
-            _drop(context, name, trade, _S.WITHDRAWN)
-        case _S.LOCKED:
-            _cancel_locked(context, name, trade)
-        case _:
-            fail(Code.STATE, f"trade is {trade.status.value}")
 
 
 # what an entrustment is held against

@@ -141,9 +141,10 @@ class Trade(Record, frozen=True):
 
 class Offer(Record, frozen=True):
     """A standing offer. A SELL offer's lock, under its own id, is its `remaining` units; a BUY offer's is what is left
-    of its `cash_cap`, which is never topped up."""
+    of its `cash_cap`, which is never topped up. `agent` listed it for the account, and may not take it."""
 
     account: AccountId
+    agent: AccountId | None
     side: Side
     product: Bytes32
     quantity: Natural

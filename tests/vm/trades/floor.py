@@ -120,8 +120,8 @@ class Floor(Market):
         for name in names:
             account = self.state.get(ACCOUNTS, self.ids[name])
             assert account is not None
-            items = self.state.scan(OPEN_ITEMS, self.ids[name])
-            if account.open_items or items or self.state.scan(LOCKS, self.ids[name]):
+            items, locks = self.state.scan(OPEN_ITEMS, self.ids[name]), self.state.scan(LOCKS, self.ids[name])
+            if account.open_items or items or locks:
                 return False
         return not self.state.scan(TRADING_OPEN, self.note)
 
