@@ -249,21 +249,21 @@ class FakeNode:
         return [epoch for epoch in self._epochs if epoch.number <= height][-1]
 
     def sign(
-        self, sender: str, *operations: Operation, purpose: KeyPurpose = KeyPurpose.TRADE, **fields: object
+        self, sender: str, *operations: Operation, purpose: KeyPurpose = KeyPurpose.TRADE, **fields: Any
     ) -> Decoded:
         body = Body(
             TRANSACTION_VERSION,
-            fields.get("chain", self._chain),  # type: ignore[arg-type]
+            fields.get("chain", self._chain),
             account_of(sender),
-            fields.get("salt", sha256(repr(operations).encode())),  # type: ignore[arg-type]
-            fields.get("valid_until", self._snapshots[-1].time_ms + 60_000),  # type: ignore[arg-type]
+            fields.get("salt", sha256(repr(operations).encode())),
+            fields.get("valid_until", self._snapshots[-1].time_ms + 60_000),
             None,
             None,
             operations,
         )
         return sign_transaction(body, [key_of(sender, purpose)])
 
-    def deposit(self, amount: int, reference: str, to: str = INVESTOR, **fields: object) -> Decoded:
+    def deposit(self, amount: int, reference: str, to: str = INVESTOR, **fields: Any) -> Decoded:
         return self.sign(BANK, CashDeposit(account_of(to), "CNY@BANK", amount, reference), **fields)
 
     def revoke(self, name: str, purpose: KeyPurpose) -> Decoded:

@@ -58,7 +58,7 @@ def codes(answer: Any) -> Any:
     return answer
 
 
-SPECIFICATION_EXAMPLES = [
+SPECIFICATION_EXAMPLES: list[tuple[str, Any]] = [
     (
         '{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}',
         {"jsonrpc": "2.0", "result": 19, "id": 1},

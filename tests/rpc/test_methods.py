@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -77,7 +78,7 @@ def forged(node: FakeNode) -> bytes:
     return encode(Transaction(deposit.transaction.body, (entry,)))
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[FakeNode], str], str, bool]] = {
     "bad base64": (lambda node: "a!b=", "E_DECODE", True),
     "base64 without its padding": (lambda node: "kIA", "E_DECODE", True),
     "not a transaction": (lambda node: form.base64_text(b"\x90"), "E_DECODE", True),
