@@ -47,13 +47,12 @@ def _amounts(terms: ProductTerms, cash_decimals: int) -> list[tuple[str, bool]]:
 
 
 def _dates(context: Context, terms: ProductTerms) -> list[tuple[str, bool]]:
-    in_range = terms.maturity <= DATE_MAX and terms.value_date <= DATE_MAX
     fixed = terms.type is ProductType.FIXED_NOTE
     days = terms.pay_dates
     ascending = all(earlier < later for earlier, later in zip((terms.value_date, *days), days, strict=False))
     return [
         ("open", terms.open < terms.close),
-        ("close", in_range and context.now < terms.close <= terms.start_of(terms.value_date)),
+        ("close", context.now < terms.close <= terms.start_of(terms.value_date)),
         ("value_date", terms.value_date < terms.maturity),
         ("maturity", terms.maturity <= DATE_MAX and terms.maturity - terms.value_date <= DAYS_MAX),
         ("rate_ppm", terms.rate_ppm <= (PPM if fixed else 0)),

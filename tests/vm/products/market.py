@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from otcnode.crypto import sha256
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.types import INTEGER_MAX
 from otcnode.vm import balances
 from otcnode.vm.accounts.records import CASH_BALANCES, HOLDINGS, Category, Holding
 from otcnode.vm.arithmetic import DayCount, local_date
+from otcnode.vm.context import Context
 from otcnode.vm.contracts.events import ContractCreated
 from otcnode.vm.contracts.operations import ContractConfirm, ContractCreate, ContractSign, ContractSubmit, NewSlot
 from otcnode.vm.contracts.preimages import contract_signature_preimage, document_commitment, terms_hash
@@ -20,14 +20,13 @@ from otcnode.vm.contracts.records import (
     CONTRACTS,
     Contract,
     ContractKind,
-    ContractStatus,
-    CoolingOff,
     Effectiveness,
     Immediately,
     SlotRole,
     Term,
 )
 from otcnode.vm.events import Event
+from otcnode.vm.executor import environment_at
 from otcnode.vm.operations import Operation
 from otcnode.vm.products.events import ProductDrafted, RedemptionRequested, Subscribed
 from otcnode.vm.products.operations import (
@@ -52,6 +51,7 @@ from otcnode.vm.products.records import (
     RedemptionRule,
     Subscription,
 )
+from otcnode.vm.registry import HOOKS
 from otcnode.vm.results import Receipt
 from tests.vm.ledger import CASH, DAY_MS, START_MS, Ledger, key_of
 
@@ -101,6 +101,11 @@ class Market(Ledger):
         while (more := self.block(at=self.now + 1)).automatic:
             events += more.events
         return events
+
+    def context(self) -> Context:
+        """To ask what other families ask; what it writes is not kept."""
+        environment = environment_at(self.view, self.chain, self.height + 1, self.now)
+        return Context(self.state, environment, environment.time_ms, HOOKS)
 
     # contracts
 
@@ -285,8 +290,3 @@ def outlay(terms: ProductTerms, quantity: int) -> int:
     """Cost and fee by exact fractions, for whole units and cash of 2 decimals."""
     cost = (quantity * terms.issue_price + 50) // 100
     return cost + (2 * cost * terms.subscription_fee_ppm + 10**6) // (2 * 10**6)
-
-
-COOLING = CoolingOff(DAY_MS, False)
-HUGE = INTEGER_MAX
-EFFECTIVE = ContractStatus.EFFECTIVE
