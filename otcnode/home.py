@@ -48,16 +48,14 @@ def create_home(
     home: Home,
     *,
     name: str,
-    key: NodeKey,
     genesis: Genesis,
     p2p_listen: str,
     rpc_listen: str,
     view_timeout_ms: int = 2_000,
 ) -> None:
-    """A complete home for a new validator or full node. Raises ConfigurationError if one is there already."""
+    """Complete a home that has a key (`create_key`). Raises ConfigurationError if one is there already."""
     if home.configuration.exists():
         raise ConfigurationError(f"{home.path} is a node's home already")
-    create_key(home, key)
     write_atomically(home.genesis, genesis_module.dump(genesis))
     text = _CONFIGURATION.format(
         name=name, p2p_listen=p2p_listen, rpc_listen=rpc_listen, view_timeout_ms=view_timeout_ms

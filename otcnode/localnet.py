@@ -25,7 +25,7 @@ from otcnode.genesis import (
     GenesisAccount,
     GenesisValidator,
 )
-from otcnode.home import create_home
+from otcnode.home import create_home, create_key
 from otcnode.node_key import NodeKey
 
 READY_TIMEOUT_S = 30.0
@@ -86,10 +86,11 @@ def create(plan: Plan) -> Genesis:
         cash=plan.cash,
     )
     for index, key in enumerate(keys):
+        home = Home(plan.directory / f"node{index + 1}")
+        create_key(home, key)
         create_home(
-            Home(plan.directory / f"node{index + 1}"),
+            home,
             name=f"node{index + 1}",
-            key=key,
             genesis=genesis,
             p2p_listen=f"127.0.0.1:{plan.base_port + 2 * index}",
             rpc_listen=f"127.0.0.1:{plan.base_port + 2 * index + 1}",

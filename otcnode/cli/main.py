@@ -15,6 +15,7 @@ from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
 COMMANDS: dict[str, tuple[str, str]] = {
     "localnet": ("otcnode.cli.localnet", "Make and run a cluster on this machine."),
     "init": ("otcnode.cli.node", "Make a home for a new node: key, voting record, configuration."),
+    "keygen": ("otcnode.cli.keygen", "Make the keys of an account, sealed in a keystore."),
     "genesis": ("otcnode.cli.node", "Build, check and show genesis files."),
     "run": ("otcnode.cli.node", "Run a node."),
     "status": ("otcnode.cli.node", "Where one or more nodes stand."),

@@ -15,7 +15,7 @@ from otcnode import genesis as genesis_module
 from otcnode import ids
 from otcnode.cli.exits import EXIT_UNREACHABLE
 from otcnode.config import Home
-from otcnode.errors import ConfigurationError
+from otcnode.errors import ConfigurationError, DecodeError
 from otcnode.genesis import Genesis, chain_id
 from otcnode.home import create_home, create_key
 from otcnode.node_key import NodeKey
@@ -54,10 +54,10 @@ def init(directory: Path, name: str, genesis_file: Path | None, p2p_listen: str,
         click.echo(ids.show(ids.Prefix.NODE, key.id))
         return
     genesis = genesis_module.load(genesis_file)
-    key = NodeKey.load(home.key) if home.key.exists() else NodeKey.generate()
+    key = NodeKey.load(home.key)
     if key.id not in genesis_module.admitted(genesis):
         raise ConfigurationError(f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)})")
-    create_home(home, name=name, key=key, genesis=genesis, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
+    create_home(home, name=name, genesis=genesis, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
     click.echo(f"{name} is ready: otcnode run --home {directory}")
 
 
@@ -72,10 +72,14 @@ def genesis() -> None:
 def genesis_build(source: Path, output: Path) -> None:
     """Turn a TOML description into a genesis file. See docs/operations.md for an example."""
     try:
-        document = msgspec.toml.decode(source.read_bytes(), type=Genesis)
+        described = msgspec.toml.decode(source.read_bytes())
+        for entry in (*described.get("validators", ()), *described.get("nodes", ())):
+            if str(entry.get("id", "")).startswith(ids.Prefix.NODE):
+                entry["id"] = ids.parse(ids.Prefix.NODE, entry["id"])
+        document = msgspec.convert(described, Genesis)
     except OSError as error:
         raise ConfigurationError(f"cannot read {source}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, DecodeError, AttributeError) as error:
         raise ConfigurationError(f"{source}: {error}") from None
     genesis_module.check(document)
     if output.exists():
