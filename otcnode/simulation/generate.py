@@ -33,7 +33,21 @@ from otcnode.simulation.plan import (
 from otcnode.simulation.workload import INVESTORS
 
 SIZES = (1, 4, 4, 4, 5, 6, 7)
-KINDS = ("crash", "pause", "partition", "cut", "loss", "duplication", "delay", "slow-sync", "clock-step", "weak")
+KINDS = (
+    "crash",
+    "pause",
+    "partition",
+    "cut",
+    "loss",
+    "kind-loss",
+    "duplication",
+    "delay",
+    "slow-sync",
+    "clock-step",
+    "weak",
+)
+DELAYS_MS = ((1, 3), (1, 20), (5, 60), (20, 200))
+LOST_KINDS = (("commit",), ("prepare",), ("pre-prepare",), ("new-view",), ("view-change",), ("status",))
 SKEW_MS_MAX = 1_000
 """Honest clocks are this exact: a quarter of the drift allowed is 1,250 ms."""
 REAL_SIGNATURES_EVERY = 25
@@ -44,7 +58,7 @@ class Options:
     """`validators` 0: the seed chooses."""
 
     validators: int = 0
-    submissions: int = 12
+    submissions: int = 16
     safety_ms: int = 12_000
     liveness_ms: int = 240_000
 
@@ -62,6 +76,9 @@ class _Generator:
         self._count = options.validators or self._chance.choice(SIZES, "validators")
         self._nodes = tuple(range(self._count))
         self._faults: list[Fault] = []
+        bursts = self._chance.between(3, 6, "bursts")
+        self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
+        self._delay_ms = self._chance.choice(DELAYS_MS, "delay")
         self._kinds = frozenset(kind for kind in KINDS if self._chance.happens(450, "kind", kind))
 
     def plan(self) -> Plan:
@@ -80,7 +97,8 @@ class _Generator:
             window=chance.choice((1, 2, 4, 4), "window"),
             view_timeout_ms=chance.choice((1_000, 2_000), "view timeout"),
             view_timeout_ms_max=chance.choice((8_000, 30_000), "view timeout max"),
-            delay_ms=chance.choice(((1, 3), (1, 20), (5, 60), (20, 200)), "delay"),
+            block_transactions_max=chance.choice((1, 1, 3, 2_000), "block transactions"),
+            delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
             skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),
             safety_ms=self._options.safety_ms,
@@ -94,12 +112,11 @@ class _Generator:
     # ---- work
 
     def _workload(self) -> tuple[Submission, ...]:
-        chance = self._chance
-        rhythm_ms = self._options.safety_ms // (self._options.submissions + 1)
+        """In bursts, so that several blocks are in flight at once."""
         return tuple(
             Submission(
-                at_ms=100 + index * rhythm_ms + chance.below(rhythm_ms, "when", index),
-                node=chance.below(self._count, "to", index),
+                at_ms=self._chance.choice(self._bursts_ms, "burst", index) + self._chance.below(60, "when", index),
+                node=self._chance.below(self._count, "to", index),
                 act=self._act(index),
                 lives_ms=self._lives_ms(index),
             )
@@ -127,10 +144,18 @@ class _Generator:
     # ---- faults
 
     def _at(self, kind: str, number: int) -> int:
-        return self._chance.between(100, self._options.safety_ms - 500, "at", kind, number)
+        """Most faults come when there is something to break: while a burst of work is under way."""
+        chance = self._chance
+        if chance.happens(700, "near", kind, number):
+            return chance.choice(self._bursts_ms, "burst", kind, number) + chance.below(
+                3 * self._delay_ms[1] + 60, "after", kind, number
+            )
+        return chance.between(100, self._options.safety_ms - 500, "at", kind, number)
 
     def _for(self, kind: str, number: int, most_ms: int) -> int:
-        return self._chance.between(200, most_ms, "for", kind, number)
+        """Short ones are as frequent as long ones."""
+        scale_ms = min(most_ms, self._chance.choice((100, 500, 3_000, most_ms), "scale", kind, number))
+        return self._chance.between(20, scale_ms, "for", kind, number)
 
     def _number(self, kind: str, most: int) -> int:
         return self._chance.between(1, most, "number", kind) if kind in self._kinds else 0
@@ -144,9 +169,10 @@ class _Generator:
     def _weak(self) -> list[int]:
         """At most f nodes that lie or lose their record."""
         chance = self._chance
-        weak = chance.sample(self._nodes, chance.between(0, maximum_faulty(self._count), "weak"), "weak")
+        most = maximum_faulty(self._count)
+        weak = chance.sample(self._nodes, chance.between(min(1, most), most, "weak"), "weak")
         for node in weak:
-            if chance.happens(200, "loses its record", node):
+            if chance.happens(350, "loses its record", node):
                 down_ms = self._for("record-lost", node, 4_000)
                 at_ms = self._at("record-lost", node)
                 self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
@@ -233,10 +259,7 @@ class _Generator:
                 sender, receiver = receiver, sender
             for_ms, at_ms = self._for("cut", number, 10_000), self._at("cut", number)
             self._faults.append(Cut(id=self._next_id(), at_ms=at_ms, sender=sender, receiver=receiver, for_ms=for_ms))
-        for number in range(self._number("loss", 2)):
-            permille = chance.choice((20, 100, 300, 600), "loss", number)
-            for_ms, at_ms = self._for("loss", number, 10_000), self._at("loss", number)
-            self._faults.append(Loss(id=self._next_id(), at_ms=at_ms, permille=permille, for_ms=for_ms))
+        self._losses()
         for number in range(self._number("duplication", 2)):
             self._faults.append(
                 Duplication(
@@ -251,3 +274,25 @@ class _Generator:
             extra_ms = chance.choice((50, 500, 3_000), "extra", number)
             for_ms, at_ms = self._for("delay", number, 8_000), self._at("delay", number)
             self._faults.append(Delay(id=self._next_id(), at_ms=at_ms, extra_ms=extra_ms, for_ms=for_ms))
+
+    def _losses(self) -> None:
+        """Of everything now and then, and of one kind of message wholly, so that work stops half way."""
+        chance = self._chance
+        for number in range(self._number("loss", 2)):
+            permille = chance.choice((20, 100, 300, 600), "loss", number)
+            for_ms, at_ms = self._for("loss", number, 10_000), self._at("loss", number)
+            self._faults.append(Loss(id=self._next_id(), at_ms=at_ms, permille=permille, for_ms=for_ms))
+        for number in range(self._number("kind-loss", 4)):
+            receivers = chance.sample(self._nodes, chance.between(1, self._count, "deaf", number), "deaf", number)
+            self._faults.append(
+                Loss(
+                    id=self._next_id(),
+                    at_ms=self._at("kind-loss", number),
+                    permille=chance.choice((500, 900, 1_000, 1_000), "kind-loss", number),
+                    kinds=chance.choice(
+                        LOST_KINDS[: 2 if chance.happens(600, "votes", number) else None], "kinds", number
+                    ),
+                    receivers=tuple(receivers),
+                    for_ms=self._for("kind-loss", number, 6_000),
+                )
+            )

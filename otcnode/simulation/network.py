@@ -192,8 +192,8 @@ class Network:
         if channel is not Channel.TRANSACTIONS:
             for fault in self._faults.values():
                 match fault:
-                    case Loss(id=name, permille=permille):
-                        if self._chance.happens(permille, "loss", name, sender, receiver):
+                    case Loss():
+                        if self._loses(fault, sender, receiver, channel, payload):
                             self.injected["loss"] += 1
                             return
                     case Duplication(id=name, permille=permille, late_ms=extra_ms):
@@ -208,6 +208,13 @@ class Network:
                     case _:
                         pass
         self._carry(ends, link, raw, channel, late_ms)
+
+    def _loses(self, fault: Loss, sender: int, receiver: int, channel: Channel, payload: bytes) -> bool:
+        if fault.receivers and receiver not in fault.receivers:
+            return False
+        if fault.kinds and (channel is not Channel.CONSENSUS or _tag(payload) not in fault.kinds):
+            return False
+        return self._chance.happens(fault.permille, "loss", fault.id, sender, receiver)
 
     def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, channel: Channel, late_ms: int = 0) -> None:
         """In order of sending."""
@@ -228,3 +235,8 @@ class Network:
                 self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
 
         self._scheduler.after(delay_ms, arrive)
+
+
+def _tag(payload: bytes) -> str:
+    """What a canonical consensus message says it is: the first entry, a short text, of a short array."""
+    return payload[2 : 2 + (payload[1] & 0x1F)].decode()

@@ -88,9 +88,12 @@ class Cut(_Fault, frozen=True, kw_only=True, tag="cut"):
 
 
 class Loss(_Fault, frozen=True, kw_only=True, tag="loss"):
-    """Each message is lost with this chance."""
+    """Each message to `receivers` (empty: to anyone) of one of the `kinds`, as consensus messages are tagged (empty: of
+    every kind), is lost with this chance."""
 
     permille: int
+    kinds: tuple[str, ...] = ()
+    receivers: tuple[int, ...] = ()
     for_ms: int
 
 
@@ -214,6 +217,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     validators: int
     signatures: Signatures = Signatures.HASH
     window: int = 4
+    block_transactions_max: int = 2_000
     view_timeout_ms: int = 2_000
     view_timeout_ms_max: int = 30_000
     delay_ms: tuple[int, int] = (1, 20)
@@ -284,7 +288,9 @@ def _named(fault: Fault) -> tuple[int, ...]:
             return (sender, receiver)
         case Liar(node=node, victims=victims):
             return (node, *victims)
-        case Loss() | Duplication() | Delay():
+        case Loss(receivers=receivers):
+            return receivers
+        case Duplication() | Delay():
             return ()
         case _:
             return (fault.node,)

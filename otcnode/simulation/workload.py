@@ -64,7 +64,9 @@ def genesis_of(plan: Plan) -> Genesis:
         network="simulation",
         clock=Clock(origin_ms=TIME_MS),
         time_ms=TIME_MS,
-        parameters=ChainParameters(window=plan.window, state_buckets=STATE_BUCKETS),
+        parameters=ChainParameters(
+            window=plan.window, block_transactions_max=plan.block_transactions_max, state_buckets=STATE_BUCKETS
+        ),
         validators=tuple(
             GenesisValidator(name=f"n{index}", id=key.public, organisation=f"organisation {index}")
             for index, key in enumerate(validator_keys(plan.validators))

@@ -1,0 +1,174 @@
+"""Planted bugs. Each is a context manager that breaks one rule of the node while it is open.
+
+They are here to test the simulator: what it cannot find when it is planted it would not find if it were real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from otcnode import blocks
+from otcnode.blocks import Certificate, block_hash
+from otcnode.consensus import memory, record, replica, view_change
+from otcnode.consensus.replica import Replica
+from otcnode.consensus.state import State
+from otcnode.consensus.view_change import Selection
+from otcnode.engine.engine import Engine
+from otcnode.simulation.disk import CrashingVotesLog
+from otcnode.simulation.violation import Promise
+
+Mutation = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`seeds`: the budget within which one must break one of `promises`; `validators` 0 leaves the size to the seed."""
+
+    name: str
+    plant: Mutation
+    promises: frozenset[Promise]
+    seeds: int
+    validators: int = 0
+
+
+def small_quorum() -> AbstractContextManager[Any]:
+    """A quorum of one vote less than needed, everywhere."""
+    right = blocks.quorum
+    return patch.object(blocks, "quorum", lambda count: max(1, right(count) - 1))
+
+
+def skipped_save() -> AbstractContextManager[Any]:
+    """Votes leave before they are durable."""
+    return patch.object(Engine, "_make_record_durable", lambda self: None)
+
+
+def reborn_record() -> AbstractContextManager[Any]:
+    """A node whose record is lost begins a new one and votes at once."""
+    return patch.object(CrashingVotesLog, "lose", lambda self: self.replace(record.birth()))
+
+
+def views_added_up() -> AbstractContextManager[Any]:
+    """COMMITs of different views make one certificate."""
+
+    def certificate_from(commits: Any, epoch: Any, height: int) -> Certificate | None:
+        for view, block in commits.choices(height):
+            found = {
+                entry.validator: entry
+                for other, name in reversed(commits.choices(height))
+                if name == block
+                for entry in commits.signatures(height, other, block)
+            }
+            if len(found) >= epoch.quorum:
+                return Certificate(epoch.number, view, height, block, tuple(found[name] for name in sorted(found)))
+        return None
+
+    return patch.object(replica, "certificate_from", certificate_from)
+
+
+def _select_nothing(messages: Any) -> Selection:
+    return Selection(max(message.committed for message in messages), ())
+
+
+@contextmanager
+def proofs_ignored() -> Iterator[None]:
+    """A NEW-VIEW proposes nothing again, whatever was prepared, and everybody finds that right."""
+    with (
+        patch.object(view_change, "select", _select_nothing),
+        patch.object(replica, "select", _select_nothing),
+        patch.object(memory, "select", _select_nothing),
+    ):
+        yield
+
+
+@contextmanager
+def lower_proof() -> Iterator[None]:
+    """Of two proofs for one height, a NEW-VIEW takes that of the lower view."""
+
+    def best(messages: Any, height: int) -> Any:
+        proofs = [proof for message in messages for proof in message.proofs if proof.header.height == height]
+        return min(proofs, key=lambda proof: (proof.view, block_hash(proof.header)), default=None)
+
+    with patch.object(view_change, "_best_proof", best):
+        yield
+
+
+def proof_forgotten() -> AbstractContextManager[Any]:
+    """A VIEW-CHANGE comes without the proofs that its sender holds."""
+    right = Replica._ask_for
+
+    def ask_for(self: Replica, view: int) -> None:
+        self.state.proofs.clear()
+        right(self, view)
+
+    return patch.object(Replica, "_ask_for", ask_for)
+
+
+def old_views_signed() -> AbstractContextManager[Any]:
+    """After its VIEW-CHANGE a replica goes on as before in the view that it left."""
+
+    def ask(state: State, message: Any) -> None:
+        state.own_view_change = message
+        state.view_changes[message.validator] = message
+
+    return patch.object(memory, "ask", ask)
+
+
+def proposals_not_saved() -> AbstractContextManager[Any]:
+    """Own votes are not in the record."""
+    right = Replica._save
+
+    def save(self: Replica, entry: record.RecordEntry) -> None:
+        if not isinstance(entry, record.Voted | record.Accepted):
+            right(self, entry)
+
+    return patch.object(Replica, "_save", save)
+
+
+def signatures_unchecked() -> AbstractContextManager[Any]:
+    """Votes are believed without looking at their signatures."""
+    return patch.object(Replica, "_is_authentic_vote", lambda self, message: True)
+
+
+def gap_allowed() -> AbstractContextManager[Any]:
+    """COMMIT and PREPARE without the parent's proof."""
+    return patch.object(State, "parent_is_final", lambda self, height: True)
+
+
+def forgotten_view_change() -> AbstractContextManager[Any]:
+    """Own VIEW-CHANGEs are not in the record."""
+    right = Replica._save
+
+    def save(self: Replica, entry: record.RecordEntry) -> None:
+        if not isinstance(entry, record.Asked | record.Entered):
+            right(self, entry)
+
+    return patch.object(Replica, "_save", save)
+
+
+def patience_never_shrinks() -> AbstractContextManager[Any]:
+    """The view timer doubles with every failed view and is not capped."""
+    return patch.object(Replica, "_grow_patience_back", lambda self, header: None)
+
+
+SAFETY = frozenset(
+    {Promise.AGREEMENT, Promise.CERTIFICATE, Promise.VOTES, Promise.DURABILITY, Promise.DEFECT, Promise.BLAME}
+)
+
+MUTANTS = (
+    Mutant("quorum less one", small_quorum, SAFETY, 20, 4),
+    Mutant("skipped Save", skipped_save, SAFETY, 200, 4),
+    Mutant("record born again", reborn_record, SAFETY, 200, 4),
+    Mutant("commits of two views added up", views_added_up, SAFETY, 200, 4),
+    Mutant("NEW-VIEW ignores proofs", proofs_ignored, SAFETY, 200, 4),
+    Mutant("proof of the lower view", lower_proof, SAFETY, 1000, 4),
+    Mutant("VIEW-CHANGE without proofs", proof_forgotten, SAFETY, 200, 4),
+    Mutant("old views signed", old_views_signed, SAFETY, 200, 4),
+    Mutant("votes not saved", proposals_not_saved, SAFETY, 200, 4),
+    Mutant("signatures unchecked", signatures_unchecked, SAFETY, 200, 4),
+    Mutant("gap allowed", gap_allowed, SAFETY, 1000, 4),
+    Mutant("VIEW-CHANGE not saved", forgotten_view_change, SAFETY, 200, 4),
+)

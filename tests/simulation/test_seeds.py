@@ -1,0 +1,74 @@
+"""Seeds of the fleet, and every plan that ever failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otcnode.blocks import maximum_faulty
+from otcnode.simulation import plan as plans
+from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.plan import Crash, CrashPoint, Plan
+from otcnode.simulation.world import Outcome, run
+from tests.simulation import report
+
+REGRESSIONS = sorted((Path(__file__).parent.parent / "regressions").glob("*.json"))
+SEEDS_PER_TEST = 10
+
+
+def keep_promises(plan: Plan) -> Outcome:
+    outcome = run(plan)
+    assert outcome.violation is None, report(plan, outcome)
+    return outcome
+
+
+@pytest.mark.parametrize("first", range(1, 201, SEEDS_PER_TEST))
+def test_seeds_of_every_size(first: int) -> None:
+    for seed in range(first, first + SEEDS_PER_TEST):
+        outcome = keep_promises(generate(seed))
+        assert outcome.summary.commits > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(1_000, 21_000, 100))
+def test_many_seeds(first: int) -> None:
+    for seed in range(first, first + 100):
+        keep_promises(generate(seed))
+
+
+@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
+def test_a_plan_that_once_failed(path: Path) -> None:
+    keep_promises(plans.load(path))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 6, 7])
+def test_a_network_survives_f_crashes_for_good(count: int) -> None:
+    """f nodes die in the middle of the work and never come back; everything submitted still becomes final."""
+    faulty = maximum_faulty(count)
+    base = generate(1, Options(validators=count))
+    dead = tuple(range(faulty))
+    crashes = tuple(
+        Crash(id=node + 1, at_ms=1_000, node=node, point=CrashPoint.EFFECT, count=5 + node, down_ms=10_000_000)
+        for node in dead
+    )
+    workload = tuple(
+        plans.Submission(
+            at_ms=200 * number, node=(faulty + number) % count, act=plans.Deposit(investor=0, amount=number + 1)
+        )
+        for number in range(20)
+    )
+    plan = Plan(
+        seed=base.seed,
+        validators=count,
+        skews_ms=base.skews_ms,
+        safety_ms=5_000,
+        liveness_ms=60_000,
+        survivors=tuple(range(faulty, count)),
+        rest_frozen=True,
+        workload=workload,
+        faults=crashes,
+    )
+    outcome = keep_promises(plan)
+    assert outcome.summary.transactions == len(workload)
+    assert outcome.summary.faults["crash"] == faulty
