@@ -13,7 +13,7 @@ from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.events import AccountFrozen
-from otcnode.vm.accounts.operations import AccountFreeze, KeyAdd
+from otcnode.vm.accounts.operations import AccountFreeze, AccountUnfreeze, KeyAdd
 from otcnode.vm.context import Context
 from otcnode.vm.contracts.events import ContractCreated
 from otcnode.vm.contracts.operations import (
@@ -197,6 +197,9 @@ class Desk(Ledger):
         receipt = self.do("REG", AccountFreeze(self.ids[name], None, 0, EVIDENCE, None))
         (freeze,) = [event.freeze for event in receipt.events if isinstance(event, AccountFrozen)]
         return freeze
+
+    def unfreeze(self, freeze: bytes) -> None:
+        self.do("REG", AccountUnfreeze(freeze, EVIDENCE))
 
     def context(self, at: int | None = None) -> Context:
         """To ask what products and trades ask; what it writes is not kept."""

@@ -7,7 +7,7 @@ import pytest
 from otcnode.crypto import sha256
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.vm.accounts.operations import AccountUnfreeze, KeyRevoke
+from otcnode.vm.accounts.operations import KeyRevoke
 from otcnode.vm.contracts.events import ContractChanged, ContractConfirmed, ContractSlotSigned
 from otcnode.vm.contracts.operations import (
     ContractReject,
@@ -27,7 +27,7 @@ from otcnode.vm.contracts.records import (
     Term,
 )
 from tests.vm.contracts.desk import DOCUMENT, HOUR_MS, PRODUCT, SIGN, TERMS, Desk, slot_of
-from tests.vm.ledger import EVIDENCE, START_MS, key_of
+from tests.vm.ledger import START_MS, key_of
 
 S = ContractStatus
 NEW_TERMS = (Term("amount", 2_000_000), Term("purpose", "bridge loan"))
@@ -322,7 +322,7 @@ def test_refusals_of_a_signature_come_in_their_order(desk: Desk) -> None:
     desk.act("BEN", wrong_version, Code.NOT_PARTY)
     freeze = desk.freeze("ANN")
     desk.act("ANN", wrong_version, Code.FROZEN)
-    desk.do("REG", AccountUnfreeze(freeze, EVIDENCE))
+    desk.unfreeze(freeze)
     desk.act("ANN", wrong_version, Code.CONTRACT_VERSION)
     desk.act("ANN", wrong_key, Code.SIGN_TURN)
     desk.put_signature(name, 0)
