@@ -18,6 +18,10 @@ from otcnode.vm.trades.events import (
     TradeProposed,
 )
 from otcnode.vm.trades.operations import (
+    OfferList,
+    OfferTake,
+    QuoteSubmit,
+    RfqCreate,
     TradeAffirm,
     TradePropose,
 )
@@ -43,14 +47,17 @@ PRICE = 101_2345
 
 
 class Floor(Market):
-    """SAM holds 60 units and 0.00, BEN 1,000,000.00; trades cost each side 2,000 ppm, paid to FEE."""
+    """SAM holds 60 units, OWN 40, BEN 1,000,000.00; a master agreement binds the three.
+
+    Trades cost each side 2,000 ppm, paid to FEE, which starts with the subscriptions' 10.00.
+    """
 
     def __init__(self, *, holdings: dict[str, int] | None = None, **changes: Any) -> None:
         super().__init__()
         holdings = {"SAM": 60, "OWN": 40} if holdings is None else holdings
         self.note = self.established(holdings, **{"trade_fee_ppm": 2_000, **changes})
         self.investor("BEN", 1_000_000_00)
-        self.master = self.contract(ContractKind.MASTER, None, ("SAM", "BEN"))
+        self.master = self.contract(ContractKind.MASTER, None, (*holdings, "BEN"))
 
     # negotiated trades
 
@@ -85,6 +92,64 @@ class Floor(Market):
         return found
 
     # offers and requests
+
+    def offering(self, **changes: Any) -> OfferList:
+        """SAM sells 50 units at 101.2345, in takes of at least 5, for a day."""
+        fields: dict[str, Any] = {
+            "side": Side.SELL,
+            "product": self.note,
+            "quantity": 50,
+            "price": PRICE,
+            "contract": self.master,
+            "min_fill": 5,
+            "all_or_none": False,
+            "not_before": 0,
+            "until": self.now + DAY_MS,
+            "whitelist": (),
+            "cash_cap": 0,
+        }
+        return OfferList(**{**fields, **changes})
+
+    def list_offer(self, by: str = "SAM", **changes: Any) -> bytes:
+        return created(self.act(by, self.offering(**changes)))
+
+    def take(
+        self, offer: bytes, quantity: int, by: str = "BEN", code: Code = Code.OK, at: int | None = None
+    ) -> Receipt:
+        return self.act(by, OfferTake(offer, quantity), code=code, at=at)
+
+    def request(self, **changes: Any) -> RfqCreate:
+        """BEN asks SAM and OWN to sell it 20 units, within an hour, at T+0."""
+        fields: dict[str, Any] = {
+            "side": Side.BUY,
+            "product": self.note,
+            "quantity": 20,
+            "contract": self.master,
+            "responders": self.named("SAM", "OWN"),
+            "until": self.now + HOUR_MS,
+            "settle_at": None,
+        }
+        return RfqCreate(**{**fields, **changes})
+
+    def ask(self, by: str = "BEN", **changes: Any) -> bytes:
+        return created(self.act(by, self.request(**changes)))
+
+    def quoting(self, rfq: bytes, price: int | None = PRICE, **changes: Any) -> QuoteSubmit:
+        fields: dict[str, Any] = {
+            "rfq": rfq,
+            "firm": True,
+            "price": price,
+            "commitment": None,
+            "cash_cap": 0,
+            "until": self.rfq(rfq).until,
+        }
+        return QuoteSubmit(**{**fields, **changes})
+
+    def submit(self, by: str, rfq: bytes, price: int | None = PRICE, **changes: Any) -> bytes:
+        return created(self.act(by, self.quoting(rfq, price, **changes)))
+
+    def named(self, *names: str) -> tuple[bytes, ...]:
+        return tuple(sorted(self.ids[name] for name in names))
 
     def offer(self, name: bytes) -> Offer:
         found = self.state.get(OFFERS, name)
@@ -135,6 +200,3 @@ def created(receipt: Receipt) -> bytes:
             case TradeExecuted(trade=name):
                 return name
     raise AssertionError(f"nothing created: {receipt.code}")
-
-
-OK = Code.OK
