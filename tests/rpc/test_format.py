@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,9 +13,10 @@ from otcnode.codec import Record
 from otcnode.errors import DecodeError
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
-from otcnode.rpc.render import render, shown_type
+from otcnode.rpc.render import IDS, render, shown_type
 from otcnode.types import INTEGER_MAX
 from otcnode.vm.accounts.events import CashDeposited, InvestorCertified, LotMoved
+from otcnode.vm.events import Event
 
 
 def test_a_time_is_shown_both_ways() -> None:
@@ -96,3 +99,13 @@ def test_fields_are_shown_by_their_names() -> None:
     assert shown["slots"][0]["change"] == "-5"
     assert shown["document"] == bytes(32)
     assert render(EVENTS[0])["cash"] == "CNY@BANK"
+
+
+@pytest.mark.parametrize("event", typing.get_args(Event), ids=lambda event: event.__name__)
+def test_every_event_has_a_schema_and_names_things_by_their_ids(event: type[Record]) -> None:
+    msgspec.json.schema(shown_type(event))
+    hints = typing.get_type_hints(event)
+    known = {prefix.name.lower() for prefix in Prefix}
+    for field in event.__struct_fields__:
+        if field in known and bytes in (hints[field], *typing.get_args(hints[field])):
+            assert field in IDS, field
