@@ -9,6 +9,7 @@ from otcnode.consensus.messages import Commit, Decision, Message, NewView, Prepa
 from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Crash, Node, Violation
 from tests.consensus.liars import Liar
+from tests.consensus.toy import CHANGE
 
 LIVENESS_MS = 240_000
 
@@ -24,10 +25,11 @@ def run(seed: int, count: int | None = None) -> Cluster:
         rotation_blocks=chance.choice([0, 3, 10, 1_000]),
         block_transactions_max=chance.choice([1, 3, 50]),
     )
-    cluster = Cluster(validators, parameters=parameters)
+    changes = validators >= 4 and chance.random() < 0.3
+    cluster = Cluster(validators, parameters=parameters, spare=1 if changes else 0)
     faults = Faults(cluster, chance)
     liar = None
-    if validators >= 4 and chance.random() < 0.5:
+    if validators >= 4 and not changes and chance.random() < 0.5:
         liar = cluster.nodes[chance.randrange(validators)]
         Liar(cluster, liar, chance)
     cluster.start()
@@ -39,13 +41,21 @@ def run(seed: int, count: int | None = None) -> Cluster:
             for node in cluster.nodes:
                 if chance.random() < 0.9:
                     node.submit(raw)
+        if changes and chance.random() < 0.3:
+            members = sorted(
+                chance.sample([node.name for node in cluster.nodes], chance.choice([validators, validators + 1]))
+            )
+            for node in cluster.nodes:
+                node.submit(CHANGE + b"".join(members) + b"#%d" % round_number)
         faults.change(round_number)
         cluster.advance(chance.choice([20, 100, 500, 2_000, 5_000]))
     faults.stop()
     dead = chance.sample(range(validators), (validators - 1) // 3)
-    if liar is not None:
+    if changes:
+        dead = []
+    elif liar is not None:
         dead = [liar.index] if chance.random() < 0.5 else []
-    elif chance.random() < 0.5:
+    elif faults.lost is not None or chance.random() < 0.5:
         dead = []
     for node in cluster.nodes:
         if node.index in dead and node.replica is not None:
@@ -57,7 +67,9 @@ def run(seed: int, count: int | None = None) -> Cluster:
     living = [node for node in cluster.nodes if node.index not in dead and node is not liar]
 
     def done() -> bool:
-        return all(set(submitted) <= node.tip_state().seen for node in living)
+        # Those outside the newest epoch follow by block sync, which is not a matter of consensus.
+        members = max(living, key=lambda node: node.tip_state().height).tip_state().epoch.validators
+        return all(set(submitted) <= node.tip_state().seen for node in living if node.name in members)
 
     if not cluster.advance_until(done, LIVENESS_MS):
         raise Violation(
@@ -78,6 +90,7 @@ class Faults:
         self._crash = 0.0
         self._on = True
         self._deaf: dict[tuple[int, type[Message]], float] = {}
+        self.lost: Node | None = None
         self._favoured: int | None = None
         """Only this node hears COMMITs, and it is cut off as soon as it has committed alone."""
         self._favour = chance.choice([0.0, 0.5, 0.9])
@@ -115,7 +128,15 @@ class Faults:
             if chance.random() < 0.1:
                 node.skew_ms = chance.choice([-40_000, -1_000, 0, 1_000, 40_000])
             if node.replica is None and chance.random() < 0.7:
+                if self._may_lose_record(node):
+                    self.lost = node
+                    node.disk.record = None
                 node.start()
+
+    def _may_lose_record(self, node: Node) -> bool:
+        """One validator at most, where one may be faulty and none lies."""
+        allowed = len(self._cluster.nodes) >= 4 and not self._cluster.liars and self.lost in (None, node)
+        return allowed and self._chance.random() < 0.3
 
     def stop(self) -> None:
         self._on = False
