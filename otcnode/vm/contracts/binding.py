@@ -133,7 +133,10 @@ def fulfil(context: Context, contract_id: Bytes32) -> None:
 
 
 def expire_if_signed(context: Context, contract_id: Bytes32) -> None:
-    """The subscription was voided: its contract, if it is still SIGNED, is EXPIRED."""
+    """The subscription was voided: its contract, if it was SIGNED at the due time and still is, is EXPIRED."""
     name, contract = in_force(context, contract_id)
-    if contract.status is ContractStatus.SIGNED:
+    if contract.status is not ContractStatus.SIGNED:
+        return
+    assert contract.signed_at is not None
+    if contract.signed_at <= context.now:
         lifecycle.move(context, name, contract, ContractStatus.EXPIRED, "its subscription was voided")

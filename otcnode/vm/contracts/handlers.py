@@ -48,6 +48,9 @@ def call_back(context: Context, operation: ContractCallback) -> None:
     if context.principal in (contract.salesperson, *contract.signers):
         fail(Code.FOUR_EYES, "who sold or signed the contract does not make the call")
     refuse_unless(context, contract, _SIGNED, None)
+    if contract.subject is not None:
+        # a close that is due finds the contract not called back, also where the queue is behind
+        context.refuse_if_due_pending(contract.subject)
     match contract.effective:
         case CoolingOff(period_ms, True):
             assert contract.signed_at is not None

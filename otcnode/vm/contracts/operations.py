@@ -164,8 +164,8 @@ class ContractCallback(Record, frozen=True, tag="contract.callback"):
     (TRADE key).
 
     Fields: `contract`; `evidence`, the hash of the call's record. Effects: SIGNED → EFFECTIVE.
-    Errors: E_NOT_FOUND, E_FOUR_EYES (the salesperson or a SIGNER), E_STATE (not SIGNED, or no callback required),
-    E_COOLING_OFF_OPEN (t < last signature + period).
+    Errors: E_NOT_FOUND, E_FOUR_EYES (the salesperson or a SIGNER), E_STATE (not SIGNED, or no callback required, or
+    the product's close is due and has not run), E_COOLING_OFF_OPEN (t < last signature + period).
     """
 
     contract: Bytes32

@@ -6,11 +6,12 @@ import pytest
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code, Failed
-from otcnode.vm.contracts import binding
-from otcnode.vm.contracts.operations import ContractAccede
+from otcnode.vm.contracts import binding, handlers
+from otcnode.vm.contracts.operations import ContractAccede, ContractCallback
 from otcnode.vm.contracts.records import AtTime, ContractKind, ContractStatus, Immediately
+from otcnode.vm.due import DueClass
 from tests.vm.contracts.desk import HOUR_MS, PRODUCT, Desk, slot_of
-from tests.vm.ledger import DAY_MS
+from tests.vm.ledger import DAY_MS, EVIDENCE
 
 S = ContractStatus
 OTHER = sha256(b"another product")
@@ -159,3 +160,28 @@ def test_a_voided_subscription_expires_its_contract_only_while_it_is_signed(desk
         binding.expire_if_signed(context, effective)
     assert binding.in_force(context, signed)[1].status is S.EXPIRED
     assert binding.in_force(context, effective)[1].status is S.EFFECTIVE
+
+
+def test_a_late_close_does_not_expire_what_was_signed_after_it_was_due(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True))), S.SIGNED)
+    context = desk.context(desk.now - 1)
+    binding.expire_if_signed(context, name)
+    assert binding.in_force(context, name)[1].status is S.SIGNED
+    context = desk.context()
+    binding.expire_if_signed(context, name)
+    assert binding.in_force(context, name)[1].status is S.EXPIRED
+
+
+def test_nobody_is_called_back_while_a_close_that_is_due_waits(desk: Desk) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(DAY_MS, True))), S.SIGNED)
+    at = desk.now + DAY_MS
+    for waits in (True, False):
+        context = desk.context(at)
+        context.principal = context.actor = desk.ids["CALL"]
+        if waits:
+            context.schedule(at, DueClass.ISSUANCE, "close", PRODUCT, product=PRODUCT)
+            with refused(Code.STATE):
+                handlers.call_back(context, ContractCallback(name, EVIDENCE))
+        else:
+            handlers.call_back(context, ContractCallback(name, EVIDENCE))
+            assert binding.contract_is_effective(context, name)
