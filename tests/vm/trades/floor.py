@@ -118,7 +118,7 @@ class Floor(Market):
     ) -> Receipt:
         return self.act(by, OfferTake(offer, quantity), code=code, at=at)
 
-    def request(self, **changes: Any) -> RfqCreate:
+    def asking(self, **changes: Any) -> RfqCreate:
         """BEN asks SAM and OWN to sell it 20 units, within an hour, at T+0."""
         fields: dict[str, Any] = {
             "side": Side.BUY,
@@ -132,7 +132,7 @@ class Floor(Market):
         return RfqCreate(**{**fields, **changes})
 
     def ask(self, by: str = "BEN", **changes: Any) -> bytes:
-        return created(self.act(by, self.request(**changes)))
+        return created(self.act(by, self.asking(**changes)))
 
     def quoting(self, rfq: bytes, price: int | None = PRICE, **changes: Any) -> QuoteSubmit:
         fields: dict[str, Any] = {

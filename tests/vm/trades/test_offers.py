@@ -109,7 +109,7 @@ def test_all_or_none_is_taken_whole(floor: Floor) -> None:
 
 def test_a_least_take_is_worth_a_hundred_unless_it_is_the_whole() -> None:
     floor = Floor(trade_fee_ppm=0, **EQUITY)
-    one = {"min_fill": 1, "quantity": 2}
+    one: dict[str, Any] = {"min_fill": 1, "quantity": 2}
     assert floor.explained("SAM", floor.offering(price=99_9949, **one), Code.FIELD).startswith("min_fill")
     floor.list_offer(price=99_9950, **one)
     floor.list_offer(price=1_0000, min_fill=1, quantity=1)

@@ -291,7 +291,7 @@ def test_while_suspended_nobody_asks_quotes_or_hits_but_all_may_step_back(floor:
     rfq = floor.ask()
     quote = floor.submit("SAM", rfq)
     floor.act("LIST", ProductSuspend(floor.note, "rumours"))
-    floor.act("BEN", floor.request(), code=Code.STATE)
+    floor.act("BEN", floor.asking(), code=Code.STATE)
     floor.act("OWN", floor.quoting(rfq), code=Code.STATE)
     refused(floor, quote, Code.STATE)
     floor.act("BEN", QuoteRespond(quote, Counter(PRICE)))
@@ -314,25 +314,27 @@ def test_a_hit_that_fails_leaves_all_as_it_was(floor: Floor) -> None:
 
 
 def test_fields_of_a_request(floor: Floor) -> None:
-    for field, changes in (
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("responders", {"responders": floor.named("SAM", "BEN")}),
         ("responders", {"responders": floor.named("SAM", "OWN")[::-1]}),
         ("settle_at", {"settle_at": floor.now + 1}),
         ("until", {"until": floor.now + 1}),
         ("until", {"until": floor.now + HOUR_MS, "settle_at": floor.now + HOUR_MS - 1}),
-    ):
-        assert floor.explained("BEN", floor.request(**changes), Code.FIELD) == field, changes
+    )
+    for field, changes in cases:
+        assert floor.explained("BEN", floor.asking(**changes), Code.FIELD) == field, changes
         floor.now -= 1
-    floor.act("BEN", floor.request(quantity=0), code=Code.AMOUNT)
-    for changes in ({"product": bytes(32)}, {"contract": bytes(32)}, {"responders": (bytes(32),)}):
-        floor.act("BEN", floor.request(**changes), code=Code.NOT_FOUND)
-    floor.act("BEN", floor.request(contract=floor.issuance), code=Code.CONTRACT_NOT_EFFECTIVE)
-    floor.act("BEN", floor.request(until=floor.now + HOUR_MS, settle_at=floor.now + HOUR_MS))
+    floor.act("BEN", floor.asking(quantity=0), code=Code.AMOUNT)
+    for named in ("product", "contract"):
+        floor.act("BEN", floor.asking(**{named: bytes(32)}), code=Code.NOT_FOUND)
+    floor.act("BEN", floor.asking(responders=(bytes(32),)), code=Code.NOT_FOUND)
+    floor.act("BEN", floor.asking(contract=floor.issuance), code=Code.CONTRACT_NOT_EFFECTIVE)
+    floor.act("BEN", floor.asking(until=floor.now + HOUR_MS, settle_at=floor.now + HOUR_MS))
 
 
 def test_fields_of_a_quote(floor: Floor) -> None:
     rfq = floor.ask()
-    sealed = {"price": None, "commitment": SALT}
+    sealed: dict[str, Any] = {"price": None, "commitment": SALT}
     for field, changes in (
         ("until", {"until": floor.now + 1}),
         ("until", {"until": floor.rfq(rfq).until + 1}),
