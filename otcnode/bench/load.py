@@ -41,11 +41,12 @@ async def open_loop(urls: Sequence[str], raws: Sequence[bytes], per_second: floa
     outcomes = Outcomes()
     per_slice = max(1, round(per_second * SLICE_S))
     interval = per_slice / per_second
+    last_of_slice = (per_slice - 1) / per_second
     async with _session() as session, asyncio.TaskGroup() as group:
         outcomes.started = time.perf_counter()
         for number, first in enumerate(range(0, len(raws), per_slice)):
             meant = outcomes.started + number * interval
-            await asyncio.sleep(max(0.0, meant + interval - time.perf_counter()))
+            await asyncio.sleep(max(0.0, meant + last_of_slice - time.perf_counter()))
             part = raws[first : first + per_slice]
             sent = [meant + index / per_second for index in range(len(part))]
             group.create_task(_send(session, urls[number % len(urls)], part, sent, outcomes))

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otcnode import limits
-from otcnode.blocks import CertifiedBlock, Verify, block_hash, check_certificate, transactions_root
+from otcnode.blocks import (
+    CertifiedBlock,
+    Verify,
+    block_hash,
+    check_certificate,
+    transaction_full_hash,
+    transactions_root,
+)
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight, entries_of
 from otcnode.engine.host import Host
+from otcnode.engine.intake import Intake
 from otcnode.errors import DecodeError, Inadmissible, ProofError
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.sync import BlocksRequest, BlocksResponse, BlockSync, SyncMessage, TipNotice
-from otcnode.vm.transactions import Decoded, decode_transaction
+from otcnode.vm.transactions import Decoded
 
 Apply = Callable[[Speculation, CertifiedBlock], None]
 
@@ -28,6 +36,7 @@ class CatchUp:
         chain_id: bytes,
         store: Store,
         flight: Flight,
+        intake: Intake,
         authenticity: Authenticity,
         host: Host,
         apply: Apply,
@@ -37,6 +46,7 @@ class CatchUp:
         self._chain = chain_id
         self._store = store
         self._flight = flight
+        self._intake = intake
         self._authenticity = authenticity
         self._host = host
         self._apply = apply
@@ -129,7 +139,7 @@ class CatchUp:
         if certificate.height != header.height or certificate.block_hash != block_hash(header):
             raise ProofError("the certificate is for another block")
         check_certificate(certificate, self._chain, tip.next_epoch, self._verify)
-        transactions = [decode_transaction(raw) for raw in certified.block.transactions]
+        transactions = [self._intake.decoded(transaction_full_hash(raw), raw) for raw in certified.block.transactions]
         if not bodies_match(header.transactions_root, header.transaction_count, transactions):
             raise ProofError("the bodies are not those of the header")
         return transactions

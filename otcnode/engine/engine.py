@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
 from otcnode import crypto, limits
-from otcnode.blocks import Certificate, CertifiedBlock, Header, Verify, block_hash
+from otcnode.blocks import Certificate, CertifiedBlock, Entry, Header, Verify, block_hash
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events
@@ -25,7 +25,7 @@ from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
 from otcnode.vm.accounts.authority import authority_changed
 from otcnode.vm.due import next_due
-from otcnode.vm.transactions import Decoded, decode_transaction
+from otcnode.vm.transactions import Decoded
 
 TICK_MS = 50
 """How often a host calls `tick`."""
@@ -69,7 +69,7 @@ class Engine:
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
-            chain_id, store, self.flight, self._authenticity, host, self._apply_synced, self._halt, verify
+            chain_id, store, self.flight, self.intake, self._authenticity, host, self._apply_synced, self._halt, verify
         )
 
     # ---- what the world does
@@ -177,7 +177,7 @@ class Engine:
                 found = tuple((index, decoded.raw) for index, decoded in held if decoded is not None)
                 self._feed(events.Fetched(name, found))
             case effects.Execute(header, entries, bodies):
-                self._execute(header, bodies)
+                self._execute(header, entries, bodies)
             case effects.Commit(header, certificate):
                 self._make_record_durable()
                 self._commit(header, certificate)
@@ -232,10 +232,12 @@ class Engine:
             events.Built(request.request, speculation.header, speculation.entries, bodies, speculation.next_epoch)
         )
 
-    def _execute(self, header: Header, bodies: Sequence[bytes]) -> None:
+    def _execute(self, header: Header, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
         """Authenticate what this node has not seen yet, then execute; the answer may come much later."""
         try:
-            transactions = [decode_transaction(raw) for raw in bodies]
+            transactions = [
+                self.intake.decoded(entry.full_hash, raw) for entry, raw in zip(entries, bodies, strict=True)
+            ]
         except Inadmissible as error:
             self._executed(header, str(error))
             return

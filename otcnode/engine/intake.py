@@ -21,6 +21,7 @@ from otcnode.mempool import Mempool, Refusal
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import GossipError, TransactionGossip
 from otcnode.storage.store import Store
+from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.transactions import Decoded, decode_transaction
 
@@ -70,6 +71,7 @@ class Intake:
         self._arrivals: OrderedDict[bytes, _Arrival] = OrderedDict()
         self._arriving: dict[bytes, int] = {}
         self._verifying = False
+        self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
@@ -90,10 +92,17 @@ class Intake:
 
     def check(self, decoded: Decoded) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
+        check_admissible(self._store.state, self._environment(), decoded)
+
+    def _environment(self) -> Environment:
+        """Of the block that would be built now. The parameters are read once per committed block."""
+        height = self._store.tip.height + 1
         time_ms = max(self._host.now().ledger_ms, self._flight.time_ms + 1)
-        state = self._store.state
-        environment = environment_at(state, self._chain, self._store.tip.height + 1, time_ms)
-        check_admissible(state, environment, decoded)
+        if self._next_block is None or self._next_block.height != height:
+            self._next_block = environment_at(self._store.state, self._chain, height, time_ms)
+        elif self._next_block.time_ms != time_ms:
+            self._next_block = Environment(self._chain, height, time_ms, self._next_block.parameters)
+        return self._next_block
 
     def state(self, transaction_id: bytes) -> TransactionState:
         location = self._store.transaction_location(transaction_id)
@@ -187,6 +196,10 @@ class Intake:
         decoded = self.pool.get(transaction_id)
         assert decoded is not None
         self._end(decoded, TransactionState(Stage.EXPIRED, code=Code.TX_EXPIRED, reason="valid_until has passed"))
+
+    def decoded(self, full_hash: bytes, raw: bytes) -> Decoded:
+        """A body with its names, worked out once: from the pool where it waits there. Raises Inadmissible."""
+        return self.pool.by_full_hash(full_hash) or decode_transaction(raw)
 
     def _raw_of(self, full_hash: bytes) -> bytes | None:
         decoded = self.pool.by_full_hash(full_hash)

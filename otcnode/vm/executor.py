@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from otcnode.errors import Code, Failed, Inadmissible
 from otcnode.genesis import KeyPurpose
-from otcnode.vm import due
+from otcnode.vm import delegation, due
 from otcnode.vm.accounts.operations import AccountApply
 from otcnode.vm.accounts.records import ACCOUNTS, KEYS, Account, AccountStatus
 from otcnode.vm.context import PARAMETERS, Context, Environment, fail, paused
@@ -26,6 +26,7 @@ from otcnode.vm.view import StateView
 
 SEEN = Table(Prefix.SEEN, Marker)
 """valid_until ‖ transaction id"""
+SEEN_BATCH = 64
 
 
 def environment_at(view: StateView, chain: bytes, height: int, time_ms: int) -> Environment:
@@ -101,12 +102,16 @@ class BlockExecution:
     def _forget_expired(self) -> None:
         """Ids need remembering only while valid; at most twice a block's worth is forgotten per block, which keeps up
         with any rate at which they can arrive."""
-        limit = 2 * self._environment.parameters.block_transactions_max
+        left = 2 * self._environment.parameters.block_transactions_max
         until = integer(self._environment.time_ms + 1)
-        for suffix, _ in self._state.scan(SEEN, limit=limit):
-            if suffix >= until:
-                break
-            self._state.delete(SEEN, suffix)
+        while left > 0:
+            entries = self._state.scan(SEEN, limit=min(left, SEEN_BATCH))
+            expired = [suffix for suffix, _ in entries if suffix < until]
+            for suffix in expired:
+                self._state.delete(SEEN, suffix)
+            if len(expired) < SEEN_BATCH:
+                return
+            left -= len(expired)
 
     def apply(self, decoded: Decoded) -> Receipt:
         """Execute one transaction. Raises Inadmissible, and then nothing has happened."""
@@ -230,6 +235,7 @@ def _perform(context: Context, body: Body, account: Account | None) -> None:
     context.principal = body.sender if body.on_behalf_of is None else body.on_behalf_of
     context.entrustment = body.entrustment
     market_paused = paused(context.state)
+    committed = 0
     for index, operation in enumerate(body.operations):
         context.operation_index = index
         rule = OPERATIONS[type(operation)]
@@ -240,5 +246,7 @@ def _perform(context: Context, body: Body, account: Account | None) -> None:
         if rule.roles and (account is None or rule.roles.isdisjoint(account.roles)):
             fail(Code.ROLE, "needs " + " or ".join(sorted(rule.roles)))
         if on_behalf:
-            fail(Code.NOT_FOUND, "entrustment")
+            committed += delegation.check(context, rule, operation, committed)
         rule.handler(context, operation)
+    if on_behalf:
+        delegation.commit(context, committed)
