@@ -58,8 +58,8 @@ def second_key(name: str) -> SigningKey:
 class Desk(Ledger):
     """ISS drafts; ANN, BEN and CAT are investors."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **parameters: int) -> None:
+        super().__init__(**parameters)
         self.rescinded: list[bytes] = []
 
         def product_issuer(context: Context, product: bytes) -> bytes | None:

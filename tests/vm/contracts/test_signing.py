@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from otcnode.crypto import sha256
-from otcnode.errors import Code
+from otcnode.crypto import SigningKey, sha256
+from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose
-from otcnode.vm.accounts.operations import KeyRevoke
+from otcnode.vm.accounts.events import AccountApplied
+from otcnode.vm.accounts.operations import AccountApply, AccountReview, KeyRevoke, NewKey
+from otcnode.vm.accounts.records import AccountKind, Thresholds
+from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.contracts.events import ContractChanged, ContractConfirmed, ContractSlotSigned
 from otcnode.vm.contracts.operations import (
     ContractReject,
@@ -26,7 +29,8 @@ from otcnode.vm.contracts.records import (
     SlotRole,
     Term,
 )
-from tests.vm.contracts.desk import DOCUMENT, HOUR_MS, PRODUCT, SIGN, TERMS, Desk, slot_of
+from otcnode.vm.keys import SINGLE
+from tests.vm.contracts.desk import DOCUMENT, HOUR_MS, PRODUCT, SIGN, TERMS, Desk, second_key, slot_of
 from tests.vm.ledger import START_MS, key_of
 
 S = ContractStatus
@@ -437,3 +441,68 @@ def test_expiry_ends_the_open_item_once(desk: Desk) -> None:
     assert desk.status(name) is S.EXPIRED
     assert desk.context().account(desk.ids["ISS"]).open_items == 0
     assert desk.block(at=desk.now + HOUR_MS).automatic == ()
+
+
+# keys, bounds, the market's pause
+
+
+def two_key_account(desk: Desk, name: str) -> SigningKey:
+    """An ACTIVE account whose SIGN threshold is 2; its second SIGN key."""
+    seal = second_key(name)
+    keys = (*(NewKey(purpose, key_of(name, purpose).public) for purpose in KeyPurpose), NewKey(SIGN, seal.public))
+    application = AccountApply(AccountKind.COMPANY, sha256(b"id"), keys, bytes(32), Thresholds(1, 1, 2), 1)
+    receipt = desk.block(desk.sign(name, application, purpose=KeyPurpose.MANAGE, sender=b"")).receipts[0]
+    (account,) = [event.account for event in receipt.events if isinstance(event, AccountApplied)]
+    desk.do("KYC", AccountReview(account, True, ""))
+    desk.ids[name] = account
+    return seal
+
+
+def test_all_but_a_signature_needs_the_accounts_threshold(desk: Desk) -> None:
+    seal = two_key_account(desk, "FUND")
+    both = [key_of("FUND", SIGN), seal]
+    slots = (slot_of(desk.ids["FUND"], 0, 2),)
+    creation = desk.creation(slots=slots)
+    with pytest.raises(Inadmissible) as refusal:
+        desk.act("FUND", creation)
+    assert refusal.value.code is Code.THRESHOLD
+    name = desk.created(desk.block(desk.sign("FUND", creation, keys=both)).receipts[0])
+    assert desk.block(desk.sign("FUND", ContractSubmit(name), keys=both)).receipts[0].code is Code.OK
+    with pytest.raises(Inadmissible):
+        desk.confirm(name, 0)
+    assert desk.block(desk.sign("FUND", desk.confirmation(name, 0), keys=both)).receipts[0].code is Code.OK
+    desk.act("FUND", desk.signature(name, 0))
+    desk.act("FUND", desk.signature(name, 0, seal))
+    assert desk.status(name) is S.EFFECTIVE
+
+
+def test_a_trading_key_drafts_nothing(desk: Desk) -> None:
+    with pytest.raises(Inadmissible) as refusal:
+        desk.act("ISS", desk.creation(), purpose=KeyPurpose.TRADE)
+    assert refusal.value.code is Code.KEY_PURPOSE
+
+
+def test_open_contracts_are_bounded_per_creator(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(monkeypatch, open_items_per_account_max=2)
+    names = [desk.create(), desk.create()]
+    desk.act("ISS", desk.creation(), Code.LIMIT)
+    desk.act("ANN", desk.creation())
+    desk.act("ISS", ContractVoid(names[0], "make room"))
+    desk.act("ISS", desk.creation())
+
+
+def test_a_failed_step_takes_the_whole_transaction_with_it(desk: Desk) -> None:
+    name = desk.bring_to(desk.create(), S.SIGNING)
+    twice = desk.sign("ISS", desk.signature(name, 0), desk.signature(name, 0), purpose=SIGN)
+    receipt = desk.block(twice).receipts[0]
+    assert (receipt.code, receipt.operation, receipt.events) == (Code.ALREADY_SIGNED, 1, ())
+    assert desk.contract(name).slots[0].keys_signed == 0
+
+
+def test_contracts_wait_while_the_market_is_paused(desk: Desk) -> None:
+    name = desk.create()
+    state = desk.state
+    state.put(PAUSE, SINGLE, Pause(True))
+    desk.view.write(state.writes())
+    desk.act("ISS", ContractSubmit(name), Code.PAUSED)
+    assert desk.status(name) is S.DRAFT
