@@ -337,6 +337,16 @@ def pay_from_lock(context: Context, account: bytes, lock_id: bytes, payee: bytes
         move_cash(context, payee, record.asset.decode(), amount)
 
 
+def spend_lock(context: Context, account: bytes, lock_id: bytes, amount: int) -> None:
+    """End a lock of cash in one movement: `amount` leaves the account, for the caller to credit elsewhere, and the rest
+    becomes available."""
+    record = context.get(LOCKS, account + lock_id)
+    assert record is not None and is_cash(record.asset) and amount <= record.amount
+    move_cash(context, account, record.asset.decode(), -amount, locked=-record.amount)
+    context.delete(LOCKS, account + lock_id)
+    context.emit(LockReduced(account, lock_id, amount, record.amount - amount, 0))
+
+
 def deliver_from_lock(context: Context, account: bytes, lock_id: bytes, payee: bytes, quantity: int) -> None:
     """Move units out of a lock to the payee, as one lot acquired `now` without lock-up. Failed(E_LOCKUP)."""
     record = _reduce(context, account, lock_id, paid=quantity, released=0)

@@ -70,8 +70,10 @@ class DictionaryView:
         start = bisect_left(self._keys, prefix)
         if after is not None:
             start = max(start, bisect_right(self._keys, after))
-        for count, key in enumerate(self._keys[start:]):
-            if not key.startswith(prefix) or (limit is not None and count >= limit):
+        end = len(self._keys) if limit is None else min(len(self._keys), start + limit)
+        for position in range(start, end):
+            key = self._keys[position]
+            if not key.startswith(prefix):
                 return
             yield key, self.values[key]
 

@@ -22,7 +22,6 @@ from otcnode.vm.products.payments import schedule_payment
 from otcnode.vm.products.records import (
     PRODUCTS,
     PRODUCTS_WAITING,
-    Product,
     ProductStatus,
     ProductTerms,
     Reference,
@@ -119,10 +118,19 @@ def establish(context: Context, item: DueItem) -> None:
         return
     for subscription, entry, reason in refused:
         end_subscription(context, subscription, entry, SubscriptionStatus.REFUNDED, reason)
-    record = product(context, name)
+    decimals = balances.cash_decimals(context, rule.cash)
+    raised = fees = 0
     for subscription, entry in accepted:
-        _settle(context, subscription, entry, record, rule)
-    lifecycle.move(context, name, product(context, name), ProductStatus.ACTIVE)
+        amount = cost(rule, entry.allotted, decimals)
+        fee = subscription_fee(rule, amount)
+        _settle(context, subscription, entry, rule, amount + fee)
+        raised += amount
+        fees += fee
+    record = product(context, name)
+    balances.move_cash(context, record.issuer, rule.cash, raised)
+    if fees:
+        balances.move_cash(context, rule.fee_payee, rule.cash, fees)
+    lifecycle.move(context, name, record, ProductStatus.ACTIVE)
     schedule_payment(context, name, rule, 0)
 
 
@@ -159,13 +167,9 @@ def _refusal(context: Context, entry: Subscription, rule: ProductTerms) -> str:
     return "" if _contract_stands(context, entry.contract) else Code.CONTRACT_NOT_EFFECTIVE.value
 
 
-def _settle(context: Context, name: bytes, entry: Subscription, record: Product, rule: ProductTerms) -> None:
-    amount = cost(rule, entry.allotted, balances.cash_decimals(context, rule.cash))
-    fee = subscription_fee(rule, amount)
-    balances.pay_from_lock(context, entry.account, name, record.issuer, amount)
-    balances.pay_from_lock(context, entry.account, name, rule.fee_payee, fee)
-    if amount + fee < entry.locked:
-        balances.release(context, entry.account, name)
+def _settle(context: Context, name: bytes, entry: Subscription, rule: ProductTerms, paid: int) -> None:
+    """One subscriber pays and gets its units; issuer and payee are credited the sums."""
+    balances.spend_lock(context, entry.account, name, paid)
     lockup_until = rule.start_of(rule.value_date + rule.lockup_days) if rule.lockup_days else 0
     balances.issue(
         context,
