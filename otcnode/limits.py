@@ -100,6 +100,7 @@ gossip_served_bytes_per_second = 16 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000
 ended_transactions_remembered_max = 50_000
+explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""
 

@@ -65,6 +65,10 @@ class Finality:
         self._of_height.append((height, future))
         return future
 
+    def forget_height(self, future: asyncio.Future[None]) -> None:
+        """Nobody waits on `future` any more."""
+        self._of_height = [entry for entry in self._of_height if entry[1] is not future]
+
     def forget(self, transaction_id: bytes, future: asyncio.Future[None]) -> None:
         """Nobody waits on `future` any more."""
         waiting = self._of_transaction.get(transaction_id, [])
@@ -168,12 +172,13 @@ class Service:
         receipt = self.receipt(state.height, state.position)
         return service.TransactionState(
             id=transaction_id,
-            stage=service.Stage.COMMITTED,
+            stage=Stage.COMMITTED,
             definite=receipt.code is not Code.OK,
             height=state.height,
             index=state.position,
             code=receipt.code,
             operation=receipt.operation,
+            reason=self._engine.intake.explanation(transaction_id),
         )
 
     def receipt(self, height: int, position: int) -> Receipt:
@@ -216,11 +221,15 @@ class Service:
         return service.Snapshot(self._store.state_at(height), height, following.parent, header.time_ms)
 
     async def await_height(self, height: int, timeout_ms: int) -> bool:
-        if self._store.tip.height < height:
-            try:
-                await asyncio.wait_for(self._finality.height(height), timeout_ms / 1000)
-            except TimeoutError:
-                return False
+        if self._store.tip.height >= height:
+            return True
+        future = self._finality.height(height)
+        try:
+            await asyncio.wait_for(future, timeout_ms / 1000)
+        except TimeoutError:
+            return False
+        finally:
+            self._finality.forget_height(future)
         return True
 
     def block(self, height: int) -> Block:
@@ -354,7 +363,7 @@ def _committed_by(heard: Heard | None) -> int | None:
 def _shown(transaction_id: bytes, state: TransactionState) -> service.TransactionState:
     return service.TransactionState(
         id=transaction_id,
-        stage=service.Stage(state.stage.value),
+        stage=state.stage,
         definite=state.definite,
         code=state.code,
         reason=state.reason,

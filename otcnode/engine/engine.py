@@ -289,7 +289,8 @@ class Engine:
         self.flight.commit(speculation, certificate)
         identifiers = [entry.id for entry in speculation.entries]
         header = speculation.header
-        self.intake.committed(identifiers, header.time_ms, authority_changed(speculation.result.writes))
+        result = speculation.result
+        self.intake.committed(identifiers, result.explanations, header.time_ms, authority_changed(result.writes))
         self._observer.block_committed(header.height, identifiers)
         validators = speculation.next_epoch.validators
         for peer in sorted(self._peers):

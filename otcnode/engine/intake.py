@@ -73,6 +73,7 @@ class Intake:
         self._verifying = False
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
+        self._explanations: OrderedDict[bytes, str] = OrderedDict()
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
@@ -157,12 +158,26 @@ class Intake:
     def disconnected(self, peer: bytes) -> None:
         self.gossip.disconnected(peer)
 
-    def committed(self, transaction_ids: Sequence[bytes], time_ms: int, accounts_changed: Iterable[bytes]) -> None:
+    def explanation(self, transaction_id: bytes) -> str:
+        """Why a committed transaction failed, in words, where this node still remembers; receipts hold no prose."""
+        return self._explanations.get(transaction_id, "")
+
+    def committed(
+        self,
+        transaction_ids: Sequence[bytes],
+        explanations: Sequence[str],
+        time_ms: int,
+        accounts_changed: Iterable[bytes],
+    ) -> None:
         """A block is final: forget its transactions, those whose time is over, and those that the new state of their
         own account forbids (a revoked key must not wait here and look like work)."""
         self.pool.remove(transaction_ids)
-        for transaction_id in transaction_ids:
+        for transaction_id, explanation in zip(transaction_ids, explanations, strict=True):
             self._ended.pop(transaction_id, None)
+            if explanation:
+                self._explanations[transaction_id] = explanation
+        while len(self._explanations) > limits.explanations_remembered_max:
+            self._explanations.popitem(last=False)
         for transaction_id in self.pool.expired(time_ms):
             self._expire(transaction_id)
         while self._undecided and self._undecided[0][0] <= time_ms:

@@ -7,12 +7,12 @@ many transactions may come together the door takes many: work is done per batch,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from otcnode.blocks import Block, Certificate, Epoch, Header
+from otcnode.engine.host import Stage as Stage
 from otcnode.errors import Code, OtcnodeError
 from otcnode.genesis import Genesis
 from otcnode.vm.view import StateView
@@ -20,18 +20,6 @@ from otcnode.vm.view import StateView
 
 class Frozen(msgspec.Struct, frozen=True):
     """A frozen value that is neither hashed nor stored."""
-
-
-class Stage(StrEnum):
-    """Where a transaction is, as far as this node knows."""
-
-    RECEIVED = "received"
-    POOLED = "pooled"
-    PROPOSED = "proposed"
-    COMMITTED = "committed"
-    DROPPED = "dropped"
-    EXPIRED = "expired"
-    UNKNOWN = "unknown"
 
 
 class TransactionState(Frozen, frozen=True):
