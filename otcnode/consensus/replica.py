@@ -296,7 +296,7 @@ class Replica:
     def _is_for_this_epoch(self, sender: bytes, epoch: int) -> bool:
         """A message of an older epoch is answered with the certificate of that epoch's last block."""
         state = self.state
-        if epoch < state.epoch.number and state.is_validator:
+        if epoch < state.epoch.number:
             if state.epoch_end is not None:
                 self._send(sender, state.epoch_end)
             else:
@@ -364,6 +364,9 @@ class Replica:
             return False
         book.add(message.height, message.validator, vote, state.view)
         self._hear(message.validator)
+        asked = state.view_changes.get(message.validator)
+        if isinstance(message, Commit) and asked is not None:
+            self._look_for_hidden_proof(asked, message)
         return True
 
     def _book(self, message: Prepare | Commit) -> VoteBook:
@@ -419,23 +422,27 @@ class Replica:
             return
         state.view_changes[message.validator] = message
         self._hear(message.validator)
-        self._look_for_hidden_proof(message)
+        self._look_for_hidden_proofs(message)
         if message.certificate is not None and message.committed > state.committed:
             self._learn_certificate(message.certificate)
 
-    def _look_for_hidden_proof(self, message: ViewChange) -> None:
-        """Compare with the COMMITs of its sender that are held; evidence.py says what is owed."""
+    def _look_for_hidden_proofs(self, message: ViewChange) -> None:
+        """Compare a VIEW-CHANGE with the COMMITs of its sender that are held."""
         state = self.state
         for height in state.commits.heights():
             for view, _ in state.commits.choices(height):
                 commit = status.commit_message(state, height, view, message.validator)
-                if commit is None:
-                    continue
-                try:
-                    check_hidden_proof(commit, message, self._configuration.chain, state.epoch, self._verify)
-                except ProofError:
-                    continue
-                self._accuse(message.validator, "hidden proof", view, height, commit, message)
+                if commit is not None:
+                    self._look_for_hidden_proof(message, commit)
+
+    def _look_for_hidden_proof(self, message: ViewChange, commit: Commit) -> None:
+        if commit.view >= message.view or commit.height <= message.committed:
+            return
+        try:
+            check_hidden_proof(commit, message, self._configuration.chain, self.state.epoch, self._verify)
+        except ProofError:
+            return
+        self._accuse(message.validator, "hidden proof", commit.view, commit.height, commit, message)
 
     def _accuse(self, validator: bytes, kind: str, view: int, height: int, *messages: Message) -> None:
         """Once per kind and place; bounded, for a liar can offend at every view."""
@@ -551,14 +558,15 @@ class Replica:
     def _on_status(self, sender: bytes, message: Status) -> None:
         state = self.state
         if not state.is_validator:
-            if message.committed > state.committed:
-                self._effects.append(Sync(sender, message.committed))
+            # A removed validator keeps answering those who have not seen the end of its epoch.
+            if self._is_for_this_epoch(sender, message.epoch) or message.committed > state.committed:
+                self._hint_sync(sender, message.committed)
             return
         if sender != message.validator or message.validator not in state.epoch.validators or sender == state.own:
             if message.epoch < state.epoch.number:
                 self._is_for_this_epoch(sender, message.epoch)
             elif message.epoch > state.epoch.number:
-                self._effects.append(Sync(sender, message.committed))
+                self._hint_sync(sender, message.committed)
             return
         if not self._verify(sender, status_preimage(self._configuration.chain, message), message.signature):
             return
@@ -580,6 +588,10 @@ class Replica:
         far = message.committed > state.committed + state.window or message.epoch > state.epoch.number
         if far or waited_ms >= limits.sync_after_behind_ms:
             self._effects.append(Sync(sender, message.committed))
+
+    def _hint_sync(self, peer: bytes, committed: int) -> None:
+        if committed > self.state.committed:
+            self._effects.append(Sync(peer, committed))
 
     def _send_status(self, peer: bytes) -> None:
         if self.state.is_validator:
