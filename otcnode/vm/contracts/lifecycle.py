@@ -12,7 +12,7 @@ from otcnode.errors import Code
 from otcnode.vm import due
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts.events import ContractChanged
-from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus
+from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus, Immediately
 from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
 from otcnode.vm.rules import DueHandler
@@ -107,13 +107,14 @@ def begin_signing(context: Context, name: bytes, contract: Contract) -> None:
 
 def complete_signing(context: Context, name: bytes, contract: Contract) -> None:
     """The last signature: effective now, at its time, or after cooling off."""
-    context.unschedule(name, PHASE_END)
     contract = move(context, name, contract, _S.SIGNED)
     turns_at = contract.turns_effective_at
-    if turns_at is not None and turns_at > context.now:
-        context.schedule(turns_at, DueClass.RELEASE, TURN, name)
-    elif turns_at is not None or not contract.cooling_off:
+    if isinstance(contract.effective, Immediately) or (turns_at is not None and turns_at <= context.now):
         turn_effective(context, name)
+        return
+    context.unschedule(name, PHASE_END)
+    if turns_at is not None:
+        context.schedule(turns_at, DueClass.RELEASE, TURN, name)
 
 
 def turn_effective(context: Context, name: bytes, at: int | None = None) -> None:
@@ -159,14 +160,15 @@ def current(context: Context, name: bytes) -> Contract:
     what it supersedes, and what would supersede either.
     """
     contract = context.need(CONTRACTS, name, "contract")
+    rivals = contract.supersedes if contract.status in OPEN else None
+    if rivals is None and not contract.successors_open and contract.status is not _S.SIGNED:
+        return contract
     family = {name}
     if contract.successors_open:
         family.update(_successors(context, name))
-    if contract.supersedes is not None and contract.status in OPEN:
-        family.update(_successors(context, contract.supersedes))
+    if rivals is not None:
+        family.update(_successors(context, rivals))
     overdue = [entry for member in sorted(family) for entry in _overdue(context, member)]
-    if not overdue:
-        return contract
     for key, item in sorted(overdue, key=lambda entry: entry[0]):
         if context.get(DUE, key) is not None:
             due.remove(context.state, key, item)
