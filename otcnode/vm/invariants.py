@@ -22,6 +22,7 @@ from otcnode.vm.accounts.records import (
 from otcnode.vm.contracts import checks as contracts
 from otcnode.vm.products import checks as products
 from otcnode.vm.state import State
+from otcnode.vm.trades import checks as trades
 from otcnode.vm.view import StateView
 from otcnode.vm.violation import Violation
 
@@ -104,6 +105,7 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     lots_sum,
     *contracts.CHECKS,
     *products.CHECKS,
+    *trades.CHECKS,
 )
 """Families append theirs here."""
 
