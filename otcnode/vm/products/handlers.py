@@ -42,7 +42,6 @@ from otcnode.vm.products.subscriptions import end_subscription, participants
 from otcnode.vm.products.terms import check_fields
 from otcnode.vm.rules import DueHandler, Rule
 
-OPEN = "product.open"
 DISCLOSURES_MAX = 10_000
 _BEFORE_OPEN = frozenset({ProductStatus.DRAFT, ProductStatus.REVIEW, ProductStatus.RETURNED, ProductStatus.APPROVED})
 _DRAFTED = frozenset({ProductStatus.DRAFT, ProductStatus.RETURNED})
@@ -143,10 +142,8 @@ def review(context: Context, operation: ProductReview) -> None:
                 fail(Code.CONTRACT_NOT_EFFECTIVE, "the issuance contract")
             record = lifecycle.move(context, name, record, ProductStatus.APPROVED, operation.reason)
             context.schedule(rule.close, DueClass.ISSUANCE, CLOSE, name, product=name)
-            if context.now >= rule.open:
-                lifecycle.move(context, name, record, ProductStatus.OPEN)
-            else:
-                context.schedule(rule.open, DueClass.RELEASE, OPEN, name)
+            context.schedule(rule.open, DueClass.RELEASE, lifecycle.OPEN, name)
+            lifecycle.open_by_time(context, name, record, rule)
         case Verdict.RETURN:
             _refuse_without_reason(operation.reason)
             lifecycle.move(context, name, record, ProductStatus.RETURNED, operation.reason)
@@ -156,14 +153,13 @@ def review(context: Context, operation: ProductReview) -> None:
 
 
 def open_product(context: Context, item: DueItem) -> None:
-    record = product(context, item.item)
-    assert record.status is ProductStatus.APPROVED
-    lifecycle.move(context, item.item, record, ProductStatus.OPEN)
+    lifecycle.open_by_time(context, item.item, product(context, item.item), terms(context, item.item))
 
 
 def cancel(context: Context, operation: ProductCancel) -> None:
     name = operation.product
-    record, rule = product(context, name), terms(context, name)
+    rule = terms(context, name)
+    record = lifecycle.open_by_time(context, name, product(context, name), rule)
     desks = [role.value for role in _CANCELLING_DESKS if role in context.actor_roles]
     is_issuer = record.issuer == context.actor
     if not is_issuer and not desks:
@@ -246,4 +242,4 @@ OPERATIONS: dict[type, Rule] = {
     DisclosurePost: Rule(post_disclosure, KeyPurpose.TRADE, _ISSUER),
 }
 
-DUE_KINDS: dict[str, DueHandler] = {OPEN: open_product}
+DUE_KINDS: dict[str, DueHandler] = {lifecycle.OPEN: open_product}

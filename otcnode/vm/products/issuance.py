@@ -50,7 +50,8 @@ def close(context: Context, item: DueItem) -> None:
     if _waits(context, item):
         return
     name, rule = item.item, terms(context, item.item)
-    lifecycle.move(context, name, product(context, name), ProductStatus.CLOSED)
+    record = lifecycle.open_by_time(context, name, product(context, name), rule)
+    lifecycle.move(context, name, record, ProductStatus.CLOSED)
     eligible = _void_without_contract(context, name)
     if sum(entry.quantity for _, entry in eligible) < rule.min_raise:
         _fail_product(context, name, rule, eligible, "less than the minimum was subscribed")

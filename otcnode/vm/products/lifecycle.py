@@ -22,6 +22,9 @@ from otcnode.vm.products.records import (
     status_key,
 )
 
+OPEN = "product.open"
+"""Kind of the due item that opens an APPROVED product."""
+
 
 def enter(context: Context, name: bytes, record: Product) -> None:
     """A new product. Failed(E_LIMIT) if its issuer has too much open."""
@@ -41,6 +44,14 @@ def move(context: Context, name: bytes, record: Product, status: ProductStatus, 
     context.put(PRODUCTS, name, after)
     context.emit(ProductChanged(name, status, reason))
     return after
+
+
+def open_by_time(context: Context, name: bytes, record: Product, terms: ProductTerms) -> Product:
+    """The product as time has made it: an APPROVED one is OPEN from `open` on, even where the queue is behind."""
+    if record.status is not ProductStatus.APPROVED or context.now < terms.open:
+        return record
+    context.unschedule(name, OPEN)
+    return move(context, name, record, ProductStatus.OPEN)
 
 
 def end(
