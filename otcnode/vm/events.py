@@ -26,6 +26,8 @@ AccountsEvent: TypeAlias = (
     | accounts.KeyRevoked
     | accounts.CashDeposited
     | accounts.WithdrawalChanged
+    | accounts.EntrustmentChanged
+    | accounts.EntrustmentUsed
 )
 
 ContractsEvent: TypeAlias = (

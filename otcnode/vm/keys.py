@@ -48,6 +48,9 @@ class Prefix(Enum):
     ORGANISATION = b"\x1f"
 
     FREEZE_BY_ACCOUNT = b"\x60"
+    ENTRUSTMENT_BY_ACCOUNT = b"\x61"
+    ENTRUSTMENT_ACTIVE = b"\x62"
+    RECOVERY_BY_ACCOUNT = b"\x63"
 
     CONTRACT = b"\x20"
     CONTRACT_TEXT = b"\x21"

@@ -22,6 +22,10 @@ AccountsOperation: TypeAlias = (
     | accounts.CashWithdraw
     | accounts.CashWithdrawCancel
     | accounts.CashWithdrawResult
+    | accounts.EntrustGrant
+    | accounts.EntrustAccept
+    | accounts.EntrustDecline
+    | accounts.EntrustRevoke
 )
 
 ContractsOperation: TypeAlias = (

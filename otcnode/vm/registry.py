@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from otcnode.vm.accounts import entrustments, withdrawals
 from otcnode.vm.accounts import handlers as accounts
-from otcnode.vm.accounts import withdrawals
 from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
 from otcnode.vm.products import family as products
@@ -13,6 +13,7 @@ from otcnode.vm.trades import family as trades
 OPERATIONS: dict[type, Rule] = {
     **accounts.OPERATIONS,
     **withdrawals.OPERATIONS,
+    **entrustments.OPERATIONS,
     **contracts.OPERATIONS,
     **products.OPERATIONS,
     **trades.OPERATIONS,
@@ -21,6 +22,7 @@ OPERATIONS: dict[type, Rule] = {
 
 DUE_KINDS: dict[str, DueHandler] = {
     **accounts.DUE_KINDS,
+    **entrustments.DUE_KINDS,
     **contracts.DUE_KINDS,
     **products.DUE_KINDS,
     **trades.DUE_KINDS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 from otcnode.genesis import KeyPurpose, Role
+from otcnode.vm.accounts.records import Scope as Scope
 from otcnode.vm.context import Context
 from otcnode.vm.due import DueItem
 from otcnode.vm.state import State
@@ -15,16 +15,6 @@ from otcnode.vm.state import State
 Handler: TypeAlias = Callable[[Context, Any], None]
 DueHandler: TypeAlias = Callable[[Context, DueItem], None]
 DueWeight: TypeAlias = Callable[[State, DueItem], int]
-
-
-class Scope(StrEnum):
-    """What an entrustment can allow an agent to do."""
-
-    CONFIRM = "CONFIRM"
-    SIGN = "SIGN"
-    SUBSCRIBE = "SUBSCRIBE"
-    TRADE = "TRADE"
-    REDEEM = "REDEEM"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
-from otcnode.vm.accounts.records import AccountStatus, Asset, LockPurpose, WithdrawalStatus
+from otcnode.vm.accounts.records import AccountStatus, Asset, EntrustmentStatus, LockPurpose, WithdrawalStatus
 
 
 class CashMoved(Record, frozen=True, tag="cash.moved"):
@@ -133,3 +133,22 @@ class WithdrawalChanged(Record, frozen=True, tag="withdrawal.changed"):
     status: WithdrawalStatus
     bank_reference: str
     reason: str
+
+
+class EntrustmentChanged(Record, frozen=True, tag="entrustment.changed"):
+    """The entrustment reached a status; PROPOSED is its beginning."""
+
+    entrustment: Bytes32
+    principal: AccountId
+    agent: AccountId
+    status: EntrustmentStatus
+
+
+class EntrustmentUsed(Record, frozen=True, tag="entrustment.used"):
+    """What this transaction committed under the entrustment, in minor units, and what all have."""
+
+    entrustment: Bytes32
+    principal: AccountId
+    agent: AccountId
+    amount: Natural
+    used: Natural

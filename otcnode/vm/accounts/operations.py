@@ -9,7 +9,7 @@ from msgspec import Meta
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
-from otcnode.vm.accounts.records import AccountKind, Asset, Category, Thresholds
+from otcnode.vm.accounts.records import AccountKind, Asset, Category, Powers, Thresholds
 
 Text = Annotated[str, Meta(max_length=256)]
 CashId = Annotated[str, Meta(min_length=1, max_length=31)]
@@ -184,3 +184,50 @@ class CashWithdrawResult(Record, frozen=True, tag="cash.withdraw_result"):
     paid: bool
     bank_reference: Annotated[str, Meta(max_length=64)]
     reason: Text
+
+
+class EntrustGrant(Record, frozen=True, tag="entrust.grant"):
+    """Offer an agent to act for the sender. Signed by: the principal (MANAGE keys).
+
+    Fields: `agent`; `powers`: `scopes`, ascending, at least one; `products`, ascending, or nil for any; `min_price` and
+    `max_price` in 10^-4 per unit; `per_action_cap` and `total_cap` in minor units, fees included; `valid_from` and
+    `until` in ms, `until` at most a year ahead; `document`, the commitment to the power of attorney;
+    `allow_self_dealing`.
+    Effects: an entrustment, PROPOSED, named by this operation's id; the agent may accept it until `until`.
+    Errors: E_NOT_FOUND (agent, a product), E_STATE (agent not ACTIVE), E_FROZEN (either), E_FIELD{agent, scopes,
+    products, max_price, until}, E_LIMIT (open items).
+    """
+
+    agent: AccountId
+    powers: Powers
+
+
+class EntrustAccept(Record, frozen=True, tag="entrust.accept"):
+    """Accept an entrustment. Signed by: the agent (MANAGE keys).
+
+    Fields: `entrustment`. Effects: PROPOSED → ACTIVE.
+    Errors: E_NOT_FOUND, E_NOT_PARTY, E_EXPIRED (t ≥ until), E_STATE (not PROPOSED, or the principal's account is not
+    ACTIVE), E_FROZEN (either).
+    """
+
+    entrustment: Bytes32
+
+
+class EntrustDecline(Record, frozen=True, tag="entrust.decline"):
+    """Decline an entrustment. Signed by: the agent (MANAGE keys).
+
+    Fields: `entrustment`. Effects: PROPOSED → DECLINED.
+    Errors: E_NOT_FOUND, E_NOT_PARTY, E_EXPIRED (t ≥ until), E_STATE (not PROPOSED).
+    """
+
+    entrustment: Bytes32
+
+
+class EntrustRevoke(Record, frozen=True, tag="entrust.revoke"):
+    """End an entrustment. Signed by: the principal or the agent (MANAGE keys).
+
+    What was done under it stands. Fields: `entrustment`. Effects: ACTIVE → REVOKED.
+    Errors: E_NOT_FOUND, E_NOT_PARTY, E_EXPIRED (t ≥ until), E_STATE (not ACTIVE).
+    """
+
+    entrustment: Bytes32

@@ -219,6 +219,57 @@ class Freeze(Record, frozen=True):
     until: Milliseconds | None
 
 
+class Scope(StrEnum):
+    """What an entrustment can allow an agent to do."""
+
+    CONFIRM = "CONFIRM"
+    SIGN = "SIGN"
+    SUBSCRIBE = "SUBSCRIBE"
+    TRADE = "TRADE"
+    REDEEM = "REDEEM"
+
+
+class EntrustmentStatus(StrEnum):
+    PROPOSED = "PROPOSED"
+    DECLINED = "DECLINED"
+    ACTIVE = "ACTIVE"
+    EXHAUSTED = "EXHAUSTED"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+
+
+class Powers(Record, frozen=True):
+    """What an agent may do, as the principal granted it; nothing of it can be passed on.
+
+    `products` None is any product. Prices are in 10^-4 per unit, caps in minor units: `per_action_cap` bounds the money
+    that one transaction commits, `total_cap` that of all. Valid while valid_from ≤ t < until.
+    """
+
+    scopes: tuple[Scope, ...]
+    products: Annotated[tuple[Bytes32, ...], Meta(max_length=256)] | None
+    min_price: Natural | None
+    max_price: Natural | None
+    per_action_cap: Natural
+    total_cap: Natural
+    valid_from: Milliseconds
+    until: Milliseconds
+    document: Hash
+    """Commitment to the power of attorney."""
+    allow_self_dealing: bool
+
+
+class Entrustment(Record, frozen=True):
+    """`used` is all money that acts under it have committed, in minor units; it never falls."""
+
+    principal: AccountId
+    agent: AccountId
+    powers: Powers
+    status: EntrustmentStatus
+    used: Natural
+    created_at: Milliseconds
+    ended_at: Milliseconds | None
+
+
 class WithdrawalStatus(StrEnum):
     LOCKED = "LOCKED"
     PAID = "PAID"
@@ -270,3 +321,9 @@ WITHDRAWALS = Table(Prefix.WITHDRAWAL, Withdrawal)
 """withdrawal id"""
 OPEN_ITEMS = Table(Prefix.OPEN_ITEM, Marker)
 """account id ‖ kind byte ‖ item id"""
+ENTRUSTMENTS = Table(Prefix.ENTRUSTMENT, Entrustment)
+"""entrustment id"""
+ENTRUSTMENTS_BY_ACCOUNT = Table(Prefix.ENTRUSTMENT_BY_ACCOUNT, Marker)
+"""account id (principal or agent) ‖ created_at ‖ entrustment id"""
+ENTRUSTMENTS_ACTIVE = Table(Prefix.ENTRUSTMENT_ACTIVE, Marker)
+"""agent account id ‖ principal account id ‖ entrustment id, while ACTIVE: whom an agent represents"""
