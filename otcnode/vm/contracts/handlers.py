@@ -18,7 +18,7 @@ from otcnode.vm.contracts.records import (
     CoolingOff,
 )
 from otcnode.vm.keys import MARKER
-from otcnode.vm.rules import DueHandler, Rule
+from otcnode.vm.rules import DueHandler, DueWeight, Rule
 
 _SIGNED = frozenset({ContractStatus.SIGNED})
 _EFFECTIVE = frozenset({ContractStatus.EFFECTIVE})
@@ -84,3 +84,4 @@ OPERATIONS: dict[type, Rule] = {
 }
 
 DUE_KINDS: dict[str, DueHandler] = lifecycle.DUE_KINDS
+DUE_WEIGHTS: dict[str, DueWeight] = lifecycle.DUE_WEIGHTS

@@ -15,7 +15,8 @@ from otcnode.vm.contracts.events import ContractChanged
 from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus, Immediately
 from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
-from otcnode.vm.rules import DueHandler
+from otcnode.vm.rules import DueHandler, DueWeight
+from otcnode.vm.state import State
 
 PHASE_END = "contract.phase_end"
 TURN = "contract.turn"
@@ -194,8 +195,20 @@ def _on_turn(context: Context, item: DueItem) -> None:
     turn_effective(context, item.item)
 
 
+def _turn_weight(state: State, item: DueItem) -> int:
+    """The contract, what it supersedes, and the rivals that are void with that."""
+    contract = state.get(CONTRACTS, item.item)
+    assert contract is not None
+    if contract.supersedes is None:
+        return 1
+    old = state.get(CONTRACTS, contract.supersedes)
+    assert old is not None
+    return 1 + old.successors_open
+
+
 def _on_phase_end(context: Context, item: DueItem) -> None:
     move(context, item.item, context.need(CONTRACTS, item.item, "contract"), _S.EXPIRED, LATE)
 
 
 DUE_KINDS: dict[str, DueHandler] = {PHASE_END: _on_phase_end, TURN: _on_turn}
+DUE_WEIGHTS: dict[str, DueWeight] = {TURN: _turn_weight}

@@ -9,6 +9,8 @@ from otcnode.vm.contracts import binding, lifecycle
 from otcnode.vm.contracts.drafting import SUCCESSORS_PER_CREATOR_MAX
 from otcnode.vm.contracts.operations import ContractAccede, ContractSubmit, ContractVoid
 from otcnode.vm.contracts.records import SUCCESSORS, AtTime, ContractKind, ContractStatus
+from otcnode.vm.due import DUE
+from otcnode.vm.registry import DUE_WEIGHTS
 from tests.vm.contracts.desk import HOUR_MS, Desk, slot_of
 from tests.vm.ledger import DAY_MS
 
@@ -169,3 +171,13 @@ def test_a_rival_that_was_late_expired_and_was_not_voided(desk: Desk) -> None:
     ended = lifecycle.current(context, rival)
     assert (ended.status, ended.ended_at) == (S.EXPIRED, deadline)
     desk.act("ISS", ContractSubmit(rival), Code.EXPIRED, at=desk.now + 2 * HOUR_MS)
+
+
+def test_an_amendment_in_the_queue_weighs_what_it_touches(desk: Desk) -> None:
+    old = desk.effective()
+    desk.amendment(old)
+    amendment = desk.bring_to(desk.amendment(old, effective=AtTime(desk.now + DAY_MS)), S.SIGNED)
+    alone = desk.bring_to(desk.create(effective=AtTime(desk.now + DAY_MS)), S.SIGNED)
+    items = {item.item: item for _, item in desk.state.scan(DUE) if item.kind == lifecycle.TURN}
+    weigh = DUE_WEIGHTS[lifecycle.TURN]
+    assert (weigh(desk.state, items[amendment]), weigh(desk.state, items[alone])) == (3, 1)
