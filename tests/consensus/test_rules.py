@@ -243,3 +243,19 @@ def test_the_record_reads_back_and_a_damaged_or_silenced_one_permits_nothing() -
     assert record.read((*born, b"junk")) is None
     assert record.read((encode(record.Silenced()),)) is None
     assert record.read((encode(record.Floored(3)),)) is None
+
+
+def test_the_new_view_acted_under_survives_a_restart() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    cluster.nodes[0].crash()
+    cluster.submit(b"a")
+    assert cluster.advance_until(lambda: _view(cluster.nodes[1]) == 1 and _view(cluster.nodes[3]) == 1, 5_000)
+    assert cluster.advance_until(lambda: cluster.heights()[3] >= 1, 5_000)
+    node = cluster.nodes[3]
+    cluster.isolate(3)
+    node.crash()
+    node.start()
+    assert node.replica is not None
+    assert (_view(node), node.replica.state.active) == (1, True)
