@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from otcnode.codec import encode
 from otcnode.crypto import sha256
 from otcnode.errors import Code
 from otcnode.vm.accounts.operations import AccountFreeze
 from otcnode.vm.accounts.records import ACCOUNTS, LOCKS, OPEN_ITEMS
+from otcnode.vm.context import PARAMETERS
 from otcnode.vm.contracts.records import ContractKind
+from otcnode.vm.keys import SINGLE
 from otcnode.vm.results import Receipt
 from otcnode.vm.trades.events import (
     OfferListed,
@@ -167,6 +172,12 @@ class Floor(Market):
         return found
 
     # the rest
+
+    def limit(self, **parameters: int) -> None:
+        """Change parameters of the chain from the next block on."""
+        before = self.state.get(PARAMETERS, SINGLE)
+        assert before is not None
+        self.view.write({PARAMETERS.prefix: encode(replace(before, **parameters))})
 
     def freeze(self, name: str) -> None:
         self.act("REG", AccountFreeze(self.ids[name], None, 0, ORDER, None))

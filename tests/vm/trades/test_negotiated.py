@@ -3,21 +3,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from otcnode.codec import encode
 from otcnode.errors import Code
 from otcnode.vm.accounts.events import CashMoved, LotMoved
 from otcnode.vm.accounts.operations import AccountUnfreeze, CashWithdraw, InvestorCertify
 from otcnode.vm.accounts.records import FREEZES, LOCKS, LOTS, Category, Lot
 from otcnode.vm.arithmetic import half_up
-from otcnode.vm.context import PARAMETERS
 from otcnode.vm.contracts.records import ContractKind, ContractStatus
-from otcnode.vm.keys import OPEN_TRADE, SINGLE, integer
+from otcnode.vm.keys import OPEN_TRADE, integer
 from otcnode.vm.products.operations import ProductResume, ProductSuspend
 from otcnode.vm.products.records import ProductType
 from otcnode.vm.trades.events import TradeChanged
-from otcnode.vm.trades.operations import TradeAffirm, TradeCancel, TradePropose, TradeReject, TradeWithdraw
+from otcnode.vm.trades.operations import TradeAffirm, TradeCancel, TradeReject, TradeWithdraw
 from otcnode.vm.trades.records import TRADES, TRADING_BY_ACCOUNT, TRADING_BY_PRODUCT, Side, TradeStatus
 from tests.vm.ledger import CASH, DAY_MS, EVIDENCE
 from tests.vm.products.market import FIRST_PAY, VALUE_DATE
@@ -481,19 +478,8 @@ def test_trades_are_found_by_account_and_product_in_the_order_of_time(floor: Flo
 def test_open_trades_are_bounded_for_both_parties() -> None:
     floor = Floor()
     proposals = [floor.propose() for _ in range(2)]
-    floor.view.write(_with_limit(floor, 2))
+    floor.limit(open_items_per_account_max=2)
     floor.act("SAM", floor.proposal(), code=Code.LIMIT)
     floor.act("BEN", TradeAffirm(proposals[0]))
     floor.act("BEN", TradeAffirm(proposals[1]))
-    floor.act("BEN", TradePropose(**_mirror(floor)), code=Code.LIMIT)
-
-
-def _with_limit(floor: Floor, limit: int) -> dict[bytes, bytes | None]:
-    parameters = floor.state.get(PARAMETERS, SINGLE)
-    assert parameters is not None
-    return {PARAMETERS.prefix: encode(replace(parameters, open_items_per_account_max=limit))}
-
-
-def _mirror(floor: Floor) -> dict[str, Any]:
-    proposal = floor.proposal(counterparty=floor.ids["SAM"], side=Side.BUY)
-    return {field: getattr(proposal, field) for field in proposal.__struct_fields__}
+    floor.act("BEN", floor.proposal(counterparty=floor.ids["SAM"], side=Side.BUY), code=Code.LIMIT)
