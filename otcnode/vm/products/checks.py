@@ -28,6 +28,7 @@ from otcnode.vm.products.records import (
     PRODUCTS_OVERDUE,
     REDEMPTIONS,
     REDEMPTIONS_BY_PRODUCT,
+    REQUESTED_PART,
     SUBSCRIPTIONS,
     SUBSCRIPTIONS_BY_PRODUCT,
     TERMINAL,
@@ -166,7 +167,7 @@ def redemptions_locked(state: State) -> Iterator[Violation]:
     for name, entry in state.scan(REDEMPTIONS):
         live = entry.status is RedemptionStatus.REQUESTED
         open_item = state.get(OPEN_ITEMS, entry.account + OPEN_REDEMPTION + name) is not None
-        listed = state.get(REDEMPTIONS_BY_PRODUCT, entry.product + name) is not None
+        listed = state.get(REDEMPTIONS_BY_PRODUCT, entry.product + REQUESTED_PART + name) is not None
         if locks.pop(name, 0) != (entry.quantity if live else 0) or not live == open_item == listed:
             yield Violation(4, f"redemption {name.hex()}")
     for name in sorted(locks):

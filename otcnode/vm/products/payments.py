@@ -22,6 +22,7 @@ from otcnode.vm.keys import MARKER, integer
 from otcnode.vm.products import events, lifecycle
 from otcnode.vm.products.eligibility import coupon_days, interest_of_days, product, terms
 from otcnode.vm.products.records import (
+    PRODUCT_TERMS,
     PRODUCTS,
     PRODUCTS_OVERDUE,
     Product,
@@ -243,13 +244,20 @@ def end_grace(context: Context, item: DueItem) -> None:
 
 
 def _weight(state: State, item: DueItem) -> int:
-    count = state.get(HOLDERS, item.item)
-    return 1 if count is None else 1 + count.accounts
+    return _weight_of(state, item.item)
 
 
 def _retry_weight(state: State, item: DueItem) -> int:
-    holders = [state.get(HOLDERS, key[40:]) for key in _overdue_products(state, item.item)]
-    return 1 + sum(count.accounts for count in holders if count is not None)
+    return 1 + sum(_weight_of(state, key[40:]) for key in _overdue_products(state, item.item))
+
+
+def _weight_of(state: State, name: bytes) -> int:
+    """One per holder for each unpaid coupon; a maturity touches some four times as much."""
+    record, rule, count = state.get(PRODUCTS, name), state.get(PRODUCT_TERMS, name), state.get(HOLDERS, name)
+    if record is None or rule is None or count is None:
+        return 1
+    payments = 1 + len(record.unpaid)
+    return 1 + count.accounts * (payments + 3 * (record.next_payment >= len(rule.payments) - 1))
 
 
 DUE_KINDS: dict[str, DueHandler] = {PAY: pay_due, GRACE: end_grace, balances.WAKE: retry}

@@ -258,10 +258,11 @@ SUBSCRIPTIONS_BY_CONTRACT = Table(Prefix.SUBSCRIPTION_BY_CONTRACT, Reference)
 REDEMPTIONS = Table(Prefix.REDEMPTION, Redemption)
 """redemption id"""
 REDEMPTIONS_BY_PRODUCT = Table(Prefix.REDEMPTION_BY_PRODUCT, Marker)
-"""product id ‖ redemption id, while REQUESTED"""
+"""product id ‖ REQUESTED_PART while it is, then DECIDED_PART ‖ redemption id"""
 DISCLOSURES = Table(Prefix.DISCLOSURE, Disclosure)
 """product id ‖ number"""
 
+REQUESTED_PART, DECIDED_PART = b"\x00", b"\x01"
 _STATUS_NUMBER = {status: bytes([number]) for number, status in enumerate(ProductStatus)}
 _LAST = 2**64 - 1
 

@@ -16,9 +16,11 @@ from otcnode.vm.products import events
 from otcnode.vm.products.eligibility import accrued_under, product, terms, tradable
 from otcnode.vm.products.operations import RedeemDecide, RedeemRequest
 from otcnode.vm.products.records import (
+    DECIDED_PART,
     PRODUCTS,
     REDEMPTIONS,
     REDEMPTIONS_BY_PRODUCT,
+    REQUESTED_PART,
     ProductTerms,
     Redemption,
     RedemptionStatus,
@@ -59,7 +61,7 @@ def request(context: Context, operation: RedeemRequest) -> None:
         changed_at=context.now,
     )
     context.put(REDEMPTIONS, redemption, entry)
-    context.put(REDEMPTIONS_BY_PRODUCT, name + redemption, MARKER)
+    context.put(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART + redemption, MARKER)
     context.schedule(operation.until, DueClass.RELEASE, LAPSE, redemption)
     context.emit(events.RedemptionRequested(redemption, name, holder, quantity, operation.until))
 
@@ -120,7 +122,8 @@ def _finish(
 ) -> None:
     context.unschedule(name)
     context.close_item(entry.account, OPEN_REDEMPTION, name)
-    context.delete(REDEMPTIONS_BY_PRODUCT, entry.product + name)
+    context.delete(REDEMPTIONS_BY_PRODUCT, entry.product + REQUESTED_PART + name)
+    context.put(REDEMPTIONS_BY_PRODUCT, entry.product + DECIDED_PART + name, MARKER)
     context.put(REDEMPTIONS, name, replace(entry, status=status, reason=reason, paid=paid, changed_at=context.now))
     context.emit(events.RedemptionChanged(name, entry.product, entry.account, status, *parts, paid, reason))
 
@@ -132,9 +135,10 @@ def lapse(context: Context, item: DueItem) -> None:
 
 def expire_all(context: Context, name: bytes) -> None:
     """The product's maturity is about to pay: what is still asked for has lapsed."""
-    for suffix, _ in context.state.scan(REDEMPTIONS_BY_PRODUCT, name):
-        entry = context.need(REDEMPTIONS, suffix[32:], "redemption")
-        _release(context, suffix[32:], entry, RedemptionStatus.EXPIRED, "the product matured")
+    for suffix, _ in context.state.scan(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART):
+        redemption = suffix[33:]
+        entry = context.need(REDEMPTIONS, redemption, "redemption")
+        _release(context, redemption, entry, RedemptionStatus.EXPIRED, "the product matured")
 
 
 def cancel_for_freeze(context: Context, account: bytes, name: bytes) -> None:
