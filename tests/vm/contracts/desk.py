@@ -14,7 +14,7 @@ from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.events import AccountFrozen
 from otcnode.vm.accounts.operations import AccountFreeze, AccountUnfreeze, KeyAdd
-from otcnode.vm.context import Context
+from otcnode.vm.context import PARAMETERS, Context
 from otcnode.vm.contracts.events import ContractCreated
 from otcnode.vm.contracts.operations import (
     ContractConfirm,
@@ -36,6 +36,7 @@ from otcnode.vm.contracts.records import (
 )
 from otcnode.vm.executor import environment_at
 from otcnode.vm.invariants import check_state
+from otcnode.vm.keys import SINGLE
 from otcnode.vm.registry import HOOKS
 from otcnode.vm.results import Receipt
 from tests.vm.ledger import EVIDENCE, Ledger, key_of
@@ -191,6 +192,14 @@ class Desk(Ledger):
         act(context)
         self.view.write(context.state.writes())
         assert check_state(self.view) == []
+
+    def slow_down(self) -> None:
+        """From now on the queue runs one expiry per block, on the same chain."""
+        state = self.state
+        parameters = state.get(PARAMETERS, SINGLE)
+        assert parameters is not None
+        state.put(PARAMETERS, SINGLE, with_fields(parameters, due_class1_weight_max=1))
+        self.view.write(state.writes())
 
     def freeze(self, name: str) -> bytes:
         """FULL, by the regulator; the id of the freeze."""

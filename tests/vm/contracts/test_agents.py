@@ -1,4 +1,4 @@
-"""Confirming and signing for a principal, as the handlers see it once the entrustment itself has been judged."""
+"""Confirming and signing for a principal: once the entrustment has been judged, and through the whole ledger."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Any
 import pytest
 
 from otcnode.errors import Code, Failed
+from otcnode.genesis import KeyPurpose
+from otcnode.vm.accounts.events import EntrustmentChanged
+from otcnode.vm.accounts.operations import EntrustAccept, EntrustGrant, EntrustRevoke
+from otcnode.vm.accounts.records import Powers
 from otcnode.vm.context import Context
 from otcnode.vm.contracts import signing
 from otcnode.vm.contracts.checks import signatures_verify
 from otcnode.vm.contracts.events import ContractConfirmed, ContractSlotSigned
+from otcnode.vm.contracts.operations import ContractReject
 from otcnode.vm.contracts.records import CONTRACT_SIGNATURES, CONTRACTS, ContractStatus
 from otcnode.vm.registry import OPERATIONS
 from otcnode.vm.rules import Mandate, Scope
 from tests.vm.contracts.desk import PRODUCT, SIGN, Desk, slot_of
-from tests.vm.ledger import key_of
+from tests.vm.ledger import DAY_MS, EVIDENCE, key_of
 
 S = ContractStatus
 ENTRUSTMENT = bytes(range(32))
@@ -122,3 +127,63 @@ def test_the_mandate_for_a_contract_that_does_not_exist_is_empty(desk: Desk) -> 
     name = desk.bring_to(desk.create(), S.CONFIRMING)
     operation = type(desk.confirmation(name, 0))(PRODUCT, 0, 1, bytes(32))
     assert signing.mandate(acting(desk, "BEN", "ANN"), operation) == Mandate()
+
+
+def entrust(desk: Desk, scopes: tuple[Scope, ...], principal: str = "ANN", agent: str = "BEN") -> bytes:
+    """An ACTIVE entrustment that commits no money."""
+    powers = Powers(scopes, None, None, None, 0, 0, desk.now, desk.now + DAY_MS, EVIDENCE, False)
+    receipt = desk.act(principal, EntrustGrant(desk.ids[agent], powers), purpose=KeyPurpose.MANAGE)
+    (name,) = [event.entrustment for event in receipt.events if isinstance(event, EntrustmentChanged)]
+    desk.act(agent, EntrustAccept(name), purpose=KeyPurpose.MANAGE)
+    return name
+
+
+def on_behalf(desk: Desk, entrustment: bytes, operation: Any, principal: str = "ANN") -> Code:
+    transaction = desk.sign("BEN", operation, purpose=SIGN, on_behalf_of=desk.ids[principal], entrustment=entrustment)
+    return desk.block(transaction).receipts[0].code
+
+
+def test_an_agent_carries_a_contract_to_its_effect(desk: Desk) -> None:
+    entrustment = entrust(desk, (Scope.CONFIRM, Scope.SIGN))
+    name = desk.bring_to(desk.create(), S.CONFIRMING)
+    assert on_behalf(desk, entrustment, desk.confirmation(name, 1)) is Code.OK
+    desk.bring_to(name, S.SIGNING)
+    desk.put_signature(name, 0)
+    operation = signed_by(desk, name, 1, "BEN", entrustment=entrustment)
+    assert on_behalf(desk, entrustment, operation) is Code.OK
+    assert desk.status(name) is S.EFFECTIVE
+    assert list(signatures_verify(desk.state, desk.chain)) == []
+
+
+def test_confirming_does_not_include_signing_nor_anything_else(desk: Desk) -> None:
+    entrustment = entrust(desk, (Scope.CONFIRM,))
+    name = desk.bring_to(desk.create(), S.SIGNING)
+    desk.put_signature(name, 0)
+    operation = signed_by(desk, name, 1, "BEN", entrustment=entrustment)
+    assert on_behalf(desk, entrustment, operation) is Code.ENTRUST_SCOPE
+    assert on_behalf(desk, entrustment, ContractReject(name, "why")) is Code.ENTRUST_SCOPE
+
+
+def test_an_agent_does_not_sign_for_both_sides(desk: Desk) -> None:
+    both = (Scope.CONFIRM, Scope.SIGN)
+    for_ann, for_cat = entrust(desk, both), entrust(desk, both, principal="CAT")
+    slots = tuple([slot_of(desk.ids[name]) for name in ("ANN", "CAT")])
+    name = desk.bring_to(desk.create(slots=slots), S.CONFIRMING)
+    assert on_behalf(desk, for_ann, desk.confirmation(name, 0)) is Code.SELF_DEALING
+    desk.act("CAT", EntrustRevoke(for_cat), purpose=KeyPurpose.MANAGE)
+    assert on_behalf(desk, for_ann, desk.confirmation(name, 0)) is Code.OK
+    desk.act("ANN", EntrustRevoke(for_ann), purpose=KeyPurpose.MANAGE)
+    for_cat = entrust(desk, both, principal="CAT")
+    assert on_behalf(desk, for_cat, desk.confirmation(name, 1), "CAT") is Code.SELF_DEALING
+    desk.confirm(name, 1)
+    assert desk.status(name) is S.SIGNING
+
+
+def test_a_signature_outlives_the_entrustment_it_was_made_under(desk: Desk) -> None:
+    entrustment = entrust(desk, (Scope.SIGN,))
+    slots = tuple([slot_of(desk.ids[name]) for name in ("ANN", "ISS")])
+    name = desk.bring_to(desk.create(slots=slots), S.SIGNING)
+    assert on_behalf(desk, entrustment, signed_by(desk, name, 0, "BEN", entrustment=entrustment)) is Code.OK
+    desk.act("ANN", EntrustRevoke(entrustment), purpose=KeyPurpose.MANAGE)
+    desk.put_signature(name, 1)
+    assert desk.status(name) is S.EFFECTIVE

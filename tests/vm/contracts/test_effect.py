@@ -7,7 +7,8 @@ import pytest
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.contracts import binding
-from otcnode.vm.contracts.operations import ContractCallback, ContractRescind
+from otcnode.vm.contracts.events import ContractAcceded, ContractChanged
+from otcnode.vm.contracts.operations import ContractAccede, ContractCallback, ContractRescind
 from otcnode.vm.contracts.records import AtTime, ContractKind, ContractStatus
 from tests.vm.contracts.desk import HOUR_MS, PRODUCT, SIGN, Desk, slot_of
 from tests.vm.ledger import DAY_MS, EVIDENCE
@@ -132,3 +133,35 @@ def test_reading_a_contract_whose_time_has_come_before_the_queue_got_to_it(desk:
     context = desk.context(at + DAY_MS)
     assert binding.contract_is_effective(context, name)
     assert binding.in_force(context, name)[1].effective_at == at
+
+
+def behind(desk: Desk, at: int) -> None:
+    """Expiries that keep the queue busy for the blocks to come at `at`, before what is due then."""
+    for _ in range(3):
+        desk.create(confirm_by=at - 1, sign_by=at - 1)
+    desk.slow_down()
+
+
+def test_rules_whose_time_has_come_can_be_joined_before_the_queue_got_to_them(desk: Desk) -> None:
+    at = desk.now + HOUR_MS // 2
+    rules = desk.create(kind=ContractKind.MASTER, open=True, subject=None, effective=AtTime(at))
+    desk.bring_to(rules, S.SIGNED)
+    behind(desk, at)
+    receipt = desk.act("CAT", ContractAccede(rules), at=at)
+    assert [type(event) for event in receipt.events] == [ContractChanged, ContractAcceded]
+    assert (desk.status(rules), desk.contract(rules).effective_at) == (S.EFFECTIVE, at)
+    kinds = [entry.kind for _ in range(4) for entry in desk.block(at=at).automatic]
+    assert kinds == ["contract.phase_end", "contract.phase_end"]
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(-1, Code.OK), (0, Code.EXPIRED)])
+def test_a_busy_queue_lengthens_no_cooling_off(desk: Desk, late_ms: int, code: Code) -> None:
+    name = desk.bring_to(desk.created(desk.act("ISS", desk.subscription(HOUR_MS, False))), S.SIGNED)
+    signed_at = desk.now
+    behind(desk, signed_at + HOUR_MS - 1)
+    desk.act("ANN", ContractRescind(name), code, at=signed_at + HOUR_MS + late_ms)
+    for _ in range(4):
+        desk.block(at=signed_at + HOUR_MS)
+    contract = desk.contract(name)
+    assert contract.status is (S.RESCINDED if code is Code.OK else S.EFFECTIVE)
+    assert contract.effective_at == (None if code is Code.OK else signed_at + HOUR_MS)

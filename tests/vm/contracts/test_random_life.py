@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.vm.context import PARAMETERS
 from otcnode.vm.contracts.checks import signatures_verify
 from otcnode.vm.contracts.lifecycle import TERMINAL
 from otcnode.vm.contracts.operations import (
@@ -37,7 +35,6 @@ from otcnode.vm.contracts.records import (
     Term,
 )
 from otcnode.vm.due import next_due
-from otcnode.vm.keys import SINGLE
 from otcnode.vm.transactions import Decoded
 from tests.vm.contracts.desk import DOCUMENT, HOUR_MS, SIGN, Desk
 from tests.vm.ledger import EVIDENCE
@@ -152,15 +149,6 @@ class Player:
         return self.codes[-1]
 
 
-def slow_down(desk: Desk) -> None:
-    """From now on the queue runs one expiry per block, on the same chain."""
-    state = desk.state
-    parameters = state.get(PARAMETERS, SINGLE)
-    assert parameters is not None
-    state.put(PARAMETERS, SINGLE, replace(parameters, due_class1_weight_max=1))
-    desk.view.write(state.writes())
-
-
 def finish(desk: Desk) -> dict[bytes, Contract]:
     """What became of each contract once the queue has caught up."""
     desk.block(at=desk.now + 10 * HOUR_MS)
@@ -180,7 +168,7 @@ def test_one_outcome_however_far_the_queue_is_behind(story: list[Step]) -> None:
         expected = finish(player.desk)
     with pytest.MonkeyPatch.context() as monkeypatch:
         behind = Desk(monkeypatch)
-        slow_down(behind)
+        behind.slow_down()
         codes = [behind.block(transaction, at=at).receipts[0].code for at, transaction in player.blocks]
         assert codes == player.codes
         assert finish(behind) == expected
@@ -189,7 +177,7 @@ def test_one_outcome_however_far_the_queue_is_behind(story: list[Step]) -> None:
 def test_the_queue_can_be_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the property above rests on: with a budget of 1 a second expiry waits for the next block."""
     desk = Desk(monkeypatch)
-    slow_down(desk)
+    desk.slow_down()
     names = [desk.create(confirm_by=desk.now + HOUR_MS, sign_by=desk.now + HOUR_MS) for _ in range(2)]
     at = desk.contract(names[1]).confirm_by
     desk.act("ISS", ContractSubmit(names[1]), Code.EXPIRED, at=at)
