@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -21,12 +22,14 @@ from otcnode.genesis import Genesis
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
 from otcnode.rpc import service
-from otcnode.storage.store import Store
+from otcnode.storage.store import Store, StoredReceipts
 from otcnode.vm.executor import environment_at, simulate
 from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import decode_transaction, signature_checks
 
 T = TypeVar("T")
+
+RECEIPTS_OF_BLOCKS_KEPT = 8
 
 _DEFINITE = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
 """Refusals that hold on every node and for ever (of these very bytes)."""
@@ -105,6 +108,7 @@ class Service:
         self._connections = connections
         self._counters = counters
         self._disk_writable = disk_writable
+        self._receipts: OrderedDict[int, StoredReceipts] = OrderedDict()
         self._started_ns = time.monotonic_ns()
 
     @property
@@ -182,9 +186,14 @@ class Service:
         )
 
     def receipt(self, height: int, position: int) -> Receipt:
-        """Of the transaction at `position` of a committed block."""
-        stored = self._store.receipts(height)
-        assert stored is not None
+        """Of the transaction at `position` of a committed block. Many ask for those of the same few blocks."""
+        stored = self._receipts.get(height)
+        if stored is None:
+            stored = self._store.receipts(height)
+            assert stored is not None
+            self._receipts[height] = stored
+            while len(self._receipts) > RECEIPTS_OF_BLOCKS_KEPT:
+                self._receipts.popitem(last=False)
         return decode(Receipt, stored.receipts[stored.automatic_count + position])
 
     async def simulate(self, raw: bytes) -> service.Simulation | service.Refused:

@@ -182,7 +182,8 @@ class Engine:
                 self._make_record_durable()
                 self._commit(header, certificate)
             case effects.Sync(peer, height):
-                self.catch_up.hint(peer, height)
+                # Later: a block applied here, between events that still wait, could be committed by one of them again.
+                self._host.later(lambda: self.catch_up.hint(peer, height))
             case effects.SetTimer(timer, delay_ms):
                 self._host.set_timer(timer, delay_ms)
             case effects.Accuse(validator, kind, _):
