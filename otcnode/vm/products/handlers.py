@@ -73,7 +73,10 @@ def create(context: Context, operation: ProductCreate) -> None:
         lifecycle.unname_parties(context, name, revised, terms(context, name))
         context.delete(PRODUCT_CODES, revised.code.encode())
         context.put(PRODUCT_CODES, operation.code.encode(), Reference(name))
-        record = lifecycle.move(context, name, replace(revised, code=operation.code), ProductStatus.DRAFT)
+        record = replace(revised, code=operation.code, changed_at=context.now)
+        context.put(PRODUCTS, name, record)
+        if record.status is ProductStatus.RETURNED:
+            record = lifecycle.move(context, name, record, ProductStatus.DRAFT)
     context.put(PRODUCT_TERMS, name, proposed)
     lifecycle.name_parties(context, name, record, proposed)
     context.emit(events.ProductDrafted(name, record.issuer, record.code))

@@ -15,6 +15,7 @@ from otcnode.vm.products.records import (
     PRODUCTS_BY_ISSUER,
     PRODUCTS_BY_STATUS,
     TERMINAL,
+    TRANSITIONS,
     Product,
     ProductStatus,
     ProductTerms,
@@ -37,7 +38,7 @@ def enter(context: Context, name: bytes, record: Product) -> None:
 
 def move(context: Context, name: bytes, record: Product, status: ProductStatus, reason: str = "") -> Product:
     """Bring the product into a status; the record as it is then."""
-    assert record.status not in TERMINAL
+    assert status in TRANSITIONS[record.status]
     after = replace(record, status=status, reason=reason, changed_at=context.now)
     context.delete(PRODUCTS_BY_STATUS, status_key(record.status, name))
     context.put(PRODUCTS_BY_STATUS, status_key(status, name), MARKER)

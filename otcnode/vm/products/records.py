@@ -45,15 +45,20 @@ class ProductStatus(StrEnum):
     DEFAULTED = "DEFAULTED"
 
 
-TERMINAL = frozenset(
-    {
-        ProductStatus.REJECTED,
-        ProductStatus.FAILED,
-        ProductStatus.CANCELLED,
-        ProductStatus.MATURED,
-        ProductStatus.DEFAULTED,
-    }
-)
+_P = ProductStatus
+TRANSITIONS: dict[ProductStatus, frozenset[ProductStatus]] = {
+    _P.DRAFT: frozenset({_P.REVIEW, _P.CANCELLED}),
+    _P.REVIEW: frozenset({_P.RETURNED, _P.REJECTED, _P.APPROVED, _P.CANCELLED}),
+    _P.RETURNED: frozenset({_P.DRAFT, _P.CANCELLED}),
+    _P.APPROVED: frozenset({_P.OPEN, _P.CANCELLED}),
+    _P.OPEN: frozenset({_P.CLOSED, _P.CANCELLED}),
+    _P.CLOSED: frozenset({_P.FAILED, _P.ALLOTTED}),
+    _P.ALLOTTED: frozenset({_P.FAILED, _P.ACTIVE}),
+    _P.ACTIVE: frozenset({_P.PAYMENT_OVERDUE, _P.MATURED}),
+    _P.PAYMENT_OVERDUE: frozenset({_P.ACTIVE, _P.MATURED, _P.DEFAULTED}),
+}
+"""What may follow a status; the statuses that are no key here are terminal."""
+TERMINAL = frozenset(status for status in ProductStatus if status not in TRANSITIONS)
 
 
 class CoolingOffRule(Record, frozen=True):
@@ -173,7 +178,13 @@ class SubscriptionStatus(StrEnum):
     SETTLED = "SETTLED"
 
 
-LIVE_SUBSCRIPTION = frozenset({SubscriptionStatus.LOCKED, SubscriptionStatus.ALLOTTED})
+_S = SubscriptionStatus
+SUBSCRIPTION_TRANSITIONS: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
+    _S.LOCKED: frozenset({_S.CANCELLED, _S.WITHDRAWN, _S.VOID_NOT_EFFECTIVE, _S.REFUNDED, _S.ALLOTTED}),
+    _S.ALLOTTED: frozenset({_S.SETTLED, _S.REFUNDED}),
+}
+"""What may follow a status; the statuses that are no key here are terminal."""
+LIVE_SUBSCRIPTION = frozenset(SUBSCRIPTION_TRANSITIONS)
 
 
 class Subscription(Record, frozen=True):

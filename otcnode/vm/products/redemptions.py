@@ -120,6 +120,7 @@ def _finish(
     paid: int = 0,
     parts: tuple[int, int, int] = (0, 0, 0),
 ) -> None:
+    assert entry.status is RedemptionStatus.REQUESTED
     context.unschedule(name)
     context.close_item(entry.account, OPEN_REDEMPTION, name)
     context.delete(REDEMPTIONS_BY_PRODUCT, entry.product + REQUESTED_PART + name)

@@ -19,6 +19,7 @@ from otcnode.vm.products.records import (
     LIVE_SUBSCRIPTION,
     PRODUCT_TERMS,
     PRODUCTS,
+    SUBSCRIPTION_TRANSITIONS,
     SUBSCRIPTIONS,
     SUBSCRIPTIONS_BY_ACCOUNT,
     SUBSCRIPTIONS_BY_CONTRACT,
@@ -193,7 +194,7 @@ def finish_subscription(
     context: Context, name: bytes, entry: Subscription, status: SubscriptionStatus, *, allotted: int, reason: str
 ) -> None:
     """Bring a live subscription, whose lock is gone, into a terminal status."""
-    assert entry.status in LIVE_SUBSCRIPTION and status not in LIVE_SUBSCRIPTION
+    assert status not in LIVE_SUBSCRIPTION
     context.close_item(entry.account, OPEN_SUBSCRIPTION, name)
     record = product(context, entry.product)
     after = replace(
@@ -209,6 +210,7 @@ def finish_subscription(
 def change_subscription(
     context: Context, name: bytes, entry: Subscription, status: SubscriptionStatus, *, allotted: int, reason: str = ""
 ) -> None:
+    assert status in SUBSCRIPTION_TRANSITIONS[entry.status]
     after = replace(entry, status=status, allotted=allotted, reason=reason, changed_at=context.now)
     context.put(SUBSCRIPTIONS, name, after)
     context.emit(events.SubscriptionChanged(name, entry.product, entry.account, status, allotted, reason))
