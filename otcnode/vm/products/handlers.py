@@ -59,6 +59,7 @@ def create(context: Context, operation: ProductCreate) -> None:
     if revised is not None:
         _refuse_unless_issuer(context, revised)
         _refuse_unless(revised, _DRAFTED)
+    context.refuse_unless_active(proposed.fee_payee)
     context.refuse_if_frozen(context.actor)
     check_fields(context, proposed, cash.decimals)
     namesake = context.get(PRODUCT_CODES, operation.code.encode())

@@ -28,8 +28,8 @@ class ProductCreate(Record, frozen=True, tag="product.create"):
     product to revise, or nil for a new one, which is named by this operation's id.
     Effects: → DRAFT; counts among the issuer's open items until the product ends.
     Errors: E_NOT_FOUND (revises, terms.cash, terms.fee_payee, terms.contract), E_NOT_PARTY (another's product), E_STATE
-    (revises is neither DRAFT nor RETURNED), E_FROZEN, E_FIELD{the first term out of its bounds}, E_OVERFLOW (what it
-    could owe leaves the integer range), E_DUPLICATE (code), E_LIMIT.
+    (revises is neither DRAFT nor RETURNED, or the fee payee's account is not ACTIVE), E_FROZEN, E_FIELD{the first term
+    out of its bounds}, E_OVERFLOW (what it could owe leaves the integer range), E_DUPLICATE (code), E_LIMIT.
     """
 
     code: Code

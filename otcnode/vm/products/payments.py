@@ -3,7 +3,8 @@
 The coupon of the maturity date and the principal are one obligation. An obligation is paid in full or not at all, to
 the balances (locked and frozen included) at 00:00 local of its day: it runs at that instant, before any settlement of
 the same instant, and nothing moves units of the product while it waits. What cannot be paid makes the product
-PAYMENT_OVERDUE until the issuer's cash suffices or the days of grace end.
+PAYMENT_OVERDUE until the issuer's cash suffices or the days of grace end. Meanwhile units move by forced transfer only,
+and what is unpaid on them goes with them.
 """
 
 from __future__ import annotations

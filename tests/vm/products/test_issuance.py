@@ -8,8 +8,9 @@ from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.operations import AccountFreeze, InvestorCertify
 from otcnode.vm.accounts.records import Category
+from otcnode.vm.contracts import binding
 from otcnode.vm.contracts.operations import ContractCallback, ContractRescind
-from otcnode.vm.contracts.records import ContractKind, ContractStatus, CoolingOff
+from otcnode.vm.contracts.records import AtTime, ContractKind, ContractStatus, CoolingOff
 from otcnode.vm.products.operations import (
     ProductCancelSubscription,
     ProductSubscribe,
@@ -17,6 +18,8 @@ from otcnode.vm.products.operations import (
 from otcnode.vm.products.records import CoolingOffRule, ProductStatus, SubscriptionStatus
 from tests.vm.ledger import DAY_MS, EVIDENCE
 from tests.vm.products.market import Market, outlay
+
+VOID = SubscriptionStatus.VOID_NOT_EFFECTIVE
 
 
 @pytest.fixture
@@ -134,6 +137,74 @@ def test_only_effective_contracts_take_part(market: Market) -> None:
     assert market.contract_record(waiting).status is ContractStatus.EXPIRED
     assert market.figures("ANN") == (10_000_00, 0, 0)
     assert market.subscription(taken).status is SubscriptionStatus.ALLOTTED
+
+
+@pytest.mark.parametrize(("late_ms", "status"), [(0, SubscriptionStatus.ALLOTTED), (1, VOID)])
+def test_a_contract_may_turn_effective_at_the_very_close(
+    market: Market, late_ms: int, status: SubscriptionStatus
+) -> None:
+    product = market.opened()
+    close = market.product_terms(product).close
+    contract = market.subscription_contract(product, "ANN", AtTime(close + late_ms))
+    subscription = market.subscribe(product, "ANN", 50, contract)
+    market.block(at=close + 5)
+    assert market.subscription(subscription).status is status
+
+
+def test_a_callback_after_the_close_comes_too_late_however_late_the_close_runs() -> None:
+    market = Market(due_weight_max=1)
+    for name in ("ANN", "BEN"):
+        market.investor(name, 10_000_00)
+    cooling = CoolingOff(DAY_MS, True)
+    first, second = market.approved("NOTE-1"), market.approved("NOTE-2")
+    close = market.product_terms(second).close
+    market.block(at=market.product_terms(second).open)
+    market.subscribe(first, "BEN", 50)
+    contract = market.subscription_contract(second, "ANN", cooling)
+    subscription = market.subscribe(second, "ANN", 50, contract)
+    market.act("CALL", ContractCallback(contract, EVIDENCE), code=Code.STATE, at=close + 5)
+    assert market.status(first) is ProductStatus.ALLOTTED
+    assert market.status(second) is ProductStatus.OPEN
+    market.block()
+    assert market.subscription(subscription).status is VOID
+    assert market.contract_record(contract).status is ContractStatus.EXPIRED
+
+
+def test_an_amended_contract_still_stands(market: Market) -> None:
+    product = market.opened()
+    contract = market.subscription_contract(product, "ANN")
+    subscription = market.subscribe(product, "ANN", 50, contract)
+    market.contract(ContractKind.AMENDMENT, None, ("ISS", "ANN"), supersedes=contract)
+    assert market.contract_record(contract).status is ContractStatus.AMENDED
+    terms = market.product_terms(product)
+    market.block(at=terms.close)
+    again = market.contract(
+        ContractKind.TERMINATION,
+        None,
+        ("ISS", "ANN"),
+        AtTime(terms.start_of(terms.value_date) + 1),
+        supersedes=contract_in_force(market, contract),
+    )
+    market.block(at=terms.start_of(terms.value_date) + 5)
+    assert market.subscription(subscription).status is SubscriptionStatus.SETTLED
+    assert market.contract_record(again).status is ContractStatus.EFFECTIVE
+
+
+def contract_in_force(market: Market, contract: bytes) -> bytes:
+    return binding.in_force(market.context(), contract)[0]
+
+
+def test_a_contract_terminated_before_the_value_date_refunds(market: Market) -> None:
+    product = market.opened()
+    contract = market.subscription_contract(product, "ANN")
+    subscription = market.subscribe(product, "ANN", 50, contract)
+    other = market.subscribe(product, "BEN", 50)
+    terms = market.product_terms(product)
+    market.block(at=terms.close)
+    market.contract(ContractKind.TERMINATION, None, ("ISS", "ANN"), supersedes=contract)
+    market.block(at=terms.start_of(terms.value_date))
+    assert market.subscription(subscription).reason == "E_CONTRACT_NOT_EFFECTIVE"
+    assert market.subscription(other).status is SubscriptionStatus.SETTLED
 
 
 def test_rescinding_the_contract_withdraws_the_subscription(market: Market) -> None:

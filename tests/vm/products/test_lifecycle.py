@@ -144,6 +144,11 @@ def test_everything_named_must_exist(market: Market) -> None:
         market.act(by, operation, code=Code.NOT_FOUND)
 
 
+def test_the_fee_payee_must_be_active(market: Market) -> None:
+    pending = market.apply_for("NEW")
+    market.act("ISS", ProductCreate("NOTE-1", market.terms(fee_payee=pending), None), code=Code.STATE)
+
+
 def test_roles_are_needed(market: Market) -> None:
     product = market.draft()
     for operation in (
