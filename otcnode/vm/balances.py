@@ -40,6 +40,7 @@ from otcnode.vm.accounts.records import (
     UnitTotal,
     is_cash,
 )
+from otcnode.vm.accounts.totals import note_total
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass
 from otcnode.vm.keys import MARKER, integer
@@ -98,14 +99,20 @@ def create_cash(context: Context, asset: CashAsset, account: bytes, cash: str, a
     if asset.total + amount > INTEGER_MAX:
         fail(Code.OVERFLOW, f"total of {cash}")
     move_cash(context, account, cash, amount)
-    context.events.append(CashTotalMoved(cash, amount))
-    return replace(asset, total=asset.total + amount)
+    return _move_total(context, asset, cash, amount)
 
 
 def destroy_cash(context: Context, asset: CashAsset, cash: str, amount: int) -> CashAsset:
     """Lower a total for cash that was burnt; the caller stores the returned asset, with its own counters raised."""
-    context.events.append(CashTotalMoved(cash, -amount))
-    return replace(asset, total=asset.total - amount)
+    return _move_total(context, asset, cash, -amount)
+
+
+def _move_total(context: Context, asset: CashAsset, cash: str, change: int) -> CashAsset:
+    environment = context.environment
+    after = replace(asset, total=asset.total + change)
+    note_total(context.state, cash, environment.height, after.total, environment.parameters.attest_window_blocks)
+    context.events.append(CashTotalMoved(cash, change))
+    return after
 
 
 def pay(context: Context, payer: bytes, payee: bytes, cash: str, amount: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import msgspec
@@ -37,12 +37,16 @@ def _no_product(context: Context, product: bytes) -> bytes | None:
     return None
 
 
+def _no_party(context: Context, account: bytes) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Where one family's act must be felt in another, assembled in registry.py."""
 
     cancellers: Mapping[bytes, Callable[[Context, bytes, bytes], None]]
-    """Kind byte of an open item that a REGULATOR's FULL freeze or a recovery ends, to (context, account, item)."""
+    """Kind byte of an open item that a REGULATOR's FULL freeze ends, to (context, account, item)."""
     holders_changed: tuple[Callable[[Context, bytes, int], None], ...]
     """(context, account, signed change of its ultimate holders): an investor was certified anew; these keep the counts
     of the products it holds, and raise Failed(E_HOLDER_CAP) if one would have too many."""
@@ -52,6 +56,10 @@ class Hooks:
     """(context, product) to its issuer, None if there is no such product."""
     contract_rescinded: tuple[Callable[[Context, bytes], None], ...] = ()
     """(context, contract): the investor rescinded it; these release what rests on it."""
+    recovery_cancellers: Mapping[bytes, Callable[[Context, bytes, bytes], None]] = field(default_factory=dict)
+    """Kind byte of an open item that a recovery of its account ends, to (context, account, item)."""
+    party_of_live_product: Callable[[Context, bytes], bool] = _no_party
+    """(context, account): whether it is issuer, fee payee or custodian of a product that has not ended."""
 
 
 class Pause(Record, frozen=True):

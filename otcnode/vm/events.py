@@ -28,6 +28,11 @@ AccountsEvent: TypeAlias = (
     | accounts.WithdrawalChanged
     | accounts.EntrustmentChanged
     | accounts.EntrustmentUsed
+    | accounts.RecoveryChanged
+    | accounts.CloseRequested
+    | accounts.ReconOk
+    | accounts.ReconBreak
+    | accounts.DepositsResumed
 )
 
 ContractsEvent: TypeAlias = (

@@ -28,6 +28,7 @@ from otcnode.vm.accounts.records import (
     Organisation,
     Thresholds,
 )
+from otcnode.vm.accounts.totals import note_total
 from otcnode.vm.context import PARAMETERS
 from otcnode.vm.keys import SINGLE, Prefix, Table
 from otcnode.vm.state import State
@@ -89,6 +90,7 @@ def genesis_writes(genesis: Genesis) -> dict[bytes, bytes]:
             stopped=False,
         )
         state.put(CASH_ASSETS, cash.id.encode(), asset)
+        note_total(state, cash.id, 0, 0, 0)
     return {key: value for key, value in state.writes().items() if value is not None}
 
 

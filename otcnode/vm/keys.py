@@ -29,6 +29,7 @@ class Prefix(Enum):
     DUE_BY_PRODUCT = b"\x05"
     PAUSE = b"\x06"
     VALIDATORS = b"\x07"
+    VALIDATOR_SCHEDULE = b"\x08"
 
     ACCOUNT = b"\x10"
     KEY = b"\x11"
@@ -91,7 +92,7 @@ class Prefix(Enum):
     ACCESS_LOG = b"\x51"
     ATTESTATION = b"\x52"
     CASH_TOTAL_AT = b"\x53"
-    GOVERNANCE_SPARE_1 = b"\x54"
+    VALIDATOR_READY = b"\x54"
 
 
 class Table(Generic[R]):
@@ -134,5 +135,6 @@ OPEN_QUOTE = b"q"
 OPEN_OFFER = b"o"
 OPEN_ENTRUSTMENT = b"e"
 OPEN_PROPOSAL = b"p"
+OPEN_RECOVERY = b"v"
 OPEN_PRODUCT = b"d"
 """Kind bytes of open items (Context.open_item)."""

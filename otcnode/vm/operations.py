@@ -26,6 +26,12 @@ AccountsOperation: TypeAlias = (
     | accounts.EntrustAccept
     | accounts.EntrustDecline
     | accounts.EntrustRevoke
+    | accounts.AccountRecover
+    | accounts.AccountRecoverApprove
+    | accounts.AccountObject
+    | accounts.AccountClose
+    | accounts.CustodyAttest
+    | accounts.CustodyResume
 )
 
 ContractsOperation: TypeAlias = (

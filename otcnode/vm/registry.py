@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otcnode.vm.accounts import entrustments, withdrawals
+from otcnode.vm.accounts import closing, custody, entrustments, recovery, withdrawals
 from otcnode.vm.accounts import handlers as accounts
 from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
@@ -14,6 +14,9 @@ OPERATIONS: dict[type, Rule] = {
     **accounts.OPERATIONS,
     **withdrawals.OPERATIONS,
     **entrustments.OPERATIONS,
+    **recovery.OPERATIONS,
+    **closing.OPERATIONS,
+    **custody.OPERATIONS,
     **contracts.OPERATIONS,
     **products.OPERATIONS,
     **trades.OPERATIONS,
@@ -23,6 +26,7 @@ OPERATIONS: dict[type, Rule] = {
 DUE_KINDS: dict[str, DueHandler] = {
     **accounts.DUE_KINDS,
     **entrustments.DUE_KINDS,
+    **recovery.DUE_KINDS,
     **contracts.DUE_KINDS,
     **products.DUE_KINDS,
     **trades.DUE_KINDS,
@@ -38,4 +42,6 @@ HOOKS = Hooks(
     product_issuer=products.issuer_of,
     contract_rescinded=(products.contract_rescinded,),
     open_item_releasers=(trades.release_open,),
+    recovery_cancellers={**trades.RECOVERY_CANCELLERS, **recovery.CANCELLERS},
+    party_of_live_product=products.is_party_of_live_product,
 )

@@ -5,7 +5,14 @@ from __future__ import annotations
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
-from otcnode.vm.accounts.records import AccountStatus, Asset, EntrustmentStatus, LockPurpose, WithdrawalStatus
+from otcnode.vm.accounts.records import (
+    AccountStatus,
+    Asset,
+    EntrustmentStatus,
+    LockPurpose,
+    RecoveryStatus,
+    WithdrawalStatus,
+)
 
 
 class CashMoved(Record, frozen=True, tag="cash.moved"):
@@ -152,3 +159,41 @@ class EntrustmentUsed(Record, frozen=True, tag="entrustment.used"):
     agent: AccountId
     amount: Natural
     used: Natural
+
+
+class RecoveryChanged(Record, frozen=True, tag="recovery.changed"):
+    """The recovery reached a status; PROPOSED is its beginning. `by` is empty where time did it."""
+
+    recovery: Bytes32
+    account: AccountId
+    status: RecoveryStatus
+    by: bytes
+
+
+class CloseRequested(Record, frozen=True, tag="account.close_requested"):
+    account: AccountId
+
+
+class ReconOk(Record, frozen=True, tag="recon.ok"):
+    """Bank and ledger agree on all cash under the id as of a height."""
+
+    attestation: Bytes32
+    cash: str
+    height: Natural
+    total: Natural
+
+
+class ReconBreak(Record, frozen=True, tag="recon.break"):
+    """`difference` = bank − ledger, in minor units; deposits are stopped."""
+
+    attestation: Bytes32
+    cash: str
+    height: Natural
+    bank_total: Natural
+    ledger_total: Natural
+    difference: int
+
+
+class DepositsResumed(Record, frozen=True, tag="recon.resumed"):
+    cash: str
+    document: Hash

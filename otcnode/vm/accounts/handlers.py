@@ -35,6 +35,7 @@ from otcnode.vm.accounts.records import (
     Freeze,
     FrozenPart,
     Key,
+    NewKeys,
     Thresholds,
     is_cash,
 )
@@ -59,15 +60,7 @@ FREEZE_END = "freeze.end"
 def apply(context: Context, operation: AccountApply) -> None:
     if context.actor:
         fail(Code.FORBIDDEN, "an application has no sender")
-    purposes = Counter(entry.purpose for entry in operation.keys)
-    if len({entry.key for entry in operation.keys}) != len(operation.keys):
-        fail(Code.FIELD, "keys")
-    for purpose in KeyPurpose:
-        threshold = operation.thresholds.of(purpose)
-        if threshold > purposes[purpose] or (threshold == 0 and purposes[purpose]):
-            fail(Code.FIELD, "thresholds")
-    if operation.thresholds.manage == 0:
-        fail(Code.FIELD, "thresholds")
+    check_new_keys(operation.keys, operation.thresholds)
     if operation.ultimate_holders < 1:
         fail(Code.FIELD, "ultimate_holders")
     numbers = due.counters(context.state)
@@ -97,6 +90,19 @@ def apply(context: Context, operation: AccountApply) -> None:
     context.put(ACCOUNTS, name, account)
     context.schedule(context.now + PENDING_DAYS * DAY_MS, DueClass.RELEASE, PENDING_END, name)
     context.emit(events.AccountApplied(name))
+
+
+def check_new_keys(keys: NewKeys, thresholds: Thresholds) -> None:
+    """Failed(E_FIELD{keys, thresholds}) unless each key is there once and each purpose has the keys it needs."""
+    purposes = Counter(entry.purpose for entry in keys)
+    if len({entry.key for entry in keys}) != len(keys):
+        fail(Code.FIELD, "keys")
+    for purpose in KeyPurpose:
+        threshold = thresholds.of(purpose)
+        if threshold > purposes[purpose] or (threshold == 0 and purposes[purpose]):
+            fail(Code.FIELD, "thresholds")
+    if thresholds.manage == 0:
+        fail(Code.FIELD, "thresholds")
 
 
 def _no_longer_pending(context: Context, name: bytes) -> None:

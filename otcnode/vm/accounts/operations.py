@@ -9,19 +9,12 @@ from msgspec import Meta
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
-from otcnode.vm.accounts.records import AccountKind, Asset, Category, Powers, Thresholds
+from otcnode.vm.accounts.records import AccountKind, Asset, Category, NewKeys, Powers, Thresholds
+from otcnode.vm.accounts.records import NewKey as NewKey
 
 Text = Annotated[str, Meta(max_length=256)]
 CashId = Annotated[str, Meta(min_length=1, max_length=31)]
 BankReference = Annotated[str, Meta(min_length=1, max_length=64)]
-
-
-class NewKey(Record, frozen=True):
-    purpose: KeyPurpose
-    key: PublicKey
-
-
-NewKeys = Annotated[tuple[NewKey, ...], Meta(min_length=1, max_length=32)]
 
 
 class AccountApply(Record, frozen=True, tag="account.apply"):
@@ -231,3 +224,80 @@ class EntrustRevoke(Record, frozen=True, tag="entrust.revoke"):
     """
 
     entrustment: Bytes32
+
+
+class AccountRecover(Record, frozen=True, tag="account.recover"):
+    """Propose new keys for an account whose own are lost or stolen. Signed by: OPERATOR.RECOVERY (TRADE key).
+
+    Fields: `account`; `keys`, each once and never the account's before; `thresholds` per purpose, at most the number of
+    its keys; `encryption_key` (X25519); `document`, the legal document's hash.
+    Effects: a recovery, PROPOSED, named by this operation's id; it expires if not approved within 7 days.
+    Errors: E_NOT_FOUND, E_STATE (account not ACTIVE), E_FIELD{keys, thresholds}, E_DUPLICATE (a key the account has or
+    had, or a recovery is under way), E_LIMIT (open items).
+    """
+
+    account: AccountId
+    keys: NewKeys
+    thresholds: Thresholds
+    encryption_key: Bytes32
+    document: Hash
+
+
+class AccountRecoverApprove(Record, frozen=True, tag="account.recover_approve"):
+    """Approve a recovery. Signed by: a REGULATOR of another organisation than the desk's (TRADE key).
+
+    Fields: `recovery`. Effects: PROPOSED → DELAYED, the account is RECOVERING for 24 hours, in which only the objection
+    of a live key passes. Then the keys change, and what the account granted and stands to: entrustments given, offers,
+    quotes and proposals end; locks, freezes, contracts and locked trades stay.
+    Errors: E_NOT_FOUND, E_FOUR_EYES, E_EXPIRED (7 days), E_STATE (not PROPOSED, or the account is not ACTIVE).
+    """
+
+    recovery: Bytes32
+
+
+class AccountObject(Record, frozen=True, tag="account.object"):
+    """Stop the recovery of the sender's account. Signed by: one live MANAGE key.
+
+    Effects: DELAYED → OBJECTED, the account is ACTIVE again. No fields.
+    Errors: E_STATE (no recovery is under way), E_EXPIRED (the 24 hours are over).
+    """
+
+
+class AccountClose(Record, frozen=True, tag="account.close"):
+    """Close an account: its holder asks, then the KYC desk completes. Signed by: the holder, OPERATOR.KYC (MANAGE
+    keys).
+
+    Fields: `account`. Effects: the holder's marks it as closing; the desk's → CLOSED.
+    Errors: E_NOT_FOUND, E_NOT_PARTY (neither), E_STATE (not ACTIVE, the holder has not asked, or something is held,
+    locked or open; issuer, fee payee or custodian of a live product; custodian of cash that exists), E_FROZEN,
+    E_DUPLICATE (the holder asked already).
+    """
+
+    account: AccountId
+
+
+class CustodyAttest(Record, frozen=True, tag="custody.attest"):
+    """Say what the bank held for a cash id when a block was final. Signed by: the cash id's CUSTODIAN (TRADE key).
+
+    Fields: `cash` id; `height`, of a block before this one and at most `attest_window_blocks` old; `bank_total` in
+    minor units; `statement`, the hash of the bank's statement.
+    Effects: ReconOk if the ledger's total as of that height is the same, else ReconBreak, and the cash id's deposits
+    are E_STATE until a regulator resumes them.
+    Errors: E_NOT_FOUND, E_NOT_PARTY (another custodian's cash), E_FIELD{height}.
+    """
+
+    cash: CashId
+    height: Natural
+    bank_total: Natural
+    statement: Hash
+
+
+class CustodyResume(Record, frozen=True, tag="custody.resume"):
+    """Let deposits of a cash id go on after a reconciliation break. Signed by: REGULATOR (TRADE key).
+
+    Fields: `cash` id; `document`, the hash of what explains the break.
+    Errors: E_NOT_FOUND, E_STATE (deposits are not stopped).
+    """
+
+    cash: CashId
+    document: Hash

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from otcnode.codec import Record
 from otcnode.genesis import KeyPurpose, Role
-from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural
+from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
 from otcnode.vm.keys import Marker, Prefix, Table
 
 Asset: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=32)]
@@ -270,6 +270,59 @@ class Entrustment(Record, frozen=True):
     ended_at: Milliseconds | None
 
 
+class NewKey(Record, frozen=True):
+    purpose: KeyPurpose
+    key: PublicKey
+
+
+NewKeys: TypeAlias = Annotated[tuple[NewKey, ...], Meta(min_length=1, max_length=32)]
+
+
+class RecoveryStatus(StrEnum):
+    PROPOSED = "PROPOSED"
+    DELAYED = "DELAYED"
+    COMPLETED = "COMPLETED"
+    OBJECTED = "OBJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+class Recovery(Record, frozen=True):
+    """New keys for an account whose own are lost or stolen. `deadline` is by when it must be approved, then when the
+    keys change; `organisations` are those of the desk that proposed it and of the regulator that approved it."""
+
+    account: AccountId
+    keys: NewKeys
+    thresholds: Thresholds
+    encryption_key: Bytes32
+    document: Hash
+    proposer: AccountId
+    approver: AccountId | None
+    organisations: tuple[Bytes32, ...]
+    status: RecoveryStatus
+    deadline: Milliseconds
+    created_at: Milliseconds
+    ended_at: Milliseconds | None
+
+
+class TotalAt(Record, frozen=True):
+    """All cash under one cash id, from the height in the key on."""
+
+    total: Natural
+
+
+class Attestation(Record, frozen=True):
+    """What the custodian's bank and the ledger say about a cash id as of a height."""
+
+    cash: str
+    height: Natural
+    bank_total: Natural
+    ledger_total: Natural
+    statement: Hash
+    custodian: AccountId
+    attested_at: Milliseconds
+
+
 class WithdrawalStatus(StrEnum):
     LOCKED = "LOCKED"
     PAID = "PAID"
@@ -327,3 +380,11 @@ ENTRUSTMENTS_BY_ACCOUNT = Table(Prefix.ENTRUSTMENT_BY_ACCOUNT, Marker)
 """account id (principal or agent) ‖ created_at ‖ entrustment id"""
 ENTRUSTMENTS_ACTIVE = Table(Prefix.ENTRUSTMENT_ACTIVE, Marker)
 """agent account id ‖ principal account id ‖ entrustment id, while ACTIVE: whom an agent represents"""
+RECOVERIES = Table(Prefix.RECOVERY, Recovery)
+"""recovery id"""
+RECOVERIES_BY_ACCOUNT = Table(Prefix.RECOVERY_BY_ACCOUNT, Marker)
+"""account id ‖ recovery id, while PROPOSED or DELAYED"""
+TOTALS_AT = Table(Prefix.CASH_TOTAL_AT, TotalAt)
+"""hash of the cash id ‖ 2^63 − 1 − height: a scan is from the latest height down"""
+ATTESTATIONS = Table(Prefix.ATTESTATION, Attestation)
+"""attested_at ‖ attestation id"""

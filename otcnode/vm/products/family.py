@@ -9,7 +9,7 @@ from otcnode.vm import balances
 from otcnode.vm.accounts.records import HOLDERS, HOLDINGS_BY_ACCOUNT, OPEN_ITEMS
 from otcnode.vm.context import Context, fail
 from otcnode.vm.keys import OPEN_SUBSCRIPTION
-from otcnode.vm.products import handlers, issuance, payments, redemptions, subscriptions
+from otcnode.vm.products import handlers, issuance, lifecycle, payments, redemptions, subscriptions
 from otcnode.vm.products.eligibility import product, terms
 from otcnode.vm.products.records import PRODUCTS, SUBSCRIPTIONS
 from otcnode.vm.rules import DueHandler, DueWeight, Rule
@@ -24,6 +24,7 @@ DUE_KINDS: dict[str, DueHandler] = {
 DUE_WEIGHTS: dict[str, DueWeight] = {**issuance.DUE_WEIGHTS, **payments.DUE_WEIGHTS}
 CANCELLERS = redemptions.CANCELLERS
 contract_rescinded = subscriptions.release_rescinded
+is_party_of_live_product = lifecycle.is_party_of_live_product
 
 
 def issuer_of(context: Context, name: bytes) -> bytes | None:

@@ -14,6 +14,9 @@ DUE_KINDS: dict[str, DueHandler] = {**negotiated.DUE_KINDS, **offers.DUE_KINDS, 
 
 CANCELLERS = {OPEN_OFFER: offers.cancel_for, OPEN_QUOTE: rfqs.cancel_quote_for}
 
+RECOVERY_CANCELLERS = {**CANCELLERS, OPEN_TRADE: negotiated.withdraw_for}
+"""What the former keys stand to ends; a locked trade stays."""
+
 _RELEASERS = {
     OPEN_TRADE: negotiated.release_for_maturity,
     OPEN_OFFER: offers.release_for_maturity,

@@ -174,6 +174,13 @@ def release_for_maturity(context: Context, name: bytes) -> None:
         deals.fail_locked(context, name, trade, Code.STATE)
 
 
+def withdraw_for(context: Context, account: bytes, name: bytes) -> None:
+    """The account was recovered: a proposal is taken back, a locked trade stands."""
+    trade = context.need(TRADES, name, "trade")
+    if trade.status is _S.PROPOSED:
+        drop(context, name, trade, _S.WITHDRAWN)
+
+
 # what an entrustment is held against
 
 
