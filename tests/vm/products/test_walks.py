@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ from otcnode.vm.products.records import (
     RedemptionRule,
 )
 from tests.vm.ledger import CASH, DAY_MS, EVIDENCE
-from tests.vm.products.market import FIRST_PAY, MATURITY, Market
+from tests.vm.products.market import FIRST_PAY, MATURITY, VALUE_DATE, Market
 from tests.vm.products.test_time import branch
 
 NAMES = ("ANN", "BEN", "CAT")
@@ -36,17 +37,20 @@ NAMES = ("ANN", "BEN", "CAT")
 
 @cache
 def start() -> tuple[Market, tuple[bytes, bytes], dict[tuple[bytes, str], bytes]]:
-    """Two products about to open, of one issuer, the second due a day after the first; contracts for everybody."""
+    """Two products of one issuer: one that everybody holds, with two coupons close together, and one that has just
+    opened; contracts for everybody."""
     market = Market(due_weight_max=6)
+    common: dict[str, Any] = {"max_holders": 4, "redemption": RedemptionRule(True, 5_000, 1), "min_allotment": 3}
+    days = (FIRST_PAY, FIRST_PAY + 1, MATURITY)
+    first = market.established({"ANN": 40, "BEN": 30, "CAT": 20}, pay_dates=days, grace_days=2, **common)
     for name in NAMES:
-        market.investor(name, 8_000_00)
-    common = {"min_raise": 30, "max_holders": 4, "redemption": RedemptionRule(True, 5_000, 1), "min_allotment": 3}
-    first = market.approved("NOTE-1", lockup_days=20, grace_days=2, **common)
-    second = market.approved("NOTE-2", pay_dates=(FIRST_PAY, FIRST_PAY + 1, MATURITY), grace_days=95, **common)
+        market.deposit(name, 8_000_00)
+    close = market.now + 10 * DAY_MS
+    later = {"open": market.now, "close": close, "value_date": VALUE_DATE + 20}
+    second = market.opened("NOTE-2", grace_days=95, lockup_days=20, min_raise=5, **later, **common)
     contracts = {
         (product, name): market.subscription_contract(product, name) for product in (first, second) for name in NAMES
     }
-    market.block(at=market.product_terms(first).open)
     return market, (first, second), contracts
 
 
@@ -89,9 +93,9 @@ class Walk:
         return self.data.draw(st.sampled_from(acts))
 
     def draw_time(self) -> int:
-        """A moment later, a day, or around the next thing that is due."""
+        """Mostly a moment later; else a day, or around the next thing that is due."""
         due = next_due(self.market.view)
-        ahead = [self.market.now + 1, self.market.now + DAY_MS]
+        ahead = [self.market.now + 1] * 6 + [self.market.now + DAY_MS]
         if due is not None:
             ahead += [due - 1, due, due + 1, due + DAY_MS]
         return max(self.market.now + 1, self.data.draw(st.sampled_from(ahead)))
