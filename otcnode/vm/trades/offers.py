@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.vm import balances
-from otcnode.vm.accounts.records import LOCKS, LockPurpose
+from otcnode.vm import balances, delegation
+from otcnode.vm.accounts.records import ENTRUSTMENTS, LOCKS, LockPurpose
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts import binding
 from otcnode.vm.due import DueClass, DueItem
@@ -39,7 +39,7 @@ def post(context: Context, operation: OfferList) -> None:
     name = context.new_id()
     offer = Offer(
         account=context.principal,
-        agent=context.agent,
+        entrustment=context.entrustment,
         side=operation.side,
         product=operation.product,
         quantity=operation.quantity,
@@ -131,13 +131,13 @@ def take(context: Context, operation: OfferTake) -> None:
 
 
 def _refuse_agent(context: Context, offer: Offer) -> None:
-    """Failed(E_SELF_DEALING) if whoever takes, or for whom, is the agent that listed the offer, or of its
-    organisation."""
-    if offer.agent is None:
+    """Failed(E_SELF_DEALING) if the agent that listed the offer takes it: itself, its organisation, or whom it
+    represents. Nobody knew at the listing who would take."""
+    if offer.entrustment is None:
         return
-    organisation = context.account(offer.agent).organisation
-    if any(context.account(taker).organisation == organisation for taker in (context.actor, context.principal)):
-        fail(Code.SELF_DEALING, "the agent that listed the offer takes it")
+    record = context.need(ENTRUSTMENTS, offer.entrustment, "entrustment")
+    if not record.powers.allow_self_dealing and delegation.is_same_hand(context, record.agent, context.principal):
+        fail(Code.SELF_DEALING, "the agent that listed the offer is on the other side")
 
 
 def _check_take(offer: Offer, quantity: int) -> None:

@@ -114,10 +114,10 @@ class OfferTake(Record, frozen=True, tag="offer.take"):
     Fields: `offer`; `quantity`, at least `min_fill` or the whole remainder.
     Effects: a trade, named by this operation's id, SETTLED in this transaction, rounded for its own quantity; the offer
     is FILLED when nothing remains, and what is left of a cash cap is released.
-    Errors: E_NOT_FOUND, E_NOT_PARTY (the owner, or not on the whitelist), E_EXPIRED (t ≥ until), E_STATE (not OPEN,
-    t < not_before, product not tradable, owner not ACTIVE), E_FROZEN, E_AMOUNT (0, more than remains, or a
-    consideration that rounds to 0), E_MIN_QTY (less than may be taken), the own checks of a trade (E_LACK_CASH also
-    where the cap does not suffice).
+    Errors: E_NOT_FOUND, E_NOT_PARTY (the owner, or not on the whitelist), E_SELF_DEALING (the agent that listed it, its
+    organisation, or whom it represents), E_EXPIRED (t ≥ until), E_STATE (not OPEN, t < not_before, product not
+    tradable, owner not ACTIVE), E_FROZEN, E_AMOUNT (0, more than remains, or a consideration that rounds to 0),
+    E_MIN_QTY (less than may be taken), the own checks of a trade (E_LACK_CASH also where the cap does not suffice).
     """
 
     offer: Bytes32
@@ -173,9 +173,9 @@ class QuoteSubmit(Record, frozen=True, tag="quote.submit"):
     Effects: ACTIVE, EXPIRED at `until`; a firm quote locks its leg: the units, or the price with accrued interest and
     fee, or the cap.
     Errors: E_NOT_FOUND, E_NOT_PARTY (not a responder), E_EXPIRED (t ≥ the request's until), E_STATE (request not OPEN,
-    product not tradable, requester not ACTIVE), E_FROZEN, E_FIELD{until, price, commitment, cash_cap}, E_AMOUNT,
-    E_OVERFLOW, E_DUPLICATE (this responder has a quote that is ACTIVE), E_CONTRACT_NOT_EFFECTIVE, E_LACK_QTY, E_LOCKUP,
-    E_LACK_CASH, E_LIMIT.
+    product not tradable, requester not ACTIVE), E_FROZEN, E_FIELD{until, price, commitment, cash_cap},
+    E_ENTRUST_SCOPE (sealed, by an agent whose prices are bounded), E_AMOUNT, E_OVERFLOW, E_DUPLICATE (this responder
+    has a quote that is ACTIVE), E_CONTRACT_NOT_EFFECTIVE, E_LACK_QTY, E_LOCKUP, E_LACK_CASH, E_LIMIT.
     """
 
     rfq: Bytes32

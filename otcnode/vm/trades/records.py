@@ -141,10 +141,10 @@ class Trade(Record, frozen=True):
 
 class Offer(Record, frozen=True):
     """A standing offer. A SELL offer's lock, under its own id, is its `remaining` units; a BUY offer's is what is left
-    of its `cash_cap`, which is never topped up. `agent` listed it for the account, and may not take it."""
+    of its `cash_cap`, which is never topped up. `entrustment` is under which an agent listed it for the account."""
 
     account: AccountId
-    agent: AccountId | None
+    entrustment: Bytes32 | None
     side: Side
     product: Bytes32
     quantity: Natural

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.vm import balances
-from otcnode.vm.accounts.records import LockPurpose
+from otcnode.vm.accounts.records import ENTRUSTMENTS, LockPurpose
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts import binding
 from otcnode.vm.due import DueClass, DueItem
@@ -198,10 +198,18 @@ def _check_quote(context: Context, operation: QuoteSubmit, request: Rfq) -> int:
     if (operation.cash_cap > 0) != (sealed and request.side is Side.SELL):
         fail(Code.FIELD, "cash_cap: of a sealed quote to buy")
     if operation.price is None:
-        if context.agent is not None:
-            fail(Code.ENTRUST_SCOPE, "a sealed price cannot be held against an entrustment's limits")
+        _refuse_unseen_price(context)
         return operation.cash_cap
     return deals.amounts(context, request.product, request.quantity, operation.price, request.settle_at).cost
+
+
+def _refuse_unseen_price(context: Context) -> None:
+    """Failed(E_ENTRUST_SCOPE) if an agent whose prices are bounded would name one that nobody sees."""
+    if context.entrustment is None:
+        return
+    powers = context.need(ENTRUSTMENTS, context.entrustment, "entrustment").powers
+    if powers.min_price is not None or powers.max_price is not None:
+        fail(Code.ENTRUST_SCOPE, "a sealed price cannot be held against the entrustment's")
 
 
 def _refuse_second(context: Context, rfq: bytes, responder: bytes) -> None:
