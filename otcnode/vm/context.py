@@ -52,6 +52,8 @@ class Hooks:
     of the products it holds, and raise Failed(E_HOLDER_CAP) if one would have too many."""
     open_item_releasers: tuple[Callable[[Context, bytes], None], ...] = ()
     """(context, product): end whatever the family has open on the product, because its maturity is about to pay."""
+    market_resumed: tuple[Callable[[Context], None], ...] = ()
+    """(context): a pause of the market ended; these bring back what came due meanwhile and had to wait."""
     product_issuer: Callable[[Context, bytes], bytes | None] = _no_product
     """(context, product) to its issuer, None if there is no such product."""
     contract_rescinded: tuple[Callable[[Context, bytes], None], ...] = ()

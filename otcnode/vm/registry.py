@@ -39,6 +39,7 @@ DUE_WEIGHTS: dict[str, DueWeight] = {**contracts.DUE_WEIGHTS, **products.DUE_WEI
 HOOKS = Hooks(
     cancellers={**products.CANCELLERS, **trades.CANCELLERS},
     holders_changed=(products.holders_changed,),
+    market_resumed=(products.market_resumed,),
     product_issuer=products.issuer_of,
     contract_rescinded=(products.contract_rescinded,),
     open_item_releasers=(trades.release_open,),

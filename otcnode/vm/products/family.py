@@ -23,6 +23,7 @@ DUE_KINDS: dict[str, DueHandler] = {
 }
 DUE_WEIGHTS: dict[str, DueWeight] = {**issuance.DUE_WEIGHTS, **payments.DUE_WEIGHTS}
 CANCELLERS = redemptions.CANCELLERS
+market_resumed = issuance.resume_issuance
 contract_rescinded = subscriptions.release_rescinded
 is_party_of_live_product = lifecycle.is_party_of_live_product
 

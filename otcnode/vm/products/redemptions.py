@@ -143,10 +143,10 @@ def expire_all(context: Context, name: bytes) -> None:
 
 
 def cancel_for_freeze(context: Context, account: bytes, name: bytes) -> None:
-    """A regulator's FULL freeze, or a recovery, of the holder ends the request."""
+    """A regulator's FULL freeze of the holder ends the request."""
     entry = context.need(REDEMPTIONS, name, "redemption")
     assert entry.account == account
-    _release(context, name, entry, RedemptionStatus.REJECTED, "the account was frozen or recovered")
+    _release(context, name, entry, RedemptionStatus.REJECTED, "the account was frozen")
 
 
 def _mandate(context: Context, operation: RedeemRequest) -> Mandate:

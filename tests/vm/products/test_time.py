@@ -12,7 +12,6 @@ from otcnode.codec import encode
 from otcnode.errors import Code
 from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.keys import SINGLE
-from otcnode.vm.products import issuance
 from otcnode.vm.products.operations import ProductCancelSubscription, ProductSubscribe, RedeemRequest
 from otcnode.vm.products.records import PRODUCTS_WAITING, ProductStatus, SubscriptionStatus
 from tests.vm.ledger import DAY_MS, DictionaryView
@@ -172,7 +171,8 @@ def test_issuance_waits_while_the_market_is_paused_and_comes_to_the_same_afterwa
     assert market.figures("ANN")[1] == 5_005_00
     set_paused(market, False)
     context = market.context()
-    issuance.resume_issuance(context)
+    for resumed in context.hooks.market_resumed:
+        resumed(context)
     market.view.write(context.state.writes())
     # her certificate has ended long since; at the value date it had not
     market.block()
