@@ -3,12 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from otcnode.codec import encode
 from otcnode.errors import Code
 from otcnode.vm.accounts.events import CashMoved, LotMoved
 from otcnode.vm.accounts.operations import AccountUnfreeze, CashWithdraw, InvestorCertify
-from otcnode.vm.accounts.records import FREEZES, LOCKS, LOTS, Category, Lot
+from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, LOCKS, LOTS, AccountStatus, Category, Lot
 from otcnode.vm.arithmetic import half_up
+from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.contracts.records import ContractKind, ContractStatus
 from otcnode.vm.keys import OPEN_TRADE, integer
 from otcnode.vm.products.operations import ProductResume, ProductSuspend
@@ -483,3 +486,67 @@ def test_open_trades_are_bounded_for_both_parties() -> None:
     floor.act("BEN", TradeAffirm(proposals[0]))
     floor.act("BEN", TradeAffirm(proposals[1]))
     floor.act("BEN", floor.proposal(counterparty=floor.ids["SAM"], side=Side.BUY), code=Code.LIMIT)
+
+
+def test_a_paused_market_fails_what_falls_due_and_takes_no_operation(floor: Floor) -> None:
+    before = floor.everything("SAM", "BEN")
+    name = floor.locked()
+    floor.view.write({PAUSE.prefix: encode(Pause(True))})
+    floor.act("SAM", floor.proposal(), code=Code.PAUSED)
+    floor.block(at=floor.trade(name).settle_at)
+    assert (floor.trade(name).status, floor.trade(name).failure) == (TradeStatus.FAILED, Code.PAUSED)
+    assert floor.everything("SAM", "BEN") == before
+
+
+def test_the_first_reason_is_the_one_a_failed_settlement_names(floor: Floor) -> None:
+    """Pause, then the product's state, then a frozen party, then the trade's own checks."""
+    settle_at = floor.now + DAY_MS
+    floor.act("KYC", InvestorCertify(floor.ids["BEN"], 5, Category.PROFESSIONAL, settle_at, 1, EVIDENCE))
+    names = [floor.locked(settle_at=settle_at + number, quantity=1) for number in range(4)]
+    floor.freeze("SAM")
+    ((freeze, _),) = floor.state.scan(FREEZES)
+    floor.act("LIST", ProductSuspend(floor.note, "rumours"))
+    floor.view.write({PAUSE.prefix: encode(Pause(True))})
+    floor.block(at=settle_at)
+    floor.view.write({PAUSE.prefix: encode(Pause(False))})
+    floor.block(at=settle_at + 1)
+    floor.act("LIST", ProductResume(floor.note, "answered"), at=settle_at + 1)
+    floor.block(at=settle_at + 2)
+    floor.act("REG", AccountUnfreeze(freeze, ORDER), at=settle_at + 2)
+    floor.block(at=settle_at + 3)
+    assert [floor.trade(name).failure for name in names] == [
+        Code.PAUSED,
+        Code.STATE,
+        Code.FROZEN,
+        Code.NOT_QUALIFIED,
+    ]
+
+
+def test_an_account_in_recovery_settles_what_it_agreed_to_but_agrees_to_nothing_new(floor: Floor) -> None:
+    name = floor.locked()
+    proposed = floor.propose("BEN", counterparty=floor.ids["SAM"], side=Side.BUY)
+    account = floor.state.get(ACCOUNTS, floor.ids["BEN"])
+    assert account is not None
+    recovering = replace(account, status=AccountStatus.RECOVERING)
+    floor.view.write({ACCOUNTS.prefix + floor.ids["BEN"]: encode(recovering)})
+    floor.act("SAM", TradeAffirm(proposed), code=Code.STATE)
+    floor.act("SAM", floor.proposal(), code=Code.STATE)
+    floor.block(at=floor.trade(name).settle_at)
+    assert floor.trade(name).status is TradeStatus.SETTLED
+
+
+def test_an_amended_agreement_still_binds_what_was_agreed_under_it(floor: Floor) -> None:
+    name = floor.locked()
+    floor.contract(ContractKind.AMENDMENT, None, ("SAM", "BEN", "OWN"), supersedes=floor.master)
+    assert floor.contract_record(floor.master).status is ContractStatus.AMENDED
+    floor.block(at=floor.trade(name).settle_at)
+    assert floor.trade(name).status is TradeStatus.SETTLED
+
+
+def test_a_terminated_agreement_fails_the_settlement(floor: Floor) -> None:
+    before = floor.everything("SAM", "BEN")
+    name = floor.locked()
+    floor.contract(ContractKind.TERMINATION, None, ("SAM", "BEN", "OWN"), supersedes=floor.master)
+    floor.block(at=floor.trade(name).settle_at)
+    assert (floor.trade(name).status, floor.trade(name).failure) == (TradeStatus.FAILED, Code.CONTRACT_NOT_EFFECTIVE)
+    assert floor.everything("SAM", "BEN") == before
