@@ -17,6 +17,7 @@ from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import Stage, TransactionState
+from otcnode.engine.intake import NEVER
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import Genesis
 from otcnode.p2p.transport import Direction
@@ -30,9 +31,6 @@ from otcnode.vm.transactions import decode_transaction, signature_checks
 T = TypeVar("T")
 
 RECEIPTS_OF_BLOCKS_KEPT = 8
-
-_DEFINITE = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
-"""Refusals that hold on every node and for ever (of these very bytes)."""
 
 
 class Finality:
@@ -150,7 +148,7 @@ class Service:
     def _never(self, raw: bytes, code: Code) -> bool:
         """Whether a refused transaction will not be in any block: by its own bytes, or because its time is over."""
         if code is not Code.TX_EXPIRED:
-            return code in _DEFINITE
+            return code in NEVER
         return decode_transaction(raw).transaction.body.valid_until <= self._engine.flight.time_ms
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[service.TransactionState]:
@@ -207,7 +205,7 @@ class Service:
             environment = environment_at(self._store.state, self._chain, tip.height + 1, time_ms)
             result = simulate(self._store.state, environment, decoded)
         except Inadmissible as error:
-            return service.Refused(error.code, error.detail, error.code in _DEFINITE)
+            return service.Refused(error.code, error.detail, error.code in NEVER)
         receipt = result.receipts[0]
         return service.Simulation(tip.height, receipt.code, receipt.operation, result.explanations[0], receipt.events)
 

@@ -14,11 +14,12 @@ from otcnode.consensus import effects, events
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Message
 from otcnode.consensus.replica import Replica
+from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.catch_up import CatchUp
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
-from otcnode.engine.intake import Answer, Intake
+from otcnode.engine.intake import Intake
 from otcnode.errors import DecodeError, Inadmissible
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store

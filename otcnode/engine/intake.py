@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from otcnode import limits
 from otcnode.blocks import transaction_full_hash
+from otcnode.engine.arrivals import Answer, Arrival, Arrivals
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
@@ -25,21 +25,9 @@ from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.transactions import Decoded, decode_transaction
 
-_NEVER = frozenset({Code.DECODE, Code.CHAIN, Code.AUTH})
-"""Refusals that no state of the chain can change."""
-
-
-Answer = Callable[[TransactionState], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """A transaction on its way in: from a peer (`source`) or from a client (`answer`)."""
-
-    decoded: Decoded
-    source: bytes | None = None
-    answer: Answer | None = None
-
+NEVER = frozenset({Code.DECODE, Code.CHAIN})
+"""Refusals of admission that no state of the chain can change. Not E_AUTH: the next block may add the key, and a peer
+may have committed that block already."""
 
 _NEVER_HAPPENED = TransactionState(
     Stage.EXPIRED, definite=True, code=Code.TX_EXPIRED, reason="valid_until has passed without it"
@@ -68,8 +56,7 @@ class Intake:
         self._pool_changed = pool_changed
         self.pool = Mempool()
         self.gossip = TransactionGossip(self._raw_of)
-        self._arrivals: OrderedDict[bytes, _Arrival] = OrderedDict()
-        self._arriving: dict[bytes, int] = {}
+        self._arrivals = Arrivals()
         self._verifying = False
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
@@ -80,16 +67,15 @@ class Intake:
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
         known already. Raises Inadmissible where it can be refused at once."""
-        state = self.state(decoded.id)
-        if state.stage not in (Stage.UNKNOWN, Stage.DROPPED, Stage.EXPIRED):
-            answer(state)
+        if not self._wanted(decoded) or self._arrivals.holds(decoded):
+            answer(self.state(decoded.id))
             return
         self.check(decoded)
         refusal = self.pool.refuses(decoded)
-        if refusal is not None or len(self._arrivals) >= limits.mempool_transactions_max:
+        if refusal is not None or not self._arrivals.has_room(decoded):
             answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
             return
-        self._arrive(_Arrival(decoded, None, answer))
+        self._arrive(Arrival(decoded, self._store.tip.height, answer=answer))
 
     def check(self, decoded: Decoded) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
@@ -112,7 +98,7 @@ class Intake:
         if transaction_id in self.pool:
             proposed = self._flight.is_proposed(transaction_id)
             return TransactionState(Stage.PROPOSED if proposed else Stage.POOLED)
-        if transaction_id in self._arriving:
+        if self._arrivals.holds_id(transaction_id):
             return TransactionState(Stage.RECEIVED)
         return self._ended.get(transaction_id, TransactionState(Stage.UNKNOWN))
 
@@ -123,17 +109,25 @@ class Intake:
         except GossipError as error:
             self._host.penalise(peer, str(error))
             return
-        for raw in raws:
+        for position, raw in enumerate(raws):
             try:
-                decoded = decode_transaction(raw)
-                if self._wanted(decoded):
-                    self.check(decoded)
-                    self._arrive(_Arrival(decoded, source=peer))
+                self._relayed(peer, decode_transaction(raw))
             except Inadmissible as error:
-                if error.code in _NEVER:
+                if error.code in NEVER:
                     self._host.penalise(peer, f"relayed a transaction that can never be valid: {error}")
+                    # What came behind it was not looked at: it must be able to come from somebody else.
+                    self.gossip.forget([transaction_full_hash(unread) for unread in raws[position + 1 :]])
                     return
                 self.gossip.forget([transaction_full_hash(raw)])
+
+    def _relayed(self, peer: bytes, decoded: Decoded) -> None:
+        if not self._wanted(decoded) or self._arrivals.holds(decoded):
+            return
+        self.check(decoded)
+        if self._arrivals.has_room(decoded):
+            self._arrive(Arrival(decoded, self._store.tip.height, source=peer))
+        else:
+            self.gossip.forget([decoded.full_hash])
 
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
         """Authentic bodies learnt from a proposal: they wait here too, should the proposal be dropped."""
@@ -223,37 +217,32 @@ class Intake:
     def _wanted(self, decoded: Decoded) -> bool:
         return decoded.id not in self.pool and self._store.transaction_location(decoded.id) is None
 
-    def _arrive(self, arrival: _Arrival) -> None:
-        decoded = arrival.decoded
-        if decoded.full_hash in self._arrivals or len(self._arrivals) >= limits.mempool_transactions_max:
-            return
-        self._arrivals[decoded.full_hash] = arrival
-        self._arriving[decoded.id] = self._arriving.get(decoded.id, 0) + 1
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrivals.add(arrival)
         if not self._verifying:
             self._verifying = True
             self._host.later(self._verify_arrivals)
 
     def _verify_arrivals(self) -> None:
-        batch = list(self._arrivals.values())
-        self._arrivals.clear()
+        batch = self._arrivals.take()
 
         def done(verdicts: list[bool]) -> None:
             self._admit(batch, verdicts)
-            self._verifying = bool(self._arrivals)
+            self._verifying = self._arrivals.waiting
             if self._verifying:
                 self._host.later(self._verify_arrivals)
 
         self._authenticity.require([arrival.decoded for arrival in batch], done)
 
-    def _admit(self, batch: list[_Arrival], verdicts: list[bool]) -> None:
+    def _admit(self, batch: list[Arrival], verdicts: list[bool]) -> None:
         fresh: list[tuple[bytes, bytes]] = []
         for arrival, authentic in zip(batch, verdicts, strict=True):
             decoded = arrival.decoded
-            self._leave_arrivals(decoded.id)
+            self._arrivals.release(arrival)
             state = self._admit_one(arrival, authentic)
-            if state.stage is Stage.POOLED:
+            if state.stage is Stage.POOLED and self.pool.by_full_hash(decoded.full_hash) is not None:
                 fresh.append((decoded.full_hash, decoded.raw))
-            elif not state.definite:
+            elif authentic and not state.definite:
                 self.gossip.forget([decoded.full_hash])
             if arrival.answer is not None:
                 arrival.answer(state)
@@ -262,27 +251,25 @@ class Intake:
             self.flush()
             self._pool_changed()
 
-    def _admit_one(self, arrival: _Arrival, authentic: bool) -> TransactionState:
+    def _admit_one(self, arrival: Arrival, authentic: bool) -> TransactionState:
         decoded = arrival.decoded
-        if not authentic:
-            if arrival.source is not None:
-                self.gossip.invalid(arrival.source, decoded.full_hash)
-                self._host.penalise(arrival.source, "relayed a transaction with a false signature")
-            # Said of these bytes to whoever handed them in; remembered of no id, for a true copy may still come.
-            return TransactionState(Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify")
+        if not authentic and arrival.source is not None:
+            self.gossip.invalid(arrival.source, decoded.full_hash)
+            self._host.penalise(arrival.source, "relayed a transaction with a false signature")
         if not self._wanted(decoded):
             return self.state(decoded.id)
+        if not authentic:
+            # Said of these bytes to whoever handed them in; remembered of no id, for a true copy may still come.
+            return TransactionState(Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify")
+        if arrival.height != self._store.tip.height:
+            try:
+                self.check(decoded)
+            except Inadmissible as error:
+                return TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
         refusal = self.pool.add(decoded)
         if refusal is not None:
             return TransactionState(Stage.DROPPED, reason=refusal.value)
         return TransactionState(Stage.POOLED)
-
-    def _leave_arrivals(self, transaction_id: bytes) -> None:
-        left = self._arriving[transaction_id] - 1
-        if left:
-            self._arriving[transaction_id] = left
-        else:
-            del self._arriving[transaction_id]
 
     def _end(self, decoded: Decoded, state: TransactionState) -> None:
         """Out of the pool. That it never happened is certain only once a block's time has reached valid_until."""
@@ -293,6 +280,9 @@ class Intake:
         else:
             heapq.heappush(self._undecided, (valid_until, decoded.id))
             self._remember(decoded.id, state)
+            if len(self._undecided) > 2 * limits.ended_transactions_remembered_max:
+                # Ascending order is a heap.
+                self._undecided = sorted({entry for entry in self._undecided if entry[1] in self._ended})
 
     def _remember(self, transaction_id: bytes, state: TransactionState) -> None:
         self._ended.pop(transaction_id, None)

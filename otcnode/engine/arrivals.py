@@ -1,0 +1,87 @@
+"""Transactions on their way in, whose signatures are not verified yet: bounded, in order, each copy for itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otcnode import limits
+from otcnode.engine.host import TransactionState
+from otcnode.types import FullHash, TransactionId
+from otcnode.vm.transactions import Decoded
+
+Answer = Callable[[TransactionState], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """From a peer (`source`) or from a client (`answer`), found admissible on the state of `height`."""
+
+    decoded: Decoded
+    height: int
+    source: bytes | None = None
+    answer: Answer | None = None
+
+
+class Arrivals:
+    """Keyed by full hash: a forged copy is another arrival and never stands for the true one. What `take` gave out
+    counts as held until `release`."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[FullHash, Arrival] = OrderedDict()
+        self._taken: dict[FullHash, Arrival] = {}
+        self._copies: dict[TransactionId, int] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._taken)
+
+    @property
+    def bytes_held(self) -> int:
+        return self._bytes
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` would give something."""
+        return bool(self._waiting)
+
+    def holds(self, decoded: Decoded) -> bool:
+        """These very bytes."""
+        return decoded.full_hash in self._waiting or decoded.full_hash in self._taken
+
+    def holds_id(self, transaction_id: TransactionId) -> bool:
+        """Some copy of the transaction, true or forged."""
+        return transaction_id in self._copies
+
+    def has_room(self, decoded: Decoded) -> bool:
+        return (
+            len(self) < limits.mempool_transactions_max and self._bytes + len(decoded.raw) <= limits.mempool_bytes_max
+        )
+
+    def add(self, arrival: Arrival) -> None:
+        decoded = arrival.decoded
+        assert not self.holds(decoded) and self.has_room(decoded)
+        self._waiting[decoded.full_hash] = arrival
+        self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
+        self._bytes += len(decoded.raw)
+
+    def take(self) -> list[Arrival]:
+        """The oldest, with about as many signatures as are verified in one go, so that nobody's bulk holds up all
+        others for long."""
+        batch: list[Arrival] = []
+        room = limits.signatures_per_batch_max
+        while self._waiting and room > 0:
+            full_hash, arrival = self._waiting.popitem(last=False)
+            self._taken[full_hash] = arrival
+            batch.append(arrival)
+            room -= len(arrival.decoded.transaction.signatures)
+        return batch
+
+    def release(self, arrival: Arrival) -> None:
+        decoded = arrival.decoded
+        del self._taken[decoded.full_hash]
+        self._bytes -= len(decoded.raw)
+        left = self._copies.pop(decoded.id) - 1
+        if left:
+            self._copies[decoded.id] = left

@@ -1,0 +1,100 @@
+"""What the API calls definite never happens afterwards."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from otcnode.errors import Code
+from otcnode.node_service import Finality, Service
+from otcnode.rpc import service
+from otcnode.vm.transactions import Decoded
+from tests.engine.network import START_MS, Station, alone, deposit, forged, key_add, stations
+
+
+def service_of(station: Station) -> Service:
+    return Service(
+        name="n0",
+        genesis=station.genesis,
+        chain_id=station.chain,
+        own=station.own,
+        engine=station.engine,
+        store=station.store,
+        finality=Finality(),
+        connections=tuple,
+        counters=Counter,
+        disk_writable=lambda: True,
+    )
+
+
+def submit(station: Station, *transactions: Decoded) -> Sequence[service.Submission]:
+    async def answers() -> Sequence[service.Submission]:
+        task = asyncio.create_task(service_of(station).submit([transaction.raw for transaction in transactions]))
+        await asyncio.sleep(0)
+        station.settle()
+        return await task
+
+    return asyncio.run(answers())
+
+
+def test_a_key_that_the_account_does_not_have_yet_is_not_definite() -> None:
+    station = alone()
+    transaction = deposit(station.genesis, 1, key="second")
+    (refused,) = submit(station, transaction)
+    assert isinstance(refused, service.Refused)
+    assert (refused.code, refused.definite) == (Code.AUTH, False)
+    submit(station, key_add(station.genesis, "second"))
+    station.elapse(1_000)
+    submit(station, transaction)
+    assert service_of(station).transaction(transaction.id).code is Code.OK
+
+
+def test_a_simulation_says_nothing_definite_about_a_key_not_known_yet() -> None:
+    station = alone()
+    answer = asyncio.run(service_of(station).simulate(deposit(station.genesis, 1, key="second").raw))
+    assert isinstance(answer, service.Refused)
+    assert (answer.code, answer.definite) == (Code.AUTH, False)
+
+
+@pytest.mark.parametrize("code", [Code.DECODE, Code.CHAIN, Code.AUTH])
+def test_what_can_never_be_valid_is_definite(code: Code) -> None:
+    station = alone()
+    true = deposit(station.genesis, 1)
+    raw = {
+        Code.DECODE: true.raw[:-1],
+        Code.CHAIN: deposit(stations(4)[0].genesis, 1).raw,
+        Code.AUTH: forged(true).raw,
+    }[code]
+
+    async def answer() -> Sequence[service.Submission]:
+        task = asyncio.create_task(service_of(station).submit([raw]))
+        await asyncio.sleep(0)
+        station.settle()
+        return await task
+
+    (refused,) = asyncio.run(answer())
+    assert isinstance(refused, service.Refused)
+    assert (refused.code, refused.definite) == (code, True)
+
+
+def test_expired_by_the_clock_is_definite_only_once_a_block_says_so() -> None:
+    station = alone()
+    late = deposit(station.genesis, 1, valid_until_ms=START_MS + 1_000)
+    station.now_ms = 1_000
+    (refused,) = submit(station, late)
+    assert isinstance(refused, service.Refused)
+    assert (refused.code, refused.definite) == (Code.TX_EXPIRED, False)
+    submit(station, deposit(station.genesis, 2))
+    (refused,) = submit(station, late)
+    assert isinstance(refused, service.Refused)
+    assert (refused.code, refused.definite) == (Code.TX_EXPIRED, True)
+
+
+def test_a_committed_failure_is_definite_and_found() -> None:
+    station = alone()
+    first, again = deposit(station.genesis, 1), deposit(station.genesis, 1, valid_until_ms=START_MS + 50_000)
+    submit(station, first, again)
+    states = [service_of(station).transaction(each.id) for each in (first, again)]
+    assert [state.code for state in states] == [Code.OK, Code.DUP_BANK_REF]
+    assert [state.definite for state in states] == [False, True]
