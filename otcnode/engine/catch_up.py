@@ -53,7 +53,12 @@ class CatchUp:
         self._disagree = disagree
         self._verify = verify
         self._applying = False
+        self._stopped = False
         self.sync = BlockSync()
+
+    def stop(self) -> None:
+        """Something inside is wrong: nothing is asked for or applied any more."""
+        self._stopped = True
 
     def received(self, peer: bytes, payload: bytes) -> None:
         try:
@@ -84,6 +89,8 @@ class CatchUp:
 
     def poll(self) -> None:
         """Ask for what is missing; called on every tick."""
+        if self._stopped:
+            return
         now_ms = self._host.now().monotonic_ms
         for peer, request in self.sync.poll(self._store.tip.height, now_ms):
             self._host.send(peer, Channel.SYNC, encode(request))
@@ -106,7 +113,7 @@ class CatchUp:
 
     def _advance(self) -> None:
         """Verify and execute the next buffered block; the rest later, so that the loop stays responsive."""
-        if self._applying:
+        if self._applying or self._stopped:
             return
         following = self.sync.next(self._store.tip.height)
         if following is None:
@@ -121,6 +128,8 @@ class CatchUp:
 
         def done(verdicts: list[bool]) -> None:
             self._applying = False
+            if self._stopped:
+                return
             if not all(verdicts):
                 # A certificate vouches for full bodies, so the bodies are the liar's own.
                 self._reject(source, "a transaction with a false signature in a certified block")

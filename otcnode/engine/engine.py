@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import assert_never
 
 from otcnode import crypto, limits
@@ -20,7 +21,7 @@ from otcnode.engine.catch_up import CatchUp
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
-from otcnode.errors import DecodeError, Inadmissible
+from otcnode.errors import DecodeError, Inadmissible, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
@@ -81,7 +82,7 @@ class Engine:
         self._work_changed()
 
     def received(self, peer: bytes, channel: Channel, payload: bytes) -> None:
-        if self.halted is not None:
+        if self.halted is not None or not self.replica.started:
             return
         match channel:
             case Channel.CONSENSUS:
@@ -141,19 +142,32 @@ class Engine:
         self._feed(events.Received(peer, message))
 
     def _feed(self, event: events.Event) -> None:
-        """Step the replica; an event that arises while effects are performed waits until they all are."""
-        if self.halted is not None:
+        """Step the replica; an event that arises while effects are performed waits until they all are. Before Started
+        there is nothing to step."""
+        if self.halted is not None or not (self.replica.started or isinstance(event, events.Started)):
             return
         self._inbox.append(event)
         if self._stepping:
             return
         self._stepping = True
         try:
-            while self._inbox and self.halted is None:
-                for effect in self.replica.step(self._inbox.popleft(), self._host.now()):
-                    self._perform(effect)
+            with self._whole_or_never_again():
+                while self._inbox and self.halted is None:
+                    for effect in self.replica.step(self._inbox.popleft(), self._host.now()):
+                        self._perform(effect)
         finally:
             self._stepping = False
+
+    @contextmanager
+    def _whole_or_never_again(self) -> Iterator[None]:
+        """Whoever stops between two effects has a replica that believes all of them: were it asked again, it would
+        repeat to others what was never written down."""
+        try:
+            yield
+        except BaseException as error:
+            self.halted = str(error) if isinstance(error, StorageDamage) else f"internal error: {error!r}"
+            self.catch_up.stop()
+            raise
 
     def _perform(self, effect: effects.Effect) -> None:
         if self._before_effect is not None:
@@ -250,7 +264,6 @@ class Engine:
             if not all(verdicts):
                 self._executed(header, "a transaction in it has a false signature")
                 return
-            self.intake.from_proposal(transactions)
             self._executed_authentic(header, transactions)
 
         self._authenticity.require(transactions, done)
@@ -263,6 +276,8 @@ class Engine:
         except BlockFault as fault:
             self._executed(header, str(fault))
             return
+        # Only what a block can hold: any key signs authentic copies of anything, and they would wait here for ever.
+        self.intake.from_proposal(transactions)
         self._executed(header, None)
 
     def _executed(self, header: Header, fault: str | None) -> None:
@@ -282,7 +297,8 @@ class Engine:
         self._work_changed()
 
     def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
-        self._finalise(speculation, certified.certificate)
+        with self._whole_or_never_again():
+            self._finalise(speculation, certified.certificate)
         # The replica learns of this block before anything lets it ask for the next one.
         self._feed(events.Synced(self.flight.tip()))
         self._work_changed()
@@ -311,4 +327,5 @@ class Engine:
     def _halt(self, reason: str) -> None:
         """Something inside is wrong: take no further part, and say so (never repair silently)."""
         self.halted = reason
+        self.catch_up.stop()
         self._alarm(f"{reason}; this node has stopped voting")

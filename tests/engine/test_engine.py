@@ -1,0 +1,242 @@
+"""The order of effects, what leaves when, and what happens after something inside went wrong."""
+
+import pytest
+
+from otcnode.codec import decode, encode
+from otcnode.consensus.messages import Message, Prepare, PrePrepare
+from otcnode.consensus.record import birth
+from otcnode.engine.host import Stage
+from otcnode.errors import StorageDamage
+from otcnode.p2p.framing import Channel
+from otcnode.storage.faulty import FaultKind, FaultyKeyValue
+from otcnode.storage.votes_log import MemoryVotesLog
+from tests.engine.network import Net, Station, alone, deposit, genesis_of, key_of, signed_by_stranger, stations
+
+
+class FailingVotesLog(MemoryVotesLog):
+    """A disk that refuses one sync and, as after a real failure, has forgotten what was appended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail = False
+        self.append(birth())
+        self.sync()
+
+    def sync(self) -> None:
+        if self.fail:
+            self._pending = []
+            self.fail = False
+            raise StorageDamage("the disk refuses")
+        super().sync()
+
+
+def said(station: Station) -> list[Message]:
+    return [decode(Message, payload) for _, channel, payload in station.sent if channel is Channel.CONSENSUS]
+
+
+def fleet_with(votes: MemoryVotesLog) -> tuple[Net, Station]:
+    """Four validators, the second with this record."""
+    ready = stations(4)
+    genesis, key = ready[1].genesis, ready[1].key
+    ready[1] = Station(genesis, key, votes=votes)
+    net = Net(ready)
+    net.start()
+    return net, ready[1]
+
+
+def test_a_fleet_commits_what_is_submitted_anywhere() -> None:
+    net = Net(stations(4))
+    net.start()
+    first, second, *_ = net.stations.values()
+    transactions = [deposit(first.genesis, number) for number in range(5)]
+    for number, transaction in enumerate(transactions):
+        (first, second)[number % 2].submit(transaction)
+    net.elapse(1_000)
+    for station in net.stations.values():
+        assert [station.engine.state_of(each.id).stage for each in transactions] == [Stage.COMMITTED] * 5
+        assert station.penalised == []
+        assert len(station.engine.intake.pool) == 0
+
+
+def test_after_a_failed_sync_of_the_record_nothing_is_said_any_more() -> None:
+    votes = FailingVotesLog()
+    net, station = fleet_with(votes)
+    others = [other for other in net.stations.values() if other is not station]
+    primary = next(other for other in others if other.own == station.engine.replica.state.primary)
+    primary.submit(deposit(station.genesis, 1))
+    primary.settle()
+    proposals = primary.payloads(station.own, Channel.CONSENSUS)
+    assert any(isinstance(decode(Message, payload), PrePrepare) for payload in proposals)
+    for payload in primary.payloads(station.own, Channel.TRANSACTIONS):
+        station.engine.received(primary.own, Channel.TRANSACTIONS, payload)
+    station.settle()
+    station.sent.clear()
+    votes.fail = True
+    with pytest.raises(StorageDamage):
+        for payload in proposals:
+            station.engine.received(primary.own, Channel.CONSENSUS, payload)
+            station.settle()
+    for payload in proposals:
+        station.engine.received(primary.own, Channel.CONSENSUS, payload)
+    for timer in list(station.timers):
+        station.engine.elapsed(timer)
+    station.settle()
+    assert not any(isinstance(message, Prepare) for message in said(station))
+    assert said(station) == []
+    assert station.engine.halted is not None
+
+
+@pytest.mark.parametrize("kind", [FaultKind.FAIL, FaultKind.DISK_FULL])
+def test_after_a_failed_write_of_a_block_nothing_is_said_any_more(kind: FaultKind) -> None:
+    kv = FaultyKeyValue()
+    station = Station(genesis_of(1), key_of("node 0"), kv=kv)
+    station.engine.start()
+    station.settle()
+    transaction = deposit(station.genesis, 1)
+    answers = station.submit(transaction)
+    kv.arm(kind, 1)
+    with pytest.raises(StorageDamage):
+        station.settle()
+    assert station.height == 0 and station.committed == []
+    assert station.engine.halted is not None
+    assert station.engine.state_of(transaction.id).stage is not Stage.COMMITTED
+    station.sent.clear()
+    for timer in list(station.timers):
+        station.engine.elapsed(timer)
+    station.engine.tick()
+    station.settle()
+    assert said(station) == []
+    assert len(answers) <= 1
+
+
+def test_a_proposal_with_a_stranger_s_copy_does_not_keep_the_true_one_out_of_the_pool() -> None:
+    """The stranger's copy is authentic (its signature is good) but no block can hold it."""
+    net = Net(stations(4))
+    net.start()
+    liar, *honest = net.stations.values()
+    assert liar.own == liar.engine.replica.state.primary
+    true = deposit(liar.genesis, 1)
+    copy = signed_by_stranger(true)
+    _propose_unchecked(liar, copy)
+    net.deliver()
+    for station in honest:
+        assert station.engine.intake.pool.get(true.id) is None
+        answers = station.submit(true)
+        station.settle()
+        assert [answer.stage for answer in answers] == [Stage.POOLED]
+
+
+def _propose_unchecked(liar: Station, copy: object) -> None:
+    """Send every other validator a well-formed proposal of one block with this transaction, and its body."""
+    from otcnode.blocks import Entry, Header, block_hash, prepare_preimage, transactions_root, validators_hash
+    from otcnode.consensus.messages import Bodies
+    from otcnode.vm.transactions import Decoded
+
+    assert isinstance(copy, Decoded)
+    tip = liar.engine.flight.tip()
+    entries = (Entry(copy.id, copy.full_hash),)
+    members = validators_hash(tip.next_epoch.validators)
+    header = Header(
+        1,
+        liar.chain,
+        tip.height + 1,
+        tip.block_hash,
+        liar.now().ledger_ms + 1,
+        liar.own,
+        1,
+        transactions_root(entries),
+        bytes(32),
+        bytes(32),
+        members,
+        members,
+    )
+    name = block_hash(header)
+    signature = liar.key.sign(prepare_preimage(liar.chain, tip.next_epoch.number, 0, header.height, name))
+    proposal = PrePrepare(tip.next_epoch.number, 0, header, entries, signature)
+    for validator in tip.next_epoch.validators:
+        if validator != liar.own:
+            liar.send(validator, Channel.CONSENSUS, encode(proposal))
+            liar.send(validator, Channel.CONSENSUS, encode(Bodies(header.height, name, ((0, copy.raw),))))
+
+
+def test_a_block_is_executed_once_however_often_it_comes_up() -> None:
+    net = Net(stations(4))
+    net.start()
+    first, *_ = net.stations.values()
+    executions = {station.own: _count_executions(station) for station in net.stations.values()}
+    first.submit(deposit(first.genesis, 1))
+    net.elapse(1_000)
+    height = first.height
+    assert height >= 1
+    for names in executions.values():
+        assert len(names) == len(set(names))
+
+
+def _count_executions(station: Station) -> list[bytes]:
+    names: list[bytes] = []
+    keep = station.engine.flight._keep
+
+    def counted(speculation) -> None:  # type: ignore[no-untyped-def]
+        names.append(speculation.block_hash)
+        keep(speculation)
+
+    station.engine.flight._keep = counted  # type: ignore[method-assign]
+    return names
+
+
+def test_a_restart_at_any_effect_of_a_commit_loses_and_repeats_nothing() -> None:
+    """A network of one, stopped before its n-th effect for every n, then started again from what is durable."""
+    for stop in range(1, 40):
+        first = alone()
+        transactions = [deposit(first.genesis, number) for number in range(3)]
+        count = 0
+
+        def before(effect: object, stop: int = stop) -> None:
+            nonlocal count
+            count += 1
+            if count == stop:
+                raise KeyboardInterrupt
+
+        first.engine._before_effect = before
+        try:
+            for transaction in transactions:
+                first.submit(transaction)
+                first.settle()
+        except KeyboardInterrupt:
+            assert isinstance(first.votes, MemoryVotesLog)
+            first.votes.crash()
+        told = [transaction_id for _, ids in first.committed for transaction_id in ids]
+        again = Station(first.genesis, first.key, kv=first.kv, votes=first.votes, now_ms=first.now_ms)
+        again.engine.start()
+        again.settle()
+        for transaction_id in told:
+            assert again.engine.state_of(transaction_id).stage is Stage.COMMITTED
+        for transaction in transactions:
+            again.submit(transaction)
+            again.settle()
+        again.elapse(5_000)
+        places = [again.store.transaction_location(transaction.id) for transaction in transactions]
+        assert None not in places and len(set(places)) == 3
+        assert again.engine.replica.state.silence is None
+
+
+def test_messages_before_the_first_event_are_not_looked_at() -> None:
+    first, second, *_ = stations(4)
+    second.engine.start()
+    second.settle()
+    first.engine.connected(second.own)
+    second.engine.connected(first.own)
+    second.elapse(600)
+    for payload in second.payloads(first.own, Channel.CONSENSUS):
+        first.engine.received(second.own, Channel.CONSENSUS, payload)
+    first.engine.tick()
+    first.engine.start()
+    first.settle()
+    assert said(first) != []
+
+
+def test_undecodable_consensus_costs_the_peer() -> None:
+    first, second, *_ = stations(4)
+    first.engine.start()
+    first.engine.received(second.own, Channel.CONSENSUS, b"\xc1")
+    assert [peer for peer, _ in first.penalised] == [second.own]
