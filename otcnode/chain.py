@@ -22,6 +22,7 @@ from otcnode.blocks import (
 from otcnode.errors import Inadmissible
 from otcnode.storage.state_tree import TreeChanges
 from otcnode.vm.executor import BlockExecution, environment_at
+from otcnode.vm.governance.validators import epoch_after
 from otcnode.vm.results import BlockResult
 from otcnode.vm.transactions import Decoded
 from otcnode.vm.view import Overlay, StateView
@@ -158,6 +159,7 @@ def _finish(
     overlay = Overlay(parent.view)
     overlay.absorb(result.writes)
     tree = speculate(result.writes, parent.tree)
+    next_epoch = epoch_after(overlay, parent.height + 1, parent.epoch)
     receipts = tuple(result.receipt_leaves())
     entries = tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
     header = Header(
@@ -172,8 +174,8 @@ def _finish(
         receipts_root=merkle.root(receipts),
         state_root=tree.root,
         validators_hash=validators_hash(parent.epoch.validators),
-        next_validators_hash=validators_hash(parent.epoch.validators),
+        next_validators_hash=validators_hash(next_epoch.validators),
     )
     return Speculation(
-        header, block_hash(header), entries, tuple(transactions), result, receipts, overlay, tree, parent.epoch
+        header, block_hash(header), entries, tuple(transactions), result, receipts, overlay, tree, next_epoch
     )

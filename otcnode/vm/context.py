@@ -87,7 +87,6 @@ class Context:
         "environment",
         "events",
         "hooks",
-        "next_validators",
         "now",
         "operation_index",
         "principal",
@@ -111,7 +110,6 @@ class Context:
         """The keys that signed the transaction."""
         self.transaction_id: bytes = b""
         self.operation_index = 0
-        self.next_validators: tuple[bytes, ...] | None = None
 
     @property
     def agent(self) -> bytes | None:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import events as accounts
 from otcnode.vm.contracts import events as contracts
+from otcnode.vm.governance import events as governance
 from otcnode.vm.products import events as products
 from otcnode.vm.trades import events as trades
 
@@ -74,4 +75,19 @@ TradesEvent: TypeAlias = (
     | trades.QuoteChanged
 )
 
-Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent | TradesEvent
+GovernanceEvent: TypeAlias = (
+    governance.ProposalChanged
+    | governance.ProposalApproved
+    | governance.RolesSet
+    | governance.ParametersSet
+    | governance.MarketPaused
+    | governance.ValidatorsChanged
+    | governance.ValidatorReadied
+    | governance.NodeAdmitted
+    | governance.NodeRemoved
+    | governance.CashCorrected
+    | governance.UnitsForced
+    | governance.AccessLogged
+)
+
+Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent | TradesEvent | GovernanceEvent

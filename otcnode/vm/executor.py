@@ -48,7 +48,6 @@ class BlockExecution:
         self._automatic: list[AutomaticReceipt] = []
         self._receipts: list[Receipt] = []
         self._explanations: list[str] = []
-        self._next_validators: tuple[bytes, ...] | None = None
         self._due_has_run = False
 
     def run_due(self) -> tuple[AutomaticReceipt, ...]:
@@ -96,21 +95,21 @@ class BlockExecution:
             context.events.clear()
             code = error.code
         self._automatic.append(AutomaticReceipt(item.item, item.kind, code, tuple(context.events)))
-        if context.next_validators is not None:
-            self._next_validators = context.next_validators
 
     def _forget_expired(self) -> None:
         """Ids need remembering only while valid; at most twice a block's worth is forgotten per block, which keeps up
         with any rate at which they can arrive."""
         left = 2 * self._environment.parameters.block_transactions_max
         until = integer(self._environment.time_ms + 1)
+        cursor: bytes | None = None
         while left > 0:
-            entries = self._state.scan(SEEN, limit=min(left, SEEN_BATCH))
+            entries = self._state.scan(SEEN, after=cursor, limit=min(left, SEEN_BATCH))
             expired = [suffix for suffix, _ in entries if suffix < until]
             for suffix in expired:
                 self._state.delete(SEEN, suffix)
             if len(expired) < SEEN_BATCH:
                 return
+            cursor = expired[-1]
             left -= len(expired)
 
     def apply(self, decoded: Decoded) -> Receipt:
@@ -130,8 +129,6 @@ class BlockExecution:
         try:
             _perform(context, body, account)
             receipt = Receipt(decoded.id, Code.OK, None, tuple(context.events))
-            if context.next_validators is not None:
-                self._next_validators = context.next_validators
         except Failed as error:
             state.rollback(savepoint)
             receipt = Receipt(decoded.id, error.code, context.operation_index, ())
@@ -147,7 +144,6 @@ class BlockExecution:
             tuple(self._receipts),
             tuple(self._explanations),
             self._state.writes(),
-            self._next_validators,
         )
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otcnode.codec import Record
-from otcnode.crypto import tagged_hash
 from otcnode.genesis import (
     Genesis,
     GenesisAccount,
     GenesisNode,
     GenesisValidator,
     KeyPurpose,
+    first_epoch,
     genesis_account_id,
 )
-from otcnode.types import Bytes32
 from otcnode.vm.accounts.records import (
     ACCOUNTS,
     CASH_ASSETS,
@@ -27,26 +25,13 @@ from otcnode.vm.accounts.records import (
     Key,
     Organisation,
     Thresholds,
+    organisation_id,
 )
 from otcnode.vm.accounts.totals import note_total
 from otcnode.vm.context import PARAMETERS
-from otcnode.vm.keys import SINGLE, Prefix, Table
+from otcnode.vm.governance.records import GOVERNING, GOVERNORS, NODES, SCHEDULE, Node, Schedule
+from otcnode.vm.keys import MARKER, SINGLE
 from otcnode.vm.state import State
-
-ORGANISATION_DOMAIN = "otcnode/organisation/1"
-
-
-class Node(Record, frozen=True):
-    """An admitted node; `votes` if it is a validator."""
-
-    name: str
-    organisation: Bytes32
-    address: str
-    votes: bool
-
-
-NODES = Table(Prefix.VALIDATORS, Node)
-"""node id"""
 
 
 class _Nothing:
@@ -61,18 +46,15 @@ class _Nothing:
         return iter(())
 
 
-def organisation_id(name: str) -> bytes:
-    return tagged_hash(ORGANISATION_DOMAIN, name.encode())
-
-
 def genesis_writes(genesis: Genesis) -> dict[bytes, bytes]:
     """Key to value of the first state, ascending by key."""
     state = State(_Nothing())
     state.put(PARAMETERS, SINGLE, genesis.parameters)
-    for validator in genesis.validators:
-        _write_node(state, validator, votes=True)
-    for node in genesis.nodes:
-        _write_node(state, node, votes=False)
+    nodes: list[GenesisValidator | GenesisNode] = [*genesis.validators, *genesis.nodes]
+    for node in nodes:
+        _write_node(state, node)
+    epoch = first_epoch(genesis)
+    state.put(SCHEDULE, SINGLE, Schedule(epoch.number, epoch.validators, None))
     for account in genesis.accounts:
         _write_account(state, account, genesis.time_ms)
     for cash in genesis.cash:
@@ -98,9 +80,9 @@ def _name_organisation(state: State, name: str) -> None:
     state.put(ORGANISATIONS, organisation_id(name), Organisation(name))
 
 
-def _write_node(state: State, node: GenesisValidator | GenesisNode, *, votes: bool) -> None:
+def _write_node(state: State, node: GenesisValidator | GenesisNode) -> None:
     _name_organisation(state, node.organisation)
-    state.put(NODES, node.id, Node(node.name, organisation_id(node.organisation), node.address, votes))
+    state.put(NODES, node.id, Node(node.name, organisation_id(node.organisation), node.address))
 
 
 def _write_account(state: State, account: GenesisAccount, time_ms: int) -> None:
@@ -125,5 +107,7 @@ def _write_account(state: State, account: GenesisAccount, time_ms: int) -> None:
         created_at=time_ms,
     )
     state.put(ACCOUNTS, name, record)
+    if not GOVERNING.isdisjoint(account.roles):
+        state.put(GOVERNORS, name, MARKER)
     for entry in account.keys:
         state.put(KEYS, name + entry.key, Key(entry.purpose, time_ms, None))

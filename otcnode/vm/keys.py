@@ -93,6 +93,7 @@ class Prefix(Enum):
     ATTESTATION = b"\x52"
     CASH_TOTAL_AT = b"\x53"
     VALIDATOR_READY = b"\x54"
+    GOVERNOR = b"\x55"
 
 
 class Table(Generic[R]):

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import operations as accounts
 from otcnode.vm.contracts import operations as contracts
+from otcnode.vm.governance import operations as governance
 from otcnode.vm.products import operations as products
 from otcnode.vm.trades import operations as trades
 
@@ -77,4 +78,10 @@ TradesOperation: TypeAlias = (
     | trades.QuoteRespond
 )
 
-Operation: TypeAlias = AccountsOperation | ContractsOperation | ProductsOperation | TradesOperation
+GovernanceOperation: TypeAlias = (
+    governance.GovernancePropose | governance.GovernanceApprove | governance.ValidatorReady | governance.AccessLog
+)
+
+Operation: TypeAlias = (
+    AccountsOperation | ContractsOperation | ProductsOperation | TradesOperation | GovernanceOperation
+)

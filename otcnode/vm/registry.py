@@ -6,6 +6,7 @@ from otcnode.vm.accounts import closing, custody, entrustments, recovery, withdr
 from otcnode.vm.accounts import handlers as accounts
 from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
+from otcnode.vm.governance import proposals as governance
 from otcnode.vm.products import family as products
 from otcnode.vm.rules import DueHandler, DueWeight, Rule
 from otcnode.vm.trades import family as trades
@@ -20,6 +21,7 @@ OPERATIONS: dict[type, Rule] = {
     **contracts.OPERATIONS,
     **products.OPERATIONS,
     **trades.OPERATIONS,
+    **governance.OPERATIONS,
 }
 """Type of the operation to the rule by which it is judged."""
 
@@ -30,6 +32,7 @@ DUE_KINDS: dict[str, DueHandler] = {
     **contracts.DUE_KINDS,
     **products.DUE_KINDS,
     **trades.DUE_KINDS,
+    **governance.DUE_KINDS,
 }
 """Kind of a due item to its handler."""
 
@@ -43,6 +46,6 @@ HOOKS = Hooks(
     product_issuer=products.issuer_of,
     contract_rescinded=(products.contract_rescinded,),
     open_item_releasers=(trades.release_open,),
-    recovery_cancellers={**trades.RECOVERY_CANCELLERS, **recovery.CANCELLERS},
+    recovery_cancellers={**trades.RECOVERY_CANCELLERS, **recovery.CANCELLERS, **governance.CANCELLERS},
     party_of_live_product=products.is_party_of_live_product,
 )

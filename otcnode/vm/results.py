@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from otcnode import merkle
 from otcnode.codec import Record, encode
 from otcnode.errors import Code
-from otcnode.types import Bytes32, Hash, Natural, NodeId, TransactionId
+from otcnode.types import Bytes32, Hash, Natural, TransactionId
 from otcnode.vm.events import Event
 
 
@@ -41,8 +41,6 @@ class BlockResult:
     explanations: tuple[str, ...]
     writes: dict[bytes, bytes | None]
     """Ascending by key; None deletes."""
-    next_validators: tuple[NodeId, ...] | None
-    """Set when this block decided a change of the validators."""
 
     @property
     def events(self) -> list[Event]:

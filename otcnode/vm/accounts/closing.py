@@ -15,6 +15,7 @@ from otcnode.vm.accounts.records import (
     FREEZES_BY_ACCOUNT,
     HOLDINGS_BY_ACCOUNT,
     LOCKS,
+    Account,
     AccountStatus,
 )
 from otcnode.vm.context import Context, fail
@@ -34,7 +35,7 @@ def close(context: Context, operation: AccountClose) -> None:
     context.refuse_if_frozen(name)
     if is_holder and account.closing:
         fail(Code.DUPLICATE, "asked already")
-    _refuse_unless_empty(context, name, account.open_items)
+    _refuse_unless_empty(context, name, account)
     if is_holder:
         context.put(ACCOUNTS, name, replace(account, closing=True))
         context.emit(CloseRequested(name))
@@ -43,17 +44,19 @@ def close(context: Context, operation: AccountClose) -> None:
     context.emit(AccountChanged(name, AccountStatus.CLOSED, ""))
 
 
-def _refuse_unless_empty(context: Context, name: bytes, open_items: int) -> None:
+def _refuse_unless_empty(context: Context, name: bytes, account: Account) -> None:
     """Failed(E_STATE) while the account has, owes or is responsible for anything."""
     state = context.state
     if any(balance.balance for _, balance in state.scan(CASH_BALANCES, name)):
         fail(Code.STATE, "it has cash")
     if state.scan(HOLDINGS_BY_ACCOUNT, name, limit=1):
         fail(Code.STATE, "it holds units")
-    if open_items or state.scan(LOCKS, name, limit=1):
+    if account.open_items or state.scan(LOCKS, name, limit=1):
         fail(Code.STATE, "something is open or locked")
     if state.scan(FREEZES_BY_ACCOUNT, name, limit=1):
         fail(Code.STATE, "a freeze is in force")
+    if account.roles not in ((), (Role.INVESTOR,)):
+        fail(Code.STATE, "it has roles of an operator, custodian, issuer or the like")
     if context.hooks.party_of_live_product(context, name):
         fail(Code.STATE, "issuer, fee payee or custodian of a live product")
     if any(asset.custodian == name and asset.total for _, asset in state.scan(CASH_ASSETS)):

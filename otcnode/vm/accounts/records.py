@@ -8,9 +8,12 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from otcnode.codec import Record
+from otcnode.crypto import tagged_hash
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, PublicKey
 from otcnode.vm.keys import Marker, Prefix, Table
+
+ORGANISATION_DOMAIN = "otcnode/organisation/1"
 
 Asset: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=32)]
 """What can be locked or frozen: a cash id in UTF-8 (CNY@BANK; under 32 bytes) or a product id (exactly 32 bytes)."""
@@ -101,6 +104,10 @@ class Key(Record, frozen=True):
 
 class Organisation(Record, frozen=True):
     name: str
+
+
+def organisation_id(name: str) -> bytes:
+    return tagged_hash(ORGANISATION_DOMAIN, name.encode())
 
 
 class CashAsset(Record, frozen=True):

@@ -53,6 +53,14 @@ def cancel(context: Context, operation: CashWithdrawCancel) -> None:
     _end(context, operation.withdrawal, record, WithdrawalStatus.CANCELLED)
 
 
+def cancel_locked(context: Context, name: bytes, reason: str) -> None:
+    """End a withdrawal by decision of governance. Failed(E_NOT_FOUND, E_STATE)."""
+    record = context.need(WITHDRAWALS, name, "withdrawal")
+    _refuse_unless_locked(record)
+    balances.release(context, record.account, name)
+    _end(context, name, record, WithdrawalStatus.CANCELLED, reason=reason)
+
+
 def decide(context: Context, operation: CashWithdrawResult) -> None:
     record = context.need(WITHDRAWALS, operation.withdrawal, "withdrawal")
     asset = context.need(CASH_ASSETS, record.cash.encode(), "cash")

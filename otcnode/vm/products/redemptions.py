@@ -149,6 +149,16 @@ def cancel_for_freeze(context: Context, account: bytes, name: bytes) -> None:
     _release(context, name, entry, RedemptionStatus.REJECTED, "the account was frozen")
 
 
+def reject_open(context: Context, name: bytes, reason: str) -> None:
+    """End a request by decision of governance. Failed(E_NOT_FOUND, E_EXPIRED, E_STATE)."""
+    entry = context.need(REDEMPTIONS, name, "redemption")
+    if entry.status is RedemptionStatus.REQUESTED and context.now >= entry.until:
+        fail(Code.EXPIRED, "the request lapsed")
+    if entry.status is not RedemptionStatus.REQUESTED:
+        fail(Code.STATE, f"redemption is {entry.status.value}")
+    _release(context, name, entry, RedemptionStatus.REJECTED, reason)
+
+
 def _mandate(context: Context, operation: RedeemRequest) -> Mandate:
     record = context.get(PRODUCTS, operation.product)
     return Mandate(operation.product, others=() if record is None else (record.issuer,))

@@ -1,0 +1,90 @@
+"""What operations of governance report."""
+
+from __future__ import annotations
+
+from otcnode.codec import Record
+from otcnode.genesis import Role
+from otcnode.types import AccountId, Bytes32, Hash, Height, Natural, NodeId
+from otcnode.vm.governance.records import ParameterChange, ProposalStatus
+
+
+class ProposalChanged(Record, frozen=True, tag="proposal.changed"):
+    """The proposal reached a status; PROPOSED is its beginning. `kind` is the action's."""
+
+    proposal: Bytes32
+    kind: str
+    status: ProposalStatus
+
+
+class ProposalApproved(Record, frozen=True, tag="proposal.approved"):
+    """`approvals` count so far, of `needed`."""
+
+    proposal: Bytes32
+    account: AccountId
+    organisation: Bytes32
+    approvals: Natural
+    needed: Natural
+
+
+class RolesSet(Record, frozen=True, tag="roles.set"):
+    account: AccountId
+    roles: tuple[Role, ...]
+
+
+class ParametersSet(Record, frozen=True, tag="parameters.set"):
+    changes: tuple[ParameterChange, ...]
+
+
+class MarketPaused(Record, frozen=True, tag="market.paused"):
+    """Paused, or with False going on."""
+
+    paused: bool
+
+
+class ValidatorsChanged(Record, frozen=True, tag="validators.changed"):
+    """These decide the heights from `activates_at` on."""
+
+    activates_at: Height
+    validators: tuple[NodeId, ...]
+
+
+class ValidatorReadied(Record, frozen=True, tag="validator.readied"):
+    node: NodeId
+    height: Height
+
+
+class NodeAdmitted(Record, frozen=True, tag="node.admitted"):
+    node: NodeId
+    name: str
+    organisation: Bytes32
+    address: str
+
+
+class NodeRemoved(Record, frozen=True, tag="node.removed"):
+    node: NodeId
+
+
+class CashCorrected(Record, frozen=True, tag="cash.corrected"):
+    """A signed amount, in minor units."""
+
+    account: AccountId
+    cash: str
+    change: int
+
+
+class UnitsForced(Record, frozen=True, tag="units.forced"):
+    """Units moved by a forced transfer, `from_frozen` of them out of the frozen ones."""
+
+    sender: AccountId
+    recipient: AccountId
+    product: Bytes32
+    quantity: Natural
+    from_frozen: Natural
+
+
+class AccessLogged(Record, frozen=True, tag="access.logged"):
+    entry: Bytes32
+    regulator: AccountId
+    item: Bytes32
+    reason: str
+    document: Hash

@@ -1,0 +1,65 @@
+"""Operations of governance."""
+
+from __future__ import annotations
+
+from otcnode.codec import Record
+from otcnode.types import Bytes32, Ed25519Signature, Hash, Height, NodeId
+from otcnode.vm.governance.records import Action, Reason
+
+
+class GovernancePropose(Record, frozen=True, tag="governance.propose"):
+    """Propose an action; it counts as the approval of the sender's organisation. Signed by: REGULATOR or an OPERATOR
+    desk, for CASH_CORRECT also a CUSTODIAN, for FORCED_TRANSFER a REGULATOR or OPERATOR.RECOVERY (MANAGE keys).
+
+    Fields: `action`, with the fields of its kind; `reason`, required; `document`, the hash of what it rests on.
+    Effects: a proposal, PROPOSED, named by this operation's id; it expires after 7 days. An action is executed by the
+    approval that completes `governance_approvals` (FORCED_TRANSFER: at least one REGULATOR and one OPERATOR.RECOVERY)
+    from different organisations.
+    Errors: E_NOT_FOUND (what the action names), E_NOT_PARTY (the sender's role is not for this action), E_FROZEN,
+    E_FIELD{reason, or a field of the action}, E_AMOUNT, E_LIMIT (open items).
+    """
+
+    action: Action
+    reason: Reason
+    document: Hash
+
+
+class GovernanceApprove(Record, frozen=True, tag="governance.approve"):
+    """Approve a proposal for the sender's organisation. Signed by: as for governance.propose (MANAGE keys).
+
+    Fields: `proposal`. Effects: the approval that completes the number executes the action in this transaction. An
+    approval whose account has since lost its role, or is not ACTIVE, does not count.
+    Errors: E_NOT_FOUND, E_NOT_PARTY (the sender's role is not for this action), E_FOUR_EYES (its organisation has
+    approved), E_EXPIRED (7 days), E_STATE (not PROPOSED), E_FROZEN; then those of the action: E_NOT_FOUND, E_STATE,
+    E_EXPIRED, E_FROZEN, E_FIELD, E_FORBIDDEN, E_OVERFLOW, E_LACK_CASH, E_LACK_QTY, E_NOT_QUALIFIED, E_SUITABILITY,
+    E_HOLDER_CAP.
+    """
+
+    proposal: Bytes32
+
+
+class ValidatorReady(Record, frozen=True, tag="validator.ready"):
+    """Say for a node that it has synced and is connected, so that it can join the validators. Signed by: any account
+    (TRADE key), and by the node itself.
+
+    Fields: `node`; `height`, the last one it committed; `signature`, the node's, over (domain, chain, node, height).
+    Errors: E_NOT_FOUND (not an admitted node), E_FIELD{height} (not before this block, or more than 64 blocks ago),
+    E_AUTH.
+    """
+
+    node: NodeId
+    height: Height
+    signature: Ed25519Signature
+
+
+class AccessLog(Record, frozen=True, tag="access.log"):
+    """Record that and why sealed material is to be opened. Signed by: REGULATOR (TRADE key).
+
+    Fields: `item`, the id of what it belongs to; `reason`, required; `document`, the legal document's hash.
+    Effects: an entry; nodes open sealed material to a regulator only against one.
+    Errors: E_FIELD{reason}.
+    """
+
+    item: Bytes32
+    reason: Reason
+    document: Hash

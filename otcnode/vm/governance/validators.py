@@ -1,0 +1,99 @@
+"""Who decides which height. A change executed at height h activates at h + 2; at most one is pending.
+
+A joiner must have said lately that it is ready, so that a dead one cannot halt the chain.
+"""
+
+from __future__ import annotations
+
+from otcnode.blocks import Epoch
+from otcnode.crypto import preimage, verify
+from otcnode.errors import Code
+from otcnode.genesis import KeyPurpose
+from otcnode.types import ChainId, Height, NodeId
+from otcnode.vm.context import Context, fail
+from otcnode.vm.governance.events import ValidatorReadied, ValidatorsChanged
+from otcnode.vm.governance.operations import ValidatorReady
+from otcnode.vm.governance.records import (
+    NODES,
+    READINESS,
+    SCHEDULE,
+    NextValidators,
+    Readiness,
+    Schedule,
+    ValidatorSet,
+)
+from otcnode.vm.keys import SINGLE
+from otcnode.vm.rules import Rule
+from otcnode.vm.state import State
+from otcnode.vm.view import StateView
+
+READY_DOMAIN = "otcnode/validator-ready/1"
+READY_BLOCKS = 64
+"""How many blocks old what a joiner said may be."""
+ACTIVATION_DISTANCE = 2
+"""The header of the block between announces the new validators, so that light verifiers can follow."""
+
+
+def ready_preimage(chain: ChainId, node: NodeId, height: Height) -> bytes:
+    """What a node signs to say that it has committed a height and is connected."""
+    return preimage(READY_DOMAIN, chain, node, height)
+
+
+def ready(context: Context, operation: ValidatorReady) -> None:
+    context.need(NODES, operation.node, "node")
+    here = context.environment.height
+    if not here - READY_BLOCKS <= operation.height < here:
+        fail(Code.FIELD, "height")
+    message = ready_preimage(context.environment.chain, operation.node, operation.height)
+    if not verify(operation.node, message, operation.signature):
+        fail(Code.AUTH, "not signed by the node")
+    context.put(READINESS, operation.node, Readiness(operation.height))
+    context.emit(ValidatorReadied(operation.node, operation.height))
+
+
+def schedule_at(state: State, height: int) -> Schedule:
+    """Who decides a height and, if one is pending at it, which change follows."""
+    schedule = state.get(SCHEDULE, SINGLE)
+    assert schedule is not None, "a state begins with its genesis"
+    pending = schedule.pending
+    if pending is not None and pending.activates_at <= height:
+        return Schedule(pending.activates_at, pending.validators, None)
+    return schedule
+
+
+def check_set(context: Context, action: ValidatorSet) -> None:
+    """Failed(E_NOT_FOUND) for a node that is not admitted; Failed(E_FIELD{validators}) for an empty or unsorted set."""
+    for node in action.validators:
+        context.need(NODES, node, "node")
+    if not action.validators or action.validators != tuple(sorted(set(action.validators))):
+        fail(Code.FIELD, "validators")
+
+
+def set_validators(context: Context, action: ValidatorSet) -> None:
+    """Failed(E_STATE) while a change is pending or a joiner is not ready; Failed(E_FIELD) if nothing would change."""
+    check_set(context, action)
+    here = context.environment.height
+    schedule = schedule_at(context.state, here)
+    if schedule.pending is not None:
+        fail(Code.STATE, f"a change is pending until height {schedule.pending.activates_at}")
+    if action.validators == schedule.validators:
+        fail(Code.FIELD, "validators: these decide already")
+    for node in sorted(set(action.validators) - set(schedule.validators)):
+        said = context.get(READINESS, node)
+        if said is None or said.height < here - READY_BLOCKS:
+            fail(Code.STATE, f"node {node.hex()} has not said lately that it is ready")
+    pending = NextValidators(here + ACTIVATION_DISTANCE, action.validators)
+    context.put(SCHEDULE, SINGLE, Schedule(schedule.number, schedule.validators, pending))
+    context.emit(ValidatorsChanged(pending.activates_at, pending.validators))
+
+
+def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:
+    """The epoch of height + 1, for the state after the block at `height`, which is of `epoch`."""
+    schedule = State(view).get(SCHEDULE, SINGLE)
+    pending = None if schedule is None else schedule.pending
+    if pending is not None and pending.activates_at == height + 1:
+        return Epoch(pending.activates_at, pending.validators)
+    return epoch
+
+
+OPERATIONS: dict[type, Rule] = {ValidatorReady: Rule(ready, KeyPurpose.TRADE, while_paused=True)}
