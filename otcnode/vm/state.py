@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from otcnode.codec import encode
@@ -79,12 +80,9 @@ class State:
 
         The list is a copy: what it names may be written while it is walked.
         """
-        found: list[tuple[bytes, R]] = []
-        for key, value in self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after):
-            if limit is not None and len(found) >= limit:
-                break
-            found.append((key[1:], value))
-        return found
+        entries = self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after)
+        # Not one entry further than asked for: behind the last may lie a long run of what this block has deleted.
+        return [(key[1:], value) for key, value in islice(entries, limit)]
 
     def _merged(self, table: Table[R], prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, R]]:
         own = self._sorted.get(table.prefix, [])
