@@ -67,6 +67,10 @@ def _restore_accepted(state: State, entry: Accepted) -> None:
     candidate.bodies = dict(enumerate(entry.bodies))
     candidate.recorded = entry
     height = entry.header.height
+    if state.own == state.epoch.primary(entry.view):
+        # The own PRE-PREPARE is the own PREPARE: it is not written down a second time.
+        name = candidate.block_hash
+        remember_own_vote(state, Prepare(entry.epoch, entry.view, height, name, state.own, entry.signature))
     if entry.view == state.view and height > state.fresh_above:
         state.accepted[height] = candidate.block_hash
         message = PrePrepare(entry.epoch, entry.view, entry.header, entry.entries, entry.signature)

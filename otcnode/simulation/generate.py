@@ -40,6 +40,7 @@ KINDS = (
     "cut",
     "loss",
     "kind-loss",
+    "ambush",
     "duplication",
     "delay",
     "slow-sync",
@@ -79,7 +80,8 @@ class _Generator:
         bursts = self._chance.between(3, 6, "bursts")
         self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
         self._delay_ms = self._chance.choice(DELAYS_MS, "delay")
-        self._kinds = frozenset(kind for kind in KINDS if self._chance.happens(450, "kind", kind))
+        self._view_timeout_ms = self._chance.choice((1_000, 2_000), "view timeout")
+        self._kinds = self._swarm()
 
     def plan(self) -> Plan:
         chance, count = self._chance, self._count
@@ -95,7 +97,7 @@ class _Generator:
             validators=count,
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
             window=chance.choice((1, 2, 4, 4), "window"),
-            view_timeout_ms=chance.choice((1_000, 2_000), "view timeout"),
+            view_timeout_ms=self._view_timeout_ms,
             view_timeout_ms_max=chance.choice((8_000, 30_000), "view timeout max"),
             block_transactions_max=chance.choice((1, 1, 3, 2_000), "block transactions"),
             delay_ms=self._delay_ms,
@@ -108,6 +110,14 @@ class _Generator:
             workload=self._workload(),
             faults=tuple(sorted(self._faults, key=lambda fault: (fault.at_ms, fault.id))),
         )
+
+    def _swarm(self) -> frozenset[str]:
+        """Mostly about half of the kinds at once; sometimes few, for one fault can hide what another would show."""
+        chance = self._chance
+        if chance.happens(600, "crowded"):
+            return frozenset(kind for kind in KINDS if chance.happens(450, "kind", kind))
+        few = chance.sample(KINDS, chance.between(1, 2, "few"), "few")
+        return frozenset([*few, "ambush"] if chance.happens(500, "ambushed") else few)
 
     # ---- work
 
@@ -254,12 +264,13 @@ class _Generator:
                 )
             )
         for number in range(self._number("cut", 4)):
-            sender, receiver = chance.sample(self._nodes, 2, "cut", number)
-            if chance.happens(500, "cut back", number):
-                sender, receiver = receiver, sender
+            sender = self._node("cut", number)
+            others = [node for node in self._nodes if node != sender]
+            receivers = tuple(chance.sample(others, chance.between(1, len(others), "cut off", number), "cut", number))
             for_ms, at_ms = self._for("cut", number, 10_000), self._at("cut", number)
-            self._faults.append(Cut(id=self._next_id(), at_ms=at_ms, sender=sender, receiver=receiver, for_ms=for_ms))
+            self._faults.append(Cut(id=self._next_id(), at_ms=at_ms, sender=sender, receivers=receivers, for_ms=for_ms))
         self._losses()
+        self._ambushes()
         for number in range(self._number("duplication", 2)):
             self._faults.append(
                 Duplication(
@@ -296,3 +307,33 @@ class _Generator:
                     for_ms=self._for("kind-loss", number, 6_000),
                 )
             )
+
+    def _ambushes(self) -> None:
+        """One node learns of a decision that the others do not, and is then cut off for longer than a view lasts: what
+        a view change must carry over, it must carry over now."""
+        chance = self._chance
+        for number in range(self._number("ambush", 2)):
+            at_ms = chance.choice(self._bursts_ms, "ambush", number) + chance.below(40, "ambush", number)
+            lucky = chance.below(self._count, "lucky", number)
+            others = tuple(node for node in self._nodes if node != lucky)
+            lasts_ms = self._view_timeout_ms + chance.below(2 * self._view_timeout_ms, "ambush lasts", number)
+            self._faults.append(
+                Loss(
+                    id=self._next_id(),
+                    at_ms=at_ms,
+                    permille=chance.choice((600, 900, 1_000, 1_000), "ambush loss", number),
+                    kinds=chance.choice(
+                        (("commit", "decision"), ("commit", "decision"), ("prepare",)), "votes", number
+                    ),
+                    receivers=others,
+                    for_ms=lasts_ms,
+                )
+            )
+            cut_for_ms = lasts_ms + chance.below(3_000, "ambush cut lasts", number)
+            if chance.happens(600, "unheard", number):
+                self._faults.append(
+                    Cut(id=self._next_id(), at_ms=at_ms, sender=lucky, receivers=others, for_ms=cut_for_ms)
+                )
+                continue
+            cut_ms = at_ms + 20 + chance.between(3 * sum(self._delay_ms) // 2, 4 * sum(self._delay_ms), "cut", number)
+            self._faults.append(Partition(id=self._next_id(), at_ms=cut_ms, group=(lucky,), for_ms=cut_for_ms))

@@ -91,8 +91,8 @@ class Network:
         before, self._cut = self._cut, set()
         for fault in self._faults.values():
             match fault:
-                case Cut(sender=sender, receiver=receiver):
-                    self._cut.add((sender, receiver))
+                case Cut(sender=sender, receivers=receivers):
+                    self._cut |= {(sender, receiver) for receiver in receivers if receiver != sender}
                 case Partition(group=group):
                     self._cut |= {(a, b) for a, b in self._links if (a in group) != (b in group)}
                 case _:

@@ -80,10 +80,10 @@ class Partition(_Fault, frozen=True, kw_only=True, tag="partition"):
 
 
 class Cut(_Fault, frozen=True, kw_only=True, tag="cut"):
-    """Nothing passes from `sender` to `receiver`; the other way works."""
+    """Nothing passes from `sender` to `receivers`; the other way works."""
 
     sender: int
-    receiver: int
+    receivers: tuple[int, ...]
     for_ms: int
 
 
@@ -284,8 +284,8 @@ def _named(fault: Fault) -> tuple[int, ...]:
     match fault:
         case Partition(group=group):
             return group
-        case Cut(sender=sender, receiver=receiver):
-            return (sender, receiver)
+        case Cut(sender=sender, receivers=receivers):
+            return (sender, *receivers)
         case Liar(node=node, victims=victims):
             return (node, *victims)
         case Loss(receivers=receivers):
