@@ -79,10 +79,10 @@ def _refuse_unless_active(account: Account) -> None:
         fail(Code.STATE, f"account is {account.status.value}")
 
 
-def _refuse_unless(context: Context, record: Recovery, status: RecoveryStatus) -> None:
-    """Failed(E_EXPIRED) from the deadline on unless it had ended before; Failed(E_STATE) in any other status."""
-    if context.now >= record.deadline and not (record.ended_at is not None and record.ended_at < record.deadline):
-        fail(Code.EXPIRED, f"possible until {record.deadline}")
+def _refuse_unless(context: Context, record: Recovery, status: RecoveryStatus, deadline: int) -> None:
+    """Failed(E_EXPIRED) from the act's deadline on unless it had ended before; Failed(E_STATE) in any other status."""
+    if context.now >= deadline and not (record.ended_at is not None and record.ended_at < deadline):
+        fail(Code.EXPIRED, f"possible until {deadline}")
     if record.status is not status:
         fail(Code.STATE, f"the recovery is {record.status.value}")
 
@@ -92,9 +92,9 @@ def approve(context: Context, operation: AccountRecoverApprove) -> None:
     record = context.need(RECOVERIES, name, "recovery")
     account = context.account(record.account)
     organisation = context.account(context.actor).organisation
-    if organisation in record.organisations:
+    if organisation == record.organisations[0]:
         fail(Code.FOUR_EYES, "proposed by the same organisation")
-    _refuse_unless(context, record, _S.PROPOSED)
+    _refuse_unless(context, record, _S.PROPOSED, record.created_at + APPROVAL_DAYS * DAY_MS)
     _refuse_unless_active(account)
     context.unschedule(name, STEP)
     record = replace(
@@ -115,7 +115,7 @@ def object_to(context: Context, operation: AccountObject) -> None:
         fail(Code.STATE, "no recovery of this account is under way")
     name = found[0][0][32:]
     record = context.need(RECOVERIES, name, "recovery")
-    _refuse_unless(context, record, _S.DELAYED)
+    _refuse_unless(context, record, _S.DELAYED, record.deadline)
     _set_status(context, own, context.account(own), AccountStatus.ACTIVE)
     _move(context, name, record, _S.OBJECTED)
 
