@@ -108,7 +108,11 @@ blocks_in_flight_kept = 16
 
 # sync
 sync_blocks_per_request_max = 64
-sync_response_bytes_max = 4 << 20
+sync_response_bytes_max = 2 << 20
+sync_served_bytes_per_second = 16 << 20
+"""To one peer."""
+sync_buffer_bytes_max = 64 << 20
+"""Fetched and not yet applied; the lowest heights stay."""
 
 # rpc
 rpc_request_bytes_max = 4 << 20

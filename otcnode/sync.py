@@ -16,6 +16,8 @@ from otcnode.types import Height, Natural
 
 REQUEST_TIMEOUT_MS = 3_000
 DISTRUST_MS = 10_000
+HEDGE_MS = 500
+"""A height asked for longer ago than this is asked for from another peer too: whoever answers last holds up nobody."""
 HEIGHTS_AHEAD_MAX = 256
 """Blocks fetched but not yet executed; bounds memory together with the size of a response."""
 
@@ -45,7 +47,17 @@ SyncMessage: TypeAlias = TipNotice | BlocksRequest | BlocksResponse
 class _Outstanding:
     first: int
     count: int
-    deadline_ms: int
+    since_ms: int
+
+    def matches(self, response: BlocksResponse) -> bool:
+        return response.first == self.first and len(response.blocks) <= self.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffered:
+    block: CertifiedBlock
+    source: bytes
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,10 @@ class BlockSync:
         self._claims: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
         self._outstanding: dict[bytes, _Outstanding] = {}
-        self._buffer: dict[int, tuple[CertifiedBlock, bytes]] = {}
+        self._late: dict[bytes, _Outstanding] = {}
+        """The last request that a peer let time out: over a slow link its answer is still worth having."""
+        self._buffer: dict[int, _Buffered] = {}
+        self._buffered_bytes = 0
 
     def hint(self, peer: bytes, height: int) -> None:
         """`peer` claims to have committed `height`."""
@@ -74,6 +89,7 @@ class BlockSync:
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)
         self._outstanding.pop(peer, None)
+        self._late.pop(peer, None)
 
     def progress(self, committed: int, now_ms: int) -> Progress:
         trusted = [height for peer, height in self._claims.items() if self._trusted(peer, now_ms)]
@@ -82,45 +98,63 @@ class BlockSync:
     def poll(self, committed: int, now_ms: int) -> list[tuple[bytes, BlocksRequest]]:
         """The requests to send now. Peers that let a request time out are distrusted for a while."""
         for peer, request in sorted(self._outstanding.items()):
-            if request.deadline_ms <= now_ms:
+            if request.since_ms + REQUEST_TIMEOUT_MS <= now_ms:
+                self._late[peer] = request
                 self.distrust(peer, now_ms)
-        for height in [height for height in self._buffer if height <= committed]:
-            del self._buffer[height]
+        self._forget([height for height in self._buffer if height <= committed])
         requests = []
         for peer, claimed in sorted(self._claims.items()):
             if peer in self._outstanding or not self._trusted(peer, now_ms):
                 continue
-            first = self._first_missing(committed)
+            first = self._first_missing(committed, now_ms)
+            if first > committed + 1 and self._buffered_bytes >= limits.sync_buffer_bytes_max:
+                continue
             last = min(claimed, first + limits.sync_blocks_per_request_max - 1, committed + HEIGHTS_AHEAD_MAX)
             if last < first:
                 continue
             count = last - first + 1
-            self._outstanding[peer] = _Outstanding(first, count, now_ms + REQUEST_TIMEOUT_MS)
+            self._outstanding[peer] = _Outstanding(first, count, now_ms)
             requests.append((peer, BlocksRequest(first, count)))
         return requests
 
-    def received(self, peer: bytes, response: BlocksResponse) -> str | None:
+    def received(self, peer: bytes, response: BlocksResponse, now_ms: int) -> str | None:
         """Buffer an answer; the text says what is wrong with it where it was not one to our request."""
-        request = self._outstanding.pop(peer, None)
-        if request is None or response.first != request.first or len(response.blocks) > request.count:
+        late = self._late.pop(peer, None)
+        request = late if late is not None and late.matches(response) else self._outstanding.pop(peer, None)
+        if request is None or not request.matches(response):
             return "blocks that were not asked for"
         heights = [entry.block.header.height for entry in response.blocks]
         if heights != list(range(request.first, request.first + len(heights))):
             return "blocks of other heights than asked for"
         if not heights:
-            self._claims[peer] = min(self._claims.get(peer, 0), request.first - 1)
+            # It claimed to have them. Others are asked first for a while, or it could go on like this for ever.
+            self.distrust(peer, now_ms)
         for entry in response.blocks:
-            self._buffer.setdefault(entry.block.header.height, (entry, peer))
+            self._keep(entry, peer)
         return None
+
+    def _keep(self, entry: CertifiedBlock, peer: bytes) -> None:
+        height = entry.block.header.height
+        if height in self._buffer:
+            return
+        size_bytes = sum(len(raw) for raw in entry.block.transactions)
+        self._buffer[height] = _Buffered(entry, peer, size_bytes)
+        self._buffered_bytes += size_bytes
+        while self._buffered_bytes > limits.sync_buffer_bytes_max and len(self._buffer) > 1:
+            self._forget([max(self._buffer)])
+
+    def _forget(self, heights: list[int]) -> None:
+        for height in heights:
+            self._buffered_bytes -= self._buffer.pop(height).size_bytes
 
     def next(self, committed: int) -> tuple[CertifiedBlock, bytes] | None:
         """The block after `committed`, and who served it."""
-        return self._buffer.get(committed + 1)
+        buffered = self._buffer.get(committed + 1)
+        return None if buffered is None else (buffered.block, buffered.source)
 
     def reject(self, peer: bytes, now_ms: int) -> None:
         """A block of this peer did not verify: forget everything it served and ask others."""
-        for height in [height for height, (_, source) in self._buffer.items() if source == peer]:
-            del self._buffer[height]
+        self._forget([height for height, buffered in self._buffer.items() if buffered.source == peer])
         self.distrust(peer, now_ms)
 
     def distrust(self, peer: bytes, now_ms: int) -> None:
@@ -135,8 +169,10 @@ class BlockSync:
             return True
         return until is None
 
-    def _first_missing(self, committed: int) -> int:
-        taken = {h for r in self._outstanding.values() for h in range(r.first, r.first + r.count)}
+    def _first_missing(self, committed: int, now_ms: int) -> int:
+        """The lowest height that is neither here nor freshly asked for."""
+        asked = [request for request in self._outstanding.values() if now_ms - request.since_ms < HEDGE_MS]
+        taken = {height for request in asked for height in range(request.first, request.first + request.count)}
         height = committed + 1
         while height in self._buffer or height in taken:
             height += 1

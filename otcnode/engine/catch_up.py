@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from otcnode import limits
 from otcnode.blocks import (
     CertifiedBlock,
     Verify,
@@ -19,6 +18,7 @@ from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight, entries_of
 from otcnode.engine.host import Host
 from otcnode.engine.intake import Intake
+from otcnode.engine.serving import BlockServer
 from otcnode.errors import DecodeError, Inadmissible, ProofError
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
@@ -54,6 +54,7 @@ class CatchUp:
         self._verify = verify
         self._applying = False
         self._stopped = False
+        self._server = BlockServer(store, host)
         self.sync = BlockSync()
 
     def stop(self) -> None:
@@ -69,20 +70,24 @@ class CatchUp:
         match message:
             case TipNotice(height):
                 self.hint(peer, height)
-            case BlocksRequest(first, count):
-                self._serve(peer, first, count)
+            case BlocksRequest():
+                self._server.request(peer, message)
             case BlocksResponse():
-                fault = self.sync.received(peer, message)
+                fault = self.sync.received(peer, message, self._host.now().monotonic_ms)
                 if fault is None:
                     self._advance()
                 else:
-                    self._host.note("info", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
+                    self._host.note("debug", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
 
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says it is further; look into it."""
         if height > self._store.tip.height:
             self.sync.hint(peer, height)
             self.poll()
+
+    def disconnected(self, peer: bytes) -> None:
+        self.sync.disconnected(peer)
+        self._server.disconnected(peer)
 
     def announce(self, peer: bytes) -> None:
         self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height)))
@@ -91,25 +96,11 @@ class CatchUp:
         """Ask for what is missing; called on every tick."""
         if self._stopped:
             return
+        self._server.poll()
         now_ms = self._host.now().monotonic_ms
         for peer, request in self.sync.poll(self._store.tip.height, now_ms):
             self._host.send(peer, Channel.SYNC, encode(request))
         self._advance()
-
-    def _serve(self, peer: bytes, first: int, count: int) -> None:
-        tip = self._store.tip.height
-        blocks: list[CertifiedBlock] = []
-        room_bytes = limits.sync_response_bytes_max
-        last = min(tip, first + min(count, limits.sync_blocks_per_request_max) - 1)
-        for height in range(max(first, 1), last + 1):
-            block, certificate = self._store.block(height), self._store.certificate(height)
-            if block is None or certificate is None:
-                break
-            room_bytes -= sum(len(raw) for raw in block.transactions) + 2_000
-            if room_bytes < 0 and blocks:
-                break
-            blocks.append(CertifiedBlock(block, certificate))
-        self._host.send(peer, Channel.SYNC, encode(BlocksResponse(first, tuple(blocks))))
 
     def _advance(self) -> None:
         """Verify and execute the next buffered block; the rest later, so that the loop stays responsive."""

@@ -106,7 +106,7 @@ class Engine:
     def disconnected(self, peer: bytes) -> None:
         self._peers.discard(peer)
         self.intake.disconnected(peer)
-        self.catch_up.sync.disconnected(peer)
+        self.catch_up.disconnected(peer)
 
     def elapsed(self, timer: Timer) -> None:
         self._feed(events.Elapsed(timer))
