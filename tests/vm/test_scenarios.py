@@ -1,4 +1,4 @@
-"""The stories under tests/scenarios hold; files that cannot be played, and steps that do not hold, say why and where."""
+"""The stories under tests/scenarios hold; what cannot be played or does not hold says why and where."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from otcnode.vm.scenario.malformed import ScenarioError
 from otcnode.vm.scenario.values import Scale, Unit, parse
 from otcnode.vm.scenario.world import Reading
 
-SORTED = frozenset({"whitelist", "responders", "products", "scopes"})
+SORTED = frozenset({"whitelist", "responders", "products", "scopes", "roles", "trades", "validators"})
 """Fields whose canonical order is ascending; a story writes them in any order."""
 
 
@@ -174,16 +174,26 @@ def _exactly(kind: type, value: object, what: str) -> Any:
     return value
 
 
+def _texts(fields: Mapping[str, object]) -> dict[str, str]:
+    """Every string among the fields and the tables in them, by field name."""
+    texts: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, str):
+            texts[name] = value
+        elif isinstance(value, Mapping):
+            texts = {**_texts(value), **texts}
+    return texts
+
+
 def scale_for(reading: Reading, fields: Mapping[str, object]) -> Scale:
     """How money and quantities are written in an operation: by the product, cash or item that it names."""
     terms = fields.get("terms")
     if isinstance(terms, Mapping) and isinstance(cash := terms.get("cash"), str):
         decimals = terms.get("quantity_decimals", 0)
         return Scale(reading.decimals(cash), decimals if isinstance(decimals, int) else 0, False, reading.now_ms)
-    for name in ("asset", "cash", "product", *fields):
-        text = fields.get(name)
-        if not isinstance(text, str) or not text:
-            continue
+    texts = _texts(fields)
+    for name in ("asset", "cash", "product", *texts):
+        text = texts.get(name, "")
         if text.startswith("$"):
             scale = reading.scale_of(reading.names.item(text[1:]))
             return Scale(

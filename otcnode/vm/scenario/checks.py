@@ -20,8 +20,8 @@ from otcnode.vm.accounts.records import (
     UNIT_TOTALS,
     Account,
     CashBalance,
-    Holding,
     HolderCount,
+    Holding,
     UnitTotal,
     is_cash,
 )

@@ -45,25 +45,36 @@ def build(reading: Reading, actor: Actor, tag: str, fields: Fields) -> Record:
 # accounts
 
 
-def _apply(reading: Reading, actor: Actor, fields: Fields) -> Fields:
+def _keyring(reading: Reading, owner: str, fields: Fields) -> Fields:
     """Keys as in a fixture: labels with their purpose, thresholds by purpose."""
     given = dict(fields)
-    ring = convert(
-        {name: given.pop(name) for name in ("keys", "thresholds") if name in given}, Keyring, field="keys, thresholds"
-    )
+    table = {name: given.pop(name) for name in ("keys", "thresholds") if name in given}
+    ring = convert(table, Keyring, field="keys and thresholds")
     labels = {**ring.keys}
     labels |= {purpose.value.lower(): purpose for purpose in KeyPurpose if purpose not in labels.values()}
-    keys = tuple([NewKey(purpose, reading.names.key(actor.name, label).public) for label, purpose in labels.items()])
+    keys = tuple([NewKey(purpose, reading.names.key(owner, label).public) for label, purpose in labels.items()])
     needed = Thresholds(*[ring.thresholds.get(purpose, 1) for purpose in KeyPurpose])
-    return {
-        "kind": "PERSON",
-        "identity_commitment": f"hash:{actor.name}",
-        "encryption_key": f"hash:{actor.name}/encryption",
-        "ultimate_holders": 1,
-        **given,
-        "keys": Built(keys),
-        "thresholds": Built(needed),
-    }
+    return {"encryption_key": f"hash:{owner}/encryption", **given, "keys": Built(keys), "thresholds": Built(needed)}
+
+
+def _apply(reading: Reading, actor: Actor, fields: Fields) -> Fields:
+    defaults = {"kind": "PERSON", "identity_commitment": f"hash:{actor.name}", "ultimate_holders": 1}
+    return {**defaults, **_keyring(reading, actor.name, fields)}
+
+
+def _recover(reading: Reading, actor: Actor, fields: Fields) -> Fields:
+    """The new keys belong to the account that is recovered."""
+    return _order(reading, actor, _keyring(reading, str(fields.get("account")), fields))
+
+
+def _attest(reading: Reading, actor: Actor, fields: Fields) -> Fields:
+    """`as_of` names the step whose block it is about, instead of its height."""
+    given = {"statement": "hash:statement", **fields}
+    if (step := given.pop("as_of", None)) is None:
+        return given
+    if step not in reading.names.heights:
+        raise ScenarioError(f"no step {step!r} was played before this one", field="as_of")
+    return {**given, "height": Built(reading.names.heights[step])}
 
 
 def _evidence(reading: Reading, actor: Actor, fields: Fields) -> Fields:
@@ -268,6 +279,11 @@ FILLERS: dict[str, Filler] = {
     "account.apply": _apply,
     "account.freeze": _freeze,
     "account.unfreeze": _order,
+    "account.recover": _recover,
+    "custody.attest": _attest,
+    "custody.resume": _order,
+    "access.log": _order,
+    "governance.propose": _order,
     "investor.certify": _certify,
     "cash.withdraw": _withdraw,
     "entrust.grant": _grant,

@@ -16,6 +16,8 @@ Table: TypeAlias = dict[str, Any]
 Reader: TypeAlias = Callable[[str], str]
 """Path to the file's text; raises ScenarioError."""
 T = TypeVar("T")
+FIXTURE = "fixture"
+"""The name under which the state after the fixture is remembered."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -174,8 +176,8 @@ def _load(file: str, read: Reader, including: tuple[str, ...]) -> Story:
         story = msgspec.structs.replace(base, title=document.title, file=file, steps=(*steps, *own))
     names = [step.name for _, step in story.steps]
     for name in names:
-        if names.count(name) > 1:
-            raise ScenarioError("two steps have this name", file=file, step=name)
+        if names.count(name) > 1 or name == FIXTURE:
+            raise ScenarioError("this name is taken", file=file, step=name)
     return story
 
 

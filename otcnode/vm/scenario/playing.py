@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from otcnode.crypto import SigningKey, tagged_hash
+from otcnode.crypto import SigningKey, sha256, tagged_hash
 from otcnode.errors import Inadmissible
 from otcnode.vm.accounts.operations import AccountApply
 from otcnode.vm.context import ITEM_DOMAIN
@@ -16,7 +15,7 @@ from otcnode.vm.invariants import check_state
 from otcnode.vm.registry import OPERATIONS
 from otcnode.vm.results import BlockResult, Receipt
 from otcnode.vm.scenario.building import Actor
-from otcnode.vm.scenario.conveniences import build, signing_key
+from otcnode.vm.scenario.conveniences import build
 from otcnode.vm.scenario.document import Act, Submission
 from otcnode.vm.scenario.malformed import ScenarioError
 from otcnode.vm.scenario.values import instant
@@ -74,7 +73,7 @@ class Block:
             version=TRANSACTION_VERSION,
             chain=actor.chain,
             sender=b"" if applies else reading.names.account(actor.name),
-            salt=hashlib.sha256(self.world.submissions.to_bytes(8, "big")).digest(),
+            salt=sha256(self.world.submissions.to_bytes(8, "big")),
             valid_until=instant(submission.valid_until, self.at_ms),
             on_behalf_of=reading.names.account(submission.on_behalf_of) if submission.on_behalf_of else None,
             entrustment=actor.entrustment,
@@ -171,6 +170,3 @@ class Block:
             if folded.get(figure, 0) != figures.get(figure, 0)
         ]
         return result, wrong
-
-
-__all__ = ["Block", "Outcome", "created_id", "signing_key"]

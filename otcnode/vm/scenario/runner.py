@@ -9,7 +9,7 @@ from otcnode.errors import Code, ConfigurationError
 from otcnode.vm.results import BlockResult
 from otcnode.vm.scenario import checks, fixture
 from otcnode.vm.scenario.checks import Mismatch
-from otcnode.vm.scenario.document import Reader, Step, Story, Submission, load
+from otcnode.vm.scenario.document import FIXTURE, Reader, Step, Story, Submission, load
 from otcnode.vm.scenario.fixture import MACROS
 from otcnode.vm.scenario.malformed import ScenarioError
 from otcnode.vm.scenario.playing import Block, Outcome
@@ -84,7 +84,12 @@ class Play:
         except ScenarioError as error:
             raise error.at(file=self._story.file) from None
         result, wrong = block.close()
-        return self._played(self._story.file, Step(name="fixture"), result, _wrong(wrong))
+        self._remember(FIXTURE)
+        return self._played(self._story.file, Step(name=FIXTURE), result, _wrong(wrong))
+
+    def _remember(self, step: str) -> None:
+        self._world.past[step] = self._world.view
+        self._world.names.heights[step] = self._world.height
 
     def _step(self, file: str, step: Step) -> Played:
         world = self._world
@@ -100,7 +105,7 @@ class Play:
             except ScenarioError as error:
                 raise error.within(place) if place else error from None
         result, wrong = block.close()
-        world.past[step.name] = world.view
+        self._remember(step.name)
         mismatches += [*_wrong(wrong), *checks.perform(world, result, step.check)]
         return self._played(file, step, result, mismatches)
 

@@ -35,21 +35,21 @@ class Unit(Enum):
 
 NAMES: dict[Unit, str] = {
     Unit.MONEY: "amount cash_cap face locked clean accrued fee paid per_action_cap total_cap used shortfall due"
-    " principal coupon penalty total balance frozen available change released left bank_total difference"
+    " principal coupon penalty total balance frozen available change released left bank_total ledger_total difference"
     " day_deposited deposited withdrawn corrected_up corrected_down daily_deposit_limit",
     Unit.PRICE: "price issue_price min_price max_price counter_price",
     Unit.QUANTITY: "quantity offered min_raise min_subscription step min_allotment allotted subscribed min_fill"
-    " remaining eligible issued redeemed outstanding units",
+    " remaining eligible issued redeemed outstanding from_frozen",
     Unit.RATE: "rate_ppm subscription_fee_ppm trade_fee_ppm penalty_ppm ppm",
-    Unit.INSTANT: "time_ms open close until valid_until not_before starts from_ms starts_at since payable_from"
+    Unit.INSTANT: "time_ms open close until valid_until not_before valid_from since payable_from"
     " confirm_by sign_by affirm_by settle_at created_at changed_at signed_at signing_at effective_at ended_at"
     " executed_at requested_at acquired_at lockup_until added_at revoked_at freezer_until posted_at bought_at"
-    " sold_at approve_by proposed_at objection_until execute_at until_ms",
+    " sold_at expires_at deadline attested_at at",
     Unit.SPAN: "period_ms max_transaction_ttl_ms settle_horizon_ms",
     Unit.DATE: "date value_date maturity pay_dates unpaid",
     Unit.COUNT: "slot version order keys_needed keys_signed risk ultimate_holders max_holders quantity_decimals"
-    " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted live"
-    " subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open accounts"
+    " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts live"
+    " subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
     " number day position decimals value",
 }
 UNITS: dict[str, Unit] = {name: unit for unit, names in NAMES.items() for name in names.split()}

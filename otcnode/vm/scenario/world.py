@@ -28,12 +28,14 @@ from otcnode.vm.accounts.records import (
     ENTRUSTMENTS,
     FREEZES,
     KEYS,
+    RECOVERIES,
     WITHDRAWALS,
     Account,
 )
 from otcnode.vm.contracts.records import CONTRACTS
 from otcnode.vm.folding import Fold
 from otcnode.vm.genesis_state import genesis_writes
+from otcnode.vm.governance.records import PROPOSALS
 from otcnode.vm.keys import Table
 from otcnode.vm.products.records import PRODUCT_TERMS, PRODUCTS, REDEMPTIONS, SUBSCRIPTIONS
 from otcnode.vm.scenario.document import Desk, GenesisPart, Keyring
@@ -67,12 +69,14 @@ ITEM_TABLES: tuple[Table[Any], ...] = (
     WITHDRAWALS,
     FREEZES,
     ENTRUSTMENTS,
+    RECOVERIES,
+    PROPOSALS,
 )
 """Where what an operation creates is found by its id."""
 
 
 class MemoryView:
-    """A state in memory. `copy` shares nothing that changes."""
+    """A state in memory that never changes; the next one is made by `after`."""
 
     def __init__(self, values: dict[bytes, bytes]) -> None:
         self._values = values
@@ -106,6 +110,8 @@ class Names:
         self.items: dict[str, bytes] = {}
         self.keys: dict[bytes, tuple[str, str, SigningKey]] = {}
         """Public key to (owner, label, key), in the order they were first named."""
+        self.heights: dict[str, int] = {}
+        """Step to the height of its block."""
 
     def key(self, owner: str, label: str) -> SigningKey:
         """The key of that name; it follows from the name alone."""
