@@ -3,7 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode.vm.products.allotment import allot
@@ -52,6 +52,7 @@ def test_examples(quantities: list[int], offered: int, step: int, least: int, ex
     assert allot(quantities, offered=offered, step=step, min_allotment=least) == expected
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(st.integers(1, 30), max_size=14),
     offered=st.integers(1, 60),
@@ -68,6 +69,7 @@ def test_agrees_with_the_rule_written_down_slowly(steps: list[int], offered: int
         assert sum(allotted) == min(offered * step, sum(quantities))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**15), min_size=1, max_size=40), st.integers(1, 10**15))
 def test_large_issues_are_shared_out_to_the_last_step(quantities: list[int], offered: int) -> None:
     allotted = allot(quantities, offered=offered, step=1, min_allotment=0)

@@ -118,8 +118,9 @@ def test_subscribing_and_cancelling_end_at_the_close_to_the_millisecond(market: 
     assert market.figures("ANN") == (10_000_00, 0, 0)
     market.act("ANN", ProductCancelSubscription(subscription), code=Code.STATE)
     kept = market.subscribe(product, "BEN", 10, second, at=close - 1)
-    market.act("BEN", ProductCancelSubscription(kept), code=Code.EXPIRED, at=close)
-    market.act("ANN", ProductSubscribe(product, 10, contract), code=Code.EXPIRED, at=close + 1)
+    late = market.sign("BEN", ProductCancelSubscription(kept), valid_until=close + 1)
+    later = market.sign("ANN", ProductSubscribe(product, 10, contract), valid_until=close + 1)
+    assert [receipt.code for receipt in market.block(late, later, at=close).receipts] == [Code.EXPIRED] * 2
     # cancelled before its deadline is not expired, even later
     market.act("ANN", ProductCancelSubscription(subscription), code=Code.STATE)
 

@@ -154,6 +154,15 @@ def test_frozen_units_earn_frozen_cash_and_become_it_at_maturity(market: Market)
     assert market.figures("ANN") == (2 * COUPON_34 + 3_400_00, 0, 0)
 
 
+def test_two_freezes_never_take_more_than_the_holder_gets(market: Market) -> None:
+    # one unit earns 0.5011 minor units, rounded 1; two earn 1.0022, rounded 1
+    product = market.established({"ANN": 2}, face=1_00, rate_ppm=20_100)
+    for _ in range(2):
+        market.do("REG", AccountFreeze(market.ids["ANN"], product, 1, EVIDENCE, None))
+    market.block(at=start(market, product, FIRST_PAY))
+    assert market.figures("ANN") == (0, 0, 1)
+
+
 def test_a_fully_frozen_holder_is_paid_and_locked_units_too(market: Market) -> None:
     product = market.established({"ANN": 34, "BEN": 66})
     until = start(market, product, MATURITY)

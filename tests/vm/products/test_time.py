@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from otcnode.codec import encode
 from otcnode.errors import Code
+from otcnode.vm.accounts.operations import AccountFreeze
 from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.keys import SINGLE
 from otcnode.vm.products.operations import ProductCancelSubscription, ProductSubscribe, RedeemRequest
 from otcnode.vm.products.records import PRODUCTS_WAITING, ProductStatus, SubscriptionStatus
-from tests.vm.ledger import DAY_MS, DictionaryView
+from otcnode.vm.results import AutomaticReceipt
+from tests.vm.ledger import CASH, DAY_MS, EVIDENCE, DictionaryView
 from tests.vm.products.market import FIRST_PAY, MATURITY, Market
 from tests.vm.products.test_allotment import by_the_book
 
@@ -39,7 +41,7 @@ def prepared() -> tuple[Market, bytes]:
     return market, product
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     deposits=st.lists(st.tuples(st.integers(-2, 6), st.integers(0, 3), st.integers(1, 130_00)), max_size=5),
     cuts=st.lists(st.tuples(st.integers(-2, 9), st.integers(-1, 4)), max_size=8),
@@ -73,7 +75,29 @@ def test_other_blocks_change_nothing(deposits: list[tuple[int, int, int]], cuts:
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=25)
+def test_cash_that_a_due_item_sets_free_is_used_at_its_own_time() -> None:
+    origin, product = prepared()
+    market = branch(origin)
+    first = market.product_terms(product).start_of(FIRST_PAY)
+    available = market.figures("ISS")[0]
+    market.deposit("ISS", 124_66)
+    freeze = AccountFreeze(market.ids["ISS"], CASH.encode(), available + 124_66, EVIDENCE, first + DAY_MS)
+    market.act("FRZ", freeze, at=first - DAY_MS)
+
+    def receipts(*blocks: int) -> list[AutomaticReceipt]:
+        twin = branch(market)
+        found: list[AutomaticReceipt] = []
+        for at in (*blocks, first + 2 * DAY_MS + 5):
+            found += twin.block(at=at).automatic
+        return found
+
+    # overdue, unfrozen, paid, and the next coupon: in this order, in one block or in four
+    at_once = receipts()
+    assert [receipt.kind for receipt in at_once] == ["product.pay", "freeze.end", "cash.risen", "product.pay"]
+    assert at_once == receipts(first, first + DAY_MS, first + DAY_MS + 1)
+
+
+@settings(max_examples=25, deadline=None)
 @given(
     orders=st.lists(st.tuples(st.sampled_from("ABCDE"), st.integers(1, 80), st.booleans()), min_size=1, max_size=7),
     least=st.integers(0, 30),

@@ -110,7 +110,7 @@ class Walk:
         self.market.block(self.market.sign(by, operation, valid_until=at + 1), at=at)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_random_lives_keep_every_invariant_and_all_products_end(data: st.DataObject) -> None:
     walk = Walk(data)
