@@ -24,6 +24,7 @@ class Configuration:
     view_timeout_ms_base: int = 2_000
     view_timeout_ms_max: int = 30_000
     vote_again_after_loss: bool = False
+    record_bytes_before_compaction: int = limits.record_bytes_before_compaction
 
     @property
     def window(self) -> int:

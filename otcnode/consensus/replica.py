@@ -682,7 +682,7 @@ class Replica:
             return
         if self._recording and state.record_held_back is None:
             state.floor = tip.height
-            if self._record_bytes >= limits.record_bytes_before_compaction:
+            if self._record_bytes >= self._configuration.record_bytes_before_compaction:
                 self._compact()
             else:
                 self._save(record.Floored(tip.height))

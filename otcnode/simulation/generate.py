@@ -100,6 +100,7 @@ class _Generator:
             view_timeout_ms=self._view_timeout_ms,
             view_timeout_ms_max=chance.choice((8_000, 30_000), "view timeout max"),
             block_transactions_max=chance.choice((1, 1, 3, 2_000), "block transactions"),
+            record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
             skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),

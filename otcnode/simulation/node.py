@@ -91,6 +91,12 @@ class Node:
     def alive(self) -> bool:
         return self.engine is not None
 
+    @property
+    def opened(self) -> Store:
+        """The store of a living process."""
+        assert self.store is not None
+        return self.store
+
     def start(self) -> None:
         """Open what the disk holds and run."""
         assert self.engine is None
@@ -117,6 +123,7 @@ class Node:
             world.genesis.parameters,
             view_timeout_ms_base=plan.view_timeout_ms,
             view_timeout_ms_max=plan.view_timeout_ms_max,
+            record_bytes_before_compaction=plan.record_bytes,
         )
         replica = Replica(configuration, world.sign(self.index), world.verify)
         self.store = store

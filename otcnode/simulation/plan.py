@@ -220,6 +220,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     block_transactions_max: int = 2_000
     view_timeout_ms: int = 2_000
     view_timeout_ms_max: int = 30_000
+    record_bytes: int = 1 << 20
+    """How much is appended to a voting record before it is compacted."""
     delay_ms: tuple[int, int] = (1, 20)
     """The least and the most that a message takes."""
     verify_ms_max: int = 2

@@ -15,6 +15,7 @@ from otcnode.errors import StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
+from otcnode.simulation.disk import CrashingVotesLog
 from otcnode.simulation.liars import Mouth
 from otcnode.simulation.memory import collections_of
 from otcnode.simulation.network import Network
@@ -42,6 +43,7 @@ from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, validator_keys
+from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.store import Store
 
 START_MS_MAX = 50
@@ -50,6 +52,8 @@ RETRY_MS = 4_000
 PROGRESS_CHECK_MS = 250
 MEMORY_CHECK_MS = 10_000
 EVENTS_MAX = 5_000_000
+ON_DISK = (Store, Node, FaultyKeyValue, CrashingVotesLog)
+"""What stands for the disk or the world is no memory of the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,9 @@ class World:
                 raise Violation(Promise.LIVENESS, f"{EVENTS_MAX} events without an end; {self._standstill()}")
         self.note(None, "every transaction has ended")
         self._check_end()
+
+    def node(self, index: int) -> Node:
+        return self._nodes[index]
 
     def summary(self) -> Summary:
         result = self._summary
@@ -291,8 +298,10 @@ class World:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
-            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save() | effects.Compact():
+            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save():
                 pass
+            case effects.Compact():
+                self.mark("voting record compacted")
             case effects.Broadcast(message):
                 self.note(node, f"broadcasts {_brief(message)}")
             case effects.Send(peer, message):
@@ -364,7 +373,7 @@ class World:
         self.scheduler.after(MEMORY_CHECK_MS, self._check_memory)
 
     def _check_memory_of(self, node: Node) -> None:
-        for path, entries in collections_of(node.engine, (Store, Node)):
+        for path, entries in collections_of(node.engine, ON_DISK):
             limit = self._limit_of(path)
             if entries > limit:
                 raise Violation(Promise.MEMORY, f"n{node.index} keeps {entries} entries in {path}, at most {limit}")

@@ -1,0 +1,147 @@
+"""Checkers that never fail prove nothing: each is shown what it must refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from otcnode.blocks import commit_preimage, maximum_faulty, prepare_preimage, quorum
+from otcnode.consensus.messages import Commit, Prepare, ViewChange
+from otcnode.genesis import chain_id
+from otcnode.simulation.checkers import Checkers, quorum_of
+from otcnode.simulation.memory import collections_of
+from otcnode.simulation.plan import Crash, CrashPoint, Deposit, Plan, Submission
+from otcnode.simulation.signing import HashSignatures
+from otcnode.simulation.trace import Trace
+from otcnode.simulation.violation import Promise, Violation
+from otcnode.simulation.workload import clients_of, genesis_of, validator_keys
+from otcnode.simulation.world import World
+from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.store import Store
+
+
+def quiet(count: int = 4) -> Plan:
+    """No faults, and a little work."""
+    work = tuple(Submission(at_ms=100 * n, node=n % count, act=Deposit(investor=0, amount=n + 1)) for n in range(4))
+    return Plan(
+        seed=1,
+        validators=count,
+        skews_ms=(0,) * count,
+        safety_ms=2_000,
+        liveness_ms=30_000,
+        survivors=tuple(range(count)),
+        workload=work,
+    )
+
+
+def checkers() -> tuple[Checkers, bytes, HashSignatures]:
+    plan = quiet()
+    keys = validator_keys(4)
+    signatures = HashSignatures(keys)
+    chain = chain_id(genesis_of(plan))
+    names = [key.public for key in keys]
+    return Checkers(chain, names, frozenset(range(4)), clients_of(plan), signatures.verify), chain, signatures
+
+
+def test_the_quorum_of_the_checkers_is_found_another_way_and_is_the_same() -> None:
+    for count in range(1, 60):
+        assert quorum_of(count) == quorum(count), count
+        assert 2 * quorum_of(count) - count > maximum_faulty(count)
+
+
+@pytest.mark.parametrize(("kind", "preimage"), [(Prepare, prepare_preimage), (Commit, commit_preimage)])
+def test_two_votes_for_one_height_are_seen(kind: type[Prepare] | type[Commit], preimage: Callable[..., bytes]) -> None:
+    witness, chain, signatures = checkers()
+    key = validator_keys(4)[2]
+
+    def vote(view: int, block: bytes) -> Prepare | Commit:
+        signature = signatures.signer(key)(preimage(chain, 1, view, 5, block))
+        return kind(1, view, 5, block, key.public, signature)
+
+    witness.said(2, vote(0, bytes(32)))
+    witness.said(0, vote(0, bytes(32)))
+    witness.said(2, vote(1, b"\x01" * 32))
+    forged = replace(vote(0, b"\x01" * 32), signature=bytes(64))
+    witness.said(2, forged)
+    with pytest.raises(Violation, match="n2 signed") as caught:
+        witness.said(2, vote(0, b"\x01" * 32))
+    assert caught.value.promise is Promise.VOTES
+
+
+def test_a_vote_below_the_own_view_change_is_seen() -> None:
+    witness, chain, _ = checkers()
+    own = validator_keys(4)[1].public
+    witness.signed(1, prepare_preimage(chain, 1, 0, 1, bytes(32)))
+    witness.said(1, ViewChange(1, 2, 0, None, (), own, bytes(64)))
+    witness.signed(1, commit_preimage(chain, 1, 2, 1, bytes(32)))
+    with pytest.raises(Violation, match="after it asked for view 2"):
+        witness.signed(1, commit_preimage(chain, 1, 1, 1, bytes(32)))
+
+
+def finished() -> World:
+    world = World(quiet(), Trace())
+    world.run()
+    return world
+
+
+def test_a_quiet_world_keeps_every_promise_on_one_and_on_four() -> None:
+    for count in (1, 4):
+        world = World(quiet(count), Trace())
+        world.run()
+        assert world.summary().transactions == 4
+        assert not world.summary().faults
+
+
+def test_a_store_that_went_back_or_lost_a_transaction_is_seen() -> None:
+    world = finished()
+    empty = Store.create(
+        MemoryKeyValue(),
+        chain_id(world.genesis),
+        {},
+        16,
+        world.node(0).opened.epochs()[0],
+        1,
+    )
+    with pytest.raises(Violation, match="had committed height") as caught:
+        world.checkers.started(0, empty)
+    assert caught.value.promise is Promise.DURABILITY
+
+
+def test_a_block_that_is_committed_twice_or_differently_is_seen() -> None:
+    world = finished()
+    store = world.node(0).opened
+    with pytest.raises(Violation) as caught:
+        world.checkers.committed(0, store, 1, [])
+    assert caught.value.promise is Promise.DURABILITY
+
+
+def test_states_that_differ_at_one_height_are_seen() -> None:
+    world = finished()
+    store = world.node(1).opened
+    tree, state_key = store.tree, next(iter(store.state.scan(b"")))[0]
+    assert tree.root == world.node(0).opened.tree.root
+    world.node(1).disk.store.write([(b"s" + state_key, None)])
+    with pytest.raises(Violation) as caught:
+        world.checkers.states({0: world.node(0).opened, 1: Store.open(world.node(1).disk.store, store.chain, 1)})
+    assert caught.value.promise in (Promise.ROOTS, Promise.INVARIANTS)
+
+
+def test_every_collection_is_counted_but_those_of_frozen_values() -> None:
+    world = finished()
+    found = dict(collections_of(world.node(0).engine, (Store,)))
+    assert any(path.startswith("Engine.replica") for path in found)
+    assert any("pool" in path for path in found)
+    assert max(found.values()) < 1_000
+
+
+@pytest.mark.parametrize("point", list(CrashPoint))
+def test_a_process_dies_at_the_point_named_and_comes_back(point: CrashPoint) -> None:
+    crash = Crash(id=1, at_ms=150, node=0, point=point, count=1, torn_bytes=40, down_ms=300)
+    lines: list[str] = []
+    world = World(replace(quiet(4), faults=(crash,), record_bytes=1), Trace(lines.append))
+    world.run()
+    died = [line for line in lines if "n0 dies" in line]
+    assert len(died) == world.summary().faults["crash"] == 1
+    assert world.summary().transactions == 4
