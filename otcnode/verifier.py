@@ -10,6 +10,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,18 +31,21 @@ class Verifier:
         self._loop = loop
         self._workers = min(WORKERS_MAX, os.cpu_count() or 1)
         self._pool = self._new_pool()
+        self._closed = False
 
     def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
-        """Call `done` on the loop with a verdict per check; messages are 32 bytes (transaction ids)."""
+        """Call `done` on the loop with a verdict per check, unless `close` comes first; messages are 32 bytes
+        (transaction ids)."""
         if len(checks) <= INLINE_MAX:
             verdicts = [verify(*check) for check in checks]
-            self._loop.call_soon(done, verdicts)
+            self._loop.call_soon(self._tell, done, verdicts)
             return
         packed = b"".join([check.public + check.message + check.signature for check in checks])
         assert len(packed) == _ITEM * len(checks)
         self._submit(packed, done)
 
     def close(self) -> None:
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, packed: bytes, done: Callable[[Sequence[bool]], None]) -> None:
@@ -52,7 +56,7 @@ class Verifier:
             future = self._loop.run_in_executor(self._pool, _verify_packed, packed)
 
         def finished(result: asyncio.Future[bytes]) -> None:
-            if result.cancelled():
+            if self._closed or result.cancelled():
                 return
             if isinstance(result.exception(), BrokenProcessPool):
                 # Somebody ended a worker. The batch is not lost: a new pool does it.
@@ -62,15 +66,29 @@ class Verifier:
 
         future.add_done_callback(finished)
 
+    def _tell(self, done: Callable[[Sequence[bool]], None], verdicts: Sequence[bool]) -> None:
+        if not self._closed:
+            done(verdicts)
+
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            self._workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+            self._workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
         )
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C at a terminal reaches the whole group; the node ends its workers itself."""
+def _begin_worker() -> None:
+    """Ctrl-C at a terminal, and a service manager's SIGTERM, reach the whole group: the node ends its workers itself.
+    Where it cannot, because it was killed, they end as soon as it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
 def _verify_packed(packed: bytes) -> bytes:

@@ -1,0 +1,120 @@
+"""The verifying processes: one that dies costs nothing, and none outlives the node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from otcnode.crypto import SignatureCheck, SigningKey
+from otcnode.verifier import INLINE_MAX, Verifier
+
+pytestmark = pytest.mark.process
+
+KEY = SigningKey(bytes(range(32)))
+MESSAGE = bytes(32)
+GOOD = SignatureCheck(KEY.public, MESSAGE, KEY.sign(MESSAGE))
+BAD = SignatureCheck(KEY.public, MESSAGE, bytes(64))
+
+WORKER_OF_A_NODE = """
+import asyncio, sys
+from tests.processes.test_verifier import BAD, GOOD, workers_of, verdicts
+from otcnode.verifier import Verifier
+
+async def serve():
+    verifier = Verifier(asyncio.get_running_loop())
+    await verdicts(verifier, [GOOD, BAD] * 50)
+    print(*workers_of(verifier), flush=True)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(serve())
+"""
+
+
+async def verdicts(verifier: Verifier, checks: Sequence[SignatureCheck]) -> list[bool]:
+    answer: asyncio.Future[Sequence[bool]] = asyncio.get_running_loop().create_future()
+    verifier.verify(checks, answer.set_result)
+    return list(await asyncio.wait_for(answer, 60))
+
+
+def workers_of(verifier: Verifier) -> list[int]:
+    processes = verifier._pool._processes
+    assert processes is not None
+    return sorted(processes)
+
+
+@pytest.mark.parametrize("count", [1, INLINE_MAX, INLINE_MAX + 1, 100])
+def test_a_verdict_for_each(count: int) -> None:
+    async def ask() -> None:
+        verifier = Verifier(asyncio.get_running_loop())
+        try:
+            checks = [GOOD if index % 3 else BAD for index in range(count)]
+            assert await verdicts(verifier, checks) == [bool(index % 3) for index in range(count)]
+        finally:
+            verifier.close()
+
+    asyncio.run(ask())
+
+
+def test_killed_workers_lose_no_batch() -> None:
+    async def ask() -> None:
+        verifier = Verifier(asyncio.get_running_loop())
+        try:
+            await verdicts(verifier, [GOOD] * 50)
+            batches = [asyncio.create_task(verdicts(verifier, [GOOD, BAD] * 2_000)) for _ in range(4)]
+            await asyncio.sleep(0)
+            for worker in workers_of(verifier):
+                os.kill(worker, signal.SIGKILL)
+            assert await asyncio.gather(*batches) == [[True, False] * 2_000] * 4
+        finally:
+            verifier.close()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("count", [1, 2_000])
+def test_nothing_is_told_after_the_end(count: int) -> None:
+    async def ask() -> list[Sequence[bool]]:
+        told: list[Sequence[bool]] = []
+        verifier = Verifier(asyncio.get_running_loop())
+        await verdicts(verifier, [GOOD] * 50)
+        verifier.verify([GOOD] * count, told.append)
+        verifier.close()
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return told
+
+    assert asyncio.run(ask()) == []
+
+
+def test_no_worker_outlives_a_killed_node(tmp_path_factory: pytest.TempPathFactory) -> None:
+    program = tmp_path_factory.mktemp("node") / "node.py"
+    program.write_text(WORKER_OF_A_NODE)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    node = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env=environment)
+    assert node.stdout is not None
+    with node, node.stdout:
+        workers = [int(worker) for worker in node.stdout.readline().split()]
+        assert workers
+        node.kill()
+        node.wait()
+    deadline = time.monotonic() + 10
+    while any(_runs(worker) for worker in workers) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not [worker for worker in workers if _runs(worker)]
+
+
+def _runs(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
