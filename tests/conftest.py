@@ -1,5 +1,6 @@
-"""One profile for all property tests: no wall-clock deadline, for load is no property of the code, and the same examples
-in every run, so that a failure is a failure of the change and can be had again. Long tests explore by chance."""
+"""One profile for all property tests: no wall-clock deadline, for load is no property of the code, and the same
+examples in every run, so that a failure is a failure of the change and can be had again. Long tests explore by chance.
+"""
 
 import pytest
 from hypothesis import HealthCheck, settings
