@@ -89,11 +89,8 @@ def set_validators(context: Context, action: ValidatorSet) -> None:
 
 def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:
     """The epoch of height + 1, for the state after the block at `height`, which is of `epoch`."""
-    schedule = State(view).get(SCHEDULE, SINGLE)
-    pending = None if schedule is None else schedule.pending
-    if pending is not None and pending.activates_at == height + 1:
-        return Epoch(pending.activates_at, pending.validators)
-    return epoch
+    schedule = schedule_at(State(view), height + 1)
+    return Epoch(schedule.number, schedule.validators) if schedule.number == height + 1 else epoch
 
 
 OPERATIONS: dict[type, Rule] = {ValidatorReady: Rule(ready, KeyPurpose.TRADE, while_paused=True)}

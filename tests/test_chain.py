@@ -1,0 +1,90 @@
+"""Blocks built and checked on each other: the validators' change is announced by the block before it."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from otcnode import chain
+from otcnode.blocks import Epoch, validators_hash
+from otcnode.chain import BlockFault, Parent, Speculation
+from otcnode.genesis import KeyPurpose, chain_id, first_epoch
+from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.store import Store
+from otcnode.vm.genesis_state import genesis_writes
+from otcnode.vm.governance.events import ProposalChanged
+from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose, ValidatorReady
+from otcnode.vm.governance.records import NodeAdmit, ValidatorSet
+from otcnode.vm.governance.validators import ready_preimage
+from otcnode.vm.operations import Operation
+from otcnode.vm.transactions import Decoded
+from tests.vm.ledger import EVIDENCE, START_MS, Ledger, key_of, make_genesis
+
+MANAGE = KeyPurpose.MANAGE
+OLD, NEW = key_of("v"), key_of("joiner")
+
+
+class Growing:
+    """A chain of blocks in flight on the genesis, built by the validator and checked as another node would."""
+
+    def __init__(self) -> None:
+        genesis = make_genesis(state_buckets=16)
+        self.chain = chain_id(genesis)
+        kv = MemoryKeyValue()
+        Store.create(kv, self.chain, genesis_writes(genesis), 16, first_epoch(genesis), 10)
+        self.store = Store.open(kv, self.chain, 10)
+        tip = self.store.tip
+        self.parent = Parent(0, tip.block_hash, START_MS, self.store.state, None, first_epoch(genesis))
+        self.signer = Ledger()
+        self.signer.chain = self.chain
+
+    def signed(self, by: str, operation: Operation, purpose: KeyPurpose = MANAGE) -> Decoded:
+        return self.signer.sign(by, operation, purpose=purpose, valid_until=START_MS + 60_000)
+
+    def grow(self, *transactions: Decoded, proposer: bytes | None = None) -> Speculation:
+        proposer = self.parent.epoch.validators[0] if proposer is None else proposer
+        time_ms = self.parent.time_ms + 1
+        block, refused = chain.build(
+            self.parent, self.chain, proposer, time_ms, transactions, 100, self.store.tree.speculate
+        )
+        assert not refused
+        again = chain.check(self.parent, self.chain, block.header, block.transactions, self.store.tree.speculate)
+        assert (again.block_hash, again.next_epoch) == (block.block_hash, block.next_epoch)
+        self.parent = block.as_parent()
+        return block
+
+    def decide(self, action: NodeAdmit | ValidatorSet) -> Speculation:
+        block = self.grow(self.signed("REG", GovernancePropose(action, "why", EVIDENCE)))
+        (name,) = [event.proposal for event in block.result.events if isinstance(event, ProposalChanged)]
+        return self.grow(self.signed("LIST", GovernanceApprove(name)))
+
+
+def test_a_change_executed_at_h_is_announced_at_h_plus_1_and_decides_h_plus_2() -> None:
+    growing = Growing()
+    growing.decide(NodeAdmit(NEW.public, True, "joiner", "Some bank", ""))
+    said = growing.parent.height
+    ready = ValidatorReady(NEW.public, said, NEW.sign(ready_preimage(growing.chain, NEW.public, said)))
+    growing.grow(growing.signed("KYC", ready, KeyPurpose.TRADE))
+    deciding = growing.decide(ValidatorSet((NEW.public,)))
+    old, new = validators_hash([OLD.public]), validators_hash([NEW.public])
+    here = deciding.header.height
+    assert (deciding.header.validators_hash, deciding.header.next_validators_hash) == (old, old)
+    assert deciding.next_epoch == Epoch(1, (OLD.public,))
+    last = growing.grow()
+    assert (last.header.validators_hash, last.header.next_validators_hash) == (old, new)
+    assert last.next_epoch == Epoch(here + 2, (NEW.public,))
+    with pytest.raises(BlockFault, match="proposer"):
+        growing.grow(proposer=OLD.public)
+    first = growing.grow()
+    assert (first.header.validators_hash, first.header.next_validators_hash) == (new, new)
+    assert growing.grow().next_epoch == Epoch(here + 2, (NEW.public,))
+
+
+def test_a_block_that_announces_other_validators_is_refused() -> None:
+    growing = Growing()
+    block, _ = chain.build(
+        growing.parent, growing.chain, OLD.public, START_MS + 1, [], 100, growing.store.tree.speculate
+    )
+    wrong = replace(block.header, next_validators_hash=validators_hash([NEW.public]))
+    with pytest.raises(BlockFault, match="next_validators_hash"):
+        chain.check(growing.parent, growing.chain, wrong, (), growing.store.tree.speculate)

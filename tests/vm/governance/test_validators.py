@@ -1,0 +1,132 @@
+"""The validators' schedule: who decides which height, one change at a time, and never a set that cannot work."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode.blocks import Epoch
+from otcnode.crypto import SigningKey, sha256
+from otcnode.errors import Code
+from otcnode.vm.governance.operations import ValidatorReady
+from otcnode.vm.governance.records import NextValidators, NodeAdmit, Schedule, ValidatorSet
+from otcnode.vm.governance.validators import READY_BLOCKS, epoch_after, ready_preimage, schedule_at
+from tests.vm.governance.council import Council
+from tests.vm.ledger import key_of
+
+OLD = key_of("v").public
+
+
+def joiner(index: int) -> SigningKey:
+    return key_of(f"joiner {index}")
+
+
+def saying(council: Council, index: int, height: int, key: SigningKey | None = None) -> ValidatorReady:
+    node = joiner(index).public
+    signature = (joiner(index) if key is None else key).sign(ready_preimage(council.chain, node, height))
+    return ValidatorReady(node, height, signature)
+
+
+def admitted(council: Council, *indexes: int) -> None:
+    for index in indexes:
+        council.decide(NodeAdmit(joiner(index).public, True, f"joiner {index}", "Some bank", ""))
+
+
+def said(council: Council, *indexes: int) -> None:
+    for index in indexes:
+        council.act("BEN", saying(council, index, council.height))
+
+
+def set_of(*indexes: int, old: bool = True) -> tuple[bytes, ...]:
+    return tuple(sorted([joiner(index).public for index in indexes] + ([OLD] if old else [])))
+
+
+def test_a_change_decides_the_second_height_after_it(council: Council) -> None:
+    admitted(council, 1, 2, 3)
+    said(council, 1, 2, 3)
+    wanted = set_of(1, 2, 3)
+    council.decide(ValidatorSet(wanted))
+    here, before = council.height, Epoch(1, (OLD,))
+    assert epoch_after(council.view, here, before) == before
+    council.block()
+    after = epoch_after(council.view, here + 1, before)
+    assert after == Epoch(here + 2, wanted)
+    council.block()
+    assert epoch_after(council.view, here + 2, after) == after
+    assert schedule_at(council.state, here + 1) == Schedule(1, (OLD,), NextValidators(here + 2, wanted))
+    assert schedule_at(council.state, here + 2) == Schedule(here + 2, wanted, None)
+
+
+def test_one_change_at_a_time(council: Council) -> None:
+    admitted(council, 1, 2)
+    said(council, 1, 2)
+    first, second = council.put_forward(ValidatorSet(set_of(1))), council.put_forward(ValidatorSet(set_of(2)))
+    council.approve(first)
+    council.approve(second, code=Code.STATE)
+    council.approve(second)
+    assert schedule_at(council.state, council.height + 2).validators == set_of(2)
+
+
+def test_the_set_is_never_empty_unsorted_unknown_or_the_same(council: Council) -> None:
+    admitted(council, 1, 2)
+    council.put_forward(ValidatorSet(()), code=Code.FIELD)
+    council.put_forward(ValidatorSet(tuple(reversed(set_of(1, 2)))), code=Code.FIELD)
+    council.put_forward(ValidatorSet((OLD, OLD)), code=Code.FIELD)
+    council.put_forward(ValidatorSet(set_of(3)), code=Code.NOT_FOUND)
+    council.decide(ValidatorSet((OLD,)), code=Code.FIELD)
+
+
+def test_a_joiner_has_said_lately_that_it_is_ready(council: Council) -> None:
+    admitted(council, 1)
+    name = council.put_forward(ValidatorSet(set_of(1)))
+    council.approve(name, code=Code.STATE)
+    said(council, 1)
+    spoken = council.height - 1
+    while council.height < spoken + READY_BLOCKS:
+        council.block()
+    council.approve(name, code=Code.STATE)
+    said(council, 1)
+    council.approve(name)
+
+
+def test_what_a_joiner_said_is_recent_for_exactly_so_many_blocks(council: Council) -> None:
+    admitted(council, 1)
+    name = council.put_forward(ValidatorSet(set_of(1)))
+    said(council, 1)
+    spoken = council.height - 1
+    while council.height < spoken + READY_BLOCKS - 1:
+        council.block()
+    council.approve(name)
+
+
+def test_leaving_needs_no_readiness_and_a_leaver_can_be_turned_away_afterwards(council: Council) -> None:
+    admitted(council, 1)
+    said(council, 1)
+    council.decide(ValidatorSet(set_of(1, old=False)))
+    leaver = NodeAdmit(OLD, False, "v", "V", "")
+    council.decide(leaver)
+    assert schedule_at(council.state, council.height + 1).validators == set_of(1, old=False)
+
+
+def test_a_node_that_is_about_to_vote_is_not_turned_away(council: Council) -> None:
+    admitted(council, 1)
+    said(council, 1)
+    removal = council.put_forward(NodeAdmit(joiner(1).public, False, "joiner", "Some bank", ""))
+    council.decide(ValidatorSet(set_of(1)))
+    council.approve(removal, code=Code.STATE)
+
+
+@pytest.mark.parametrize("back", [0, READY_BLOCKS + 1])
+def test_readiness_is_about_a_committed_recent_height(council: Council, back: int) -> None:
+    admitted(council, 1)
+    while council.height < 2 * READY_BLOCKS:
+        council.block()
+    council.act("BEN", saying(council, 1, council.height + 1 - back), code=Code.FIELD)
+
+
+def test_readiness_is_signed_by_the_node_itself(council: Council) -> None:
+    council.act("BEN", saying(council, 1, council.height), code=Code.NOT_FOUND)
+    admitted(council, 1)
+    council.act("BEN", saying(council, 1, council.height, joiner(2)), code=Code.AUTH)
+    other = ready_preimage(sha256(b"another chain"), joiner(1).public, council.height)
+    council.act("BEN", ValidatorReady(joiner(1).public, council.height, joiner(1).sign(other)), code=Code.AUTH)
+    council.act("BEN", saying(council, 1, council.height))
