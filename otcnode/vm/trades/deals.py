@@ -255,11 +255,19 @@ def _pay(context: Context, trade: Trade, rule: ProductTerms, lock: bytes | None)
             balances.pay_from_lock(context, trade.buyer, lock, payee, amount)
 
 
-def move(context: Context, name: bytes, trade: Trade, status: TradeStatus, failure: Code | None = None) -> Trade:
-    """Bring the trade into a status."""
+def move(
+    context: Context,
+    name: bytes,
+    trade: Trade,
+    status: TradeStatus,
+    failure: Code | None = None,
+    *,
+    at: int | None = None,
+) -> Trade:
+    """Bring the trade into a status, as of `at` (now)."""
     assert status in TRADE_TRANSITIONS[trade.status], f"{trade.status} to {status}"
-    ended = status not in TRADE_TRANSITIONS
-    after = replace(trade, status=status, failure=failure, ended_at=context.now if ended else None)
+    ended_at = None if status in TRADE_TRANSITIONS else context.now if at is None else at
+    after = replace(trade, status=status, failure=failure, ended_at=ended_at)
     enter(context, name, after)
     context.emit(TradeChanged(name, trade.buyer, trade.seller, status, failure))
     return after

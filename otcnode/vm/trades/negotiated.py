@@ -104,9 +104,13 @@ def withdraw(context: Context, operation: TradeWithdraw) -> None:
 
 
 def drop(context: Context, name: bytes, trade: Trade, status: TradeStatus) -> None:
-    """End a proposal that nobody affirmed."""
+    """End a proposal that nobody affirmed. If its time was over before, it is EXPIRED as of then, whether or not the
+    due queue has got that far."""
+    assert trade.affirm_by is not None
+    if context.now >= trade.affirm_by:
+        status = _S.EXPIRED
     context.unschedule(name, EXPIRE)
-    deals.move(context, name, trade, status)
+    deals.move(context, name, trade, status, at=min(context.now, trade.affirm_by))
 
 
 def cancel(context: Context, operation: TradeCancel) -> None:
@@ -166,12 +170,10 @@ def expire(context: Context, item: DueItem) -> None:
 
 
 def release_for_maturity(context: Context, name: bytes) -> None:
-    """The product is about to mature: a proposal is EXPIRED, a locked trade FAILED."""
+    """The product is about to mature: a proposal is EXPIRED. Trades settle before maturity, so none is locked."""
     trade = context.need(TRADES, name, "trade")
-    if trade.status is _S.PROPOSED:
-        drop(context, name, trade, _S.EXPIRED)
-    else:
-        deals.fail_locked(context, name, trade, Code.STATE)
+    assert trade.status is _S.PROPOSED
+    drop(context, name, trade, _S.EXPIRED)
 
 
 def withdraw_for(context: Context, account: bytes, name: bytes) -> None:

@@ -180,7 +180,12 @@ def cancel(context: Context, operation: OfferCancel) -> None:
 
 
 def end(context: Context, name: bytes, offer: Offer, status: OfferStatus) -> None:
-    """The offer stands no more; what it still locks is released."""
+    """The offer stands no more; what it still locks is released.
+
+    If its time was over before, it is EXPIRED as of then, whether or not the due queue has got that far.
+    """
+    if context.now >= offer.until:
+        status = _S.EXPIRED
     assert status in OFFER_TRANSITIONS[offer.status]
     # A BUY offer whose cap was used up to the last minor unit has no lock any more.
     if context.get(LOCKS, offer.account + name) is not None:
@@ -188,7 +193,7 @@ def end(context: Context, name: bytes, offer: Offer, status: OfferStatus) -> Non
     context.unschedule(name, EXPIRE)
     context.close_item(offer.account, OPEN_OFFER, name)
     books.close_on_product(context, OPEN_OFFER, name, offer.product)
-    context.put(OFFERS, name, replace(offer, status=status, ended_at=context.now))
+    context.put(OFFERS, name, replace(offer, status=status, ended_at=min(context.now, offer.until)))
     context.emit(events.OfferChanged(name, offer.account, status))
 
 

@@ -123,14 +123,19 @@ def cancel(context: Context, operation: RfqCancel) -> None:
 def end(
     context: Context, name: bytes, request: Rfq, status: RfqStatus, quotes_end: QuoteStatus, trade: bytes | None = None
 ) -> None:
-    """The request is over; each quote that is still live reaches `quotes_end`."""
+    """The request is over; each quote that is still live reaches `quotes_end`.
+
+    If its time was over before, it is EXPIRED as of then, whether or not the due queue has got that far.
+    """
+    if context.now >= request.until:
+        status = _R.EXPIRED
     assert status in RFQ_TRANSITIONS[request.status]
     for quote_name, quote in active_quotes(context, name):
-        end_quote(context, quote_name, quote, _end_in_time(context, quote, quotes_end))
+        end_quote(context, quote_name, quote, quotes_end)
     context.unschedule(name, RFQ_EXPIRE)
     context.close_item(request.requester, OPEN_RFQ, name)
     books.close_on_product(context, OPEN_RFQ, name, request.product)
-    context.put(RFQS, name, replace(request, status=status, trade=trade, ended_at=context.now))
+    context.put(RFQS, name, replace(request, status=status, trade=trade, ended_at=min(context.now, request.until)))
     context.emit(events.RfqChanged(name, request.requester, status))
 
 
@@ -139,11 +144,6 @@ def active_quotes(context: Context, rfq: bytes) -> list[tuple[bytes, Quote]]:
     names = [entry.quote for _, entry in context.state.scan(ACTIVE_QUOTES, rfq)]
     quotes = [(name, context.need(QUOTES, name, "quote")) for name in names]
     return sorted(quotes, key=lambda entry: entry[1].sequence)
-
-
-def _end_in_time(context: Context, quote: Quote, status: QuoteStatus) -> QuoteStatus:
-    """A quote whose time was over first is EXPIRED, whether or not the due queue has got that far."""
-    return _Q.EXPIRED if context.now >= quote.until else status
 
 
 # quotes
@@ -241,7 +241,9 @@ def cancel_quote(context: Context, operation: QuoteCancel) -> None:
 
 
 def end_quote(context: Context, name: bytes, quote: Quote, status: QuoteStatus) -> None:
-    """The quote is over; a firm one's leg is released."""
+    """The quote is over; a firm one's leg is released. If its time was over before, it is EXPIRED as of then."""
+    if context.now >= quote.until:
+        status = _Q.EXPIRED
     assert status in QUOTE_TRANSITIONS[quote.status]
     if quote.firm:
         balances.release(context, quote.responder, name)
@@ -356,8 +358,7 @@ def release_for_maturity(context: Context, name: bytes) -> None:
 
 def cancel_quote_for(context: Context, account: bytes, name: bytes) -> None:
     """The responder was frozen by a regulator, or recovered."""
-    quote = context.need(QUOTES, name, "quote")
-    end_quote(context, name, quote, _end_in_time(context, quote, _Q.CANCELLED))
+    end_quote(context, name, context.need(QUOTES, name, "quote"), _Q.CANCELLED)
 
 
 # what an entrustment is held against

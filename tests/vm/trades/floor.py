@@ -180,7 +180,10 @@ class Floor(Market):
         self.view.write({PARAMETERS.prefix: encode(replace(before, **parameters))})
 
     def freeze(self, name: str) -> None:
-        self.act("REG", AccountFreeze(self.ids[name], None, 0, ORDER, None))
+        self.freeze_at(name, self.now + 1)
+
+    def freeze_at(self, name: str, at: int) -> None:
+        self.act("REG", AccountFreeze(self.ids[name], None, 0, ORDER, None), at=at)
 
     def holds(self, name: str) -> tuple[int, int]:
         """(balance, locked) units."""

@@ -29,9 +29,13 @@ from otcnode.vm.trades.records import (
     QUOTE_TRANSITIONS,
     RFQ_TRANSITIONS,
     TRADE_TRANSITIONS,
+    Offer,
     OfferStatus,
+    Quote,
     QuoteStatus,
+    Rfq,
     RfqStatus,
+    Trade,
     TradeStatus,
 )
 from tests.vm.ledger import DAY_MS
@@ -256,3 +260,41 @@ def test_a_trade_whose_settlement_is_late_can_no_longer_be_cancelled() -> None:
     floor.block()
     floor.block()
     assert [floor.trade(name).ended_at for name in trades] == [settle_at] * 3
+
+
+def lagging(floor: Floor, until: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """An offer, a request with a quote, and a proposal of SAM, all over at `until`, with the queue far behind."""
+    for _ in range(3):
+        floor.propose(affirm_by=until, settle_at=until + DAY_MS)
+    offer, rfq = floor.list_offer(quantity=5, until=until), floor.ask(until=until, quantity=5)
+    quote = floor.submit("SAM", rfq, until=until)
+    trade = floor.propose(affirm_by=until, settle_at=until + DAY_MS)
+    floor.limit(due_class1_weight_max=1)
+    return offer, rfq, quote, trade
+
+
+def test_what_is_ended_from_outside_after_its_time_had_expired_before() -> None:
+    floor = Floor()
+    until = floor.now + HOUR_MS
+    offer, rfq, quote, _ = lagging(floor, until)
+    floor.freeze_at("SAM", until + 1)
+    assert (floor.offer(offer).status, floor.offer(offer).ended_at) == (_O.EXPIRED, until)
+    assert (floor.quote(quote).status, floor.quote(quote).ended_at) == (_Q.EXPIRED, until)
+    assert floor.rfq(rfq).status is _R.OPEN
+
+
+def test_maturity_finds_what_had_expired_before_it() -> None:
+    floor = Floor()
+    maturity = floor.product_terms(floor.note).maturity_ms
+    floor.deposit("ISS", 20_000_00)
+    floor.advance(maturity - DAY_MS - HOUR_MS)
+    until = maturity - DAY_MS - 1
+    offer, rfq, quote, trade = lagging(floor, until)
+    floor.block(at=maturity)
+    found: list[Offer | Rfq | Quote | Trade] = [
+        floor.offer(offer),
+        floor.rfq(rfq),
+        floor.quote(quote),
+        floor.trade(trade),
+    ]
+    assert [(item.status.value, item.ended_at) for item in found] == [("EXPIRED", until)] * 4
