@@ -97,5 +97,9 @@ class StorageDamage(OtcnodeError):
     """What is on disk is not what was written. The message names the place and the command that helps."""
 
 
+class NodeFailed(Exception):
+    """A mistake of our own ended a running node; its log has the whole story."""
+
+
 class ProofError(OtcnodeError):
     """A certificate, proof or piece of evidence that does not verify."""

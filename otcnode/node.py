@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
 
 import structlog
 
@@ -20,7 +21,7 @@ from otcnode.consensus.replica import Replica
 from otcnode.crypto import SignatureCheck, verify
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
-from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
 from otcnode.genesis import Genesis, GenesisNode, GenesisValidator, chain_id
 from otcnode.node_key import NodeKey
 from otcnode.node_service import Finality, Service
@@ -41,16 +42,20 @@ def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeCo
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
     history = configuration.storage.history_blocks
-    if Store.exists(kv):
-        return Store.open(kv, chain, history)
-    return Store.create(
-        kv,
-        chain,
-        genesis_writes(genesis),
-        genesis.parameters.state_buckets,
-        genesis_module.first_epoch(genesis),
-        history,
-    )
+    try:
+        if Store.exists(kv):
+            return Store.open(kv, chain, history)
+        return Store.create(
+            kv,
+            chain,
+            genesis_writes(genesis),
+            genesis.parameters.state_buckets,
+            genesis_module.first_epoch(genesis),
+            history,
+        )
+    except BaseException:
+        kv.close()
+        raise
 
 
 class Node:
@@ -67,26 +72,32 @@ class Node:
         self._finality = Finality()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._counters: Counter[str] = Counter()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._ended = False
         self._stopped = asyncio.Event()
 
     # ---- running
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on."""
+        """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on, NodeFailed
+        where it made a mistake."""
         self._loop = asyncio.get_running_loop()
-        self._verifier = Verifier(self._loop)
-        store = open_store(self._home, self._genesis, self._chain, self._configuration)
-        votes_log = FileVotesLog(self._home.record)
-        try:
+        with ExitStack() as closing:
+            store = open_store(self._home, self._genesis, self._chain, self._configuration)
+            closing.callback(store.close)
+            votes_log = FileVotesLog(self._home.record)
+            closing.callback(votes_log.close)
+            self._verifier = Verifier(self._loop)
+            closing.callback(self._verifier.close)
+            closing.callback(self._end)
             self._assemble(store, votes_log)
             await self._serve()
-        finally:
-            for handle in self._timers.values():
-                handle.cancel()
-            self._verifier.close()
-            votes_log.close()
-            store.close()
+
+    def _end(self) -> None:
+        """Nothing reaches the engine any more, for what it stands on is being closed."""
+        self._ended = True
+        for handle in self._timers.values():
+            handle.cancel()
 
     def _assemble(self, store: Store, votes_log: FileVotesLog) -> None:
         section = self._configuration.consensus
@@ -129,10 +140,13 @@ class Node:
     async def _serve(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopped.set)
-        await self._transport.start()
-        try:
+        # First of all: whoever connects is served by an engine that has begun.
+        self._engine.start()
+        async with AsyncExitStack() as stopping:
+            stopping.push_async_callback(self._transport.stop)
+            await self._transport.start()
+            stopping.push_async_callback(self._rpc.stop)
             await self._rpc.start(*split_address(self._configuration.rpc.listen))
-            self._guard(self._engine.start)
             self._log.info(
                 "started",
                 chain=self._chain.hex()[:16],
@@ -141,16 +155,21 @@ class Node:
                 rpc=self._configuration.rpc.listen,
             )
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._tick()), group.create_task(self._transport.wait())]
+                tasks = [group.create_task(self._tick()), group.create_task(self._watch_transport())]
                 await self._stopped.wait()
                 for task in tasks:
                     task.cancel()
-        finally:
-            await self._rpc.stop()
-            await self._transport.stop()
-        if self._failure is not None:
+        if isinstance(self._failure, StorageDamage):
             raise self._failure
+        if self._failure is not None:
+            raise NodeFailed(f"the node stopped on a mistake of its own: {self._failure!r}") from self._failure
         self._log.info("stopped", height=self._engine.flight.tip().height)
+
+    async def _watch_transport(self) -> None:
+        try:
+            await self._transport.wait()
+        except Exception as error:
+            self._defect(error)
 
     async def _tick(self) -> None:
         while True:
@@ -159,15 +178,20 @@ class Node:
 
     def _guard(self, action: Callable[[], None]) -> None:
         """Run a piece of the engine; what must never happen ends the node loudly instead of being carried on."""
+        if self._failure is not None or self._ended:
+            return
         try:
             action()
         except StorageDamage as error:
             self._fail(error)
         except Exception as error:
-            self._log.error("internal error, the node stops", exc_info=True)
-            self._fail(error)
+            self._defect(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def _defect(self, error: Exception) -> None:
+        self._log.error("internal error, the node stops", exc_info=error)
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
         if self._failure is None:
             self._failure = error
         self._stopped.set()
@@ -264,7 +288,9 @@ def configure_logging(level: str, form: str) -> None:
     """One line per event on standard error, readable or JSON."""
     numbers = {"debug": 10, "info": 20, "warning": 30, "error": 40}
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[
@@ -280,7 +306,7 @@ def configure_logging(level: str, form: str) -> None:
 
 
 def run_node(home: Home, *, vote_again_after_loss: bool = False) -> None:
-    """Run a node until it is told to stop. Raises ConfigurationError, StorageDamage."""
+    """Run a node until it is told to stop. Raises ConfigurationError, StorageDamage, NodeFailed."""
     configuration = load_configuration(home)
     configure_logging(configuration.log.level, configuration.log.format)
 

@@ -6,5 +6,7 @@ EXIT_USAGE = 2
 """Wrong usage, configuration or data directory."""
 EXIT_UNREACHABLE = 3
 """No node could be reached."""
+EXIT_DEFECT = 70
+"""A mistake of otcnode itself; the log says where. (EX_SOFTWARE of sysexits.h.)"""
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C."""

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from otcnode import __version__
-from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO, EXIT_USAGE
-from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
+from otcnode.cli.exits import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_NO, EXIT_USAGE
+from otcnode.errors import ConfigurationError, NodeFailed, OtcnodeError, StorageDamage
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "localnet": ("otcnode.cli.localnet", "Make and run a cluster on this machine."),
@@ -66,6 +66,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except (ConfigurationError, StorageDamage) as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_USAGE)
+    except NodeFailed as error:
+        click.echo(f"otcnode: {error}", err=True)
+        sys.exit(EXIT_DEFECT)
     except OtcnodeError as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_NO)

@@ -156,9 +156,10 @@ class Transport:
             await root
 
     async def stop(self) -> None:
-        """Say goodbye to everybody, end every task and wait for it. Safe to call twice."""
+        """Say goodbye to everybody, end every task and wait for it. Safe to call twice, and after a mistake that ended
+        the transport: that is told by `wait`."""
         root, self._root = self._root, None
-        if root is not None:
+        if root is not None and not root.done():
             root.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await root

@@ -1,0 +1,178 @@
+"""The shell around the engine: how a node starts, fails and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from otcnode import localnet
+from otcnode.bench import workload
+from otcnode.config import Home
+from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
+from otcnode.genesis import ChainParameters
+from otcnode.node import Node
+from otcnode.storage.level import LevelKeyValue
+from tests.processes.cluster import free_ports
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    localnet.create(
+        localnet.Plan(
+            directory=tmp_path / "net",
+            validators=1,
+            base_port=free_ports(2),
+            accounts=workload.accounts()[:9],
+            cash=workload.cash(),
+            parameters=ChainParameters(state_buckets=16),
+        )
+    )
+    return localnet.members(tmp_path / "net")[0].home
+
+
+def run(node: Node, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    """Let a node run while something happens; whatever that is, it must make the node end."""
+
+    async def both() -> None:
+        task = asyncio.create_task(node.run())
+        await meanwhile()
+        await asyncio.wait_for(task, 30)
+
+    asyncio.run(both())
+
+
+def is_closed(home: Home) -> bool:
+    """Whether nobody holds the database."""
+    LevelKeyValue(home.database).close()
+    return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """The node tells nobody that it has got somewhere, so the test looks after every step of the loop."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def started(node: Node) -> None:
+    await until(lambda: hasattr(node, "_engine") and node._engine.replica.started and node._rpc._runner is not None)
+
+
+def test_sigterm_during_the_start_ends_it_in_order(home: Home) -> None:
+    node = Node(home)
+
+    async def terminate() -> None:
+        await until(lambda: hasattr(node, "_engine"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run(node, terminate)
+    assert is_closed(home)
+
+
+def test_what_the_engine_must_never_do_ends_the_node_with_one_error(home: Home) -> None:
+    node = Node(home)
+
+    async def break_it() -> None:
+        await started(node)
+        calls = []
+
+        def mistake() -> None:
+            calls.append(1)
+            raise AssertionError("never")
+
+        node.later(mistake)
+        node.later(mistake)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert calls == [1], "nothing runs after a failure"
+
+    with pytest.raises(NodeFailed, match="never"):
+        run(node, break_it)
+    assert is_closed(home)
+
+
+def test_a_disk_that_refuses_ends_the_node_as_damage(home: Home) -> None:
+    node = Node(home)
+
+    async def damage() -> None:
+        await started(node)
+
+        def refuse() -> None:
+            raise StorageDamage("the disk is full; free space, then start the node again")
+
+        node.later(refuse)
+
+    with pytest.raises(StorageDamage, match="disk is full"):
+        run(node, damage)
+    assert is_closed(home)
+
+
+def test_a_mistake_in_the_transport_ends_the_node(home: Home) -> None:
+    node = Node(home)
+
+    async def break_it() -> None:
+        await started(node)
+        assert node._transport._group is not None
+
+        async def mistake() -> None:
+            raise AssertionError("in a connection")
+
+        node._transport._group.create_task(mistake())
+
+    with pytest.raises(NodeFailed):
+        run(node, break_it)
+    assert is_closed(home)
+
+
+@pytest.mark.parametrize("which", ["p2p", "rpc"])
+def test_a_start_that_fails_halfway_leaves_nothing_open(home: Home, which: str) -> None:
+    node = Node(home)
+    section = getattr(node._configuration, which)
+    host, port = section.listen.split(":")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, int(port)))
+        taken.listen()
+        with pytest.raises(ConfigurationError, match=port):
+            asyncio.run(node.run())
+    assert is_closed(home)
+
+
+def test_a_damaged_store_is_closed_again(home: Home) -> None:
+    kv = LevelKeyValue(home.database, create=True)
+    kv.write([(b"junk", b"junk")])
+    kv.close()
+    with pytest.raises(StorageDamage):
+        asyncio.run(Node(home).run())
+    assert is_closed(home)
+
+
+def test_the_engine_begins_before_anybody_is_let_in(home: Home) -> None:
+    node = Node(home)
+    begun: list[bool] = []
+
+    async def watch() -> None:
+        await until(lambda: hasattr(node, "_transport") and node._transport._root is not None)
+        begun.append(node._engine.replica.started)
+        node._stopped.set()
+
+    run(node, watch)
+    assert begun == [True]
+
+
+def test_nothing_reaches_the_engine_after_the_end(home: Home) -> None:
+    node = Node(home)
+    late: list[str] = []
+
+    async def stop() -> None:
+        await started(node)
+        node._stopped.set()
+
+    run(node, stop)
+    node._guard(lambda: late.append("late"))
+    assert late == []
