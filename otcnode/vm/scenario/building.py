@@ -51,7 +51,6 @@ def operation_types() -> dict[str, inspect.StructType]:
     return found
 
 
-@cache
 def struct_type(kind: type[Any]) -> inspect.StructType:
     """The reflection of a record's type."""
     info = inspect.type_info(kind)
@@ -194,8 +193,9 @@ def scale_for(reading: Reading, fields: Mapping[str, object]) -> Scale:
     texts = _texts(fields)
     for name in ("asset", "cash", "product", *texts):
         text = texts.get(name, "")
-        if text.startswith("$"):
-            scale = reading.scale_of(reading.names.item(text[1:]))
+        item = reading.names.items.get(text[1:]) if text.startswith("$") else None
+        if item is not None:
+            scale = reading.scale_of(item)
             return Scale(
                 scale.cash_decimals,
                 scale.quantity_decimals,

@@ -374,14 +374,15 @@ def _event_scale(reading: Reading, event: object) -> Scale:
 
 def _automatic(world: World, check: tuple[BlockResult, tuple[Table, ...]]) -> list[Mismatch]:
     result, wanted = check
+    for entry in wanted:
+        if unknown := entry.keys() - {"kind", "item", "code"}:
+            raise ScenarioError(f"a receipt has kind, item and code, not {', '.join(sorted(unknown))}")
     shown = [f"{receipt.kind} {world.names.show(receipt.item)} {receipt.code.value}" for receipt in result.automatic]
     if len(wanted) != len(result.automatic):
         return [Mismatch("", f"{len(wanted)} receipts", f"{len(shown)}: {'; '.join(shown) or 'none'}")]
     found: list[Mismatch] = []
     reading = _reading(world)
     for index, (entry, receipt) in enumerate(zip(wanted, result.automatic, strict=True)):
-        if unknown := entry.keys() - {"kind", "item", "code"}:
-            raise ScenarioError(f"a receipt has kind, item and code, not {', '.join(sorted(unknown))}")
         expected = {"code": "OK", **entry}
         actual = {"kind": receipt.kind, "code": receipt.code.value, "item": world.names.show(receipt.item)}
         if "item" in expected:

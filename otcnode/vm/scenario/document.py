@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from datetime import date, datetime
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.vm.accounts.records import AccountKind, Category
@@ -15,6 +16,9 @@ from otcnode.vm.scenario.malformed import ScenarioError
 Table: TypeAlias = dict[str, Any]
 Reader: TypeAlias = Callable[[str], str]
 """Path to the file's text; raises ScenarioError."""
+Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=64)]
+NewName: TypeAlias = Annotated[str, Meta(pattern=r"^([A-Za-z][A-Za-z0-9_.-]*)?$", max_length=64)]
+"""Empty for what gets no name."""
 T = TypeVar("T")
 FIXTURE = "fixture"
 """The name under which the state after the fixture is remembered."""
@@ -27,7 +31,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Keyring(_Part, frozen=True, kw_only=True):
     """`keys` are names of keys to their purpose; a purpose without one gets a key of its own name."""
 
-    keys: dict[str, KeyPurpose] = {}
+    keys: dict[Name, KeyPurpose] = {}
     thresholds: dict[KeyPurpose, int] = {}
 
 
@@ -38,16 +42,20 @@ class Desk(Keyring, frozen=True, kw_only=True):
     organisation: str = ""
 
 
+CashId: TypeAlias = Annotated[str, Meta(pattern=r"^[!-?A-~]+@[A-Za-z][A-Za-z0-9_.-]*$", max_length=31)]
+"""Currency @ the custodian's account."""
+
+
 class Cash(_Part, frozen=True, kw_only=True):
-    id: str
+    id: CashId
     decimals: int = 2
     daily_deposit_limit: str | None = None
 
 
 class GenesisPart(_Part, frozen=True, kw_only=True):
-    cash: tuple[str | Cash, ...] = ("CNY@BANK",)
+    cash: Annotated[tuple[CashId | Cash, ...], Meta(min_length=1)] = ("CNY@BANK",)
     parameters: dict[str, int] = {}
-    accounts: dict[str, Desk] = {}
+    accounts: dict[Name, Desk] = {}
 
 
 class Investor(Keyring, frozen=True, kw_only=True):
@@ -70,8 +78,8 @@ class ConcludedContract(_Part, frozen=True, kw_only=True):
 
 
 class Fixture(_Part, frozen=True, kw_only=True):
-    investors: dict[str, Investor] = {}
-    contracts: dict[str, ConcludedContract] = {}
+    investors: dict[Name, Investor] = {}
+    contracts: dict[Name, ConcludedContract] = {}
 
 
 class Act(_Part, frozen=True, kw_only=True):
@@ -79,7 +87,7 @@ class Act(_Part, frozen=True, kw_only=True):
 
     do: str
     fields: Table = field(name="with", default_factory=dict)
-    creates: str = field(name="as", default="")
+    creates: NewName = field(name="as", default="")
 
 
 class Submission(_Part, frozen=True, kw_only=True):
@@ -88,7 +96,7 @@ class Submission(_Part, frozen=True, kw_only=True):
     by: str | tuple[str, ...] = ""
     do: str = ""
     fields: Table = field(name="with", default_factory=dict)
-    creates: str = field(name="as", default="")
+    creates: NewName = field(name="as", default="")
     operations: tuple[Act, ...] = ()
     on_behalf_of: str = ""
     entrustment: str = ""
@@ -155,7 +163,7 @@ def _load(file: str, read: Reader, including: tuple[str, ...]) -> Story:
     if file in including:
         raise ScenarioError(f"includes itself by way of {' and '.join(including)}", file=file)
     try:
-        content = msgspec.toml.decode(read(file))
+        content = _as_written(msgspec.toml.decode(read(file)))
     except msgspec.DecodeError as error:
         raise ScenarioError(str(error), file=file) from None
     document = convert(content, _File, file=file)
@@ -179,6 +187,18 @@ def _load(file: str, read: Reader, including: tuple[str, ...]) -> Story:
         if names.count(name) > 1 or name == FIXTURE:
             raise ScenarioError("this name is taken", file=file, step=name)
     return story
+
+
+def _as_written(value: Any) -> Any:
+    """TOML's own dates and times as the strings they are written as elsewhere."""
+    match value:
+        case dict():
+            return {name: _as_written(entry) for name, entry in value.items()}
+        case list():
+            return [_as_written(entry) for entry in value]
+        case datetime() | date():
+            return value.isoformat()
+    return value
 
 
 def _beside(file: str, other: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from otcnode.genesis import Role
 from otcnode.vm.contracts.records import CONTRACTS, SlotRole
-from otcnode.vm.scenario.document import ConcludedContract, Fixture, Investor, Submission, convert
+from otcnode.vm.scenario.document import ConcludedContract, Fixture, Investor, Name, Submission, convert
 from otcnode.vm.scenario.malformed import ScenarioError
 from otcnode.vm.scenario.playing import Block, Outcome
 
@@ -21,7 +21,7 @@ Macro: TypeAlias = Callable[[Block, Submission], list[Outcome]]
 
 
 class _Admission(Investor, frozen=True, kw_only=True):
-    name: str
+    name: Name
 
 
 def _must(block: Block, submission: Submission) -> Outcome:

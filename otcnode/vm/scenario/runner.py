@@ -73,6 +73,9 @@ class Play:
                 played = self._step(file, step)
             except ScenarioError as error:
                 raise error.at(file=file, step=step.name) from None
+            except AssertionError as error:
+                error.add_note(f"the ledger broke its own rule in {file}, step {step.name!r}")
+                raise
             yield played
             if not played.held:
                 return

@@ -48,9 +48,9 @@ NAMES: dict[Unit, str] = {
     Unit.SPAN: "period_ms max_transaction_ttl_ms settle_horizon_ms",
     Unit.DATE: "date value_date maturity pay_dates unpaid",
     Unit.COUNT: "slot version order keys_needed keys_signed risk ultimate_holders max_holders quantity_decimals"
-    " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts live"
-    " subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
-    " number day position decimals value",
+    " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts"
+    " live subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
+    " number day position decimals value approvals needed activates_at",
 }
 UNITS: dict[str, Unit] = {name: unit for unit, names in NAMES.items() for name in names.split()}
 """Field name to the unit of its integer."""
@@ -90,6 +90,9 @@ _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _SPAN_MS = (DAY_MS, HOUR_MS, MINUTE_MS, 1_000, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
+_SHOWN_DAYS = range(2_932_896)
+"""Until 9999-12-30, so that no offset leads beyond the calendar."""
+_SHOWN_MS = range(2_932_896 * DAY_MS)
 _PERCENT_DECIMALS = 4
 """1 % is 10,000 ppm."""
 
@@ -98,6 +101,17 @@ def parse(unit: Unit, value: object, scale: Scale) -> int:
     """The stored integer of what the file says. Raises ScenarioError."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ScenarioError(f"expected {_WANTED[unit]}, not {value!r}")
+    number = _number(unit, value, scale)
+    if number not in _ENCODABLE:
+        raise ScenarioError(f"{value!r} does not fit into 64 bits")
+    return number
+
+
+_ENCODABLE = range(-(2**63), 2**64)
+"""What can be written into a transaction at all; the ledger refuses what is above 2^63 − 1 or negative."""
+
+
+def _number(unit: Unit, value: int | str, scale: Scale) -> int:
     match unit:
         case Unit.COUNT:
             return _integer(value, unit)
@@ -186,9 +200,13 @@ def show(unit: Unit, value: int, scale: Scale) -> str:
         case Unit.SPAN:
             return f"{value}ms"
         case Unit.DATE:
-            return (_EPOCH_DAY + timedelta(days=value)).isoformat()
+            return show_day(value)
         case Unit.COUNT:
             return str(value)
+
+
+def show_day(value: int) -> str:
+    return (_EPOCH_DAY + timedelta(days=value)).isoformat() if value in _SHOWN_DAYS else f"day {value}"
 
 
 def show_decimal(value: int, decimals: int) -> str:
@@ -199,6 +217,8 @@ def show_decimal(value: int, decimals: int) -> str:
 
 def show_instant(value: int, like: str = "") -> str:
     """In UTC, or with the offset of the instant `like`, as far as that has one."""
+    if value not in _SHOWN_MS:
+        return f"{value} ms"
     moment = _EPOCH + timedelta(milliseconds=value)
     try:
         zone = datetime.fromisoformat(like).tzinfo
