@@ -108,16 +108,6 @@ def proof_forgotten() -> AbstractContextManager[Any]:
     return patch.object(Replica, "_ask_for", ask_for)
 
 
-def old_views_signed() -> AbstractContextManager[Any]:
-    """After its VIEW-CHANGE a replica goes on as before in the view that it left."""
-
-    def ask(state: State, message: Any) -> None:
-        state.own_view_change = message
-        state.view_changes[message.validator] = message
-
-    return patch.object(memory, "ask", ask)
-
-
 def votes_not_saved() -> AbstractContextManager[Any]:
     """Own votes are not in the record."""
     right = Replica._save
@@ -162,7 +152,6 @@ MUTANTS = (
     Mutant("NEW-VIEW ignores proofs", proofs_ignored, SAFETY | {Promise.LIVENESS}, 60),
     Mutant("proof of the lower view", lower_proof, SAFETY, 2_000, long=True),
     Mutant("VIEW-CHANGE without proofs", proof_forgotten, SAFETY, 20),
-    Mutant("old views signed", old_views_signed, SAFETY, 20),
     Mutant("votes not saved", votes_not_saved, SAFETY, 20),
     Mutant("signatures unchecked", signatures_unchecked, SAFETY, 40),
     Mutant("gap allowed", gap_allowed, SAFETY, 40),

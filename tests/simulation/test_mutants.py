@@ -48,7 +48,7 @@ def test_shrinking_leaves_what_is_needed() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "votes not saved")
     with mutant.plant():
         plan, promise = first_found(mutant)
-        small = Shrinker(promise, attempts_max=60).shrink(plan)
+        small = Shrinker(promise, attempts_max=30).shrink(plan)
         outcome = run(small)
     assert outcome.violation is not None and outcome.violation.promise is promise
     assert len(small.faults) < len(plan.faults)
