@@ -5,7 +5,7 @@ PYTHON ?= $(shell for candidate in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup check test test-long demo bench clean
+.PHONY: setup check test test-long reference demo bench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,9 @@ test: $(STAMP)
 
 test-long: $(STAMP)
 	$(BIN)/pytest -m long
+
+reference: $(STAMP)
+	$(BIN)/python -m otcnode.cli.reference
 
 demo: $(STAMP)
 	$(BIN)/otcnode localnet --demo $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from otcnode.vm.accounts import checks as accounts
 from otcnode.vm.accounts.records import (
     CASH_ASSETS,
     CASH_BALANCES,
@@ -20,6 +21,7 @@ from otcnode.vm.accounts.records import (
     Holding,
 )
 from otcnode.vm.contracts import checks as contracts
+from otcnode.vm.governance import checks as governance
 from otcnode.vm.products import checks as products
 from otcnode.vm.state import State
 from otcnode.vm.trades import checks as trades
@@ -103,8 +105,10 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     parts_within_balance,
     locks_sum,
     lots_sum,
+    *accounts.CHECKS,
     *contracts.CHECKS,
     *products.CHECKS,
+    *governance.CHECKS,
     *trades.CHECKS,
 )
 """Families append theirs here."""
