@@ -3,13 +3,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from otcnode.codec import encode
 from otcnode.errors import Code
-from otcnode.vm.accounts.events import CashMoved, LotMoved
-from otcnode.vm.accounts.operations import AccountUnfreeze, CashWithdraw, InvestorCertify
-from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, LOCKS, LOTS, AccountStatus, Category, Lot
+from otcnode.genesis import KeyPurpose
+from otcnode.vm.accounts.events import CashMoved, LotMoved, RecoveryChanged
+from otcnode.vm.accounts.operations import (
+    AccountRecover,
+    AccountRecoverApprove,
+    AccountUnfreeze,
+    CashWithdraw,
+    InvestorCertify,
+    NewKey,
+)
+from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, LOCKS, LOTS, AccountStatus, Category, Lot, Thresholds
 from otcnode.vm.arithmetic import half_up
 from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.contracts.records import ContractKind, ContractStatus
@@ -19,7 +26,7 @@ from otcnode.vm.products.records import ProductType
 from otcnode.vm.trades.events import TradeChanged
 from otcnode.vm.trades.operations import TradeAffirm, TradeCancel, TradeReject, TradeWithdraw
 from otcnode.vm.trades.records import TRADES, TRADING_BY_ACCOUNT, TRADING_BY_PRODUCT, Side, TradeStatus
-from tests.vm.ledger import CASH, DAY_MS, EVIDENCE
+from tests.vm.ledger import CASH, DAY_MS, EVIDENCE, key_of
 from tests.vm.products.market import FIRST_PAY, VALUE_DATE
 from tests.vm.trades.floor import HOUR_MS, ORDER, PRICE, Floor
 
@@ -525,10 +532,14 @@ def test_the_first_reason_is_the_one_a_failed_settlement_names(floor: Floor) -> 
 def test_an_account_in_recovery_settles_what_it_agreed_to_but_agrees_to_nothing_new(floor: Floor) -> None:
     name = floor.locked()
     proposed = floor.propose("BEN", counterparty=floor.ids["SAM"], side=Side.BUY)
+    keys = tuple(NewKey(purpose, key_of("BEN again", purpose).public) for purpose in KeyPurpose)
+    recover = AccountRecover(floor.ids["BEN"], keys, Thresholds(1, 1, 1), bytes(32), ORDER)
+    receipt = floor.act("RCV", recover)
+    (recovery,) = [event.recovery for event in receipt.events if isinstance(event, RecoveryChanged)]
+    floor.act("REG", AccountRecoverApprove(recovery))
     account = floor.state.get(ACCOUNTS, floor.ids["BEN"])
     assert account is not None
-    recovering = replace(account, status=AccountStatus.RECOVERING)
-    floor.view.write({ACCOUNTS.prefix + floor.ids["BEN"]: encode(recovering)})
+    assert account.status is AccountStatus.RECOVERING
     floor.act("SAM", TradeAffirm(proposed), code=Code.STATE)
     floor.act("SAM", floor.proposal(), code=Code.STATE)
     floor.block(at=floor.trade(name).settle_at)
