@@ -6,6 +6,7 @@ it came in; whether it still is, the block that takes it decides.
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from enum import StrEnum
 
 from otcnode import limits
 from otcnode.vm.transactions import Decoded
+
+_LEFTOVERS_MAX = 1_000
 
 
 class Refusal(StrEnum):
@@ -38,6 +41,8 @@ class Mempool:
         self._by_full_hash: dict[bytes, Decoded] = {}
         self._per_account: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
+        self._by_end: list[tuple[int, bytes]] = []
+        """(valid_until, id): a heap. What has left the pool is taken out now and then, many at a time."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -81,6 +86,7 @@ class Mempool:
         self._by_full_hash[decoded.full_hash] = decoded
         self._per_account.setdefault(decoded.transaction.body.sender, {})[decoded.id] = None
         self._bytes += len(decoded.raw)
+        heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
         return None
 
     def remove(self, transaction_ids: Iterable[bytes]) -> None:
@@ -95,15 +101,21 @@ class Mempool:
             del of_sender[transaction_id]
             if not of_sender:
                 del self._per_account[sender]
+        if len(self._by_end) > 2 * len(self._waiting) + _LEFTOVERS_MAX:
+            # Ascending order is a heap.
+            self._by_end = sorted({entry for entry in self._by_end if entry[1] in self._waiting})
 
     def of_account(self, account: bytes) -> list[Decoded]:
         """What an account has waiting, in order of arrival."""
         return [self._waiting[transaction_id] for transaction_id in self._per_account.get(account, ())]
 
     def expired(self, time_ms: int) -> list[bytes]:
-        """Ids whose validity has ended at `time_ms`: valid while t < valid_until."""
-        return [
-            transaction_id
-            for transaction_id, decoded in self._waiting.items()
-            if decoded.transaction.body.valid_until <= time_ms
-        ]
+        """Ids whose validity has ended at `time_ms`: valid while t < valid_until. Costs nothing while none has."""
+        ended: list[tuple[int, bytes]] = []
+        while self._by_end and self._by_end[0][0] <= time_ms:
+            entry = heapq.heappop(self._by_end)
+            if entry[1] in self._waiting and (not ended or ended[-1] != entry):
+                ended.append(entry)
+        for entry in ended:
+            heapq.heappush(self._by_end, entry)
+        return [transaction_id for _, transaction_id in ended]

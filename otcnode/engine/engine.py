@@ -98,6 +98,8 @@ class Engine:
                 assert_never(channel)
 
     def connected(self, peer: bytes) -> None:
+        # A new connection in place of one that died: what was asked over that one is lost.
+        self.catch_up.disconnected(peer)
         self._peers.add(peer)
         self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
@@ -198,7 +200,7 @@ class Engine:
                 self._commit(header, certificate)
             case effects.Sync(peer, height):
                 # Later: a block applied here, between events that still wait, could be committed by one of them again.
-                self._host.later(lambda: self.catch_up.hint(peer, height))
+                self._host.later(lambda: self._hint(peer, height))
             case effects.SetTimer(timer, delay_ms):
                 self._host.set_timer(timer, delay_ms)
             case effects.Accuse(validator, kind, _):
@@ -207,6 +209,11 @@ class Engine:
                 self._alarm(text)
             case _:
                 assert_never(effect)
+
+    def _hint(self, peer: bytes, height: int) -> None:
+        """The replica learns from what others pass on who is further; only who is here can be asked."""
+        if peer in self._peers:
+            self.catch_up.hint(peer, height)
 
     def _make_record_durable(self) -> None:
         """Saves of one step share one sync, taken before anything that depends on them leaves."""
@@ -220,10 +227,11 @@ class Engine:
                 self._host.send(validator, Channel.CONSENSUS, payload)
 
     def _build(self, request: effects.Build) -> None:
+        nothing = events.Built(request.request, None, (), (), self.flight.tip().next_epoch)
         parent = self.flight.parent(request.parent)
         if parent is None or parent.height + 1 != request.height:
+            self._feed(nothing)
             return
-        nothing = events.Built(request.request, None, (), (), parent.epoch)
         taken = self.flight.ids_in_flight(request.parent)
         due = next_due(parent.view)
         something = (due is not None and due <= request.time_ms) or any(

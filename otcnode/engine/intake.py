@@ -192,7 +192,10 @@ class Intake:
     def refused_by_block(self, transaction_ids: Iterable[bytes]) -> None:
         """Building found these inadmissible; they go if the committed state alone says so too."""
         waiting = [self.pool.get(transaction_id) for transaction_id in transaction_ids]
+        before = len(self.pool)
         self._drop_inadmissible([decoded for decoded in waiting if decoded is not None])
+        if len(self.pool) != before:
+            self._pool_changed()
 
     def _drop_inadmissible(self, transactions: Iterable[Decoded]) -> None:
         for decoded in transactions:

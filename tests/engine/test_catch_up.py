@@ -223,6 +223,7 @@ def test_an_effect_that_asks_for_sync_applies_nothing_between_events() -> None:
     blocks = served(2)
     station = follower(genesis_of(1))
     asked(station, 2, PEER)
+    assert PEER in station.engine._peers
     station.engine.catch_up.sync.received(PEER, BlocksResponse(1, blocks), 0)
     station.engine._stepping = True
     station.engine._perform(Sync(PEER, 2))

@@ -1,0 +1,130 @@
+"""What one small message, or a stranger, may cost."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from otcnode import limits
+from otcnode.codec import encode
+from otcnode.consensus.effects import Build, Sync
+from otcnode.engine.host import Stage
+from otcnode.mempool import Limits, Mempool
+from otcnode.p2p.framing import Channel
+from otcnode.sync import TipNotice
+from tests.engine.network import START_MS, Net, alone, deposit, key_add, key_revoke, stations
+
+
+def test_whoever_is_not_connected_is_not_asked_for_blocks() -> None:
+    """A validator is named by the VIEW-CHANGE that somebody passed on; a request to it would only be lost, and the
+    validator distrusted for its silence once it is there."""
+    (station, other, *_) = stations(4)
+    station.engine.start()
+    station.engine._perform(Sync(other.own, 10))
+    station.settle()
+    assert station.payloads(other.own, Channel.SYNC) == []
+    station.engine.connected(other.own)
+    station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10)))
+    station.settle()
+    assert len(station.payloads(other.own, Channel.SYNC)) == 2
+
+
+def test_a_peer_that_comes_back_without_having_gone_is_asked_anew() -> None:
+    """The transport replaces a dead connection by the peer's new one; what was asked over the old one is lost."""
+    (station, other, *_) = stations(4)
+    station.engine.start()
+    for _ in range(2):
+        station.engine.connected(other.own)
+        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10)))
+        station.settle()
+        assert len(station.payloads(other.own, Channel.SYNC)) == 2
+
+
+def test_what_a_build_finds_inadmissible_is_no_longer_called_work() -> None:
+    """Else a primary is asked for blocks, and deposed, over a transaction that no block can hold."""
+    station = alone()
+    station.submit(key_add(station.genesis, "second"))
+    station.settle()
+    station.submit(key_revoke(station.genesis, "bank"))
+    station.settle()
+    station.elapse(1_000)
+    revoked = deposit(station.genesis, 1)
+    station.engine.intake.pool.add(revoked)
+    station.engine._work_changed()
+    station.settle()
+    assert station.engine.state_of(revoked.id).stage is Stage.DROPPED
+    assert station.engine.replica.state.work.waiting == 0
+
+
+def test_a_build_on_an_unknown_parent_is_answered() -> None:
+    station = alone()
+    asked: list[object] = []
+    feed = station.engine._feed
+    station.engine._feed = lambda event: (asked.append(event), feed(event))[1]  # type: ignore[func-returns-value, method-assign]
+    station.engine._perform(Build(7, 5, bytes(32), START_MS, 10, True))
+    assert [type(event).__name__ for event in asked] == ["Built"]
+
+
+def test_expiry_looks_only_at_what_expires() -> None:
+    pool = Mempool(Limits(per_account_max=10_000))
+    genesis = stations(1)[0].genesis
+    for number in range(300):
+        pool.add(deposit(genesis, number, valid_until_ms=START_MS + 1_000 + number))
+    looked = 0
+
+    class Counting(dict):  # type: ignore[type-arg]
+        def items(self):  # type: ignore[no-untyped-def]
+            nonlocal looked
+            looked += len(self)
+            return super().items()
+
+        def get(self, key, default=None):  # type: ignore[no-untyped-def]
+            nonlocal looked
+            looked += 1
+            return super().get(key, default)
+
+    pool._waiting = Counting(pool._waiting)  # type: ignore[assignment]
+    for _ in range(100):
+        assert pool.expired(START_MS + 999) == []
+    assert looked <= 100
+    assert len(pool.expired(START_MS + 1_001)) == 2
+
+
+def test_expiry_forgets_what_left_the_pool_before() -> None:
+    pool = Mempool()
+    genesis = stations(1)[0].genesis
+    signed = deposit(genesis, 0)
+    for number in range(3_000):
+        name = number.to_bytes(32, "big")
+        transaction = msgspec.structs.replace(signed, id=name, full_hash=name)
+        pool.add(transaction)
+        pool.remove([transaction.id])
+    assert len(pool._by_end) <= 2_000
+    assert pool.expired(START_MS + 10**9) == []
+
+
+def test_blocks_in_flight_stay_few_while_nothing_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "blocks_in_flight_kept", 2)
+    net = Net(stations(4))
+    net.start()
+    first, second, *rest = net.stations.values()
+    for other in rest:
+        for each in net.stations:
+            net.cut |= {(other.own, each), (each, other.own)}
+    for number in range(20):
+        first.submit(deposit(first.genesis, number))
+        net.elapse(200)
+    for station in (first, second):
+        assert station.height == 0
+        assert len(station.engine.flight) <= max(2, len(station.engine.replica.state.candidates))
+
+
+def test_a_thousand_hostile_hints_leave_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    (station, other, *_) = stations(4)
+    station.engine.start()
+    station.engine.connected(other.own)
+    station.sent.clear()
+    for height in range(1_000):
+        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10**9 + height)))
+    station.settle()
+    assert len(station.payloads(other.own, Channel.SYNC)) == 1
