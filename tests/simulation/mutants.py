@@ -147,7 +147,7 @@ SAFETY = frozenset(
 MUTANTS = (
     Mutant("quorum less one", small_quorum, SAFETY, 5),
     Mutant("skipped Save", skipped_save, SAFETY, 20),
-    Mutant("record born again", reborn_record, SAFETY, 100, long=True),
+    Mutant("record born again", reborn_record, SAFETY, 300, long=True),
     Mutant("commits of two views added up", views_added_up, SAFETY, 40),
     Mutant("NEW-VIEW ignores proofs", proofs_ignored, SAFETY | {Promise.LIVENESS}, 60),
     Mutant("proof of the lower view", lower_proof, SAFETY, 2_000, long=True),
@@ -155,5 +155,5 @@ MUTANTS = (
     Mutant("votes not saved", votes_not_saved, SAFETY, 20),
     Mutant("signatures unchecked", signatures_unchecked, SAFETY, 40),
     Mutant("gap allowed", gap_allowed, SAFETY, 40),
-    Mutant("VIEW-CHANGE not saved", view_change_not_saved, SAFETY, 20),
+    Mutant("VIEW-CHANGE not saved", view_change_not_saved, SAFETY, 120, long=True),
 )
