@@ -50,8 +50,7 @@ def propose(context: Context, operation: AccountRecover) -> None:
     handlers.check_new_keys(operation.keys, operation.thresholds)
     if any(context.get(KEYS, name + entry.key) is not None for entry in operation.keys):
         fail(Code.DUPLICATE, "a key that the account has or had")
-    if context.state.scan(RECOVERIES_BY_ACCOUNT, name, limit=1):
-        fail(Code.DUPLICATE, "a recovery of this account is under way")
+    _refuse_second(context, name)
     recovery = context.new_id()
     record = Recovery(
         account=name,
@@ -72,6 +71,15 @@ def propose(context: Context, operation: AccountRecover) -> None:
     context.put(RECOVERIES_BY_ACCOUNT, name + recovery, MARKER)
     context.schedule(record.deadline, DueClass.RELEASE, STEP, recovery)
     context.emit(RecoveryChanged(recovery, name, record.status, context.actor))
+
+
+def _refuse_second(context: Context, account: bytes) -> None:
+    """One recovery at a time; one whose time is over makes room, even if the due queue is behind."""
+    for suffix, _ in context.state.scan(RECOVERIES_BY_ACCOUNT, account):
+        record = context.need(RECOVERIES, suffix[32:], "recovery")
+        if record.status is not _S.PROPOSED or context.now < record.deadline:
+            fail(Code.DUPLICATE, "a recovery of this account is under way")
+        _move(context, suffix[32:], record, _S.EXPIRED, at=record.deadline)
 
 
 def _refuse_unless_active(account: Account) -> None:
@@ -125,14 +133,16 @@ def _set_status(context: Context, name: bytes, account: Account, status: Account
     context.emit(AccountChanged(name, status, "recovery"))
 
 
-def _move(context: Context, name: bytes, record: Recovery, status: RecoveryStatus) -> None:
+def _move(context: Context, name: bytes, record: Recovery, status: RecoveryStatus, *, at: int | None = None) -> None:
+    """Bring the recovery into a status, as of `at` (now)."""
     assert status in TRANSITIONS[record.status], f"{record.status} to {status}"
     ended = status not in TRANSITIONS
     if ended:
         context.unschedule(name, STEP)
         context.close_item(record.proposer, OPEN_RECOVERY, name)
         context.delete(RECOVERIES_BY_ACCOUNT, record.account + name)
-    context.put(RECOVERIES, name, replace(record, status=status, ended_at=context.now if ended else None))
+    ended_at = (context.now if at is None else at) if ended else None
+    context.put(RECOVERIES, name, replace(record, status=status, ended_at=ended_at))
     context.emit(RecoveryChanged(name, record.account, status, context.actor or NOBODY))
 
 
