@@ -95,9 +95,10 @@ class Intake:
         location = self._store.transaction_location(transaction_id)
         if location is not None:
             return TransactionState(Stage.COMMITTED, definite=True, height=location[0], position=location[1])
+        if self._flight.is_proposed(transaction_id):
+            return TransactionState(Stage.PROPOSED)
         if transaction_id in self.pool:
-            proposed = self._flight.is_proposed(transaction_id)
-            return TransactionState(Stage.PROPOSED if proposed else Stage.POOLED)
+            return TransactionState(Stage.POOLED)
         if self._arrivals.holds_id(transaction_id):
             return TransactionState(Stage.RECEIVED)
         return self._ended.get(transaction_id, TransactionState(Stage.UNKNOWN))
@@ -277,6 +278,8 @@ class Intake:
     def _end(self, decoded: Decoded, state: TransactionState) -> None:
         """Out of the pool. That it never happened is certain only once a block's time has reached valid_until."""
         self.pool.remove([decoded.id])
+        # Should it come again, those who know of it now are to be told again, for they may have given it up too.
+        self.gossip.forget([decoded.full_hash])
         valid_until = decoded.transaction.body.valid_until
         if valid_until <= self._flight.time_ms:
             self._remember(decoded.id, _NEVER_HAPPENED)

@@ -302,3 +302,34 @@ def test_a_copy_signed_by_a_stranger_is_not_taken_for_the_transaction() -> None:
     answers = station.submit(true)
     station.settle()
     assert [answer.stage for answer in answers] == [Stage.POOLED]
+
+
+def test_what_was_dropped_is_told_again_when_it_comes_again() -> None:
+    """Gossip remembers who knows of it; whoever dropped it knows of it no more."""
+    station = alone()
+    peer = bytes(32)
+    transaction = deposit(station.genesis, 1, key="second")
+    station.engine.intake.pool.add(transaction)
+    station.engine.intake.gossip.local([(transaction.full_hash, transaction.raw)])
+    station.engine.connected(peer)
+    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender])
+    assert station.engine.state_of(transaction.id).stage is Stage.DROPPED
+    station.submit(key_add(station.genesis, "second"))
+    station.settle()
+    station.elapse(1_000)
+    station.sent.clear()
+    station.submit(transaction)
+    station.settle()
+    assert encode(Have((transaction.full_hash,))) in station.payloads(peer, Channel.TRANSACTIONS)
+
+
+def test_what_only_a_block_in_flight_holds_is_proposed() -> None:
+    """The pool may have no room for what a proposal brings."""
+    station, *_ = stations(4)
+    station.engine.start()
+    transaction = deposit(station.genesis, 1)
+    flight = station.engine.flight
+    flight.build(flight.committed(), station.own, START_MS + 1, iter([transaction]), 10)
+    assert station.engine.state_of(transaction.id).stage is Stage.PROPOSED
+    flight.keep_only(())
+    assert station.engine.state_of(transaction.id).stage is Stage.UNKNOWN
