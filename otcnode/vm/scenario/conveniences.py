@@ -255,11 +255,11 @@ def _review_product(reading: Reading, actor: Actor, fields: Fields) -> Fields:
 
 
 def _offer(reading: Reading, actor: Actor, fields: Fields) -> Fields:
-    """From now on, for everybody, in takes of any size; all_or_none means the whole at once."""
-    whole = fields.get("all_or_none", False)
-    smallest = fields.get("quantity") if whole else "0"
-    defaults = {"min_fill": smallest, "all_or_none": False, "not_before": Built(0)}
-    return {**defaults, "cash_cap": Built(0), **fields}
+    """From now on, for everybody; with all_or_none in one take."""
+    defaults: dict[str, Any] = {"all_or_none": False, "not_before": Built(0), "cash_cap": Built(0)}
+    if fields.get("all_or_none") is True and "quantity" in fields:
+        defaults["min_fill"] = fields["quantity"]
+    return {**defaults, **fields}
 
 
 def _quote(reading: Reading, actor: Actor, fields: Fields) -> Fields:
