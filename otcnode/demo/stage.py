@@ -38,7 +38,7 @@ class Stage:
         self._console = console
 
     def chapter(self, title: str) -> None:
-        self._console.print(f"\n[bold]{title}[/bold]")
+        self._console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
 
     def say(self, text: str) -> None:
         self._console.print(f"  {text}")
@@ -46,14 +46,23 @@ class Stage:
     def ledger_ms(self) -> int:
         return self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000)
 
-    async def act(self, actor: Actor, text: str, *operations: Operation, refused: Code | None = None) -> bytes:
+    async def act(
+        self,
+        actor: Actor,
+        text: str,
+        *operations: Operation,
+        refused: Code | None = None,
+        on_behalf_of: bytes | None = None,
+        entrustment: bytes | None = None,
+    ) -> bytes:
         """Have the operations executed atomically; returns the id of what the first one creates.
 
         With `refused` the transaction must fail with exactly that code. Raises StoryError on any other outcome.
         """
         purposes = {OPERATIONS[type(operation)].purpose for operation in operations}
         keys = [actor.keys[purpose] for purpose in sorted(purposes)]
-        transaction = self.client.sign(self.client.build(actor.account, operations), keys)
+        body = self.client.build(actor.account, operations, on_behalf_of=on_behalf_of, entrustment=entrustment)
+        transaction = self.client.sign(body, keys)
         started = time.perf_counter()
         outcome: Outcome | None = None
         code, height = Code.OK, 0

@@ -26,10 +26,13 @@ from otcnode.vm.accounts.operations import (
     AccountReview,
     AccountUnfreeze,
     CashDeposit,
+    EntrustAccept,
+    EntrustGrant,
+    EntrustRevoke,
     InvestorCertify,
     NewKey,
 )
-from otcnode.vm.accounts.records import AccountKind, Category, Thresholds
+from otcnode.vm.accounts.records import AccountKind, Category, Powers, Scope, Thresholds
 from otcnode.vm.arithmetic import DAY_MS, DayCount
 from otcnode.vm.contracts.operations import (
     ContractAccede,
@@ -41,16 +44,24 @@ from otcnode.vm.contracts.operations import (
 )
 from otcnode.vm.contracts.preimages import contract_signature_preimage, document_commitment, terms_hash
 from otcnode.vm.contracts.records import ContractKind, Immediately, SlotRole, Term
-from otcnode.vm.products.operations import ProductCreate, ProductReview, ProductSubmit, ProductSubscribe, Verdict
+from otcnode.vm.products.operations import (
+    ProductCreate,
+    ProductReview,
+    ProductSubmit,
+    ProductSubscribe,
+    RedeemDecide,
+    RedeemRequest,
+    Verdict,
+)
 from otcnode.vm.products.records import CoolingOffRule, ProductTerms, ProductType, RedemptionRule
-from otcnode.vm.trades.operations import TradeAffirm, TradePropose
+from otcnode.vm.trades.operations import Hit, QuoteRespond, QuoteSubmit, RfqCreate, TradeAffirm, TradePropose
 from otcnode.vm.trades.records import Side
 
 CLOCK_RATE = 86_400
 """A day a second."""
 PARAMETERS = ChainParameters(max_transaction_ttl_ms=90 * DAY_MS, state_buckets=4_096)
 
-OPEN_DAYS, VALUE_DAYS, COUPON_DAYS, MATURITY_DAYS = 20, 22, 30, 60
+OPEN_DAYS, VALUE_DAYS, COUPON_DAYS, MATURITY_DAYS = 20, 22, 30, 45
 """From the day of drafting to the close; to the value date; from there to the first coupon and to maturity."""
 FACE = 10_000
 PRICE = 1_000_000
@@ -99,7 +110,11 @@ class Story:
         rules = await self._market_rules()
         await self._settled_trade(product, rules)
         await self._failed_trade(product, rules)
+        await self._request_for_quotes(product, rules)
+        await self._entrusted_trade(product, rules)
         await self._coupon(product)
+        await self._redemption(product)
+        await self._maturity(product)
         self._console.print()
         self._console.print(await self._table(product))
 
@@ -176,7 +191,7 @@ class Story:
             fee_payee=self._actors["DEALER"].account,
             min_allotment=0,
             cooling_off=CoolingOffRule(0, False),
-            redemption=RedemptionRule(False, 0, 0),
+            redemption=RedemptionRule(True, 10_000, 1),
             grace_days=5,
             documents=(),
             contract=issuance,
@@ -288,7 +303,7 @@ class Story:
 
     async def _coupon(self, product: bytes) -> None:
         stage = self._stage
-        stage.chapter("10 The coupon is paid by the ledger on its date")
+        stage.chapter("12 The coupon is paid by the ledger on its date")
         before = {name: (await self._figures(name, product)).cash for name in (*INVESTORS, "ISSUER")}
 
         async def cash_of_issuer() -> int:
@@ -304,6 +319,85 @@ class Story:
         if paid != received:
             raise StoryError(f"the issuer paid {paid}, the holders received {received}")
         stage.say(f"ISSUER pays {_money(paid):>8}, exactly the sum")
+
+    async def _request_for_quotes(self, product: bytes, rules: bytes) -> None:
+        stage = self._stage
+        stage.chapter("10 A request for quotes: two answer, the better one is hit, the other never shows")
+        now = stage.ledger_ms()
+        bo, chen = self._actors["BO"], self._actors["CHEN"]
+        responders = tuple(sorted((bo.account, chen.account)))
+        create = RfqCreate(Side.BUY, product, 30, rules, responders, now + 30 * DAY_MS, None)
+        rfq = await stage.act(self._actors["ADA"], "ADA asks BO and CHEN for 30 units", create)
+        quotes = {}
+        for actor, price in ((bo, 1_004_000), (chen, 1_006_000)):
+            submit = QuoteSubmit(rfq, True, price, None, 0, now + 30 * DAY_MS)
+            text = f"{actor.name} quotes {price / 10_000:.2f}, firm: its units are locked"
+            quotes[actor.name] = await stage.act(actor, text, submit)
+        hit = QuoteRespond(quotes["BO"], Hit(30, None))
+        await stage.act(self._actors["ADA"], "ADA hits BO; CHEN's quote is the cover and is released", hit)
+        if (await self._figures("CHEN", product)).locked_units:
+            raise StoryError("the quote that was not hit is still locked")
+
+    async def _entrusted_trade(self, product: bytes, rules: bytes) -> None:
+        stage, dora, dealer = self._stage, self._actors["DORA"], self._actors["DEALER"]
+        stage.chapter("11 An entrustment: DEALER may sell for DORA, within scope, price and cap")
+        now = stage.ledger_ms()
+        powers = Powers(
+            scopes=(Scope.TRADE,),
+            products=(product,),
+            min_price=1_000_000,
+            max_price=None,
+            per_action_cap=100_000,
+            total_cap=100_000,
+            valid_from=now,
+            until=now + 60 * DAY_MS,
+            document=bytes(32),
+            allow_self_dealing=False,
+        )
+        entrustment = await stage.act(dora, "DORA entrusts DEALER", EntrustGrant(dealer.account, powers))
+        await stage.act(dealer, "DEALER accepts", EntrustAccept(entrustment))
+        for price, refused in ((999_900, Code.ENTRUST_SCOPE), (1_003_000, None)):
+            propose = TradePropose(
+                counterparty=self._actors["BO"].account,
+                side=Side.SELL,
+                product=product,
+                quantity=10,
+                price=price,
+                contract=rules,
+                affirm_by=stage.ledger_ms() + DAY_MS,
+                settle_at=None,
+            )
+            text = f"DEALER offers BO 10 of DORA's units at {price / 10_000:.2f}"
+            trade = await stage.act(
+                dealer, text, propose, refused=refused, on_behalf_of=dora.account, entrustment=entrustment
+            )
+        await stage.act(
+            self._actors["BO"], "BO affirms; the units come from DORA, the money goes to DORA", TradeAffirm(trade)
+        )
+        await stage.act(dora, "DORA revokes the entrustment; what was done stands", EntrustRevoke(entrustment))
+
+    async def _redemption(self, product: bytes) -> None:
+        stage, issuer = self._stage, self._actors["ISSUER"]
+        stage.chapter("13 An early redemption, after a day's notice and with a penalty of 1 %")
+        request = RedeemRequest(product, 20, stage.ledger_ms() + 10 * DAY_MS)
+        redemption = await stage.act(self._actors["ADA"], "ADA asks to redeem 20 units; they are locked", request)
+        early = RedeemDecide(redemption, True, "")
+        await stage.act(issuer, "ISSUER pays before the notice is over", early, refused=Code.STATE)
+        await asyncio.sleep(1.5 * DAY_MS / CLOCK_RATE / 1000)
+        before = (await self._figures("ADA", product)).cash
+        await stage.act(issuer, "ISSUER pays; the units are burnt", early)
+        stage.say(f"ADA   receives {_money((await self._figures('ADA', product)).cash - before):>9}")
+
+    async def _maturity(self, product: bytes) -> None:
+        stage = self._stage
+        stage.chapter("14 Maturity: the last coupon and the principal, at once and to the minor unit")
+        before = {name: (await self._figures(name, product)).cash for name in INVESTORS}
+        await self._until_product(product, "MATURED", "the note is paid and its units are gone")
+        for name in INVESTORS:
+            held = await self._figures(name, product)
+            if held.units:
+                raise StoryError(f"{name} still holds {held.units} units of a matured note")
+            stage.say(f"{name:<5} receives {_money(held.cash - before[name]):>9}")
 
     # ---- pieces
 
