@@ -162,6 +162,7 @@ def put_contract(node: FakeNode, name: bytes, kind: ContractKind, status: Contra
 def put_trade(node: FakeNode, name: bytes, created_at: int, buyer: str) -> None:
     trade = Trade(
         proposer=account_of(buyer),
+        agent=None,
         buyer=account_of(buyer),
         seller=account_of(ISSUER),
         product=NOTE,

@@ -107,6 +107,7 @@ def new_trade(
     """A trade that the principal proposes, takes or hits now."""
     return Trade(
         proposer=context.principal,
+        agent=context.agent,
         buyer=buyer,
         seller=seller,
         product=product,

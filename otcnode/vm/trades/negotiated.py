@@ -208,7 +208,8 @@ def _mandate_of_trade(context: Context, operation: TradeAffirm | TradeReject | T
     outlay = deals.outlay(
         context, trade.product, trade.quantity, trade.price, trade.settle_at, buys=context.principal == trade.buyer
     )
-    return Mandate(trade.product, trade.price, outlay, (other,))
+    others = (other,) if trade.agent is None else (other, trade.agent)
+    return Mandate(trade.product, trade.price, outlay, others)
 
 
 OPERATIONS: dict[type, Rule] = {

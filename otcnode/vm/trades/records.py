@@ -98,13 +98,15 @@ QUOTE_TRANSITIONS: dict[QuoteStatus, frozenset[QuoteStatus]] = {
 
 
 class Trade(Record, frozen=True):
-    """A transfer of units against cash. `proposer` is the party that proposed, took or hit.
+    """A transfer of units against cash. `proposer` is the party that proposed, took or hit; `agent` did it for the
+    proposer, and may not act for the other party.
 
     `settle_at` None is T+0. `affirm_by` is set for a negotiated trade, `source` (an offer or a quote) for the others.
     `clean`, `accrued` and `fee` (each side's) are fixed when it is executed and 0 before. `failure` says why it FAILED.
     """
 
     proposer: AccountId
+    agent: AccountId | None
     buyer: AccountId
     seller: AccountId
     product: Bytes32
@@ -184,11 +186,13 @@ class Quote(Record, frozen=True):
     """An answer to a request, for its whole quantity. A firm one holds its leg in a lock under its own id.
 
     A sealed quote has a `commitment` and no `price` until it is hit; a sealed buyer's lock is its `cash_cap`.
-    `sequence` is its place among the quotes of the request.
+    `sequence` is its place among the quotes of the request. `agent` quoted for the responder, and may not act for the
+    requester.
     """
 
     rfq: Bytes32
     responder: AccountId
+    agent: AccountId | None
     firm: bool
     price: Natural | None
     commitment: Hash | None

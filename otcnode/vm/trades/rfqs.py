@@ -167,6 +167,7 @@ def submit(context: Context, operation: QuoteSubmit) -> None:
     quote = Quote(
         rfq=operation.rfq,
         responder=own,
+        agent=context.agent,
         firm=operation.firm,
         price=operation.price,
         commitment=operation.commitment,
@@ -395,6 +396,7 @@ def _mandate_of_respond(context: Context, operation: QuoteRespond) -> Mandate:
     request = None if quote is None else context.get(RFQS, quote.rfq)
     if quote is None or request is None:
         return Mandate()
+    others = (quote.responder,) if quote.agent is None else (quote.responder, quote.agent)
     match operation.response:
         case Hit(quantity, reveal):
             price = quote.price if reveal is None else reveal.price
@@ -402,9 +404,9 @@ def _mandate_of_respond(context: Context, operation: QuoteRespond) -> Mandate:
             if price is not None:
                 buys = request.side is Side.BUY
                 outlay = deals.outlay(context, request.product, quantity, price, request.settle_at, buys=buys)
-            return Mandate(request.product, price, outlay, (quote.responder,))
+            return Mandate(request.product, price, outlay, others)
         case Counter(price):
-            return Mandate(request.product, price, 0, (quote.responder,))
+            return Mandate(request.product, price, 0, others)
         case Pass():
             return Mandate(request.product)
         case _:

@@ -35,7 +35,7 @@ from otcnode.vm.contracts.records import (
 )
 from otcnode.vm.keys import OPEN_ENTRUSTMENT
 from otcnode.vm.products.operations import ProductSubscribe, RedeemRequest
-from otcnode.vm.trades.operations import TradeAffirm, TradeReject
+from otcnode.vm.trades.operations import Hit, QuoteRespond, TradeAffirm, TradeReject
 from otcnode.vm.trades.records import Side, TradeStatus
 from tests.vm.accounts.agency import MANAGE, Agency
 from tests.vm.ledger import CASH, DAY_MS, key_of
@@ -368,6 +368,23 @@ def test_an_agent_does_not_affirm_for_another_what_it_proposed_itself(agency: Ag
     trade = next(event.trade for event in receipt.events if hasattr(event, "trade"))
     agency.act("AGT", EntrustAccept(for_buyer), purpose=MANAGE)
     agency.act_for("BEN", for_buyer, TradeAffirm(trade), code=Code.SELF_DEALING)
+
+
+def test_what_an_agent_did_for_one_side_it_does_not_answer_for_the_other_even_later(agency: Agency) -> None:
+    """The first entrustment is over, but its acts stand: a proposal, and a quote."""
+    for_sam = agency.entrusted("SAM")
+    rfq = agency.ask()
+    receipt = agency.act_for("SAM", for_sam, agency.proposal())
+    trade = next(event.trade for event in receipt.events if hasattr(event, "trade"))
+    receipt = agency.act_for("SAM", for_sam, agency.quoting(rfq))
+    quote = next(event.quote for event in receipt.events if hasattr(event, "quote"))
+    agency.act("SAM", EntrustRevoke(for_sam), purpose=MANAGE)
+    for_ben = agency.entrusted("BEN")
+    agency.act_for("BEN", for_ben, TradeAffirm(trade), code=Code.SELF_DEALING)
+    agency.act_for("BEN", for_ben, QuoteRespond(quote, Hit(20, None)), code=Code.SELF_DEALING)
+    assert agency.standing(for_ben) == (S.ACTIVE, 0)
+    agency.act("BEN", QuoteRespond(quote, Hit(20, None)))
+    agency.act("BEN", TradeAffirm(trade))
 
 
 def test_self_dealing_may_be_allowed(agency: Agency) -> None:
