@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,8 @@ from otcnode.genesis import (
 from otcnode.home import create_home, create_key
 from otcnode.node_key import NodeKey
 
+_OURS = re.compile(r"node[1-9][0-9]*|(keys|wallet).*")
+"""What a cluster keeps in its directory."""
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
@@ -119,7 +122,7 @@ def members(directory: Path) -> list[Member]:
 
 def remove(directory: Path) -> None:
     """Delete a cluster directory; refuses one that holds anything a cluster does not make."""
-    strangers = [path.name for path in directory.glob("*") if not path.name.startswith(("node", "keys", "wallet"))]
+    strangers = [path.name for path in directory.glob("*") if not _OURS.fullmatch(path.name)]
     if strangers:
         raise ConfigurationError(f"{directory} holds {', '.join(sorted(strangers))}: not a cluster's, not deleted")
     shutil.rmtree(directory, ignore_errors=True)
