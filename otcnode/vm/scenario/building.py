@@ -110,9 +110,8 @@ class Builder:
         return self._scale.unit(name)
 
     def _bytes(self, kind: inspect.BytesType, value: object) -> bytes:
-        text: str = _exactly(str, value, "$NAME, an account's name, key:…, hash:… or hex:…")
         is_asset = kind.min_length != kind.max_length
-        return self._reading.asset(text) if is_asset else self._reading.identifier(text)
+        return self._reading.asset(value) if is_asset else self._reading.identifier(value)
 
     def _sequence(self, kind: inspect.VarTupleType, value: object, name: str) -> tuple[Any, ...]:
         if not isinstance(value, list):

@@ -65,10 +65,7 @@ def admit(block: Block, name: str, investor: Investor) -> list[Outcome]:
 
 def conclude(block: Block, by: str, name: str, contract: ConcludedContract) -> list[Outcome]:
     """The draft, its submission, all confirmations, all signatures in their order, then the accessions."""
-    slots = contract.fields.get("slots")
-    if not isinstance(slots, list) or not slots:
-        raise ScenarioError("who confirms and signs", field="with.slots")
-    parties = [slot if isinstance(slot, str) else slot.get("account", "") for slot in slots]
+    parties = _parties(contract.fields.get("slots"))
     by = by or parties[0]
     reference = {"contract": f"${name}"}
     outcomes = [
@@ -87,8 +84,22 @@ def conclude(block: Block, by: str, name: str, contract: ConcludedContract) -> l
         outcomes += [
             _must(block, Submission(by=parties[index], do="contract.sign", fields=act)) for _ in range(slot.keys_needed)
         ]
-    outcomes += [_must(block, Submission(by=name, do="contract.accede", fields=reference)) for name in contract.accede]
+    for joiner in contract.accede:
+        outcomes.append(_must(block, Submission(by=joiner, do="contract.accede", fields=reference)))
     return outcomes
+
+
+def _parties(slots: object) -> list[str]:
+    """The accounts of the slots, in slot order. Raises ScenarioError."""
+    if not isinstance(slots, list) or not slots:
+        raise ScenarioError("who confirms and signs", field="with.slots")
+    parties = []
+    for slot in slots:
+        party = slot.get("account") if isinstance(slot, Mapping) else slot
+        if not isinstance(party, str):
+            raise ScenarioError("an account, or a table that names one", field="with.slots")
+        parties.append(party)
+    return parties
 
 
 def _admit_step(block: Block, submission: Submission) -> list[Outcome]:

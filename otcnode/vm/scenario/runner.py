@@ -13,7 +13,7 @@ from otcnode.vm.scenario.document import FIXTURE, Reader, Step, Story, Submissio
 from otcnode.vm.scenario.fixture import MACROS
 from otcnode.vm.scenario.malformed import ScenarioError
 from otcnode.vm.scenario.playing import Block, Outcome
-from otcnode.vm.scenario.values import instant, show_instant
+from otcnode.vm.scenario.values import block_time, show_instant
 from otcnode.vm.scenario.world import World
 from otcnode.vm.transactions import Decoded
 
@@ -96,7 +96,7 @@ class Play:
 
     def _step(self, file: str, step: Step) -> Played:
         world = self._world
-        at_ms = instant(step.at, world.now)
+        at_ms = block_time(step.at, world.now)
         if at_ms <= world.now:
             raise ScenarioError(f"not after the block before, at {show_instant(world.now, step.at)}", field="at")
         block = Block(world, at_ms)

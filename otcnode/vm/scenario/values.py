@@ -44,13 +44,13 @@ NAMES: dict[Unit, str] = {
     Unit.INSTANT: "time_ms open close until valid_until not_before valid_from since payable_from"
     " confirm_by sign_by affirm_by settle_at created_at changed_at signed_at signing_at effective_at ended_at"
     " executed_at requested_at acquired_at lockup_until added_at revoked_at freezer_until posted_at bought_at"
-    " sold_at expires_at deadline attested_at at",
+    " sold_at expires_at deadline attested_at approved_at logged_at",
     Unit.SPAN: "period_ms max_transaction_ttl_ms settle_horizon_ms",
     Unit.DATE: "date value_date maturity pay_dates unpaid",
     Unit.COUNT: "slot version order keys_needed keys_signed risk ultimate_holders max_holders quantity_decimals"
     " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts"
     " live subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
-    " number day position decimals value approvals needed activates_at",
+    " number day position decimals value approvals needed first_height",
 }
 UNITS: dict[str, Unit] = {name: unit for unit, names in NAMES.items() for name in names.split()}
 """Field name to the unit of its integer."""
@@ -101,7 +101,10 @@ def parse(unit: Unit, value: object, scale: Scale) -> int:
     """The stored integer of what the file says. Raises ScenarioError."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ScenarioError(f"expected {_WANTED[unit]}, not {value!r}")
-    number = _number(unit, value, scale)
+    return _encodable(_number(unit, value, scale), value)
+
+
+def _encodable(number: int, value: object) -> int:
     if number not in _ENCODABLE:
         raise ScenarioError(f"{value!r} does not fit into 64 bits")
     return number
@@ -170,7 +173,7 @@ def span(value: object) -> int:
 def instant(value: object, now_ms: int) -> int:
     """Milliseconds since the epoch; "+1h" counts from `now_ms`. Raises ScenarioError."""
     if isinstance(value, str) and value.startswith("+"):
-        return now_ms + span(value[1:])
+        return _encodable(now_ms + span(value[1:]), value)
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -178,6 +181,14 @@ def instant(value: object, now_ms: int) -> int:
     if moment is None or moment.tzinfo is None or moment.microsecond % 1000 or moment < _EPOCH:
         raise ScenarioError(f"expected {_WANTED[Unit.INSTANT]}, not {value!r}")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def block_time(value: object, now_ms: int) -> int:
+    """An instant at which there can be a block: of this calendar. Raises ScenarioError."""
+    moment = instant(value, now_ms)
+    if moment not in _SHOWN_MS:
+        raise ScenarioError(f"{value!r} is beyond the calendar")
+    return moment
 
 
 def day(value: object) -> int:

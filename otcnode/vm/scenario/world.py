@@ -40,7 +40,7 @@ from otcnode.vm.keys import Table
 from otcnode.vm.products.records import PRODUCT_TERMS, PRODUCTS, REDEMPTIONS, SUBSCRIPTIONS
 from otcnode.vm.scenario.document import Desk, GenesisPart, Keyring
 from otcnode.vm.scenario.malformed import ScenarioError
-from otcnode.vm.scenario.values import Scale, Unit, decimal, instant
+from otcnode.vm.scenario.values import Scale, Unit, block_time, decimal
 from otcnode.vm.state import State
 from otcnode.vm.trades.records import OFFERS, QUOTES, RFQS, TRADES
 from otcnode.vm.view import StateView
@@ -147,7 +147,7 @@ class World:
 
     def __init__(self, start: str, part: GenesisPart) -> None:
         self.names = Names()
-        self.now = instant(start, 0)
+        self.now = block_time(start, 0)
         self.start = start
         self.genesis = self._make_genesis(part)
         self.chain = chain_id(self.genesis)
@@ -241,8 +241,10 @@ class Reading:
         self.cash = cash
         """The first cash id, whose decimals money has where nothing else says so."""
 
-    def identifier(self, text: str) -> bytes:
+    def identifier(self, text: object) -> bytes:
         """$NAME, key:OWNER/LABEL, hash:TEXT, hex:DIGITS or the name of an account. Raises ScenarioError."""
+        if not isinstance(text, str):
+            raise ScenarioError(f"expected $NAME, an account's name, key:…, hash:… or hex:…, not {text!r}")
         if text.startswith("$"):
             return self.names.item(text[1:])
         kind, separator, rest = text.partition(":")
@@ -263,9 +265,9 @@ class Reading:
                     raise ScenarioError(f"{text!r} is not hexadecimal") from None
         raise ScenarioError(f"{text!r} is none of $NAME, ACCOUNT, key:ACCOUNT/LABEL, hash:TEXT and hex:DIGITS")
 
-    def asset(self, text: str) -> bytes:
+    def asset(self, text: object) -> bytes:
         """A cash id or a product. Raises ScenarioError."""
-        if self.state.get(CASH_ASSETS, text.encode()) is not None:
+        if isinstance(text, str) and self.state.get(CASH_ASSETS, text.encode()) is not None:
             return text.encode()
         return self.identifier(text)
 
