@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from otcnode import limits
@@ -18,12 +18,14 @@ from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.engine.intake import NEVER
-from otcnode.errors import Code, Inadmissible
+from otcnode.errors import Code, Inadmissible, StorageDamage
 from otcnode.genesis import Genesis
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
 from otcnode.rpc import service
+from otcnode.storage.state_proof import StateProof
 from otcnode.storage.store import Store, StoredReceipts
+from otcnode.vm.event_index import entry_key, events_prefix, height_of
 from otcnode.vm.executor import environment_at, simulate
 from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import decode_transaction, signature_checks
@@ -95,6 +97,7 @@ class Service:
         connections: Callable[[], Sequence[Connection]],
         counters: Callable[[], Mapping[str, int]],
         disk_writable: Callable[[], bool],
+        on_damage: Callable[[StorageDamage], None],
     ) -> None:
         self._name = name
         self._genesis = genesis
@@ -106,6 +109,7 @@ class Service:
         self._connections = connections
         self._counters = counters
         self._disk_writable = disk_writable
+        self.damaged = on_damage
         self._receipts: OrderedDict[int, StoredReceipts] = OrderedDict()
         self._started_ns = time.monotonic_ns()
 
@@ -257,6 +261,14 @@ class Service:
         if value is None:
             raise service.HeightUnavailable(1, self._store.tip.height)
         return value
+
+    def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
+        after = entry_key(account, after_height)
+        for key, entry in self._store.index_scan(events_prefix(account), after):
+            yield height_of(key), entry
+
+    def prove(self, key: bytes) -> StateProof:
+        return self._store.tree.prove(key)
 
     def epochs(self) -> Sequence[Epoch]:
         return self._store.epochs()

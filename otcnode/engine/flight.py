@@ -9,6 +9,7 @@ from otcnode.blocks import Certificate, Entry, Header, block_hash
 from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.consensus.events import Tip
 from otcnode.storage.store import Store
+from otcnode.vm.event_index import event_index
 from otcnode.vm.transactions import Decoded
 
 
@@ -97,6 +98,7 @@ class Flight:
             automatic_count=len(result.automatic),
             state_writes=result.writes,
             tree_changes=speculation.tree,
+            index_writes=event_index(speculation.header.height, result, speculation.overlay),
             next_epoch=None if speculation.next_epoch == self._epoch else speculation.next_epoch,
         )
         self._epoch = speculation.next_epoch

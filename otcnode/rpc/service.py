@@ -6,15 +6,16 @@ many transactions may come together the door takes many: work is done per batch,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.engine.host import Stage as Stage
-from otcnode.errors import Code, OtcnodeError
+from otcnode.errors import Code, OtcnodeError, StorageDamage
 from otcnode.genesis import Genesis
+from otcnode.storage.state_proof import StateProof
 from otcnode.vm.view import StateView
 
 
@@ -178,6 +179,10 @@ class NodeService(Protocol):
         """UTC, in real milliseconds: for tokens and rates, never for the ledger."""
         ...
 
+    def damaged(self, error: StorageDamage) -> None:
+        """A query met damage on disk: the node must not go on standing on it."""
+        ...
+
     async def submit(self, raws: Sequence[bytes]) -> Sequence[Submission]:
         """Decode, check and pool transactions; one answer each, in order. It waits for signatures to be verified, not
         for a block. A transaction that is known already answers with its present state, never with an error."""
@@ -212,6 +217,15 @@ class NodeService(Protocol):
     def certificate(self, height: int) -> Certificate: ...
 
     def receipts(self, height: int) -> BlockReceipts: ...
+
+    def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
+        """(height, index entry) of the blocks above `after_height` with events that concern the account, ascending;
+        vm/event_index.py says what is in an entry. Not versioned: entries only ever come to an end of it."""
+        ...
+
+    def prove(self, key: bytes) -> StateProof:
+        """The proof of what the latest state holds under a key, for the state root of the latest header."""
+        ...
 
     def epochs(self) -> Sequence[Epoch]:
         """Every validator set from the genesis on, ascending."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-FORMAT = 1
+FORMAT = 2
 """The version of this layout; a store of another format is refused."""
 
 HEIGHT_BYTES = 8

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 class Prefix(Enum):
     """First byte of every key of a table. 0x0_ core, 0x1_ accounts, 0x2_ contracts, 0x3_ products, 0x4_ trades,
-    0x5_ governance, 0x6_ accounts again."""
+    0x5_ governance, 0x6_ whatever of accounts and products found no room above."""
 
     COUNTERS = b"\x00"
     PARAMETERS = b"\x01"
@@ -52,6 +52,9 @@ class Prefix(Enum):
     ENTRUSTMENT_BY_ACCOUNT = b"\x61"
     ENTRUSTMENT_ACTIVE = b"\x62"
     RECOVERY_BY_ACCOUNT = b"\x63"
+    WITHDRAWAL_BY_PARTY = b"\x64"
+    REDEMPTION_BY_PARTY = b"\x65"
+    KEY_LIVE = b"\x66"
 
     CONTRACT = b"\x20"
     CONTRACT_TEXT = b"\x21"
@@ -59,7 +62,7 @@ class Prefix(Enum):
     CONTRACT_PARTY = b"\x23"
     CONTRACT_SUCCESSOR = b"\x24"
     CONTRACT_ACCESSION = b"\x25"
-    CONTRACT_SPARE_2 = b"\x26"
+    CONTRACT_IN_FORCE = b"\x26"
 
     PRODUCT = b"\x30"
     PRODUCT_CODE = b"\x31"
@@ -94,6 +97,7 @@ class Prefix(Enum):
     CASH_TOTAL_AT = b"\x53"
     VALIDATOR_READY = b"\x54"
     GOVERNOR = b"\x55"
+    PROPOSAL_BY_TIME = b"\x56"
 
 
 class Table(Generic[R]):

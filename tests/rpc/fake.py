@@ -24,7 +24,7 @@ from otcnode.blocks import (
 )
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256, verify_all
-from otcnode.errors import Code, Inadmissible
+from otcnode.errors import Code, Inadmissible, StorageDamage
 from otcnode.genesis import (
     CashAsset,
     ChainParameters,
@@ -55,8 +55,11 @@ from otcnode.rpc.service import (
     Submission,
     TransactionState,
 )
+from otcnode.storage.state_proof import StateProof
+from otcnode.storage.state_tree import StateTree, depth_of
 from otcnode.vm import executor
 from otcnode.vm.accounts.operations import CashDeposit, KeyRevoke
+from otcnode.vm.event_index import event_index, events_prefix, height_of
 from otcnode.vm.executor import environment_at
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.keys import Table
@@ -144,6 +147,10 @@ class FakeNode:
         self._genesis = make_genesis(self.validator_keys, origin_ms=origin_ms)
         self._chain = chain_id(self._genesis)
         view = MemoryView(genesis_writes(self._genesis))
+        self._tree = StateTree(depth_of(self._genesis.parameters.state_buckets))
+        self._tree.adopt(self._tree.speculate(genesis_writes(self._genesis)))
+        self._index: dict[bytes, bytes] = {}
+        self.damage: list[StorageDamage] = []
         self._snapshots = [Snapshot(view, 0, genesis_block_hash(self._chain, bytes(32)), origin_ms)]
         self._blocks: list[tuple[Block, Certificate, BlockReceipts]] = []
         self._states: dict[bytes, TransactionState] = {}
@@ -167,7 +174,9 @@ class FakeNode:
         """Write a record into the latest state, as if a block had."""
         tip = self._snapshots[-1]
         assert isinstance(tip.view, MemoryView)
-        view = tip.view.with_writes({table.prefix + suffix: encode(record)})
+        writes: dict[bytes, bytes | None] = {table.prefix + suffix: encode(record)}
+        self._tree.adopt(self._tree.speculate(writes))
+        view = tip.view.with_writes(writes)
         self._snapshots[-1] = msgspec.structs.replace(tip, view=view)
 
     async def commit(self, *, step_ms: int = 1_000, next_validators: Sequence[SigningKey] | None = None) -> None:
@@ -190,6 +199,8 @@ class FakeNode:
         result = execution.finish()
         assert isinstance(parent.view, MemoryView)
         view = parent.view.with_writes(result.writes)
+        self._tree.adopt(self._tree.speculate(result.writes))
+        self._index.update(event_index(height, result, view))
         receipts = BlockReceipts(
             tuple(encode(entry) for entry in result.automatic), tuple(encode(entry) for entry in result.receipts)
         )
@@ -210,7 +221,7 @@ class FakeNode:
             transaction_count=len(chosen),
             transactions_root=transactions_root([Entry(decoded.id, decoded.full_hash) for decoded in chosen]),
             receipts_root=merkle.root([*receipts.automatic, *receipts.transactions]),
-            state_root=sha256(repr(sorted(view._entries.items())).encode()),
+            state_root=self._tree.root,
             validators_hash=validators_hash(epoch.validators),
             next_validators_hash=validators_hash(following),
         )
@@ -386,6 +397,17 @@ class FakeNode:
     def receipts(self, height: int) -> BlockReceipts:
         self._check_kept(height)
         return self._blocks[height - 1][2]
+
+    def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
+        for key, entry in sorted(self._index.items()):
+            if key.startswith(events_prefix(account)) and height_of(key) > after_height:
+                yield height_of(key), entry
+
+    def prove(self, key: bytes) -> StateProof:
+        return self._tree.prove(key)
+
+    def damaged(self, error: StorageDamage) -> None:
+        self.damage.append(error)
 
     def epochs(self) -> Sequence[Epoch]:
         return self._epochs

@@ -379,6 +379,8 @@ BANK_REFERENCES = Table(Prefix.BANK_REFERENCE, Marker)
 """custodian account id ‖ direction (I in, O out) ‖ reference"""
 WITHDRAWALS = Table(Prefix.WITHDRAWAL, Withdrawal)
 """withdrawal id"""
+WITHDRAWALS_BY_PARTY = Table(Prefix.WITHDRAWAL_BY_PARTY, Marker)
+"""account id of the holder or of the custodian ‖ requested_at ‖ withdrawal id"""
 OPEN_ITEMS = Table(Prefix.OPEN_ITEM, Marker)
 """account id ‖ kind byte ‖ item id"""
 ENTRUSTMENTS = Table(Prefix.ENTRUSTMENT, Entrustment)

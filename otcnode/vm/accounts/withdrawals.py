@@ -13,18 +13,20 @@ from otcnode.vm.accounts.records import (
     BANK_REFERENCES,
     CASH_ASSETS,
     WITHDRAWALS,
+    WITHDRAWALS_BY_PARTY,
     LockPurpose,
     Withdrawal,
     WithdrawalStatus,
 )
+from otcnode.vm.arithmetic import stored
 from otcnode.vm.context import Context, fail
-from otcnode.vm.keys import MARKER, OPEN_WITHDRAWAL
+from otcnode.vm.keys import MARKER, OPEN_WITHDRAWAL, integer
 from otcnode.vm.rules import Rule
 
 
 def withdraw(context: Context, operation: CashWithdraw) -> None:
     asset = operation.cash.encode()
-    context.need(CASH_ASSETS, asset, "cash")
+    custodian = context.need(CASH_ASSETS, asset, "cash").custodian
     context.refuse_if_frozen(context.actor)
     if not operation.amount:
         fail(Code.AMOUNT, "amount")
@@ -41,6 +43,8 @@ def withdraw(context: Context, operation: CashWithdraw) -> None:
         "",
     )
     context.put(WITHDRAWALS, name, record)
+    for party in (context.actor, custodian):
+        context.put(WITHDRAWALS_BY_PARTY, party + integer(context.now) + name, MARKER)
     context.emit(WithdrawalChanged(context.actor, name, WithdrawalStatus.LOCKED, "", ""))
 
 
@@ -82,7 +86,8 @@ def decide(context: Context, operation: CashWithdrawResult) -> None:
     context.put(BANK_REFERENCES, reference, MARKER)
     balances.pay_from_lock(context, record.account, operation.withdrawal, None, record.amount)
     asset = balances.destroy_cash(context, asset, record.cash, record.amount)
-    context.put(CASH_ASSETS, record.cash.encode(), replace(asset, withdrawn=asset.withdrawn + record.amount))
+    asset = replace(asset, withdrawn=stored(asset.withdrawn + record.amount))
+    context.put(CASH_ASSETS, record.cash.encode(), asset)
     _end(context, operation.withdrawal, record, WithdrawalStatus.PAID, bank_reference=operation.bank_reference)
 
 

@@ -19,13 +19,14 @@ from otcnode.vm.governance.operations import AccessLog, GovernanceApprove, Gover
 from otcnode.vm.governance.records import (
     ACCESS_LOG,
     PROPOSALS,
+    PROPOSALS_BY_TIME,
     Access,
     Action,
     Approval,
     Proposal,
     ProposalStatus,
 )
-from otcnode.vm.keys import OPEN_PROPOSAL
+from otcnode.vm.keys import MARKER, OPEN_PROPOSAL, integer
 from otcnode.vm.rules import DueHandler, Rule
 
 EXPIRE = "proposal.expire"
@@ -63,6 +64,7 @@ def propose(context: Context, operation: GovernancePropose) -> None:
         ended_at=None,
     )
     context.open_item(context.actor, OPEN_PROPOSAL, name)
+    context.put(PROPOSALS_BY_TIME, integer(context.now) + name, MARKER)
     context.schedule(record.expires_at, DueClass.RELEASE, EXPIRE, name)
     context.emit(ProposalChanged(name, kind_of(action), record.status))
     _approve(context, name, record)

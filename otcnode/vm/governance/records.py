@@ -144,7 +144,7 @@ class Approval(Record, frozen=True):
 
     account: AccountId
     organisation: Bytes32
-    at: Milliseconds
+    approved_at: Milliseconds
 
 
 class Proposal(Record, frozen=True):
@@ -176,7 +176,7 @@ class Node(Record, frozen=True):
 
 
 class NextValidators(Record, frozen=True):
-    activates_at: Height
+    first_height: Height
     """The first height they decide."""
     validators: tuple[NodeId, ...]
 
@@ -202,11 +202,13 @@ class Access(Record, frozen=True):
     item: Bytes32
     reason: Reason
     document: Hash
-    at: Milliseconds
+    logged_at: Milliseconds
 
 
 PROPOSALS = Table(Prefix.PROPOSAL, Proposal)
 """proposal id"""
+PROPOSALS_BY_TIME = Table(Prefix.PROPOSAL_BY_TIME, Marker)
+"""created_at ‖ proposal id"""
 NODES = Table(Prefix.VALIDATORS, Node)
 """node id"""
 SCHEDULE = Table(Prefix.VALIDATOR_SCHEDULE, Schedule)

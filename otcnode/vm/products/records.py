@@ -270,6 +270,8 @@ REDEMPTIONS = Table(Prefix.REDEMPTION, Redemption)
 """redemption id"""
 REDEMPTIONS_BY_PRODUCT = Table(Prefix.REDEMPTION_BY_PRODUCT, Marker)
 """product id ‖ REQUESTED_PART while it is, then DECIDED_PART ‖ redemption id"""
+REDEMPTIONS_BY_PARTY = Table(Prefix.REDEMPTION_BY_PARTY, Marker)
+"""account id of the holder or of the issuer ‖ created_at ‖ redemption id"""
 DISCLOSURES = Table(Prefix.DISCLOSURE, Disclosure)
 """product id ‖ number"""
 

@@ -11,7 +11,7 @@ from otcnode.vm.accounts.records import LockPurpose
 from otcnode.vm.arithmetic import fee, principal
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass, DueItem
-from otcnode.vm.keys import MARKER, OPEN_REDEMPTION
+from otcnode.vm.keys import MARKER, OPEN_REDEMPTION, integer
 from otcnode.vm.products import events
 from otcnode.vm.products.eligibility import accrued_under, product, terms, tradable
 from otcnode.vm.products.operations import RedeemDecide, RedeemRequest
@@ -19,6 +19,7 @@ from otcnode.vm.products.records import (
     DECIDED_PART,
     PRODUCTS,
     REDEMPTIONS,
+    REDEMPTIONS_BY_PARTY,
     REDEMPTIONS_BY_PRODUCT,
     REQUESTED_PART,
     ProductTerms,
@@ -62,6 +63,8 @@ def request(context: Context, operation: RedeemRequest) -> None:
     )
     context.put(REDEMPTIONS, redemption, entry)
     context.put(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART + redemption, MARKER)
+    for party in (holder, record.issuer):
+        context.put(REDEMPTIONS_BY_PARTY, party + integer(context.now) + redemption, MARKER)
     context.schedule(operation.until, DueClass.RELEASE, LAPSE, redemption)
     context.emit(events.RedemptionRequested(redemption, name, holder, quantity, operation.until))
 
