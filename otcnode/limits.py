@@ -66,6 +66,8 @@ status_interval_ms = 500
 status_interval_ms_min = 100
 hearing_ms_max = 2_500
 """A validator not heard for this long counts as not heard."""
+serve_again_ms_max = 10_000
+"""The longest pause before the same peer is served the same block again."""
 resend_after_ms = 200
 """What is younger is probably still on its way."""
 sync_after_behind_ms = 400

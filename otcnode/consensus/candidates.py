@@ -66,17 +66,17 @@ class Candidate:
         self.entries = entries
         return True
 
-    def learn_bodies(self, transactions: Iterable[tuple[int, bytes]]) -> bool:
-        """Take each body that is exactly the one its entry names; whether anything was taken."""
-        if self.entries is None:
-            return False
-        taken = False
+    def learn_bodies(self, transactions: Iterable[tuple[int, bytes]], bytes_max: int) -> None:
+        """Take each body that is exactly the one its entry names, and of all together no more than a block may have:
+        a proposal of more is never complete."""
+        if self.entries is None or self.complete:
+            return
+        room_bytes = bytes_max - sum(len(raw) for raw in self.bodies.values())
         for position, raw in transactions:
-            wanted = 0 <= position < len(self.entries) and position not in self.bodies
+            wanted = 0 <= position < len(self.entries) and position not in self.bodies and len(raw) <= room_bytes
             if wanted and transaction_full_hash(raw) == self.entries[position].full_hash:
                 self.bodies[position] = raw
-                taken = True
-        return taken
+                room_bytes -= len(raw)
 
 
 def entries_match(header: Header, entries: tuple[Entry, ...]) -> bool:

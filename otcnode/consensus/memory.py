@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from otcnode import limits
 from otcnode.blocks import Header, block_hash
 from otcnode.codec import encode
 from otcnode.consensus.candidates import Candidate
@@ -89,6 +90,26 @@ def remember_own_vote(state: State, vote: Prepare | Commit) -> None:
             state.commits.add(vote.height, vote.validator, held, state.view)
         case _:
             assert_never(vote)
+    _forget_old_own_votes(state)
+
+
+def _forget_old_own_votes(state: State) -> None:
+    """Own votes of the oldest views go, in a stall of very many; nothing is signed in those views ever again."""
+    views = sorted({view for view, _ in [*state.own_prepares, *state.own_commits]})
+    if len(views) <= limits.own_vote_views_max:
+        return
+    state.view_first = max(state.view_first, views[-limits.own_vote_views_max])
+    for key in [key for key in state.own_prepares if key[0] < state.view_first]:
+        del state.own_prepares[key]
+    for commit_key in [key for key in state.own_commits if key[0] < state.view_first]:
+        del state.own_commits[commit_key]
+
+
+def is_own_vote(state: State, vote: Prepare | Commit) -> bool:
+    """Whether the record says that this replica cast that vote. The vote books keep fewer views than it."""
+    own = state.own_prepares if isinstance(vote, Prepare) else state.own_commits
+    held = own.get((vote.view, vote.height))
+    return held is not None and held.block_hash == vote.block_hash
 
 
 def ask(state: State, view_change: ViewChange) -> None:

@@ -18,7 +18,7 @@ from otcnode.types import Ed25519Signature, EpochNumber, Height, View
 
 class Begun(Record, frozen=True, tag="begun"):
     """Everything before is compacted away. Nothing is signed while the store is below `floor`, and in `epoch` nothing
-    of a view below `view_first` (above 0 only after silence: a lost record may have voted below)."""
+    of a view below `view_first` (above 0 where a lost record may have voted below, or own votes are forgotten)."""
 
     epoch: EpochNumber
     floor: Height

@@ -109,7 +109,8 @@ class Replica:
         self._status_sent: tuple[object, ...] | None = None
         self._status_sent_ms: int | None = None
         self._status_hastened = False
-        self._served_ms: dict[tuple[bytes, bytes, bool], int] = {}
+        self._served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = {}
+        """When a peer may be served the same again, and how long it then waits."""
         self._accused: set[tuple[bytes, str, int, int]] = set()
 
     # ---- the door
@@ -163,7 +164,7 @@ class Replica:
             case Fetched(name, transactions):
                 candidate = self.state.candidates.get(name)
                 if candidate is not None:
-                    candidate.learn_bodies(transactions)
+                    candidate.learn_bodies(transactions, self._configuration.parameters.block_bytes_max)
                     self._request_missing(candidate)
             case Executed():
                 self._executed(event)
@@ -199,7 +200,7 @@ class Replica:
             case Bodies():
                 candidate = self.state.candidates.get(message.block_hash)
                 if candidate is not None:
-                    candidate.learn_bodies(message.transactions)
+                    candidate.learn_bodies(message.transactions, self._configuration.parameters.block_bytes_max)
             case Decision():
                 self._on_decision(sender, message)
             case _:
@@ -215,11 +216,12 @@ class Replica:
         if entries is None:
             self._start_without_record()
             return
-        self._recording = True
         if record.floor_of(entries) > event.tip.height:
+            # Not written to either: what is learnt below its floor must not come after what it says.
             self.state.floor = record.floor_of(entries)
             self.state.record_held_back = event.record
             return
+        self._recording = True
         memory.restore(self.state, entries)
 
     def _fresh_state(self, tip: Tip, now: Now) -> State:
@@ -351,12 +353,14 @@ class Replica:
         book = self._book(message)
         outcome = book.judge(message.height, message.validator, message.view, message.block_hash)
         if outcome is Added.DUPLICATE and book is state.prepares:
+            # A liar can sign one vote twice; its proposal is as good with either signature.
             held = book.get(message.height, message.validator, message.view)
-            return held is not None and held.signature == message.signature
+            return held is not None and (held.signature == message.signature or self._is_authentic_vote(message))
         if outcome is Added.DUPLICATE or not self._is_authentic_vote(message):
             return False
         if message.validator == state.own:
-            self._shown_own(message.view, "a vote")
+            if not memory.is_own_vote(state, message):
+                self._shown_own(message.view, "a vote")
             return False
         vote = Vote(message.view, message.block_hash, message.signature)
         if outcome is Added.CONFLICT:
@@ -379,19 +383,18 @@ class Replica:
         return self._verify(message.validator, signed, message.signature)
 
     def _shown_own(self, view: int, what: str) -> None:
-        """An own valid signature that the record lacks; in views below `view_first` the lost record explains it."""
+        """An own valid signature that the record lacks; in views below `view_first` the lost record explains it. Where
+        the operator has answered for a loss, it shows in which views this key has voted: only later ones are used."""
         state = self.state
         if state.silence is not None:
             state.silence.view_seen = max(state.silence.view_seen, view)
-        elif self._recording and state.record_held_back is None and view >= self._own_views_known_from():
+        elif not self._recording or view < state.view_first:
+            return
+        elif self._configuration.vote_again_after_loss:
+            state.view_first = view + 1
+            self._compact()
+        else:
             self._fall_silent(f"others showed {what} with its signature that its record lacks", view)
-
-    def _own_views_known_from(self) -> int:
-        """The lowest view of which every own vote is still remembered."""
-        state = self.state
-        views = sorted({view for view, _ in [*state.own_prepares, *state.own_commits]})
-        oldest = views[0] if len(views) >= limits.own_vote_views_max else 0
-        return max(state.view_first, oldest)
 
     def _accuse_double_vote(self, message: Prepare | Commit, book: VoteBook) -> None:
         kind = "double PREPARE" if isinstance(message, Prepare) else "double COMMIT"
@@ -472,7 +475,17 @@ class Replica:
             if message.view == state.view and state.may_sign(state.view + 1):
                 self._ask_for(state.view + 1)
             return
+        for entry in message.view_changes:
+            if not self._is_known_view_change(entry):
+                self._learn_of_view_change(entry)
         self._enter(message)
+
+    def _learn_of_view_change(self, message: ViewChange) -> None:
+        """A VIEW-CHANGE that only a NEW-VIEW has shown can tell as much about its sender as one that came alone."""
+        if message.validator == self.state.own:
+            self._shown_own(message.view, "a VIEW-CHANGE")
+        else:
+            self._look_for_hidden_proofs(message)
 
     def _is_known_view_change(self, message: ViewChange) -> bool:
         return self.state.view_changes.get(message.validator) == message
@@ -520,11 +533,15 @@ class Replica:
         candidate = self.state.candidates.get(message.block_hash)
         if candidate is None or candidate.entries is None:
             return
+        if len(message.positions) > len(candidate.entries):
+            return
         key = (sender, message.block_hash, bool(message.positions))
         now_ms = self.state.now.monotonic_ms
-        if now_ms - self._served_ms.get(key, -limits.resend_after_ms) < limits.resend_after_ms // 2:
+        next_ms, pause_ms = self._served_ms.get(key, (now_ms, limits.resend_after_ms // 2))
+        if now_ms < next_ms:
             return
-        self._served_ms[key] = now_ms
+        # An answer can be lost; whoever asks for the same again and again is answered ever more rarely.
+        self._served_ms[key] = (now_ms + pause_ms, min(2 * pause_ms, limits.serve_again_ms_max))
         if not message.positions:
             self._send(sender, Entries(candidate.height, candidate.block_hash, candidate.entries))
             return
@@ -568,14 +585,23 @@ class Replica:
             elif message.epoch > state.epoch.number:
                 self._hint_sync(sender, message.committed)
             return
+        if len(message.heights) > limits.buffered_heights_windows * state.window or self._is_soon_again(sender):
+            return
         if not self._verify(sender, status_preimage(self._configuration.chain, message), message.signature):
             return
-        state.heard[sender] = Heard(state.now.monotonic_ms, message)
+        state.heard[sender] = Heard(state.now.monotonic_ms, message, state.now.monotonic_ms)
         self._compare_heights(sender, message)
         if not self._is_for_this_epoch(sender, message.epoch):
             return
         for answer in status.lacking(state, message):
             self._send(sender, answer)
+
+    def _is_soon_again(self, sender: bytes) -> bool:
+        """An answer to a STATUS can be large; an honest peer sends none so soon after another."""
+        heard = self.state.heard.get(sender)
+        if heard is None or heard.status_ms is None:
+            return False
+        return self.state.now.monotonic_ms - heard.status_ms < limits.status_interval_ms_min // 2
 
     def _compare_heights(self, sender: bytes, message: Status) -> None:
         """A peer ahead by more than what is in flight, or for longer, has blocks that must be synced."""
@@ -633,6 +659,7 @@ class Replica:
         heard = state.heard
         self._state = self._fresh_state(state.tip, state.now)
         self._state.work, self._state.heard = state.work, heard
+        self._recording = True
         memory.restore(self._state, entries)
 
     def _commit_next(self) -> bool:
@@ -670,7 +697,9 @@ class Replica:
         self._view_deadline_ms = None
         self._builder_had_nothing = False
         decision = None
-        if header is not None and tip.certificate is not None:
+        if header is None:
+            self._building = None
+        elif tip.certificate is not None:
             decision = Decision(header, tip.certificate)
             state.decided[tip.height] = Decided(decision, state.now.monotonic_ms)
             state.decided.pop(tip.height - limits.decisions_kept, None)
@@ -680,7 +709,7 @@ class Replica:
         if tip.next_epoch.number != former_epoch.number:
             self._begin_epoch(decision)
             return
-        if self._recording and state.record_held_back is None:
+        if self._recording:
             state.floor = tip.height
             if self._record_bytes >= self._configuration.record_bytes_before_compaction:
                 self._compact()
@@ -737,7 +766,7 @@ class Replica:
         fresh.halted = former.halted
         fresh.silence = former.silence
         fresh.record_held_back = former.record_held_back
-        fresh.floor = max(former.floor, former.tip.height) if self._recording else 0
+        fresh.floor = max(former.floor, former.tip.height) if self._recording else former.floor
         fresh.decided = former.decided
         fresh.epoch_end = decision
         fresh.heard = {name: heard for name, heard in former.heard.items() if name in fresh.epoch.validators}
@@ -745,7 +774,7 @@ class Replica:
             fresh.silence.view_seen = -1
         self._state = fresh
         self._building = None
-        if self._recording and fresh.record_held_back is None:
+        if self._recording:
             self._compact()
 
     def _wake(self) -> bool:
@@ -842,10 +871,22 @@ class Replica:
         self._save(record.Entered(message))
         memory.enter(state, message)
         self._left_view()
+        for again in message.reproposals:
+            self._compare_reproposal(again)
         if state.committed < state.base:
             for entry in message.view_changes:
                 if entry.committed == state.base and entry.validator != state.own:
                     self._effects.append(Sync(entry.validator, state.base))
+
+    def _compare_reproposal(self, again: Reproposal) -> None:
+        """Its signature is a PREPARE of the primary, which may have signed another one for this place before."""
+        state = self.state
+        height, name = again.header.height, block_hash(again.header)
+        held = state.prepares.get(height, state.primary, state.view)
+        if held is not None and held.block_hash != name:
+            vote = Prepare(state.epoch.number, state.view, height, name, state.primary, again.signature)
+            self._accuse_double_vote(vote, state.prepares)
+        self._forget_candidates(height)
 
     # ---- the normal case
 
@@ -865,6 +906,8 @@ class Replica:
         if refusal is not None:
             state.refusals[height] = refusal
             return False
+        if not self._holds_its_prepare(message):
+            return False
         state.refusals.pop(height, None)
         candidate = memory.remember_candidate(state, message.header)
         candidate.learn_entries(message.entries)
@@ -872,6 +915,19 @@ class Replica:
         state.accepted[height] = candidate.block_hash
         self._forget_candidates(height)
         return True
+
+    def _holds_its_prepare(self, message: PrePrepare) -> bool:
+        """The PREPARE in a proposal that waited may have been displaced by its author's votes in later views; it is
+        held again unless the author has voted for another block here meanwhile."""
+        state = self.state
+        height, name = message.header.height, block_hash(message.header)
+        vote = Vote(message.view, name, message.signature)
+        if state.prepares.add(height, state.primary, vote, state.view) is not Added.CONFLICT:
+            return True
+        prepare = Prepare(message.epoch, message.view, height, name, state.primary, message.signature)
+        self._accuse_double_vote(prepare, state.prepares)
+        del state.waiting[(state.primary, height)]
+        return False
 
     def _refusal(self, message: PrePrepare, parent: Header | None) -> str | None:
         """Why a proposal from the primary of this view is not accepted (now); None: it is. A proposal whose time is
@@ -961,17 +1017,26 @@ class Replica:
             return
         if candidate.recorded is not None and (candidate.recorded.view == state.view or height in state.reproposals):
             return
-        vote = state.prepares.get(height, state.primary, state.view)
-        assert vote is not None and vote.block_hash == candidate.block_hash
         candidate.recorded = record.Accepted(
             state.epoch.number,
             state.view,
             candidate.header,
             candidate.entries,
             candidate.ordered_bodies,
-            vote.signature,
+            self._primary_signature(candidate),
         )
         self._save(candidate.recorded)
+
+    def _primary_signature(self, candidate: Candidate) -> bytes:
+        """The PREPARE signature of this view's primary for an accepted block."""
+        state = self.state
+        if candidate.height in state.reproposals:
+            assert state.new_view is not None
+            heights = {again.header.height: again.signature for again in state.new_view.reproposals}
+            return heights[candidate.height]
+        vote = state.prepares.get(candidate.height, state.primary, state.view)
+        assert vote is not None and vote.block_hash == candidate.block_hash
+        return vote.signature
 
     def _executed(self, event: Executed) -> None:
         candidate = self.state.candidates.get(event.block_hash)

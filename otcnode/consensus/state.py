@@ -53,10 +53,11 @@ class Decided:
 
 @dataclass(slots=True)
 class Heard:
-    """What a peer last said of itself, and when it was last heard (real milliseconds)."""
+    """When a peer was last heard, what it last said of itself, and when (real milliseconds)."""
 
     last_ms: int
     status: Status | None = None
+    status_ms: int | None = None
 
 
 @dataclass(slots=True)
