@@ -50,7 +50,7 @@ IDS: dict[str, Prefix] = {
     for prefix, names in {
         Prefix.ACCOUNT: "account accounts agent principal actor buyer seller issuer custodian creator proposer"
         " counterparty investor holder payee fee_payee by confirmed_by cancel_asked_by salesperson"
-        " requester responder responders whitelist party parties",
+        " requester responder responders whitelist party parties sender recipient regulator approver",
         Prefix.CONTRACT: "contract root supersedes superseded_by successor",
         Prefix.PRODUCT: "product products subject",
         Prefix.SUBSCRIPTION: "subscription",
@@ -59,10 +59,12 @@ IDS: dict[str, Prefix] = {
         Prefix.OFFER: "offer",
         Prefix.REDEMPTION: "redemption",
         Prefix.WITHDRAWAL: "withdrawal",
-        Prefix.TRADE: "trade",
+        Prefix.TRADE: "trade trades",
         Prefix.LOCK: "lock",
         Prefix.ENTRUSTMENT: "entrustment",
         Prefix.TRANSACTION: "transaction",
+        Prefix.GOVERNANCE: "proposal",
+        Prefix.NODE: "node validators",
     }.items()
     for name in names.split()
 }
@@ -74,15 +76,19 @@ def _names(text: str) -> frozenset[str]:
 
 
 _ASSETS = _names("asset cash cash_id")
-_TIMES = _names("open close until since valid_until confirm_by sign_by affirm_by not_before payable_from time_ms")
+_TIMES = _names(
+    "open close until since deadline valid_from valid_until confirm_by sign_by affirm_by not_before payable_from"
+    " time_ms"
+)
 _TIME_ENDINGS = ("_at", "_until", "_time")
 _DAYS = _names("value_date maturity pay_dates unpaid date")
 _NUMBERS = _names(
     "risk order m version sequence holders basis index slot height max_holders ultimate_holders open_items"
     " full_freezes manage trade sign lots_created utc_offset_minutes decimals position keys_needed keys_signed"
     " successors_open accepted accounts live subscriber_holders next_payment disclosures number"
+    " approvals needed"
 )
-_NUMBER_ENDINGS = ("_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version")
+_NUMBER_ENDINGS = ("_height", "_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version")
 
 
 def rule_for(name: str, kind: type) -> Rule | None:

@@ -162,12 +162,12 @@ class EntrustmentUsed(Record, frozen=True, tag="entrustment.used"):
 
 
 class RecoveryChanged(Record, frozen=True, tag="recovery.changed"):
-    """The recovery reached a status; PROPOSED is its beginning. `by` is empty where time did it."""
+    """The recovery reached a status; PROPOSED is its beginning. `by` is None where time did it."""
 
     recovery: Bytes32
     account: AccountId
     status: RecoveryStatus
-    by: bytes
+    by: AccountId | None
 
 
 class CloseRequested(Record, frozen=True, tag="account.close_requested"):

@@ -26,7 +26,7 @@ from otcnode.vm.accounts.records import (
     RecoveryStatus,
 )
 from otcnode.vm.arithmetic import DAY_MS, HOUR_MS
-from otcnode.vm.context import NOBODY, Context, fail
+from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_RECOVERY
 from otcnode.vm.rules import DueHandler, Rule
@@ -143,7 +143,7 @@ def _move(context: Context, name: bytes, record: Recovery, status: RecoveryStatu
         context.delete(RECOVERIES_BY_ACCOUNT, record.account + name)
     ended_at = (context.now if at is None else at) if ended else None
     context.put(RECOVERIES, name, replace(record, status=status, ended_at=ended_at))
-    context.emit(RecoveryChanged(name, record.account, status, context.actor or NOBODY))
+    context.emit(RecoveryChanged(name, record.account, status, context.actor or None))
 
 
 def step(context: Context, item: DueItem) -> None:

@@ -42,9 +42,9 @@ class MarketPaused(Record, frozen=True, tag="market.paused"):
 
 
 class ValidatorsChanged(Record, frozen=True, tag="validators.changed"):
-    """These decide the heights from `activates_at` on."""
+    """These decide the heights from `first_height` on."""
 
-    activates_at: Height
+    first_height: Height
     validators: tuple[NodeId, ...]
 
 

@@ -56,8 +56,8 @@ def schedule_at(state: State, height: int) -> Schedule:
     schedule = state.get(SCHEDULE, SINGLE)
     assert schedule is not None, "a state begins with its genesis"
     pending = schedule.pending
-    if pending is not None and pending.activates_at <= height:
-        return Schedule(pending.activates_at, pending.validators, None)
+    if pending is not None and pending.first_height <= height:
+        return Schedule(pending.first_height, pending.validators, None)
     return schedule
 
 
@@ -75,7 +75,7 @@ def set_validators(context: Context, action: ValidatorSet) -> None:
     here = context.environment.height
     schedule = schedule_at(context.state, here)
     if schedule.pending is not None:
-        fail(Code.STATE, f"a change is pending until height {schedule.pending.activates_at}")
+        fail(Code.STATE, f"a change is pending until height {schedule.pending.first_height}")
     if action.validators == schedule.validators:
         fail(Code.FIELD, "validators: these decide already")
     for node in sorted(set(action.validators) - set(schedule.validators)):
@@ -84,7 +84,7 @@ def set_validators(context: Context, action: ValidatorSet) -> None:
             fail(Code.STATE, f"node {node.hex()} has not said lately that it is ready")
     pending = NextValidators(here + ACTIVATION_DISTANCE, action.validators)
     context.put(SCHEDULE, SINGLE, Schedule(schedule.number, schedule.validators, pending))
-    context.emit(ValidatorsChanged(pending.activates_at, pending.validators))
+    context.emit(ValidatorsChanged(pending.first_height, pending.validators))
 
 
 def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:

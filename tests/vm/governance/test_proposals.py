@@ -185,4 +185,4 @@ def test_access_is_logged_by_the_regulator_alone(council: Council) -> None:
     assert isinstance(event, AccessLogged)
     record = council.state.get(ACCESS_LOG, item + event.entry)
     assert record is not None
-    assert (record.regulator, record.reason, record.at) == (council.ids["REG"], "audit", council.now)
+    assert (record.regulator, record.reason, record.logged_at) == (council.ids["REG"], "audit", council.now)
