@@ -134,6 +134,7 @@ class Node:
             connections=self._transport.peers,
             counters=lambda: self._counters,
             disk_writable=lambda: self._engine.halted is None,
+            on_damage=self._fail,
         )
         self._rpc = RpcServer(self._service, tls=_tls_context(self._configuration.rpc))
 

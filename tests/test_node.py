@@ -176,3 +176,23 @@ def test_nothing_reaches_the_engine_after_the_end(home: Home) -> None:
     run(node, stop)
     node._guard(lambda: late.append("late"))
     assert late == []
+
+
+def test_damage_that_a_query_meets_ends_the_node(home: Home) -> None:
+    node = Node(home)
+    answers: list[bytes | None] = []
+
+    async def ask() -> None:
+        await started(node)
+
+        def damaged(height: int) -> None:
+            raise StorageDamage(f"header {height} is damaged or missing; stop the node and run: otcnode db verify")
+
+        node._service._store.header = damaged  # type: ignore[method-assign]
+        call = b'{"jsonrpc":"2.0","id":1,"method":"header_get","params":{"height":1}}'
+        answers.append(await node._rpc.dispatcher.answer(call, "127.0.0.1", None))
+
+    with pytest.raises(StorageDamage, match="header 1"):
+        run(node, ask)
+    assert answers[0] is not None and b"-32603" in answers[0]
+    assert is_closed(home)

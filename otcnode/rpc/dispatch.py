@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from otcnode import limits
-from otcnode.errors import DecodeError, LedgerError
+from otcnode.errors import DecodeError, LedgerError, StorageDamage
 from otcnode.rpc import json_rpc
 from otcnode.rpc.access import Authenticator
 from otcnode.rpc.json_rpc import Call, Reply, RpcError
@@ -119,7 +119,7 @@ class Dispatcher:
         try:
             return await method.handle(context, params)
         except Exception as error:
-            return _translated(error)
+            return self._translated(error)
 
     async def _call_many(self, context: Context, name: str, params: Sequence[Any]) -> Sequence[Outcome]:
         handle = METHODS[name].handle_many
@@ -127,7 +127,12 @@ class Dispatcher:
         try:
             return await handle(context, params)
         except Exception as error:
-            return [_translated(error)] * len(params)
+            return [self._translated(error)] * len(params)
+
+    def _translated(self, error: Exception) -> RpcError:
+        if isinstance(error, StorageDamage):
+            self._service.damaged(error)
+        return _translated(error)
 
     def _shown(self, call: Call, outcome: Outcome) -> bytes | None:
         if isinstance(outcome, RpcError):

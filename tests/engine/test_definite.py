@@ -25,6 +25,7 @@ def service_of(station: Station) -> Service:
         connections=tuple,
         counters=Counter,
         disk_writable=lambda: True,
+        on_damage=lambda error: None,
     )
 
 
