@@ -55,21 +55,31 @@ FORMULAS: dict[str, tuple[Callable[[Values, Scale], int], tuple[str, ...], Unit]
     "days": (_days, ("from", "to", "day_count"), Unit.COUNT),
 }
 """`compute` to (formula, what it takes, unit of the result)."""
-_DECIMALS = {"cash_decimals", "quantity_decimals"}
+_DECIMALS = {"cash_decimals": 2, "quantity_decimals": 0}
+_DECIMALS_MAX = 18
 
 
 def calculate(check: Table) -> tuple[str, str]:
     """(expected, actual) as text. Raises ScenarioError."""
     given = dict(check)
     compute = given.pop("compute", None)
-    if compute not in FORMULAS:
+    if not isinstance(compute, str) or compute not in FORMULAS:
         raise ScenarioError(f"one of {', '.join(FORMULAS)}", field="compute")
     formula, names, unit = FORMULAS[compute]
-    scale = Scale(given.pop("cash_decimals", 2), given.pop("quantity_decimals", 0))
+    cash_decimals, quantity_decimals = [
+        _decimals(name, given.pop(name, default)) for name, default in _DECIMALS.items()
+    ]
+    scale = Scale(cash_decimals, quantity_decimals)
     if given.keys() != {*names, "is"}:
-        raise ScenarioError(f"{compute} takes {', '.join(names)}, is; and {', '.join(sorted(_DECIMALS))}")
+        raise ScenarioError(f"{compute} takes {', '.join(names)}, is; and {', '.join(_DECIMALS)}")
     values = {name: _value(name, given[name], scale) for name in names}
     return show(unit, parse(unit, given["is"], scale), scale), show(unit, formula(values, scale), scale)
+
+
+def _decimals(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _DECIMALS_MAX:
+        raise ScenarioError(f"expected an integer up to {_DECIMALS_MAX}, not {value!r}", field=name)
+    return value
 
 
 def _value(name: str, value: Any, scale: Scale) -> object:

@@ -150,7 +150,7 @@ def _at(where: str, examine: Callable[[World, Any], list[Mismatch]], world: Worl
     return [Mismatch(": ".join(filter(None, (where, m.where))), m.expected, m.actual) for m in mismatches]
 
 
-def _reading(world: World, as_of: str = "") -> Reading:
+def _reading(world: World, as_of: object = "") -> Reading:
     return Reading(world.names, world.view_at(as_of), world.now, world.genesis.cash[0].id)
 
 

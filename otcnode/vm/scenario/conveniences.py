@@ -15,7 +15,7 @@ from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.operations import NewKey
 from otcnode.vm.accounts.records import Category, Thresholds
 from otcnode.vm.contracts.preimages import contract_signature_preimage, terms_hash
-from otcnode.vm.contracts.records import CONTRACT_SIGNATURES, CONTRACTS, Contract, SlotRole, Term
+from otcnode.vm.contracts.records import CONTRACT_SIGNATURES, CONTRACTS, SLOTS_MAX, Contract, SlotRole, Term
 from otcnode.vm.products.records import ProductType
 from otcnode.vm.scenario.building import Actor, Builder, Built, operation_types, scale_for
 from otcnode.vm.scenario.document import Keyring, convert
@@ -72,7 +72,7 @@ def _attest(reading: Reading, actor: Actor, fields: Fields) -> Fields:
     given = {"statement": "hash:statement", **fields}
     if (step := given.pop("as_of", None)) is None:
         return given
-    if step not in reading.names.heights:
+    if not isinstance(step, str) or step not in reading.names.heights:
         raise ScenarioError(f"no step {step!r} was played before this one", field="as_of")
     return {**given, "height": Built(reading.names.heights[step])}
 
@@ -185,6 +185,8 @@ def _sign(reading: Reading, actor: Actor, fields: Fields) -> Fields:
         slot = _slot_of(contract, actor.principal, (SlotRole.SIGNER,)) if contract else 0
     if version is None:
         version = contract.version if contract else 1
+    if type(slot) is not int or not 0 <= slot < SLOTS_MAX:
+        raise ScenarioError(f"expected a slot's number, less than {SLOTS_MAX}, not {slot!r}", field="slot")
     key = signing_key(reading, actor, item, slot)
     content: dict[str, Any] = {
         "chain": actor.chain,
@@ -196,6 +198,8 @@ def _sign(reading: Reading, actor: Actor, fields: Fields) -> Fields:
         "principal": contract.slots[slot].account if contract and slot < len(contract.slots) else actor.principal,
         "entrustment": actor.entrustment,
     }
+    if not isinstance(signed, Mapping):
+        raise ScenarioError("a table of what is put under the signature instead", field="signed")
     for name, value in signed.items():
         if name not in content:
             raise ScenarioError(f"what is signed has {', '.join(content)}", field=f"signed.{name}")

@@ -212,14 +212,11 @@ class World:
                 labels[purpose.value.lower()] = purpose
         return [(purpose, self.names.key(owner, label).public) for label, purpose in labels.items()]
 
-    def state(self, as_of: str = "") -> State:
+    def view_at(self, as_of: object) -> MemoryView:
         """The state now, or after an earlier step. Raises ScenarioError."""
-        return State(self.view_at(as_of))
-
-    def view_at(self, as_of: str) -> MemoryView:
-        if not as_of:
+        if as_of == "":
             return self.view
-        if as_of not in self.past:
+        if not isinstance(as_of, str) or as_of not in self.past:
             raise ScenarioError(f"no step {as_of!r} was played before this one")
         return self.past[as_of]
 
