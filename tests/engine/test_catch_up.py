@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from otcnode import limits
-from otcnode.blocks import Block, Certificate, CertifiedBlock
+from otcnode.blocks import Block, Certificate, CertifiedBlock, block_hash, commit_preimage
 from otcnode.codec import decode, encode
 from otcnode.consensus.effects import Sync
 from otcnode.engine.host import Stage
@@ -155,8 +155,6 @@ def test_every_kind_of_false_block_is_refused(lie: str) -> None:
 
 def test_a_certified_block_that_executes_differently_stops_the_node_once() -> None:
     """Here the validators certified a state that this ledger does not reach: never repaired, never asked for again."""
-    from otcnode.blocks import block_hash, commit_preimage
-
     true = served(1)[0]
     header = msgspec.structs.replace(true.block.header, state_root=bytes(32))
     name = block_hash(header)

@@ -1,16 +1,19 @@
 """The order of effects, what leaves when, and what happens after something inside went wrong."""
 
+import msgspec
 import pytest
 
+from otcnode.blocks import Entry, Header, block_hash, prepare_preimage, transactions_root, validators_hash
 from otcnode.codec import decode, encode
-from otcnode.consensus.messages import Message, Prepare, PrePrepare
+from otcnode.consensus.messages import Bodies, Message, Prepare, PrePrepare
 from otcnode.consensus.record import birth
 from otcnode.engine.host import Stage
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue
 from otcnode.storage.votes_log import MemoryVotesLog
-from tests.engine.network import Net, Station, alone, deposit, genesis_of, key_of, signed_by_stranger, stations
+from otcnode.vm.transactions import Decoded
+from tests.engine.network import Net, Station, alone, deposit, forged, genesis_of, key_of, signed_by_stranger, stations
 
 
 class FailingVotesLog(MemoryVotesLog):
@@ -126,13 +129,8 @@ def test_a_proposal_with_a_stranger_s_copy_does_not_keep_the_true_one_out_of_the
         assert [answer.stage for answer in answers] == [Stage.POOLED]
 
 
-def _propose_unchecked(liar: Station, copy: object) -> None:
+def _propose_unchecked(liar: Station, copy: Decoded) -> None:
     """Send every other validator a well-formed proposal of one block with this transaction, and its body."""
-    from otcnode.blocks import Entry, Header, block_hash, prepare_preimage, transactions_root, validators_hash
-    from otcnode.consensus.messages import Bodies
-    from otcnode.vm.transactions import Decoded
-
-    assert isinstance(copy, Decoded)
     tip = liar.engine.flight.tip()
     entries = (Entry(copy.id, copy.full_hash),)
     members = validators_hash(tip.next_epoch.validators)
@@ -240,3 +238,66 @@ def test_undecodable_consensus_costs_the_peer() -> None:
     first.engine.start()
     first.engine.received(second.own, Channel.CONSENSUS, b"\xc1")
     assert [peer for peer, _ in first.penalised] == [second.own]
+
+
+@pytest.mark.parametrize("keep", ["jobs", "put_off"])
+def test_answers_that_come_after_the_block_was_decided_elsewhere_change_nothing(keep: str) -> None:
+    """One validator's verifications (or what it put off) wait while the others decide block after block."""
+    net = Net(stations(4))
+    net.start()
+    first, *_, late = net.stations.values()
+
+    def settle_partly(rounds: int = 10_000) -> None:
+        while late.put_off and keep != "put_off":
+            late.put_off.popleft()()
+        while late.jobs and keep != "jobs":
+            late.verify_next()
+
+    late.settle = settle_partly  # type: ignore[method-assign]
+    for number in range(12):
+        first.submit(deposit(first.genesis, number))
+        net.elapse(100)
+    assert first.height >= 3
+    del late.settle
+    net.elapse(3_000)
+    assert late.height == first.height
+    assert late.store.tip.block_hash == first.store.tip.block_hash
+    assert late.engine.halted is None and late.penalised == first.penalised == []
+    assert len(late.engine.intake.pool) == 0
+
+
+@pytest.mark.parametrize("lie", ["false signature", "stranger", "junk"])
+def test_after_a_primary_that_lied_about_a_transaction_the_true_one_is_committed(lie: str) -> None:
+    net = Net(stations(4))
+    net.start()
+    liar, *honest = net.stations.values()
+    true = deposit(liar.genesis, 1)
+    copies = {
+        "false signature": forged(true),
+        "stranger": signed_by_stranger(true),
+        "junk": msgspec.structs.replace(true, raw=true.raw[:-1] + b"\x00"),
+    }
+    _propose_unchecked(liar, copies[lie])
+    net.deliver()
+    for other in net.stations:
+        net.cut |= {(liar.own, other), (other, liar.own)}
+    answers = honest[0].submit(true)
+    net.elapse(10_000)
+    assert [answer.stage for answer in answers] == [Stage.POOLED]
+    for station in honest:
+        assert station.engine.state_of(true.id).stage is Stage.COMMITTED
+        assert station.penalised == [] or [peer for peer, _ in station.penalised] == [liar.own]
+
+
+def test_a_transaction_in_a_proposal_by_another_name_is_refused() -> None:
+    """The list of a proposal names an id that its body does not have."""
+    net = Net(stations(4))
+    net.start()
+    liar, *honest = net.stations.values()
+    true, other = deposit(liar.genesis, 1), deposit(liar.genesis, 2)
+    _propose_unchecked(liar, msgspec.structs.replace(true, id=other.id))
+    net.deliver()
+    for station in honest:
+        assert station.height == 0
+        assert not station.engine.flight.is_proposed(true.id) and not station.engine.flight.is_proposed(other.id)
+        assert len(station.engine.intake.pool) == 0
