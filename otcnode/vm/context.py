@@ -14,7 +14,7 @@ from otcnode.errors import Code, Failed
 from otcnode.genesis import ChainParameters, Role
 from otcnode.types import Hash
 from otcnode.vm import due
-from otcnode.vm.accounts.records import ACCOUNTS, OPEN_ITEMS, Account, AccountStatus
+from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, FREEZES_BY_ACCOUNT, OPEN_ITEMS, Account, AccountStatus
 from otcnode.vm.events import Event
 from otcnode.vm.keys import MARKER, SINGLE, Prefix, Table
 from otcnode.vm.state import State
@@ -169,9 +169,18 @@ class Context:
         """Failed(E_NOT_FOUND) if there is none."""
         return self.need(ACCOUNTS, account, "account")
 
+    def is_frozen(self, account: bytes) -> bool:
+        """Whether the account is under a FULL freeze; one whose time is over counts no more, even where the queue is
+        behind."""
+        if not self.account(account).full_freezes:
+            return False
+        names = [suffix[32:] for suffix, _ in self.state.scan(FREEZES_BY_ACCOUNT, account)]
+        freezes = [self.need(FREEZES, name, "freeze") for name in names]
+        return any(freeze.full and (freeze.until is None or self.now < freeze.until) for freeze in freezes)
+
     def refuse_if_frozen(self, account: bytes) -> None:
         """Failed(E_FROZEN) under a FULL freeze."""
-        if self.account(account).full_freezes:
+        if self.is_frozen(account):
             fail(Code.FROZEN, "account")
 
     def refuse_unless_active(self, account: bytes) -> None:

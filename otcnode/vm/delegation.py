@@ -74,8 +74,16 @@ def is_same_hand(context: Context, agent: bytes, other: bytes) -> bool:
     account, own = context.get(ACCOUNTS, other), context.account(agent)
     if account is not None and account.organisation == own.organisation:
         return True
-    for suffix, _ in context.state.scan(ENTRUSTMENTS_ACTIVE, agent + other):
-        if context.now < context.need(ENTRUSTMENTS, suffix[64:], "entrustment").powers.until:
+    return _represents(context, agent, other)
+
+
+def _represents(context: Context, agent: bytes, other: bytes) -> bool:
+    """Whether one of the entrustments between them holds. There may be thousands, and the first almost always does: the
+    others are not even listed."""
+    cursor: bytes | None = None
+    while found := context.state.scan(ENTRUSTMENTS_ACTIVE, agent + other, after=cursor, limit=1):
+        cursor = found[0][0]
+        if context.now < context.need(ENTRUSTMENTS, cursor[64:], "entrustment").powers.until:
             return True
     return False
 

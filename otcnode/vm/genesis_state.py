@@ -13,16 +13,15 @@ from otcnode.genesis import (
     first_epoch,
     genesis_account_id,
 )
+from otcnode.vm.accounts import keyring
 from otcnode.vm.accounts.records import (
     ACCOUNTS,
     CASH_ASSETS,
-    KEYS,
     ORGANISATIONS,
     Account,
     AccountKind,
     AccountStatus,
     CashAsset,
-    Key,
     Organisation,
     Thresholds,
     organisation_id,
@@ -110,4 +109,4 @@ def _write_account(state: State, account: GenesisAccount, time_ms: int) -> None:
     if not GOVERNING.isdisjoint(account.roles):
         state.put(GOVERNORS, name, MARKER)
     for entry in account.keys:
-        state.put(KEYS, name + entry.key, Key(entry.purpose, time_ms, None))
+        keyring.enter(state, name, entry.key, entry.purpose, time_ms)

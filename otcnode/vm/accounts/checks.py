@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from otcnode.genesis import KeyPurpose
 from otcnode.types import INTEGER_MAX
-from otcnode.vm.accounts import entrustments, recovery
+from otcnode.vm.accounts import entrustments, keyring, recovery
 from otcnode.vm.accounts.records import (
     ACCOUNTS,
     BANK_REFERENCES,
@@ -108,6 +108,9 @@ def accounts_kept(state: State) -> Iterator[Violation]:
     if listed != {(freeze.account, name) for name, freeze in state.scan(FREEZES)}:
         yield Violation(16, "freezes are not those listed by account")
     live: Counter[tuple[bytes, KeyPurpose]] = Counter()
+    signing = [key for key, record in state.scan(KEYS) if record.revoked_at is None]
+    if signing != [key for key, _ in state.scan(keyring.LIVE_KEYS)]:
+        yield Violation(18, "live keys are not those listed")
     for key, record in state.scan(KEYS):
         live[key[:32], record.purpose] += record.revoked_at is None
     for name, account in state.scan(ACCOUNTS):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.vm import balances, due
-from otcnode.vm.accounts import events
+from otcnode.vm.accounts import events, keyring
 from otcnode.vm.accounts.operations import (
     AccountApply,
     AccountFreeze,
@@ -39,7 +39,7 @@ from otcnode.vm.accounts.records import (
     Thresholds,
     is_cash,
 )
-from otcnode.vm.arithmetic import DAY_MS, HOUR_MS
+from otcnode.vm.arithmetic import DAY_MS, HOUR_MS, stored
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import COUNTERS, DueClass, DueItem
 from otcnode.vm.keys import MARKER, SINGLE
@@ -69,8 +69,7 @@ def apply(context: Context, operation: AccountApply) -> None:
     context.put(COUNTERS, SINGLE, replace(numbers, pending_accounts=numbers.pending_accounts + 1))
     name = context.new_id()
     for entry in operation.keys:
-        context.put(KEYS, name + entry.key, Key(entry.purpose, context.now, None))
-        context.emit(events.KeyAdded(name, entry.key, entry.purpose))
+        keyring.add(context, name, entry.key, entry.purpose)
     account = Account(
         organisation=name,
         kind=operation.kind,
@@ -129,8 +128,7 @@ def review(context: Context, operation: AccountReview) -> None:
 def drop_pending(context: Context, item: DueItem) -> None:
     """An application nobody reviewed leaves nothing behind."""
     context.delete(ACCOUNTS, item.item)
-    for suffix, _ in context.state.scan(KEYS, item.item):
-        context.delete(KEYS, suffix)
+    keyring.forget(context, item.item)
     _no_longer_pending(context, item.item)
     context.emit(events.AccountChanged(item.item, AccountStatus.REJECTED, "not reviewed in time"))
 
@@ -166,16 +164,12 @@ def certify(context: Context, operation: InvestorCertify) -> None:
 # keys
 
 
-def live_keys(context: Context, account: bytes) -> dict[bytes, Key]:
-    return {suffix[32:]: key for suffix, key in context.state.scan(KEYS, account) if key.revoked_at is None}
-
-
 def add_key(context: Context, operation: KeyAdd) -> None:
     _add_key(context, operation.key, operation.purpose)
     account = context.account(context.actor)
     if account.thresholds.of(operation.purpose) == 0:
         context.put(ACCOUNTS, context.actor, replace(account, thresholds=_at_least_one(account, operation.purpose)))
-    if len(live_keys(context, context.actor)) > LIVE_KEYS_MAX:
+    if len(keyring.live_keys(context.state, context.actor)) > LIVE_KEYS_MAX:
         fail(Code.LIMIT, f"{LIVE_KEYS_MAX} live keys")
 
 
@@ -188,22 +182,20 @@ def _at_least_one(account: Account, purpose: KeyPurpose) -> Thresholds:
 def _add_key(context: Context, key: bytes, purpose: KeyPurpose) -> None:
     if context.get(KEYS, context.actor + key) is not None:
         fail(Code.DUPLICATE, "key")
-    context.put(KEYS, context.actor + key, Key(purpose, context.now, None))
-    context.emit(events.KeyAdded(context.actor, key, purpose))
+    keyring.add(context, context.actor, key, purpose)
 
 
 def _revoke_key(context: Context, key: bytes) -> Key:
     record = context.need(KEYS, context.actor + key, "key")
     if record.revoked_at is not None:
         fail(Code.STATE, "key is revoked already")
-    context.put(KEYS, context.actor + key, replace(record, revoked_at=context.now))
-    context.emit(events.KeyRevoked(context.actor, key))
+    keyring.revoke(context, context.actor, key, record)
     return record
 
 
 def revoke_key(context: Context, operation: KeyRevoke) -> None:
     purpose = _revoke_key(context, operation.key).purpose
-    remaining = sum(1 for key in live_keys(context, context.actor).values() if key.purpose is purpose)
+    remaining = sum(1 for key in keyring.live_keys(context.state, context.actor).values() if key.purpose is purpose)
     if remaining < context.account(context.actor).thresholds.of(purpose):
         fail(Code.THRESHOLD, f"{remaining} {purpose.value} keys would remain")
 
@@ -217,13 +209,13 @@ def rotate_key(context: Context, operation: KeyRotate) -> None:
 
 def freeze(context: Context, operation: AccountFreeze) -> None:
     account = context.account(operation.account)
+    _refuse_unknown(context, operation.asset)
     if account.status not in (AccountStatus.ACTIVE, AccountStatus.RECOVERING):
         fail(Code.STATE, f"account is {account.status.value}")
-    account = _check_freezer(context, operation, account)
-    if operation.until is not None and operation.until <= context.now:
-        fail(Code.FIELD, "until")
+    _check_until(context, operation)
     if (operation.amount > 0) != (operation.asset is not None):
         fail(Code.AMOUNT, "an amount of an asset, or neither for FULL")
+    account = _check_freezer(context, account)
     name = context.new_id()
     full = operation.asset is None
     parts = () if operation.asset is None else (FrozenPart(operation.asset, operation.amount),)
@@ -246,12 +238,30 @@ def freeze(context: Context, operation: AccountFreeze) -> None:
         cancel_open(context, operation.account)
 
 
-def _check_freezer(context: Context, operation: AccountFreeze, account: Account) -> Account:
-    """The FREEZER desk's bounds; a regulator has none."""
+def _refuse_unknown(context: Context, asset: bytes | None) -> None:
+    """Failed(E_NOT_FOUND) unless there is such cash or such a product."""
+    if asset is None:
+        return
+    if is_cash(asset):
+        context.need(CASH_ASSETS, asset, "cash")
+    elif context.hooks.product_issuer(context, asset) is None:
+        fail(Code.NOT_FOUND, "product")
+
+
+def _check_until(context: Context, operation: AccountFreeze) -> None:
+    """Failed(E_FIELD{until}): not after now, or beyond what the FREEZER desk may; a regulator has no bound."""
+    until = operation.until
+    if until is not None and until <= context.now:
+        fail(Code.FIELD, "until")
+    latest = context.now + FREEZER_HOURS_MAX * HOUR_MS
+    if Role.REGULATOR not in context.actor_roles and (until is None or until > latest):
+        fail(Code.FIELD, "until")
+
+
+def _check_freezer(context: Context, account: Account) -> Account:
+    """The FREEZER desk does not freeze an account again within 30 days; a regulator does."""
     if Role.REGULATOR in context.actor_roles:
         return account
-    if operation.until is None or operation.until > context.now + FREEZER_HOURS_MAX * HOUR_MS:
-        fail(Code.FIELD, "until")
     if context.now < account.freezer_until:
         fail(Code.FORBIDDEN, "frozen by this desk less than 30 days ago")
     return replace(account, freezer_until=context.now + FREEZER_PAUSE_DAYS * DAY_MS)
@@ -267,7 +277,6 @@ def cancel_open(context: Context, account: bytes) -> None:
 def move_frozen(context: Context, account: bytes, asset: bytes, change: int) -> None:
     """Freeze an amount of an asset, or with a negative change let it go."""
     if is_cash(asset):
-        context.need(CASH_ASSETS, asset, "cash")
         balances.move_cash(context, account, asset.decode(), 0, frozen=change)
     else:
         balances.freeze_units(context, account, asset, change)
@@ -320,7 +329,7 @@ def deposit(context: Context, operation: CashDeposit) -> None:
     if day_deposited > asset.daily_deposit_limit:
         fail(Code.LIMIT, "daily deposits")
     asset = balances.create_cash(context, asset, operation.account, operation.cash, amount)
-    asset = replace(asset, day=day, day_deposited=day_deposited, deposited=asset.deposited + amount)
+    asset = replace(asset, day=day, day_deposited=day_deposited, deposited=stored(asset.deposited + amount))
     context.put(CASH_ASSETS, key, asset)
     context.put(BANK_REFERENCES, reference, MARKER)
     context.emit(events.CashDeposited(operation.account, operation.cash, amount, operation.bank_reference))

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose, Role
-from otcnode.vm.accounts import entrustments, handlers
-from otcnode.vm.accounts.events import AccountChanged, KeyAdded, KeyRevoked, RecoveryChanged
+from otcnode.vm.accounts import entrustments, handlers, keyring
+from otcnode.vm.accounts.events import AccountChanged, RecoveryChanged
 from otcnode.vm.accounts.operations import AccountObject, AccountRecover, AccountRecoverApprove
 from otcnode.vm.accounts.records import (
     ACCOUNTS,
@@ -21,7 +21,6 @@ from otcnode.vm.accounts.records import (
     RECOVERIES_BY_ACCOUNT,
     Account,
     AccountStatus,
-    Key,
     Recovery,
     RecoveryStatus,
 )
@@ -166,12 +165,10 @@ def step(context: Context, item: DueItem) -> None:
 
 def _change_keys(context: Context, record: Recovery) -> None:
     name = record.account
-    for key, old in handlers.live_keys(context, name).items():
-        context.put(KEYS, name + key, replace(old, revoked_at=context.now))
-        context.emit(KeyRevoked(name, key))
+    for key, old in keyring.live_keys(context.state, name).items():
+        keyring.revoke(context, name, key, old)
     for entry in record.keys:
-        context.put(KEYS, name + entry.key, Key(entry.purpose, context.now, None))
-        context.emit(KeyAdded(name, entry.key, entry.purpose))
+        keyring.add(context, name, entry.key, entry.purpose)
 
 
 def _end_what_stands(context: Context, name: bytes) -> None:

@@ -15,6 +15,7 @@ from otcnode.vm.contracts import lifecycle
 from otcnode.vm.contracts.records import (
     ACCESSIONS,
     CONTRACTS,
+    IN_FORCE,
     Contract,
     ContractKind,
     ContractStatus,
@@ -36,8 +37,8 @@ def in_force(context: Context, contract_id: Bytes32) -> tuple[Bytes32, Contract]
     """
     contract = lifecycle.current(context, contract_id)
     while contract.status is ContractStatus.AMENDED:
-        assert contract.superseded_by is not None
-        contract_id = contract.superseded_by
+        # not link by link: a line of amendments may be of any length
+        contract_id = context.need(IN_FORCE, contract.root, "contract in force").contract
         contract = lifecycle.current(context, contract_id)
     return contract_id, contract
 

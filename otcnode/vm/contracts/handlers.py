@@ -31,6 +31,9 @@ def rescind(context: Context, operation: ContractRescind) -> None:
     if contract.cooling_off is None:
         fail(Code.STATE, "the contract has no cooling-off")
     refuse_unless(context, contract, _SIGNED, contract.turns_effective_at)
+    assert contract.subject is not None
+    # a close that is due voids what is not effective yet, also where the queue is behind
+    context.refuse_if_due_pending(contract.subject)
     lifecycle.move(context, operation.contract, contract, ContractStatus.RESCINDED)
     for rescinded in context.hooks.contract_rescinded:
         rescinded(context, operation.contract)

@@ -12,7 +12,16 @@ from otcnode.errors import Code
 from otcnode.vm import due
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts.events import ContractChanged
-from otcnode.vm.contracts.records import CONTRACTS, SUCCESSORS, Contract, ContractKind, ContractStatus, Immediately
+from otcnode.vm.contracts.records import (
+    CONTRACTS,
+    IN_FORCE,
+    SUCCESSORS,
+    Contract,
+    ContractKind,
+    ContractStatus,
+    Immediately,
+    InForce,
+)
 from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
 from otcnode.vm.rules import DueHandler, DueWeight
@@ -125,6 +134,8 @@ def turn_effective(context: Context, name: bytes, at: int | None = None) -> None
     if contract.supersedes is not None:
         status = _S.TERMINATED if contract.kind is ContractKind.TERMINATION else _S.AMENDED
         end_effective(context, contract.supersedes, status, successor=name, at=at)
+        if status is _S.AMENDED:
+            context.put(IN_FORCE, contract.root, InForce(name))
 
 
 def end_effective(

@@ -186,6 +186,10 @@ class ContractText(Record, frozen=True):
     required_fields: tuple[TermName, ...]
 
 
+class InForce(Record, frozen=True):
+    contract: Bytes32
+
+
 class ContractSignature(Record, frozen=True):
     """One key's signature. `position` counts all signatures of the contract; `by` differs from the slot's account
     where an agent signed under `entrustment`."""
@@ -208,5 +212,7 @@ CONTRACTS_BY_PARTY = Table(Prefix.CONTRACT_PARTY, Marker)
 """account id ‖ contract id: the creator and every slot's account; one that acceded, with the contract it joined"""
 SUCCESSORS = Table(Prefix.CONTRACT_SUCCESSOR, Marker)
 """contract id ‖ id of a contract that would supersede it and has not ended or turned effective"""
+IN_FORCE = Table(Prefix.CONTRACT_IN_FORCE, InForce)
+"""root contract id to its latest amendment that turned effective; none if it was never amended"""
 ACCESSIONS = Table(Prefix.CONTRACT_ACCESSION, Marker)
 """root contract id ‖ account id"""

@@ -13,6 +13,7 @@ from otcnode.errors import Code
 from otcnode.genesis import Role
 from otcnode.vm import balances
 from otcnode.vm.accounts.records import CASH_ASSETS, ORGANISATIONS, AccountStatus, Organisation, organisation_id
+from otcnode.vm.arithmetic import stored
 from otcnode.vm.context import PAUSE, Context, Pause, fail, paused
 from otcnode.vm.contracts import binding, lifecycle
 from otcnode.vm.contracts.records import ContractStatus
@@ -92,12 +93,12 @@ def _correct(context: Context, action: CashCorrect) -> None:
     asset, amount = context.need(CASH_ASSETS, action.cash.encode(), "cash"), action.amount
     if action.direction is Direction.RAISE:
         asset = balances.create_cash(context, asset, action.account, action.cash, amount)
-        asset = replace(asset, corrected_up=asset.corrected_up + amount)
+        asset = replace(asset, corrected_up=stored(asset.corrected_up + amount))
     else:
         context.refuse_if_frozen(action.account)
         balances.move_cash(context, action.account, action.cash, -amount)
         asset = balances.destroy_cash(context, asset, action.cash, amount)
-        asset = replace(asset, corrected_down=asset.corrected_down + amount)
+        asset = replace(asset, corrected_down=stored(asset.corrected_down + amount))
     context.put(CASH_ASSETS, action.cash.encode(), asset)
     change = amount if action.direction is Direction.RAISE else -amount
     context.emit(CashCorrected(action.account, action.cash, change))

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from otcnode.errors import Code
 from otcnode.vm import balances
 from otcnode.vm.accounts.records import HOLDERS, HOLDINGS_BY_ACCOUNT, OPEN_ITEMS
+from otcnode.vm.arithmetic import stored
 from otcnode.vm.context import Context, fail
 from otcnode.vm.keys import OPEN_SUBSCRIPTION
 from otcnode.vm.products import handlers, issuance, lifecycle, payments, redemptions, subscriptions
@@ -49,6 +50,6 @@ def holders_changed(context: Context, account: bytes, change: int) -> None:
     for suffix, _ in context.state.scan(OPEN_ITEMS, account + OPEN_SUBSCRIPTION):
         entry = context.need(SUBSCRIPTIONS, suffix[33:], "subscription")
         record = product(context, entry.product)
-        people = record.subscriber_holders + change
+        people = stored(record.subscriber_holders + change)
         context.put(PRODUCTS, entry.product, replace(record, subscriber_holders=people))
         context.put(SUBSCRIPTIONS, suffix[33:], replace(entry, ultimate_holders=entry.ultimate_holders + change))

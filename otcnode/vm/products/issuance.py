@@ -159,7 +159,7 @@ def _sort_out(
 def _refusal(context: Context, entry: Subscription, rule: ProductTerms) -> str:
     """Why the subscriber cannot become a holder at the due time; empty if nothing stands in the way."""
     account = context.account(entry.account)
-    if account.full_freezes:
+    if context.is_frozen(entry.account):
         return Code.FROZEN.value
     try:
         require_qualified(context, account, rule)

@@ -149,7 +149,7 @@ def _pay_in_order(context: Context, name: bytes) -> None:
 
 
 def _can_pay(context: Context, record: Product, rule: ProductTerms, total: int) -> bool:
-    frozen = context.account(record.issuer).full_freezes
+    frozen = context.is_frozen(record.issuer)
     return not frozen and balances.cash_balance(context, record.issuer, rule.cash).available >= total
 
 

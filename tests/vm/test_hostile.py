@@ -1,0 +1,236 @@
+"""What somebody tried to stop or to drown the ledger with, or to act without a key. Each of these succeeded once."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from otcnode.codec import encode
+from otcnode.crypto import sha256
+from otcnode.errors import Code, Inadmissible
+from otcnode.genesis import KeyPurpose
+from otcnode.types import INTEGER_MAX
+from otcnode.vm.accounts.keyring import live_keys
+from otcnode.vm.accounts.operations import (
+    AccountFreeze,
+    CashWithdraw,
+    CashWithdrawResult,
+    InvestorCertify,
+    KeyAdd,
+    KeyRotate,
+)
+from otcnode.vm.accounts.records import (
+    ACCOUNTS,
+    CASH_ASSETS,
+    ENTRUSTMENTS_ACTIVE,
+    FREEZES,
+    KEYS,
+    WITHDRAWALS,
+    CashAsset,
+    Category,
+    Thresholds,
+)
+from otcnode.vm.context import PARAMETERS
+from otcnode.vm.contracts import binding
+from otcnode.vm.contracts.operations import ContractRescind
+from otcnode.vm.contracts.records import ContractStatus, CoolingOff
+from otcnode.vm.delegation import is_same_hand
+from otcnode.vm.governance.records import CashCorrect, Direction
+from otcnode.vm.keys import SINGLE, Prefix
+from otcnode.vm.products.records import SubscriptionStatus
+from otcnode.vm.state import State
+from otcnode.vm.trades.operations import OfferList
+from otcnode.vm.trades.records import Side
+from tests.vm.accounts.agency import Agency
+from tests.vm.contracts.desk import SIGN, Desk
+from tests.vm.governance.council import Council
+from tests.vm.ledger import CASH, DAY_MS, EVIDENCE, Ledger, key_of
+from tests.vm.products.market import Market
+from tests.vm.trades.floor import PRICE, Floor
+
+# keys
+
+
+def test_a_purpose_without_keys_is_nobodys_to_act_for() -> None:
+    """A MANAGE key alone carried TRADE operations beside its own: none of the 0 TRADE keys needed was missing."""
+    ledger = Ledger()
+    ledger.investor("ANN", 100)
+    account = ledger.state.get(ACCOUNTS, ledger.ids["ANN"])
+    assert account is not None
+    state = ledger.state
+    trade = key_of("ANN").public
+    record = state.get(KEYS, ledger.ids["ANN"] + trade)
+    assert record is not None
+    state.put(ACCOUNTS, ledger.ids["ANN"], replace(account, thresholds=Thresholds(1, 0, 1)))
+    ledger.view.write(state.writes())
+    more = KeyAdd(KeyPurpose.SIGN, sha256(b"more"))
+    pay_out = CashWithdraw(CASH, 100, bytes(32))
+    with pytest.raises(Inadmissible) as refused:
+        ledger.block(ledger.sign("ANN", more, pay_out, purpose=KeyPurpose.MANAGE))
+    assert refused.value.code is Code.THRESHOLD
+
+
+def test_revoked_keys_cost_the_next_change_nothing() -> None:
+    ledger = Ledger()
+    ledger.investor("ANN")
+    old = key_of("ANN", KeyPurpose.SIGN).public
+    for number in range(5):
+        new = [sha256(bytes([number, index])) for index in range(40)]
+        steps = [KeyRotate(before, after) for before, after in zip([old, *new], new, strict=False)]
+        ledger.do("ANN", *steps, purpose=KeyPurpose.MANAGE)
+        old = new[-1]
+    state = Counting(ledger)
+    assert set(live_keys(state, ledger.ids["ANN"])) == {
+        key_of("ANN").public,
+        key_of("ANN", KeyPurpose.MANAGE).public,
+        old,
+    }
+    assert state.decoded <= 6
+    assert len(ledger.state.scan(KEYS, ledger.ids["ANN"])) == 203
+
+
+class Counting(State):
+    """Counts the records that are looked at."""
+
+    __slots__ = ("decoded",)
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger.view)
+        self.decoded = 0
+
+    def get(self, table, suffix):  # type: ignore[no-untyped-def]
+        self.decoded += 1
+        return super().get(table, suffix)
+
+    def scan(self, table, prefix=b"", after=None, limit=None):  # type: ignore[no-untyped-def]
+        found = super().scan(table, prefix, after, limit)
+        self.decoded += len(found)
+        return found
+
+
+# integers that leave their range over the years
+
+
+def asset_of(ledger: Ledger) -> CashAsset:
+    asset = ledger.state.get(CASH_ASSETS, CASH.encode())
+    assert asset is not None
+    return asset
+
+
+def with_asset(ledger: Ledger, **changes: int) -> None:
+    """The cash id after years of use."""
+    ledger.view.write({Prefix.CASH_ASSET.value + CASH.encode(): encode(replace(asset_of(ledger), **changes))})
+
+
+def test_deposits_of_a_lifetime_stay_an_integer() -> None:
+    """What was deposited and withdrawn again only rises; one more deposit than fits stopped the chain for good."""
+    ledger = Ledger()
+    ledger.investor("ANN")
+    with_asset(ledger, deposited=INTEGER_MAX - 1, withdrawn=INTEGER_MAX - 1)
+    ledger.deposit("ANN", 1)
+    ledger.deposit("ANN", 1, code=Code.OVERFLOW)
+    assert asset_of(ledger).deposited == INTEGER_MAX
+    name = ledger.do("ANN", CashWithdraw(CASH, 1, bytes(32)))
+    (withdrawal,) = [key for key, _ in ledger.state.scan(WITHDRAWALS)]
+    ledger.do("BANK", CashWithdrawResult(withdrawal, True, "paid", ""))
+    assert name.code is Code.OK and asset_of(ledger).withdrawn == INTEGER_MAX
+
+
+def test_corrections_of_a_lifetime_stay_integers() -> None:
+    council = Council()
+    ben = council.ids["BEN"]
+    with_asset(council, corrected_up=INTEGER_MAX, corrected_down=INTEGER_MAX)
+    council.decide(CashCorrect(ben, CASH, 1, Direction.RAISE), code=Code.OVERFLOW)
+    council.decide(CashCorrect(ben, CASH, 1, Direction.LOWER), code=Code.OVERFLOW)
+
+
+def test_a_certificate_for_mankind_and_more_is_refused() -> None:
+    """The sum of the subscribers' ultimate holders left the integer range, and no later block could be executed."""
+    market = Market()
+    product = market.opened(max_holders=10)
+    for name in ("ANN", "BEN"):
+        market.investor(name, 1_000_00)
+        market.subscribe(product, name, 1)
+    until = market.now + DAY_MS
+    for name, code in (("ANN", Code.OK), ("BEN", Code.OVERFLOW)):
+        certificate = InvestorCertify(market.ids[name], 5, Category.PROFESSIONAL, until, INTEGER_MAX - 1, EVIDENCE)
+        market.act("KYC", certificate, code=code)
+    market.block()
+
+
+# work that somebody else prepared
+
+
+def test_a_line_of_amendments_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(monkeypatch)
+    first = latest = desk.effective()
+    for _ in range(12):
+        latest = desk.bring_to(desk.amendment(latest), ContractStatus.EFFECTIVE)
+    counting = Counting(desk)
+    context = desk.context()
+    context.state = counting
+    assert binding.in_force(context, first)[0] == latest
+    assert counting.decoded <= 4
+
+
+def test_many_entrustments_to_one_agent_are_not_all_looked_at() -> None:
+    agency = Agency()
+    for _ in range(12):
+        agency.entrusted()
+    counting = Counting(agency)
+    context = agency.context()
+    context.state = counting
+    assert is_same_hand(context, agency.ids["AGT"], agency.ids["BEN"])
+    assert len(agency.state.scan(ENTRUSTMENTS_ACTIVE)) == 12
+    assert counting.decoded <= 6
+
+
+# a queue that is behind
+
+
+def slowed(ledger: Ledger, weight: int = 1) -> None:
+    """From now on the queue's first lane runs one thing per block."""
+    parameters = ledger.state.get(PARAMETERS, SINGLE)
+    assert parameters is not None
+    ledger.view.write({PARAMETERS.prefix: encode(replace(parameters, due_class1_weight_max=weight))})
+
+
+def test_a_freeze_is_over_at_its_time_however_far_the_queue_is_behind() -> None:
+    """Whoever lists many short offers kept another's account frozen beyond the desk's 72 hours."""
+    floor = Floor()
+    until = floor.now + DAY_MS
+    for _ in range(3):
+        floor.list_offer("OWN", quantity=5, until=until - 1)
+    slowed(floor)
+    floor.act("FRZ", AccountFreeze(floor.ids["SAM"], None, 0, EVIDENCE, until))
+    offering = OfferList(Side.SELL, floor.note, 5, PRICE, floor.master, 5, False, 0, until + DAY_MS, (), 0)
+    floor.act("SAM", offering, code=Code.FROZEN, at=until - 1)
+    floor.act("SAM", offering, at=until)
+    assert floor.state.scan(FREEZES), "the queue has not got there"
+
+
+def test_nothing_is_rescinded_under_a_close_that_waits() -> None:
+    """The close voids the subscription; rescinding first made it WITHDRAWN, as blocks happened to be cut."""
+    market = Market(due_weight_max=1)
+    market.investor("ANN", 1_000_00)
+    other = market.opened("NOTE-2")
+    product = market.opened()
+    close = market.product_terms(product).close
+    contract = market.subscription_contract(product, "ANN", CoolingOff(30 * DAY_MS, True))
+    subscription = market.subscribe(product, "ANN", 1, contract)
+    result = market.block(market.sign("ANN", ContractRescind(contract), purpose=SIGN, valid_until=close + 1), at=close)
+    assert other and result.receipts[0].code is Code.STATE
+    market.advance(market.now + 1)
+    assert market.subscription(subscription).status is SubscriptionStatus.VOID_NOT_EFFECTIVE
+    assert market.contract_record(contract).status is ContractStatus.EXPIRED
+
+
+# what is named must exist
+
+
+@pytest.mark.parametrize("asset", [b"EUR@BANK", b"\xff\xfe", bytes(32)])
+def test_only_what_exists_is_frozen(asset: bytes) -> None:
+    ledger = Ledger()
+    ledger.investor("ANN", 100)
+    ledger.do("REG", AccountFreeze(ledger.ids["ANN"], asset, 1, EVIDENCE, None), code=Code.NOT_FOUND)
+    ledger.do("REG", AccountFreeze(ledger.ids["ANN"], asset, 0, EVIDENCE, 1), code=Code.NOT_FOUND)
