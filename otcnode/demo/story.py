@@ -57,11 +57,11 @@ from otcnode.vm.products.records import CoolingOffRule, ProductTerms, ProductTyp
 from otcnode.vm.trades.operations import Hit, QuoteRespond, QuoteSubmit, RfqCreate, TradeAffirm, TradePropose
 from otcnode.vm.trades.records import Side
 
-CLOCK_RATE = 86_400
-"""A day a second."""
+CLOCK_RATE = 28_800
+"""A day in three seconds: fast enough for a story, slow enough that what must be done within a day can be."""
 PARAMETERS = ChainParameters(max_transaction_ttl_ms=90 * DAY_MS, state_buckets=4_096)
 
-OPEN_DAYS, VALUE_DAYS, COUPON_DAYS, MATURITY_DAYS = 20, 22, 30, 45
+OPEN_DAYS, VALUE_DAYS, COUPON_DAYS, MATURITY_DAYS = 6, 7, 8, 12
 """From the day of drafting to the close; to the value date; from there to the first coupon and to maturity."""
 FACE = 10_000
 PRICE = 1_000_000
@@ -177,7 +177,7 @@ class Story:
             max_holders=200,
             risk=3,
             categories=(Category.QUALIFIED,),
-            open=stage.ledger_ms() + DAY_MS,
+            open=stage.ledger_ms() + DAY_MS // 2,
             close=(today + OPEN_DAYS) * DAY_MS,
             value_date=value_date,
             maturity=value_date + MATURITY_DAYS,
@@ -280,7 +280,7 @@ class Story:
     async def _failed_trade(self, product: bytes, rules: bytes) -> None:
         stage, regulator = self._stage, self._actors["REGULATOR"]
         stage.chapter("9  A trade that must fail: the seller is frozen before it settles")
-        settle_at = (stage.ledger_ms() // DAY_MS + 4) * DAY_MS
+        settle_at = (stage.ledger_ms() // DAY_MS + 3) * DAY_MS
         trade = await self._propose(product, rules, "CHEN", "DORA", 50, settle_at=settle_at)
         await stage.act(self._actors["DORA"], "DORA affirms; both legs are locked until settlement", TradeAffirm(trade))
         freeze_operation = AccountFreeze(self._actors["CHEN"].account, None, 0, bytes(32), None)
@@ -309,7 +309,9 @@ class Story:
         async def cash_of_issuer() -> int:
             return (await self._figures("ISSUER", product)).cash
 
-        await stage.until("30 days of 5 % on every unit", cash_of_issuer, lambda cash: cash < before["ISSUER"], 120)
+        await stage.until(
+            f"{COUPON_DAYS} days of 5 % on every unit", cash_of_issuer, lambda cash: cash < before["ISSUER"], 120
+        )
         received = 0
         for name in INVESTORS:
             gain = (await self._figures(name, product)).cash - before[name]
@@ -326,11 +328,11 @@ class Story:
         now = stage.ledger_ms()
         bo, chen = self._actors["BO"], self._actors["CHEN"]
         responders = tuple(sorted((bo.account, chen.account)))
-        create = RfqCreate(Side.BUY, product, 30, rules, responders, now + 30 * DAY_MS, None)
+        create = RfqCreate(Side.BUY, product, 30, rules, responders, now + 2 * DAY_MS, None)
         rfq = await stage.act(self._actors["ADA"], "ADA asks BO and CHEN for 30 units", create)
         quotes = {}
         for actor, price in ((bo, 1_004_000), (chen, 1_006_000)):
-            submit = QuoteSubmit(rfq, True, price, None, 0, now + 30 * DAY_MS)
+            submit = QuoteSubmit(rfq, True, price, None, 0, now + 2 * DAY_MS)
             text = f"{actor.name} quotes {price / 10_000:.2f}, firm: its units are locked"
             quotes[actor.name] = await stage.act(actor, text, submit)
         hit = QuoteRespond(quotes["BO"], Hit(30, None))
@@ -379,7 +381,7 @@ class Story:
     async def _redemption(self, product: bytes) -> None:
         stage, issuer = self._stage, self._actors["ISSUER"]
         stage.chapter("13 An early redemption, after a day's notice and with a penalty of 1 %")
-        request = RedeemRequest(product, 20, stage.ledger_ms() + 10 * DAY_MS)
+        request = RedeemRequest(product, 20, stage.ledger_ms() + 3 * DAY_MS)
         redemption = await stage.act(self._actors["ADA"], "ADA asks to redeem 20 units; they are locked", request)
         early = RedeemDecide(redemption, True, "")
         await stage.act(issuer, "ISSUER pays before the notice is over", early, refused=Code.STATE)
@@ -502,7 +504,7 @@ class Story:
             affirm_by=now + DAY_MS if settle_at is None else settle_at,
             settle_at=settle_at,
         )
-        when = "now" if settle_at is None else "in four days"
+        when = "now" if settle_at is None else "in some days"
         text = f"{seller} offers {buyer} {units} units at 100.50, to settle {when}"
         return await self._stage.act(self._actors[seller], text, propose)
 

@@ -1,0 +1,37 @@
+"""The demo, as a person starts it: the whole story, and nothing left running."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import cluster as daemons
+
+pytestmark = pytest.mark.process
+
+STORY_SECONDS_MAX = 240
+
+
+def test_the_story_plays_to_its_end(tmp_path: Path) -> None:
+    port = str(daemons.free_ports(8))
+    command = [sys.executable, "-m", "otcnode", "localnet", "--demo", "--exit", "--directory", "net", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=STORY_SECONDS_MAX, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr
+    for told in (
+        "BANK signs before its turn: refused, E_SIGN_TURN",
+        "all of them are final, each once",
+        "ADA   asked for 400 and holds 333 units",
+        "BO    asked for 350 and holds 292 units",
+        "CHEN  asked for 300 and holds 250 units",
+        "DORA  asked for 150 and holds 125 units",
+        "nothing moved, and both locks are released",
+        "exactly the sum",
+        "all 4 are equal",
+        "groups of invariants hold",
+    ):
+        assert told in done.stdout, told
+    for member in sorted((tmp_path / "net").glob("node*")):
+        assert (member / "node.log").read_text().splitlines()[-1].startswith("20")
+    command = ["pgrep", "-f", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b""
