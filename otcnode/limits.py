@@ -29,7 +29,7 @@ channel_queue_bytes_max = {
     "documents": 16 << 20,
 }
 channel_rate_per_second = {
-    "consensus": (20_000, 64 << 20),
+    "consensus": (1_000, 64 << 20),
     "sync": (5_000, 64 << 20),
     "transactions": (10_000, 32 << 20),
     "documents": (1_000, 16 << 20),
@@ -98,6 +98,9 @@ gossip_announced_at_connect_max = 10_000
 gossip_pull_delay_ms = 50
 """How long a body that a peer merely has is given to arrive from its origin before it is asked for."""
 gossip_request_timeout_ms = 1_000
+gossip_refused_per_second = 500
+"""Transactions from one peer that are inadmissible here. Above it the peer is not listened to for a while: a tenth of
+a millisecond each, and a message can hold thousands."""
 gossip_served_bytes_per_second = 16 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000

@@ -20,6 +20,7 @@ from otcnode.errors import Code, Inadmissible
 from otcnode.mempool import Mempool, Refusal
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import GossipError, TransactionGossip
+from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
 from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
@@ -57,6 +58,7 @@ class Intake:
         self.pool = Mempool()
         self.gossip = TransactionGossip(self._raw_of)
         self._arrivals = Arrivals()
+        self._refused: dict[bytes, TokenBucket] = {}
         self._verifying = False
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
@@ -104,9 +106,14 @@ class Intake:
         return self._ended.get(transaction_id, TransactionState(Stage.UNKNOWN))
 
     def gossiped(self, peer: bytes, payload: bytes) -> None:
-        """A peer's gossip. What no honest node relays costs the peer."""
+        """A peer's gossip. What no honest node relays costs the peer; of what is merely inadmissible here, and may not
+        be where it comes from, only so much is looked at."""
+        now_ms = self._host.now().monotonic_ms
+        refused = self._refused.get(peer)
+        if refused is None or refused.take(0, now_ms):
+            return
         try:
-            raws = self.gossip.received(peer, payload, self._host.now().monotonic_ms)
+            raws = self.gossip.received(peer, payload, now_ms)
         except GossipError as error:
             self._host.penalise(peer, str(error))
             return
@@ -116,10 +123,12 @@ class Intake:
             except Inadmissible as error:
                 if error.code in NEVER:
                     self._host.penalise(peer, f"relayed a transaction that can never be valid: {error}")
-                    # What came behind it was not looked at: it must be able to come from somebody else.
+                else:
+                    self.gossip.forget([transaction_full_hash(raw)])
+                if error.code in NEVER or refused.take(1, now_ms):
+                    # What comes behind it is not looked at: it must be able to come from somebody else.
                     self.gossip.forget([transaction_full_hash(unread) for unread in raws[position + 1 :]])
                     return
-                self.gossip.forget([transaction_full_hash(raw)])
 
     def _relayed(self, peer: bytes, decoded: Decoded) -> None:
         if not self._wanted(decoded) or self._arrivals.holds(decoded):
@@ -148,9 +157,12 @@ class Intake:
 
     def connected(self, peer: bytes, *, mesh: bool) -> None:
         """`mesh`: the peer is a validator, connected to the others too."""
+        rate = limits.gossip_refused_per_second
+        self._refused[peer] = TokenBucket(Rate(rate, rate), self._host.now().monotonic_ms)
         self.gossip.connected(peer, [decoded.full_hash for decoded in self.pool], mesh=mesh)
 
     def disconnected(self, peer: bytes) -> None:
+        self._refused.pop(peer, None)
         self.gossip.disconnected(peer)
 
     def explanation(self, transaction_id: bytes) -> str:

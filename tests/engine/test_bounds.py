@@ -11,7 +11,9 @@ from otcnode.consensus.effects import Build, Sync
 from otcnode.engine.host import Stage
 from otcnode.mempool import Limits, Mempool
 from otcnode.p2p.framing import Channel
+from otcnode.p2p.gossip import Push
 from otcnode.sync import TipNotice
+from otcnode.vm.transactions import Decoded
 from tests.engine.network import START_MS, Net, alone, deposit, key_add, key_revoke, stations
 
 
@@ -128,3 +130,41 @@ def test_a_thousand_hostile_hints_leave_one_request(monkeypatch: pytest.MonkeyPa
         station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10**9 + height)))
     station.settle()
     assert len(station.payloads(other.own, Channel.SYNC)) == 1
+
+
+def test_a_message_full_of_inadmissible_transactions_is_not_read_to_its_end() -> None:
+    (station, peer, honest, *_) = stations(4)
+    station.engine.start()
+    for other in (peer, honest):
+        station.engine.connected(other.own)
+    true = deposit(station.genesis, 1)
+    body = true.transaction.body
+    unknown = [
+        encode(
+            msgspec.structs.replace(
+                true.transaction, body=msgspec.structs.replace(body, sender=number.to_bytes(32, "big"))
+            )
+        )
+        for number in range(3 * limits.gossip_refused_per_second)
+    ]
+    looked_at = 0
+    check = station.engine.intake.check
+
+    def counted(decoded: Decoded) -> None:
+        nonlocal looked_at
+        looked_at += 1
+        check(decoded)
+
+    station.engine.intake.check = counted  # type: ignore[method-assign]
+    for _ in range(3):
+        station.engine.received(peer.own, Channel.TRANSACTIONS, encode(Push((*unknown, true.raw))))
+    assert looked_at <= limits.gossip_refused_per_second + 1
+    assert station.penalised == []
+    station.engine.received(honest.own, Channel.TRANSACTIONS, encode(Push((true.raw,))))
+    station.settle()
+    assert true.id in station.engine.intake.pool
+    station.now_ms += 1_000
+    later = deposit(station.genesis, 2)
+    station.engine.received(peer.own, Channel.TRANSACTIONS, encode(Push((later.raw,))))
+    station.settle()
+    assert later.id in station.engine.intake.pool
