@@ -127,3 +127,26 @@ def test_only_the_next_block_can_be_committed() -> None:
     with pytest.raises(AssertionError):
         flight.commit(second, certificate(second))
     assert each.height == 0
+
+
+def test_a_parent_that_was_dropped_and_executed_again_carries_its_children() -> None:
+    """The replica may forget a candidate whose child it keeps, and meet it again with a certificate."""
+    each = station()
+    flight = each.engine.flight
+    parent = build(flight, each.store.tip.block_hash, START_MS + 1, deposit(each.genesis, 1))
+    child = build(flight, parent.block_hash, START_MS + 2, deposit(each.genesis, 2))
+    flight.keep_only({child.block_hash})
+    again = flight.check(parent.header, parent.transactions)
+    assert again is not parent
+    flight.commit(again, certificate(again))
+    grandchild = build(flight, child.block_hash, START_MS + 3, deposit(each.genesis, 3))
+    flight.commit(child, certificate(child))
+    last = build(flight, grandchild.block_hash, START_MS + 4, deposit(each.genesis, 4))
+    flight.commit(grandchild, certificate(grandchild))
+    flight.commit(last, certificate(last))
+    assert each.store.tree.root == last.header.state_root
+    single = station()
+    for speculation in (again, child, grandchild, last):
+        repeated = single.engine.flight.check(speculation.header, speculation.transactions)
+        single.engine.flight.commit(repeated, certificate(repeated))
+    assert state_of(each) == state_of(single)
