@@ -24,6 +24,8 @@ class FileVotesLog:
         self._salt = b""
         self._length = 0
         self._pending: list[bytes] = []
+        self._failed = False
+        """A sync or a replacement failed: what was to be durable is not, and is not said to be when asked again."""
 
     @classmethod
     def create(cls, path: Path) -> FileVotesLog:
@@ -63,6 +65,7 @@ class FileVotesLog:
             self.close()
             raise self._damage(error) from None
         self._salt, self._length = parsed.salt, parsed.length
+        self._failed = False
         return parsed.entries
 
     def append(self, entries: Sequence[bytes]) -> None:
@@ -70,6 +73,8 @@ class FileVotesLog:
         self._pending += entries
 
     def sync(self) -> None:
+        if self._failed:
+            raise StorageDamage(f"an earlier write to {self._path} failed; restart the node once the disk is well")
         if not self._pending:
             return
         assert self._file is not None
@@ -80,6 +85,7 @@ class FileVotesLog:
         except OSError as error:
             # After a failed sync nobody knows what is on disk: only reading it again tells.
             self.close()
+            self._failed = True
             raise self._damage(error) from None
         self._length += len(raw)
         self._pending = []
@@ -97,8 +103,10 @@ class FileVotesLog:
             _sync_directory(self._path.parent)
         except OSError as error:
             self.close()
+            self._failed = True
             raise self._damage(error) from None
         self._salt, self._length = salt, len(raw)
+        self._failed = False
 
     def close(self) -> None:
         """What was not synced is forgotten."""

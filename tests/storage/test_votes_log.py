@@ -190,6 +190,25 @@ def test_a_crash_between_draft_and_rename_leaves_the_old_record(path: Path) -> N
     assert FileVotesLog(path).load() == (b"compacted",)
 
 
+def test_a_failed_sync_is_not_forgotten_when_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileVotesLog.create(path)
+    log.append([b"vote"])
+
+    def broken(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        with pytest.raises(StorageDamage):
+            log.sync()
+    with pytest.raises(StorageDamage):
+        log.sync()
+    log.load()
+    log.append([b"again"])
+    log.sync()
+    log.close()
+
+
 def test_a_refusing_disk_makes_the_log_unusable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileVotesLog.create(path)
     log.append([b"kept"])
