@@ -181,6 +181,20 @@ def remember_candidate(state: State, header: Header) -> Candidate:
     return held
 
 
+def forget_candidates(state: State, height: int) -> None:
+    proof, certificate = state.proofs.get(height), state.certificates.get(height)
+    kept = {state.accepted.get(height), state.reproposals.get(height)}
+    kept.add(None if proof is None else block_hash(proof.header))
+    kept.add(None if certificate is None else certificate.block_hash)
+    old = sorted(
+        (candidate.since_ms, name)
+        for name, candidate in state.candidates.items()
+        if candidate.height == height and name not in kept
+    )
+    for _, name in old[: max(0, len(old) - limits.candidates_per_height_max)]:
+        del state.candidates[name]
+
+
 def drop_broken_chain(state: State) -> None:
     """Accepted blocks that no longer descend from the committed one can never be committed in this view."""
     below = state.tip.block_hash

@@ -288,8 +288,8 @@ def test_a_vote_signed_in_two_ways_does_not_keep_its_proposal_out() -> None:
     cluster = Cluster(4)
     cluster.start()
     replica = _replica(cluster.nodes[1])
-    right = replica._verify
-    replica._verify = lambda public, message, signature: (
+    right = replica.core.verify
+    replica.core.verify = lambda public, message, signature: (
         public == cluster.nodes[0].name or right(public, message, signature)
     )
     header, _ = execute(cluster.genesis, (), cluster.nodes[1].now().ledger_ms, cluster.nodes[0].name)

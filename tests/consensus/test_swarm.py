@@ -6,9 +6,9 @@ import pytest
 
 from otcnode import blocks
 from otcnode.blocks import Certificate, Epoch
-from otcnode.consensus import memory, replica, view_change
+from otcnode.consensus import committing, memory, view_change, view_changing
+from otcnode.consensus.core import Core
 from otcnode.consensus.record import RecordEntry
-from otcnode.consensus.replica import Replica
 from otcnode.consensus.view_change import Selection
 from otcnode.consensus.votes import VoteBook
 from tests.consensus.cluster import Violation
@@ -44,10 +44,10 @@ def test_finds_a_quorum_that_is_one_too_small(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_finds_a_record_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(_self: Replica, _entry: RecordEntry) -> None:
+    def forgetful(_self: Core, _entry: RecordEntry) -> None:
         return None
 
-    monkeypatch.setattr(Replica, "_save", forgetful)
+    monkeypatch.setattr(Core, "save", forgetful)
     assert _found(60)
 
 
@@ -65,7 +65,7 @@ def test_finds_votes_of_two_views_added_up(monkeypatch: pytest.MonkeyPatch) -> N
                 return Certificate(epoch.number, view, height, block, ordered)
         return None
 
-    monkeypatch.setattr(replica, "certificate_from", mixed)
+    monkeypatch.setattr(committing, "certificate_from", mixed)
     assert _found(60)
 
 
@@ -75,6 +75,6 @@ def test_finds_a_new_view_that_forgets_what_was_prepared(monkeypatch: pytest.Mon
     def forgetful(messages: tuple[object, ...]) -> Selection:
         return Selection(honest(messages).base, ())  # type: ignore[arg-type]
 
-    for module in (view_change, replica, memory):
+    for module in (view_change, view_changing, memory):
         monkeypatch.setattr(module, "select", forgetful)
     assert _found(60)

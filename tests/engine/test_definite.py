@@ -104,7 +104,7 @@ def test_a_committed_failure_is_definite_and_found() -> None:
 def test_a_validator_that_has_stopped_voting_is_not_ready() -> None:
     station = alone()
     assert service_of(station).status().halted is None
-    station.engine.replica._halt("certified block 7 executes differently here")
+    station.engine.replica.core.halt("certified block 7 executes differently here")
     status = service_of(station).status()
     assert status.halted is not None and "executes differently" in status.halted
     assert status.mode == "halted"

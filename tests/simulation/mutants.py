@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 from otcnode import blocks
 from otcnode.blocks import Certificate, block_hash
-from otcnode.consensus import memory, record, replica, view_change
-from otcnode.consensus.replica import Replica
+from otcnode.consensus import committing, memory, receiving, record, view_change, view_changing
+from otcnode.consensus.core import Core
 from otcnode.consensus.state import State
 from otcnode.consensus.view_change import Selection
 from otcnode.engine.engine import Engine
@@ -67,7 +67,7 @@ def views_added_up() -> AbstractContextManager[Any]:
                 return Certificate(epoch.number, view, height, block, tuple(found[name] for name in sorted(found)))
         return None
 
-    return patch.object(replica, "certificate_from", certificate_from)
+    return patch.object(committing, "certificate_from", certificate_from)
 
 
 def _select_nothing(messages: Any) -> Selection:
@@ -79,7 +79,7 @@ def proofs_ignored() -> Iterator[None]:
     """A NEW-VIEW proposes nothing again, whatever was prepared, and everybody finds that right."""
     with (
         patch.object(view_change, "select", _select_nothing),
-        patch.object(replica, "select", _select_nothing),
+        patch.object(view_changing, "select", _select_nothing),
         patch.object(memory, "select", _select_nothing),
     ):
         yield
@@ -99,29 +99,29 @@ def lower_proof() -> Iterator[None]:
 
 def proof_forgotten() -> AbstractContextManager[Any]:
     """A VIEW-CHANGE comes without the proofs that its sender holds."""
-    right = Replica._ask_for
+    right = view_changing.ask_for
 
-    def ask_for(self: Replica, view: int) -> None:
-        self.state.proofs.clear()
-        right(self, view)
+    def ask_for(core: Core, view: int) -> None:
+        core.state.proofs.clear()
+        right(core, view)
 
-    return patch.object(Replica, "_ask_for", ask_for)
+    return patch.object(view_changing, "ask_for", ask_for)
 
 
 def votes_not_saved() -> AbstractContextManager[Any]:
     """Own votes are not in the record."""
-    right = Replica._save
+    right = Core.save
 
-    def save(self: Replica, entry: record.RecordEntry) -> None:
+    def save(self: Core, entry: record.RecordEntry) -> None:
         if not isinstance(entry, record.Voted | record.Accepted):
             right(self, entry)
 
-    return patch.object(Replica, "_save", save)
+    return patch.object(Core, "save", save)
 
 
 def signatures_unchecked() -> AbstractContextManager[Any]:
     """Votes are believed without looking at their signatures."""
-    return patch.object(Replica, "_is_authentic_vote", lambda self, message: True)
+    return patch.object(receiving, "_is_authentic_vote", lambda core, message: True)
 
 
 def gap_allowed() -> AbstractContextManager[Any]:
@@ -131,13 +131,13 @@ def gap_allowed() -> AbstractContextManager[Any]:
 
 def view_change_not_saved() -> AbstractContextManager[Any]:
     """Own VIEW-CHANGEs are not in the record."""
-    right = Replica._save
+    right = Core.save
 
-    def save(self: Replica, entry: record.RecordEntry) -> None:
+    def save(self: Core, entry: record.RecordEntry) -> None:
         if not isinstance(entry, record.Asked | record.Entered):
             right(self, entry)
 
-    return patch.object(Replica, "_save", save)
+    return patch.object(Core, "save", save)
 
 
 SAFETY = frozenset(

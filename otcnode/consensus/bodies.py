@@ -1,0 +1,89 @@
+"""The bodies of blocks: asking for them, learning them, serving them."""
+
+from __future__ import annotations
+
+from otcnode import limits
+from otcnode.consensus.candidates import Candidate
+from otcnode.consensus.core import Core
+from otcnode.consensus.events import Fetched
+from otcnode.consensus.messages import Bodies, BodyRequest, Entries
+
+
+def on_body_request(core: Core, sender: bytes, message: BodyRequest) -> None:
+    """Bodies are kept and served until their height is committed, whatever their expiry."""
+    candidate = core.state.candidates.get(message.block_hash)
+    if candidate is None or candidate.entries is None:
+        return
+    if len(message.positions) > len(candidate.entries):
+        return
+    key = (sender, message.block_hash, bool(message.positions))
+    now_ms = core.state.now.monotonic_ms
+    next_ms, pause_ms = core.served_ms.get(key, (now_ms, limits.resend_after_ms // 2))
+    if now_ms < next_ms:
+        return
+    # An answer can be lost; whoever asks for the same again and again is answered ever more rarely.
+    core.served_ms[key] = (now_ms + pause_ms, min(2 * pause_ms, limits.serve_again_ms_max))
+    if not message.positions:
+        core.send(sender, Entries(candidate.height, candidate.block_hash, candidate.entries))
+        return
+    wanted = sorted(set(message.positions) & set(candidate.bodies))
+    held = tuple((position, candidate.bodies[position]) for position in wanted)
+    if held:
+        core.send(sender, Bodies(candidate.height, candidate.block_hash, held))
+
+
+def request_missing(core: Core, candidate: Candidate) -> None:
+    """Ask the primary first, then the others in turn."""
+    state = core.state
+    if candidate.complete or not state.others:
+        return
+    now_ms = state.now.monotonic_ms
+    if candidate.requested_ms is not None and now_ms - candidate.requested_ms < limits.resend_after_ms:
+        return
+    first = state.primary if candidate.source is None else candidate.source
+    heard = [name for name in state.others if state.is_heard(name)] or list(state.others)
+    if first in heard and (candidate.source is not None or candidate.requests == 0):
+        peer = first
+    else:
+        peer = heard[candidate.requests % len(heard)]
+    candidate.source = None
+    candidate.requested_ms = now_ms
+    candidate.requests += 1
+    positions = () if candidate.entries is None else candidate.missing
+    core.send(peer, BodyRequest(candidate.height, candidate.block_hash, positions))
+
+
+def _is_wanted(core: Core, candidate: Candidate) -> bool:
+    state = core.state
+    certificate = state.certificates.get(candidate.height)
+    return state.accepted.get(candidate.height) == candidate.block_hash or (
+        certificate is not None and certificate.block_hash == candidate.block_hash
+    )
+
+
+def ask_again(core: Core) -> None:
+    """Once in a while, for what is still missing of the blocks that matter."""
+    for candidate in core.state.candidates.values():
+        if candidate.searched and _is_wanted(core, candidate):
+            request_missing(core, candidate)
+
+
+def learn_entries(core: Core, sender: bytes, message: Entries) -> None:
+    candidate = core.state.candidates.get(message.block_hash)
+    if candidate is not None and candidate.learn_entries(message.entries):
+        candidate.source, candidate.requested_ms = sender, None
+
+
+def learn_bodies(core: Core, event: Bodies | Fetched) -> Candidate | None:
+    """The candidate that they belong to, if it is still one."""
+    candidate = core.state.candidates.get(event.block_hash)
+    if candidate is not None:
+        candidate.learn_bodies(event.transactions, core.configuration.parameters.block_bytes_max)
+    return candidate
+
+
+def learn_from_pool(core: Core, event: Fetched) -> None:
+    """What the pool does not have is asked of peers."""
+    candidate = learn_bodies(core, event)
+    if candidate is not None:
+        request_missing(core, candidate)

@@ -1,0 +1,151 @@
+"""Committed blocks and what follows from each: forgetting, patience, rotation, epochs, the end of silence."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from otcnode import limits
+from otcnode.blocks import Header
+from otcnode.consensus import building, memory, record, silence, view_changing
+from otcnode.consensus.certificates import certificate_from
+from otcnode.consensus.core import Core, fresh_state
+from otcnode.consensus.effects import Commit as CommitBlock
+from otcnode.consensus.events import Tip
+from otcnode.consensus.messages import Decision
+from otcnode.consensus.state import Decided
+
+T = TypeVar("T")
+
+
+def commit_next(core: Core) -> bool:
+    """Committed: a certificate, and everything below committed, whatever this replica's own phase was."""
+    state = core.state
+    height = state.committed + 1
+    certificate = state.certificates.get(height) or certificate_from(state.commits, state.epoch, height)
+    if certificate is None or state.halted is not None or not state.is_validator:
+        return False
+    state.certificates[height] = certificate
+    candidate = state.candidates.get(certificate.block_hash)
+    if candidate is None:
+        return False
+    if candidate.header.parent != state.tip.block_hash:
+        core.halt(f"certified block {height} does not extend the committed one")
+        return False
+    if candidate.fault is not None:
+        core.halt(f"certified block {height} executes differently here: {candidate.fault}")
+        return False
+    if not candidate.executed or candidate.next_epoch is None:
+        return False
+    core.effects.append(CommitBlock(candidate.header, certificate))
+    header = candidate.header
+    tip = Tip(height, candidate.block_hash, header.time_ms, certificate, candidate.next_epoch)
+    committed(core, tip, header)
+    return True
+
+
+def committed(core: Core, tip: Tip, header: Header | None) -> None:
+    """What follows from a durable block; `header` is None where block sync brought it."""
+    state = core.state
+    former_epoch = state.epoch
+    state.tip = tip
+    state.last_commit_ms = state.now.monotonic_ms
+    state.behind_since_ms = None
+    core.view_deadline_ms = None
+    core.builder_had_nothing = False
+    decision = None
+    if header is None:
+        core.building = None
+    elif tip.certificate is not None:
+        decision = Decision(header, tip.certificate)
+        state.decided[tip.height] = Decided(decision, state.now.monotonic_ms)
+        state.decided.pop(tip.height - limits.decisions_kept, None)
+    _forget_through(core, tip.height)
+    _grow_patience_back(core, header)
+    silence.observe_commit(state)
+    if tip.next_epoch.number != former_epoch.number:
+        _begin_epoch(core, decision)
+        return
+    if core.recording:
+        state.floor = tip.height
+        if core.record_bytes >= core.configuration.record_bytes_before_compaction:
+            core.compact()
+        else:
+            core.save(record.Floored(tip.height))
+    _rotate(core)
+
+
+def _forget_through(core: Core, height: int) -> None:
+    state = core.state
+    state.prepares.forget_through(height)
+    state.commits.forget_through(height)
+    forget_heights(state.accepted, height)
+    forget_heights(state.reproposals, height)
+    forget_heights(state.proofs, height)
+    forget_heights(state.certificates, height)
+    forget_heights(state.refusals, height)
+    for key in [key for key in state.waiting if key[1] <= height]:
+        del state.waiting[key]
+    for name in [name for name, candidate in state.candidates.items() if candidate.height <= height]:
+        del state.candidates[name]
+    for prepare_key in [key for key in state.own_prepares if key[1] <= height]:
+        del state.own_prepares[prepare_key]
+    for commit_key in [key for key in state.own_commits if key[1] <= height]:
+        del state.own_commits[commit_key]
+    core.served_ms.clear()
+    core.accused.clear()
+    memory.drop_broken_chain(state)
+
+
+def _grow_patience_back(core: Core, header: Header | None) -> None:
+    state = core.state
+    state.blocks_since_step += 1
+    if state.blocks_since_step >= limits.blocks_per_timeout_step:
+        state.blocks_since_step = 0
+        state.timeout_steps = max(0, state.timeout_steps - 1)
+    most = max(1, core.configuration.parameters.block_transactions_max)
+    state.transactions_max = min(most, state.transactions_max * 2)
+    if not building.someone_is_silent(state) or (header is not None and header.transaction_count):
+        state.wake_blocks = 0
+
+
+def _rotate(core: Core) -> None:
+    """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged."""
+    state = core.state
+    blocks = core.configuration.parameters.rotation_blocks
+    if blocks == 0 or state.committed % blocks != 0 or state.base >= state.committed or not state.active:
+        return
+    if state.may_sign(state.view + 1):
+        view_changing.ask_for(core, state.view + 1)
+
+
+def _begin_epoch(core: Core, decision: Decision | None) -> None:
+    """Views, votes and VIEW-CHANGEs of the epoch that ended are void; the new one starts active in view 0."""
+    former = core.state
+    fresh = fresh_state(core.configuration, former.tip, former.now)
+    fresh.work = former.work
+    fresh.halted = former.halted
+    fresh.silence = former.silence
+    fresh.record_held_back = former.record_held_back
+    fresh.floor = max(former.floor, former.tip.height) if core.recording else former.floor
+    fresh.decided = former.decided
+    fresh.epoch_end = decision
+    fresh.heard = {name: heard for name, heard in former.heard.items() if name in fresh.epoch.validators}
+    if fresh.silence is not None:
+        fresh.silence.view_seen = -1
+    core.state = fresh
+    core.building = None
+    if core.recording:
+        core.compact()
+
+
+def wake(core: Core) -> bool:
+    if not silence.may_end(core.state):
+        return False
+    core.begin_record(silence.view_first(core.state))
+    return True
+
+
+def forget_heights(collection: dict[int, T], height: int) -> None:
+    """Drop what belongs to heights up to `height`."""
+    for old in [known for known in collection if known <= height]:
+        del collection[old]

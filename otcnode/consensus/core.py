@@ -1,0 +1,133 @@
+"""What every part of a replica works with: its state, its keys, the voting record and the effects of this step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from otcnode.blocks import Verify
+from otcnode.codec import encode
+from otcnode.consensus import memory, record
+from otcnode.consensus.configuration import Configuration
+from otcnode.consensus.effects import Alarm, Broadcast, Build, Compact, Effect, Save, Send
+from otcnode.consensus.events import Now, Tip, Work
+from otcnode.consensus.messages import Message
+from otcnode.consensus.state import Heard, Silence, State
+
+Signer = Callable[[bytes], bytes]
+
+
+@dataclass(slots=True)
+class Core:
+    """Beside the state, only what a restart may forget: timers set, the build under way, what was sent or served."""
+
+    configuration: Configuration
+    sign: Signer
+    verify: Verify
+    state: State
+    effects: list[Effect] = field(default_factory=list)
+
+    # the voting record
+    recording: bool = False
+    record_bytes: int = 0
+
+    # building
+    request: int = 0
+    building: Build | None = None
+    builder_had_nothing: bool = False
+    build_timer_ms: int | None = None
+
+    # patience and retransmission
+    view_deadline_ms: int | None = None
+    status_sent: tuple[object, ...] | None = None
+    status_sent_ms: int | None = None
+    status_hastened: bool = False
+    served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = field(default_factory=dict)
+    """When a peer may be served the same again, and how long it then waits."""
+    accused: set[tuple[bytes, str, int, int]] = field(default_factory=set)
+
+    def save(self, entry: record.RecordEntry) -> None:
+        """Saves with nothing between them share one effect."""
+        if not self.recording:
+            return
+        raw = encode(entry)
+        self.record_bytes += len(raw)
+        if self.effects and isinstance(self.effects[-1], Save):
+            self.effects[-1] = Save((*self.effects[-1].entries, raw))
+        else:
+            self.effects.append(Save((raw,)))
+
+    def compact(self) -> None:
+        self.record_bytes = 0
+        self.effects.append(Compact(memory.compacted(self.state)))
+
+    def fall_silent(self, reason: str, view: int) -> None:
+        """Somebody else signs with this key, or this record is not the whole truth: stop, durably."""
+        self.state.silence = Silence(self.state.now.ledger_ms, view_seen=view)
+        if self.recording:
+            self.effects.append(Compact((encode(record.Silenced()),)))
+        self.recording = False
+        self.building = None
+        self.effects.append(Alarm(f"this validator has stopped voting: {reason}"))
+
+    def halt(self, reason: str) -> None:
+        if self.state.halted is None:
+            self.state.halted = reason
+            self.effects.append(Alarm(f"{reason}; this validator has stopped voting"))
+
+    def shown_own(self, view: int, what: str) -> None:
+        """An own valid signature that the record lacks; in views below `view_first` the lost record explains it. Where
+        the operator has answered for a loss, it shows in which views this key has voted: only later ones are used."""
+        state = self.state
+        if state.silence is not None:
+            state.silence.view_seen = max(state.silence.view_seen, view)
+        elif not self.recording or view < state.view_first:
+            return
+        elif self.configuration.vote_again_after_loss:
+            state.view_first = view + 1
+            self.compact()
+        else:
+            self.fall_silent(f"others showed {what} with its signature that its record lacks", view)
+
+    def hear(self, validator: bytes) -> None:
+        state = self.state
+        if validator == state.own or validator not in state.epoch.validators:
+            return
+        heard = state.heard.get(validator)
+        if heard is None:
+            state.heard[validator] = Heard(state.now.monotonic_ms)
+        else:
+            heard.last_ms = state.now.monotonic_ms
+
+    def begin_record(self, view_first: int) -> None:
+        """From here on this key may sign: above the committed height, and from `view_first` on in this epoch."""
+        state = self.state
+        state.silence = None
+        state.floor = state.committed
+        state.view_first = view_first
+        self.recording = True
+        self.compact()
+
+    def send(self, peer: bytes, message: Message) -> None:
+        if peer != self.configuration.own:
+            self.effects.append(Send(peer, message))
+
+    def broadcast(self, message: Message) -> None:
+        if self.state.others:
+            self.effects.append(Broadcast(message))
+
+
+def fresh_state(configuration: Configuration, tip: Tip, now: Now) -> State:
+    """The state at a committed block, before any record or message says more."""
+    base = tip.next_epoch.number - 1
+    return State(
+        configuration,
+        now,
+        tip,
+        Work(0, None),
+        base=base,
+        fresh_above=base,
+        view_since_ms=now.monotonic_ms,
+        last_commit_ms=now.monotonic_ms,
+        transactions_max=max(1, configuration.parameters.block_transactions_max),
+    )

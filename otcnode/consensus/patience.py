@@ -1,0 +1,53 @@
+"""The view timer: how long a primary may leave undone what is pending."""
+
+from __future__ import annotations
+
+from otcnode import limits
+from otcnode.consensus import building, view_changing
+from otcnode.consensus.core import Core
+from otcnode.consensus.effects import SetTimer
+from otcnode.consensus.events import Timer
+
+
+def view_timer_elapsed(core: Core) -> None:
+    state = core.state
+    if core.view_deadline_ms is None or not _view_timer_runs(core):
+        return
+    left_ms = core.view_deadline_ms - state.now.monotonic_ms
+    if left_ms > 0:
+        core.effects.append(SetTimer(Timer.VIEW, left_ms))
+        return
+    state.timeout_steps = min(state.timeout_steps + 1, 62)
+    state.blocks_since_step = 0
+    state.transactions_max = max(1, state.transactions_max // 2)
+    view_changing.ask_for(core, state.view + 1)
+
+
+def _view_timer_runs(core: Core) -> bool:
+    """Active: while something is pending. After asking for a view: once a quorum asks for it or higher. Never
+    while too few are heard to form a quorum with."""
+    state = core.state
+    if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
+        return False
+    if sum(state.is_heard(name) for name in state.others) < state.epoch.quorum - 1:
+        return False
+    if state.active:
+        return building.is_pending(state)
+    asking = sum(message.view >= state.view for message in state.view_changes.values())
+    return asking >= state.epoch.quorum
+
+
+def view_timeout_ms(core: Core) -> int:
+    """Real milliseconds: min(base · 2^k, cap)."""
+    configuration = core.configuration
+    return min(configuration.view_timeout_ms_base << core.state.timeout_steps, configuration.view_timeout_ms_max)
+
+
+def tend_view_timer(core: Core) -> None:
+    runs = _view_timer_runs(core)
+    if runs and core.view_deadline_ms is None:
+        core.view_deadline_ms = core.state.now.monotonic_ms + view_timeout_ms(core)
+        core.effects.append(SetTimer(Timer.VIEW, view_timeout_ms(core)))
+    elif not runs and core.view_deadline_ms is not None:
+        core.view_deadline_ms = None
+        core.effects.append(SetTimer(Timer.VIEW, None))

@@ -1,0 +1,73 @@
+"""The primary's part: asking the shell for a block, and proposing it."""
+
+from __future__ import annotations
+
+from otcnode.blocks import Header, prepare_preimage
+from otcnode.consensus import building, memory, voting
+from otcnode.consensus.core import Core
+from otcnode.consensus.effects import Build, SetTimer
+from otcnode.consensus.events import Built, Timer
+from otcnode.consensus.messages import Prepare, PrePrepare
+
+
+def build(core: Core) -> None:
+    if core.building is not None or core.builder_had_nothing:
+        return
+    plan = building.plan(core.state)
+    if isinstance(plan, building.Later):
+        _set_build_timer(core, plan.at_ms)
+        return
+    core.request += 1
+    if plan.wakes:
+        core.state.wake_blocks += 1
+    core.building = Build(
+        core.request, plan.height, plan.parent, plan.time_ms, core.state.transactions_max, plan.empty_allowed
+    )
+    core.effects.append(core.building)
+
+
+def _set_build_timer(core: Core, at_ms: int | None) -> None:
+    """`at_ms` is ledger time."""
+    if at_ms == core.build_timer_ms:
+        return
+    core.build_timer_ms = at_ms
+    delay_ms = None
+    if at_ms is not None:
+        delay_ms = max(1, core.configuration.real_ms(at_ms - core.state.now.ledger_ms))
+    core.effects.append(SetTimer(Timer.BUILD, delay_ms))
+
+
+def built(core: Core, event: Built) -> None:
+    state, request = core.state, core.building
+    if request is None or event.request != request.request:
+        return
+    core.building = None
+    header = event.header
+    if header is None:
+        core.builder_had_nothing = True
+        return
+    head = state.head()
+    parent = state.tip.block_hash if head is None else state.accepted[head.height]
+    if header.parent != parent or not state.active or not state.may_sign(state.view):
+        return
+    _propose(core, header, event)
+
+
+def _propose(core: Core, header: Header, event: Built) -> None:
+    """The own PRE-PREPARE, which is the primary's PREPARE."""
+    state = core.state
+    assert state.own == state.primary and (state.view, header.height) not in state.own_prepares
+    candidate = memory.remember_candidate(state, header)
+    candidate.entries = event.entries
+    candidate.bodies = dict(enumerate(event.bodies))
+    candidate.searched = candidate.executing = candidate.executed = True
+    candidate.next_epoch = event.next_epoch
+    state.accepted[header.height] = candidate.block_hash
+    memory.forget_candidates(core.state, header.height)
+    epoch, view, name = state.epoch.number, state.view, candidate.block_hash
+    signature = core.sign(prepare_preimage(core.configuration.chain, epoch, view, header.height, name))
+    memory.remember_own_vote(state, Prepare(epoch, view, header.height, name, state.own, signature))
+    message = PrePrepare(epoch, view, header, event.entries, signature)
+    state.waiting[(state.own, header.height)] = message
+    voting.record_acceptance(core, candidate)
+    core.broadcast(message)

@@ -1,0 +1,125 @@
+"""Votes, proposals and certificates as they arrive: what is authentic is noted, within bounds."""
+
+from __future__ import annotations
+
+from otcnode import limits
+from otcnode.blocks import Certificate, block_hash, check_certificate, commit_preimage, prepare_preimage
+from otcnode.consensus import accusing, memory, retransmission
+from otcnode.consensus.candidates import entries_match
+from otcnode.consensus.core import Core
+from otcnode.consensus.effects import Sync
+from otcnode.consensus.messages import Commit, Decision, Prepare, PrePrepare
+from otcnode.consensus.votes import Added, Vote, VoteBook
+from otcnode.errors import ProofError
+
+
+def on_pre_prepare(core: Core, sender: bytes, message: PrePrepare) -> None:
+    state = core.state
+    header = message.header
+    if not _is_votable(core, sender, message.epoch, header.height, message.view):
+        return
+    primary = state.epoch.primary(message.view)
+    name = block_hash(header)
+    prepare = Prepare(message.epoch, message.view, header.height, name, primary, message.signature)
+    if not _take_vote(core, sender, prepare):
+        return
+    held = state.waiting.get((primary, header.height))
+    if message.view < state.view or primary == state.own or (held is not None and held.view >= message.view):
+        return
+    small = header.transaction_count <= core.configuration.parameters.block_transactions_max
+    if small and entries_match(header, message.entries):
+        state.waiting[(primary, header.height)] = message
+
+
+def on_vote(core: Core, sender: bytes, message: Prepare | Commit) -> None:
+    if _is_votable(core, sender, message.epoch, message.height, message.view):
+        _take_vote(core, sender, message)
+
+
+def _is_votable(core: Core, sender: bytes, epoch: int, height: int, view: int) -> bool:
+    state = core.state
+    if not retransmission.is_for_this_epoch(core, sender, epoch) or view >= limits.view_max:
+        return False
+    if height <= state.committed:
+        retransmission.answer_old_height(core, sender, height)
+        return False
+    return height <= state.committed + limits.buffered_heights_windows * state.window
+
+
+def _take_vote(core: Core, sender: bytes, message: Prepare | Commit) -> bool:
+    """Put an authentic vote into its book; False if it is not authentic or contradicts an earlier one."""
+    state = core.state
+    if message.validator not in state.epoch.validators:
+        return False
+    book = _book(core, message)
+    outcome = book.judge(message.height, message.validator, message.view, message.block_hash)
+    if outcome is Added.DUPLICATE and book is state.prepares:
+        # A liar can sign one vote twice; its proposal is as good with either signature.
+        held = book.get(message.height, message.validator, message.view)
+        return held is not None and (held.signature == message.signature or _is_authentic_vote(core, message))
+    if outcome is Added.DUPLICATE or not _is_authentic_vote(core, message):
+        return False
+    if message.validator == state.own:
+        if not memory.is_own_vote(state, message):
+            core.shown_own(message.view, "a vote")
+        return False
+    vote = Vote(message.view, message.block_hash, message.signature)
+    if outcome is Added.CONFLICT:
+        accusing.accuse_double_vote(core, message, book)
+        return False
+    book.add(message.height, message.validator, vote, state.view)
+    core.hear(message.validator)
+    asked = state.view_changes.get(message.validator)
+    if isinstance(message, Commit) and asked is not None:
+        accusing.look_for_hidden_proof(core, asked, message)
+    return True
+
+
+def _book(core: Core, message: Prepare | Commit) -> VoteBook:
+    return core.state.prepares if isinstance(message, Prepare) else core.state.commits
+
+
+def _is_authentic_vote(core: Core, message: Prepare | Commit) -> bool:
+    preimage = prepare_preimage if isinstance(message, Prepare) else commit_preimage
+    chain = core.configuration.chain
+    signed = preimage(chain, message.epoch, message.view, message.height, message.block_hash)
+    return core.verify(message.validator, signed, message.signature)
+
+
+def on_decision(core: Core, sender: bytes, message: Decision) -> None:
+    state = core.state
+    certificate = message.certificate
+    if certificate.height <= state.committed:
+        return
+    if certificate.epoch != state.epoch.number or not state.is_validator:
+        if certificate.epoch >= state.epoch.number:
+            core.effects.append(Sync(sender, certificate.height))
+        return
+    if certificate.height > state.committed + limits.buffered_heights_windows * state.window:
+        core.effects.append(Sync(sender, certificate.height))
+        return
+    if certificate.height in state.certificates or message.header.height != certificate.height:
+        return
+    if block_hash(message.header) != certificate.block_hash or not _is_valid(core, certificate):
+        return
+    learn_certificate(core, certificate)
+    candidate = state.candidates.get(certificate.block_hash)
+    if candidate is None or candidate.entries is None:
+        core.effects.append(Sync(sender, certificate.height))
+
+
+def _is_valid(core: Core, certificate: Certificate) -> bool:
+    if certificate.view >= limits.view_max:
+        return False
+    try:
+        check_certificate(certificate, core.configuration.chain, core.state.epoch, core.verify)
+    except ProofError:
+        return False
+    return True
+
+
+def learn_certificate(core: Core, certificate: Certificate) -> None:
+    state = core.state
+    highest = state.committed + limits.buffered_heights_windows * state.window
+    if state.committed < certificate.height <= highest:
+        state.certificates.setdefault(certificate.height, certificate)

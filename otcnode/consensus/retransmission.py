@@ -1,0 +1,119 @@
+"""STATUS and the answers to it, and to messages of heights and epochs that are over."""
+
+from __future__ import annotations
+
+from otcnode import limits
+from otcnode.consensus import status
+from otcnode.consensus.core import Core
+from otcnode.consensus.effects import SetTimer, Sync
+from otcnode.consensus.events import Timer
+from otcnode.consensus.messages import Status, status_preimage
+from otcnode.consensus.state import Heard
+
+
+def is_for_this_epoch(core: Core, sender: bytes, epoch: int) -> bool:
+    """A message of an older epoch is answered with the certificate of that epoch's last block."""
+    state = core.state
+    if epoch < state.epoch.number:
+        if state.epoch_end is not None:
+            core.send(sender, state.epoch_end)
+        else:
+            _send_status(core, sender)
+    return epoch == state.epoch.number
+
+
+def answer_old_height(core: Core, sender: bytes, height: int) -> None:
+    """Late votes are common and need no answer; a peer that still works on a decided height gets its decision."""
+    decided = core.state.decided.get(height)
+    if decided is None:
+        return
+    heard = core.state.heard.get(sender)
+    known = heard is not None and heard.status is not None and heard.status.committed >= height
+    if not known and core.state.now.monotonic_ms - decided.since_ms >= limits.resend_after_ms:
+        core.send(sender, decided.decision)
+
+
+def on_status(core: Core, sender: bytes, message: Status) -> None:
+    state = core.state
+    if not state.is_validator:
+        # A removed validator keeps answering those who have not seen the end of its epoch.
+        if is_for_this_epoch(core, sender, message.epoch) or message.committed > state.committed:
+            _hint_sync(core, sender, message.committed)
+        return
+    if sender != message.validator or message.validator not in state.epoch.validators or sender == state.own:
+        if message.epoch < state.epoch.number:
+            is_for_this_epoch(core, sender, message.epoch)
+        elif message.epoch > state.epoch.number:
+            _hint_sync(core, sender, message.committed)
+        return
+    if len(message.heights) > limits.buffered_heights_windows * state.window or _is_soon_again(core, sender):
+        return
+    if not core.verify(sender, status_preimage(core.configuration.chain, message), message.signature):
+        return
+    state.heard[sender] = Heard(state.now.monotonic_ms, message, state.now.monotonic_ms)
+    _compare_heights(core, sender, message)
+    if not is_for_this_epoch(core, sender, message.epoch):
+        return
+    for answer in status.lacking(state, message):
+        core.send(sender, answer)
+
+
+def _is_soon_again(core: Core, sender: bytes) -> bool:
+    """An answer to a STATUS can be large; an honest peer sends none so soon after another."""
+    heard = core.state.heard.get(sender)
+    if heard is None or heard.status_ms is None:
+        return False
+    return core.state.now.monotonic_ms - heard.status_ms < limits.status_interval_ms_min // 2
+
+
+def _compare_heights(core: Core, sender: bytes, message: Status) -> None:
+    """A peer ahead by more than what is in flight, or for longer, has blocks that must be synced."""
+    state = core.state
+    if message.committed <= state.committed:
+        return
+    if state.behind_since_ms is None:
+        state.behind_since_ms = state.now.monotonic_ms
+    waited_ms = state.now.monotonic_ms - state.behind_since_ms
+    far = message.committed > state.committed + state.window or message.epoch > state.epoch.number
+    if far or waited_ms >= limits.sync_after_behind_ms:
+        core.effects.append(Sync(sender, message.committed))
+
+
+def _hint_sync(core: Core, peer: bytes, committed: int) -> None:
+    if committed > core.state.committed:
+        core.effects.append(Sync(peer, committed))
+
+
+def _send_status(core: Core, peer: bytes) -> None:
+    if core.state.is_validator:
+        core.send(peer, _signed_status(core))
+
+
+def _signed_status(core: Core) -> Status:
+    state = core.state
+    plain = status.own_status(state)
+    signature = core.sign(status_preimage(core.configuration.chain, plain))
+    return status.own_status(state, signature)
+
+
+def tend_status(core: Core) -> None:
+    """Every half second, and on change at most each tenth of a second."""
+    state = core.state
+    if not state.is_validator:
+        return
+    now_ms = state.now.monotonic_ms
+    shown = (state.epoch.number, state.view, state.mode, state.committed, tuple(sorted(state.accepted.items())))
+    due = core.status_sent_ms is None
+    changed = shown != core.status_sent
+    if not due and not changed:
+        return
+    if core.status_sent_ms is not None:
+        early_ms = core.status_sent_ms + limits.status_interval_ms_min - now_ms
+        if early_ms > 0:
+            if not core.status_hastened:
+                core.status_hastened = True
+                core.effects.append(SetTimer(Timer.STATUS, early_ms))
+            return
+    core.status_sent, core.status_sent_ms, core.status_hastened = shown, now_ms, False
+    core.broadcast(_signed_status(core))
+    core.effects.append(SetTimer(Timer.STATUS, limits.status_interval_ms))

@@ -1,0 +1,189 @@
+"""Leaving a view, opening the next and acting under it (PBFT, OSDI '99, section 4.4)."""
+
+from __future__ import annotations
+
+from otcnode import limits
+from otcnode.blocks import block_hash, prepare_preimage
+from otcnode.consensus import accusing, memory, receiving, record, retransmission
+from otcnode.consensus.core import Core
+from otcnode.consensus.effects import Sync
+from otcnode.consensus.messages import NewView, Prepare, Reproposal, ViewChange, new_view_preimage, view_change_preimage
+from otcnode.consensus.view_change import (
+    check_new_view,
+    check_view_change,
+    is_signed_new_view,
+    is_signed_view_change,
+    select,
+)
+from otcnode.errors import ProofError
+
+
+def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
+    state = core.state
+    if not retransmission.is_for_this_epoch(core, sender, message.epoch) or message.view >= limits.view_max:
+        return
+    held = state.view_changes.get(message.validator)
+    if held is not None and held.view >= message.view:
+        return
+    chain, epoch = core.configuration.chain, state.epoch
+    if not is_signed_view_change(message, chain, epoch, core.verify):
+        return
+    if message.validator == state.own:
+        core.shown_own(message.view, "a VIEW-CHANGE")
+        return
+    try:
+        check_view_change(message, chain, epoch, state.window, core.verify)
+    except ProofError as error:
+        accusing.accuse(core, message.validator, f"invalid VIEW-CHANGE: {error}", message.view, 0, message)
+        return
+    state.view_changes[message.validator] = message
+    core.hear(message.validator)
+    accusing.look_for_hidden_proofs(core, message)
+    if message.certificate is not None and message.committed > state.committed:
+        receiving.learn_certificate(core, message.certificate)
+
+
+def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
+    state = core.state
+    if not retransmission.is_for_this_epoch(core, sender, message.epoch) or message.view >= limits.view_max:
+        return
+    if message.view < state.view or (message.view == state.view and (state.active or state.new_view is not None)):
+        return
+    chain, epoch = core.configuration.chain, state.epoch
+    if message.validator != epoch.primary(message.view):
+        return
+    if not is_signed_new_view(message, chain, epoch, core.verify):
+        return
+    if message.validator == state.own:
+        core.shown_own(message.view, "a NEW-VIEW")
+        return
+
+    def known(entry: ViewChange) -> bool:
+        return state.view_changes.get(entry.validator) == entry
+
+    try:
+        check_new_view(message, chain, epoch, state.window, core.verify, known)
+    except ProofError as error:
+        accusing.accuse(core, message.validator, f"invalid NEW-VIEW: {error}", message.view, 0, message)
+        if message.view == state.view and state.may_sign(state.view + 1):
+            ask_for(core, state.view + 1)
+        return
+    for entry in message.view_changes:
+        if not known(entry):
+            _learn_of_view_change(core, entry)
+    _enter(core, message)
+
+
+def _learn_of_view_change(core: Core, message: ViewChange) -> None:
+    """A VIEW-CHANGE that only a NEW-VIEW has shown can tell as much about its sender as one that came alone."""
+    if message.validator == core.state.own:
+        core.shown_own(message.view, "a VIEW-CHANGE")
+    else:
+        accusing.look_for_hidden_proofs(core, message)
+
+
+def join(core: Core) -> bool:
+    """Ask for the (f+1)-th highest view among the others' latest VIEW-CHANGEs, if it is above mine: at least one
+    honest replica asked for it or more (PBFT, OSDI '99, section 4.5.2)."""
+    state = core.state
+    views = sorted((message.view for name, message in state.view_changes.items() if name != state.own), reverse=True)
+    rank = state.epoch.weak_quorum
+    if len(views) < rank or views[rank - 1] <= state.view or not state.may_sign(views[rank - 1]):
+        return False
+    ask_for(core, views[rank - 1])
+    return True
+
+
+def ask_for(core: Core, view: int) -> None:
+    """Leave the current view: nothing of a lower one is signed from here on."""
+    state = core.state
+    assert view > state.view and state.own is not None
+    if view >= limits.view_max:
+        return
+    proofs = []
+    height = state.committed + 1
+    while height in state.proofs:
+        proofs.append(state.proofs[height])
+        height += 1
+    certificate = None if state.committed == state.epoch.number - 1 else state.tip.certificate
+    plain = ViewChange(state.epoch.number, view, state.committed, certificate, tuple(proofs), state.own, bytes(64))
+    signature = core.sign(view_change_preimage(core.configuration.chain, plain))
+    message = ViewChange(plain.epoch, view, plain.committed, certificate, plain.proofs, state.own, signature)
+    memory.ask(state, message)
+    _left_view(core)
+    core.save(record.Asked(message))
+    core.broadcast(message)
+
+
+def _left_view(core: Core) -> None:
+    core.building = None
+    core.builder_had_nothing = False
+    core.view_deadline_ms = None
+
+
+def open_view(core: Core) -> bool:
+    """The new primary's NEW-VIEW, from VIEW-CHANGEs of senders whose certified height it has committed itself."""
+    state = core.state
+    if state.active or state.new_view is not None or state.own != state.primary or not state.may_sign(state.view):
+        return False
+    assert state.own is not None
+    usable = [
+        message
+        for _, message in sorted(state.view_changes.items())
+        if message.view == state.view and message.committed <= state.committed
+    ]
+    if len(usable) < state.epoch.quorum:
+        _sync_for_view(core)
+        return False
+    chosen = sorted(
+        sorted(usable, key=lambda message: message.validator != state.own)[: state.epoch.quorum],
+        key=lambda message: message.validator,
+    )
+    message = _new_view(core, tuple(chosen))
+    _enter(core, message)
+    core.broadcast(message)
+    return True
+
+
+def _sync_for_view(core: Core) -> None:
+    for name, message in sorted(core.state.view_changes.items()):
+        if message.view == core.state.view and message.committed > core.state.committed:
+            core.effects.append(Sync(name, message.committed))
+
+
+def _new_view(core: Core, chosen: tuple[ViewChange, ...]) -> NewView:
+    state = core.state
+    assert state.own is not None
+    chain, epoch = core.configuration.chain, state.epoch.number
+    reproposals = tuple(
+        Reproposal(header, core.sign(prepare_preimage(chain, epoch, state.view, header.height, block_hash(header))))
+        for header in select(chosen).headers
+    )
+    plain = NewView(epoch, state.view, chosen, reproposals, state.own, bytes(64))
+    signature = core.sign(new_view_preimage(chain, plain))
+    return NewView(epoch, state.view, chosen, reproposals, state.own, signature)
+
+
+def _enter(core: Core, message: NewView) -> None:
+    """Act under a valid NEW-VIEW; its base and re-proposals are accepted in one Save."""
+    state = core.state
+    core.save(record.Entered(message))
+    memory.enter(state, message)
+    _left_view(core)
+    for again in message.reproposals:
+        _compare_reproposal(core, again)
+    if state.committed < state.base:
+        for entry in message.view_changes:
+            if entry.committed == state.base and entry.validator != state.own:
+                core.effects.append(Sync(entry.validator, state.base))
+
+
+def _compare_reproposal(core: Core, again: Reproposal) -> None:
+    """Its signature is a PREPARE of the primary, which may have signed another one for this place before."""
+    state = core.state
+    height, name = again.header.height, block_hash(again.header)
+    held = state.prepares.get(height, state.primary, state.view)
+    if held is not None and held.block_hash != name:
+        vote = Prepare(state.epoch.number, state.view, height, name, state.primary, again.signature)
+        accusing.accuse_double_vote(core, vote, state.prepares)
+    memory.forget_candidates(core.state, height)
