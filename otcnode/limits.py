@@ -135,5 +135,10 @@ rpc_callers_remembered_max = 10_000
 rpc_sessions_max = 10_000
 rpc_sessions_per_account_max = 16
 rpc_stop_ms = 2_000
+rpc_subscriptions_per_connection_max = 16
+rpc_subscriber_stall_ms_max = 10_000
+"""A reader that takes no notification for this long is too slow; it resumes by its cursor."""
+rpc_subscription_wait_ms = 5_000
+"""Between looks at whether a quiet subscription's token still holds."""
 page_entries_default = 100
 page_entries_max = 1_000

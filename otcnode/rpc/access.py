@@ -37,6 +37,9 @@ class Subject(Enum):
     POSITION = auto()
     CONTRACT = auto()
     TRADE = auto()
+    ENTRUSTMENT = auto()
+    CUSTODY = auto()
+    GOVERNANCE = auto()
     BLOCK = auto()
 
 
@@ -44,11 +47,11 @@ _EVERYTHING = frozenset(Subject)
 SIGHT_OF_ROLES: dict[Role, frozenset[Subject]] = {
     Role.REGULATOR: _EVERYTHING,
     Role.AUDITOR: _EVERYTHING,
-    Role.KYC: frozenset({Subject.ACCOUNT}),
-    Role.RECOVERY: frozenset({Subject.ACCOUNT}),
-    Role.FREEZER: frozenset({Subject.ACCOUNT, Subject.POSITION}),
-    Role.CALLBACK: frozenset({Subject.CONTRACT}),
-    Role.LISTING: frozenset({Subject.CONTRACT}),
+    Role.KYC: frozenset({Subject.ACCOUNT, Subject.GOVERNANCE}),
+    Role.RECOVERY: frozenset({Subject.ACCOUNT, Subject.GOVERNANCE}),
+    Role.FREEZER: frozenset({Subject.ACCOUNT, Subject.POSITION, Subject.GOVERNANCE}),
+    Role.CALLBACK: frozenset({Subject.CONTRACT, Subject.GOVERNANCE}),
+    Role.LISTING: frozenset({Subject.CONTRACT, Subject.GOVERNANCE}),
 }
 """What a role sees of everybody, because its desk cannot work without. All other roles see what they are party to."""
 
@@ -203,6 +206,17 @@ def require_sight(caller: Caller | None, subject: Subject) -> Caller:
 def may_see_parties(caller: Caller, subject: Subject, parties: frozenset[bytes]) -> bool:
     """The rule for rows that have parties: contracts, trades, accounts (whose one party is the holder)."""
     return caller.account in parties or caller.sees_all(subject)
+
+
+def whose(caller: Caller, subject: Subject, party: bytes | None) -> bytes | None:
+    """Whose rows are listed: the party asked for; without one the caller, or everybody (None) for a role that sees all
+    of the kind. Raises RpcError(−32003) for another's."""
+    sees_all = caller.sees_all(subject)
+    if party is None:
+        return None if sees_all else caller.account
+    if party != caller.account and not sees_all:
+        raise forbidden()
+    return party
 
 
 def position_sight(state: Reader, caller: Caller, account: bytes) -> PositionSight:

@@ -11,20 +11,43 @@ from otcnode.codec import decode, encode
 from otcnode.genesis import ChainParameters, Clock
 from otcnode.rpc import format as form
 from otcnode.rpc.access import Subject, require_sight
-from otcnode.rpc.method import Context, Params, ReadParams, ReadResult, Result, origin, read
+from otcnode.rpc.listing import RangeParams, span_of
+from otcnode.rpc.method import Context, Params, ReadParams, ReadResult, Result, open_page, origin, read, take
 from otcnode.rpc.reader import Reader
 from otcnode.rpc.render import render
+from otcnode.rpc.statements import first_height
 from otcnode.types import Bytes32
 from otcnode.vm.context import PARAMETERS
 from otcnode.vm.keys import SINGLE
 from otcnode.vm.results import AutomaticReceipt, Receipt
 from otcnode.vm.transactions import decode_transaction
 
+BLOCK_LIST = "block_list"
+
 
 class HeightParams(Params, frozen=True):
     """Heights of blocks begin at 1: the genesis has neither header nor certificate."""
 
     height: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class BlockListParams(RangeParams, frozen=True):
+    """`from` and `to` are of block time; `newest_first` begins at the end of the range."""
+
+    newest_first: bool = False
+
+
+class BlockSummary(Result, frozen=True):
+    height: int
+    block_hash: form.BlockText
+    time: form.Time
+    proposer: form.NodeText
+    transaction_count: int
+
+
+class BlockListResult(ReadResult, frozen=True, kw_only=True):
+    blocks: list[BlockSummary]
+    next: str | None
 
 
 class HeaderResult(Result, frozen=True, kw_only=True):
@@ -134,6 +157,34 @@ async def block_get(context: Context, params: HeightParams) -> BlockResult:
             )
             for raw, entry in zip(block.transactions, outcomes, strict=True)
         ],
+    )
+
+
+async def block_list(context: Context, params: BlockListParams) -> BlockListResult:
+    """block_list: what headers say, in the order of heights or against it."""
+    page = await open_page(context, params, BLOCK_LIST)
+    service, tip, span = context.service, page.snapshot.height, span_of(params)
+    first = first_height(service, span.first, tip)
+    end = tip + 1 if span.end is None else first_height(service, span.end, tip)
+    heights = range(first, end)
+    if page.after is not None:
+        last = int.from_bytes(page.after, "big")
+        heights = range(first, min(end, last)) if params.newest_first else range(max(first, last + 1), end)
+    rows = (
+        (height.to_bytes(8, "big"), _block_summary(service.header(height)))
+        for height in (reversed(heights) if params.newest_first else heights)
+    )
+    blocks, following = take(rows, page, params.limit, BLOCK_LIST)
+    return BlockListResult(**origin(page.snapshot), blocks=blocks, next=following)
+
+
+def _block_summary(header: Header) -> BlockSummary | None:
+    return BlockSummary(
+        header.height,
+        form.block(block_hash(header)),
+        form.time(header.time_ms),
+        form.node(header.proposer),
+        header.transaction_count,
     )
 
 

@@ -9,8 +9,9 @@ import msgspec
 
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
-from otcnode.rpc.access import Caller, Subject, forbidden, require_login
-from otcnode.rpc.method import Context, PageParams, ReadParams, ReadResult, Result, open_page, origin, read, take
+from otcnode.rpc.access import Caller, Subject, forbidden, require_login, whose
+from otcnode.rpc.listing import Rows, answer, by_id, optional_id
+from otcnode.rpc.method import Context, PageParams, ReadParams, ReadResult, Result, origin, read
 from otcnode.rpc.reader import Reader
 from otcnode.rpc.render import render, shown_type
 from otcnode.types import Bytes32
@@ -34,14 +35,15 @@ class ContractParams(ReadParams, frozen=True):
 
 
 class ContractListParams(PageParams, frozen=True):
-    """Filters are ANDed. `party` is the caller where it is left out; `waiting_for_party` keeps those in which it is
-    that party's turn to confirm or sign."""
+    """Filters are ANDed. Without `party` or `waiting_for` the caller's own contracts are listed, or everybody's for a
+    role that sees contracts; `waiting_for` keeps those in which it is this account's turn to confirm or sign."""
 
     party: form.AccountText | None = None
     status: ContractStatus | None = None
     kind: ContractKind | None = None
     subject: form.ProductText | None = None
-    waiting_for_party: bool = False
+    waiting_for: form.AccountText | None = None
+    open: bool | None = None
 
 
 ContractSummary = msgspec.defstruct(
@@ -102,13 +104,15 @@ async def contract_get(context: Context, params: ContractParams) -> dict[str, An
 async def contract_list(context: Context, params: ContractListParams) -> dict[str, Any]:
     """contract_list: of one party, in the order of ids."""
     caller = require_login(context.caller())
-    party = caller.account if params.party is None else form.parse_id(Prefix.ACCOUNT, params.party)
-    if party != caller.account and not caller.sees_all(Subject.CONTRACT):
-        raise forbidden()
-    page = await open_page(context, params, CONTRACT_LIST)
-    rows = _rows(Reader(page.snapshot.view), party, page.after, params)
-    contracts, following = take(rows, page, params.limit, CONTRACT_LIST)
-    return {**origin(page.snapshot), "contracts": contracts, "next": following}
+    turn = optional_id(Prefix.ACCOUNT, params.waiting_for)
+    if turn is not None:
+        whose(caller, Subject.CONTRACT, turn)
+    party = whose(caller, Subject.CONTRACT, optional_id(Prefix.ACCOUNT, params.party) or turn)
+
+    def rows(state: Reader, after: bytes | None) -> Rows:
+        return _rows(state, party, turn, after, params)
+
+    return await answer(context, params, CONTRACT_LIST, "contracts", rows)
 
 
 def _may_see(state: Reader, caller: Caller, name: bytes, record: Contract) -> bool:
@@ -118,20 +122,25 @@ def _may_see(state: Reader, caller: Caller, name: bytes, record: Contract) -> bo
 
 
 def _rows(
-    state: Reader, party: bytes, after: bytes | None, params: ContractListParams
-) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    subject = None if params.subject is None else form.parse_id(Prefix.PRODUCT, params.subject)
-    for suffix, _ in state.scan(CONTRACTS_BY_PARTY, party, after):
-        record = state.get(CONTRACTS, suffix[32:])
+    state: Reader, party: bytes | None, turn: bytes | None, after: bytes | None, params: ContractListParams
+) -> Rows:
+    subject = optional_id(Prefix.PRODUCT, params.subject)
+    keys = by_id(state, CONTRACTS, after) if party is None else _of_party(state, party, after)
+    for place, name in keys:
+        record = state.get(CONTRACTS, name)
         assert record is not None
-        turn = any(record.slots[index].account == party for index in record.waiting_for)
         wanted = (
             params.status in (None, record.status)
             and params.kind in (None, record.kind)
             and subject in (None, record.subject)
-            and (turn or not params.waiting_for_party)
+            and params.open in (None, record.open)
+            and (turn is None or turn in [record.slots[index].account for index in record.waiting_for])
         )
-        yield suffix, _summary(suffix[32:], record) if wanted else None
+        yield place, _summary(name, record) if wanted else None
+
+
+def _of_party(state: Reader, party: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    return ((suffix, suffix[32:]) for suffix, _ in state.scan(CONTRACTS_BY_PARTY, party, after))
 
 
 def _summary(name: bytes, record: Contract) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -14,10 +14,11 @@ from otcnode.errors import DecodeError, LedgerError, StorageDamage
 from otcnode.rpc import json_rpc
 from otcnode.rpc.access import Authenticator
 from otcnode.rpc.json_rpc import Call, Reply, RpcError
-from otcnode.rpc.method import Context, Method
+from otcnode.rpc.method import Context, Listener, Method
 from otcnode.rpc.methods import METHODS
 from otcnode.rpc.rates import RateLimiter
 from otcnode.rpc.service import HeightUnavailable, NodeService
+from otcnode.rpc.subscriptions import Subscriptions
 from otcnode.rpc.transactions import ledger_error
 
 _log = structlog.get_logger()
@@ -38,7 +39,9 @@ class Dispatcher:
         self.calls: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
 
-    async def answer(self, raw: bytes, address: str, token: bytes | None) -> bytes | None:
+    async def answer(
+        self, raw: bytes, address: str, token: bytes | None, listener: Listener | None = None
+    ) -> bytes | None:
         """The answer to one body or message, None where there must be none."""
         message = json_rpc.parse(raw, limits.rpc_batch_entries_max)
         calls = [entry for entry in message.entries if isinstance(entry, Call)]
@@ -48,7 +51,9 @@ class Dispatcher:
         else:
             self._enter(caller, len(calls))
             try:
-                outcomes = await self._perform(calls, caller, token)
+                outcomes = await self._perform(
+                    calls, caller, Context(self._service, self._authenticator, token, listener)
+                )
             finally:
                 self._enter(caller, -len(calls))
         pending = iter(outcomes)
@@ -56,6 +61,17 @@ class Dispatcher:
             entry.raw if isinstance(entry, Reply) else self._shown(entry, next(pending)) for entry in message.entries
         ]
         return json_rpc.join(answers, message.batch)
+
+    def subscriptions(
+        self,
+        token: bytes | None,
+        *,
+        send: Callable[[str], Awaitable[None]],
+        close: Callable[[int, bytes], Awaitable[None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> Subscriptions:
+        """Those of a new connection."""
+        return Subscriptions(self._service, self._authenticator, token, send=send, close=close, spawn=spawn)
 
     def _has_room(self, caller: str, count: int) -> bool:
         """Calls that wait hold memory: bounded in all, and per caller, so that nobody takes it all."""
@@ -70,9 +86,8 @@ class Dispatcher:
         if not self._in_flight_of[caller]:
             del self._in_flight_of[caller]
 
-    async def _perform(self, calls: Sequence[Call], caller: str, token: bytes | None) -> list[Outcome]:
+    async def _perform(self, calls: Sequence[Call], caller: str, context: Context) -> list[Outcome]:
         """One outcome per call. Calls of a method that takes many go together, first; the others run side by side."""
-        context = Context(self._service, self._authenticator, token)
         outcomes: list[Outcome] = [None] * len(calls)
         grouped: dict[str, list[tuple[int, Any]]] = {}
         single: list[tuple[int, Method, Any]] = []

@@ -31,6 +31,14 @@ def _id(prefix: Prefix, what: str) -> Meta:
 AccountText: TypeAlias = Annotated[str, _id(Prefix.ACCOUNT, "account id")]
 ContractText: TypeAlias = Annotated[str, _id(Prefix.CONTRACT, "contract id")]
 ProductText: TypeAlias = Annotated[str, _id(Prefix.PRODUCT, "product id")]
+SubscriptionText: TypeAlias = Annotated[str, _id(Prefix.SUBSCRIPTION, "subscription id")]
+RedemptionText: TypeAlias = Annotated[str, _id(Prefix.REDEMPTION, "redemption id")]
+WithdrawalText: TypeAlias = Annotated[str, _id(Prefix.WITHDRAWAL, "withdrawal id")]
+EntrustmentText: TypeAlias = Annotated[str, _id(Prefix.ENTRUSTMENT, "entrustment id")]
+OfferText: TypeAlias = Annotated[str, _id(Prefix.OFFER, "offer id")]
+RfqText: TypeAlias = Annotated[str, _id(Prefix.RFQ, "id of a request for quotes")]
+QuoteText: TypeAlias = Annotated[str, _id(Prefix.QUOTE, "quote id")]
+ProposalText: TypeAlias = Annotated[str, _id(Prefix.GOVERNANCE, "governance proposal id")]
 TradeText: TypeAlias = Annotated[str, _id(Prefix.TRADE, "trade id")]
 LockText: TypeAlias = Annotated[str, _id(Prefix.LOCK, "lock id")]
 TransactionText: TypeAlias = Annotated[str, _id(Prefix.TRANSACTION, "transaction id")]
@@ -80,6 +88,38 @@ def trade(raw: bytes) -> str:
 
 def lock(raw: bytes) -> str:
     return show(Prefix.LOCK, raw)
+
+
+def subscription(raw: bytes) -> str:
+    return show(Prefix.SUBSCRIPTION, raw)
+
+
+def redemption(raw: bytes) -> str:
+    return show(Prefix.REDEMPTION, raw)
+
+
+def withdrawal(raw: bytes) -> str:
+    return show(Prefix.WITHDRAWAL, raw)
+
+
+def entrustment(raw: bytes) -> str:
+    return show(Prefix.ENTRUSTMENT, raw)
+
+
+def offer(raw: bytes) -> str:
+    return show(Prefix.OFFER, raw)
+
+
+def rfq(raw: bytes) -> str:
+    return show(Prefix.RFQ, raw)
+
+
+def quote(raw: bytes) -> str:
+    return show(Prefix.QUOTE, raw)
+
+
+def proposal(raw: bytes) -> str:
+    return show(Prefix.GOVERNANCE, raw)
 
 
 def base64_text(raw: bytes) -> str:

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -65,6 +65,18 @@ class ReadResult(Result, frozen=True, kw_only=True):
     time: form.Time
 
 
+class Listener(Protocol):
+    """A connection that takes notifications (rpc/subscriptions.py)."""
+
+    def subscribe(self, cursor: Any, wanted: Any) -> str:
+        """Its name; notifications begin once the answer with it has been sent. Raises RpcError above the bound."""
+        ...
+
+    def unsubscribe(self, name: str) -> bool:
+        """Whether there was one of this name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One caller's call."""
@@ -72,6 +84,8 @@ class Context:
     service: NodeService
     authenticator: Authenticator
     token: bytes | None
+    listener: Listener | None = None
+    """Where notifications can be sent; None over HTTP."""
 
     def caller(self) -> Caller | None:
         """Who is asking, by the roles of the latest state; None without a token. Raises RpcError(−32002)."""
@@ -152,6 +166,11 @@ async def open_page(context: Context, params: PageParams, method: str) -> Page:
         raise RpcError(CURSOR_INVALID, "the state of that page is pruned", {"first": error.first}) from None
 
 
+def following(page: Page, method: str, last: bytes) -> str:
+    """The `next` of a page that ended at the key `last`."""
+    return base64.urlsafe_b64encode(encode(_Cursor(method, page.snapshot.height, last))).decode()
+
+
 def take(rows: Iterator[tuple[bytes, R | None]], page: Page, limit: int, method: str) -> tuple[list[R], str | None]:
     """Up to `limit` rows that are not None (None: filtered out or not for this caller), and the `next` after them.
 
@@ -161,8 +180,7 @@ def take(rows: Iterator[tuple[bytes, R | None]], page: Page, limit: int, method:
     last = b""
     for scanned, (key, row) in enumerate(rows):
         if len(taken) == limit or scanned == rows_scanned_per_page_max:
-            cursor = encode(_Cursor(method, page.snapshot.height, last))
-            return taken, base64.urlsafe_b64encode(cursor).decode()
+            return taken, following(page, method, last)
         last = key
         if row is not None:
             taken.append(row)

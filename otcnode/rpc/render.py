@@ -132,10 +132,14 @@ def _apply(name: str, kind: type, value: Any) -> Any:
 
 
 @cache
-def shown_type(record: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The struct whose JSON is what `render` gives for `record`."""
+def shown_type(record: type[msgspec.Struct], hidden: frozenset[str] = frozenset()) -> type[msgspec.Struct]:
+    """The struct whose JSON is what `render` gives for `record`; the fields `hidden` from some callers are null to
+    them."""
     hints = typing.get_type_hints(record)
-    fields = [(field, _shown(hints[field], field)) for field in record.__struct_fields__]
+    fields = [
+        (field, _shown(hints[field] | None if field in hidden else hints[field], field))
+        for field in record.__struct_fields__
+    ]
     tag = record.__struct_config__.tag
     if tag is None:
         return msgspec.defstruct(record.__name__, fields, frozen=True, namespace={"__doc__": record.__doc__})

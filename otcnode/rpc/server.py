@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -24,11 +27,13 @@ from otcnode.rpc.json_rpc import NULL_ID, RpcError
 from otcnode.rpc.metrics import NodeMetrics
 from otcnode.rpc.rates import RateLimiter
 from otcnode.rpc.service import NodeService, NodeStatus
+from otcnode.rpc.subscriptions import MessageListener
 
 _JSON = "application/json"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _BEARER = "Bearer "
 WEBSOCKET_HEARTBEAT_SECONDS = 30.0
+CLOSE_SECONDS_MAX = 1.0
 
 
 class RpcServer:
@@ -114,20 +119,24 @@ class RpcServer:
         await socket.prepare(request)
         self._sockets.add(socket)
         try:
-            await self._converse(socket, _address(request), _token(request))
+            await self._converse(socket, request)
         finally:
             self._sockets.discard(socket)
         return socket
 
-    async def _converse(self, socket: web.WebSocketResponse, address: str, token: bytes | None) -> None:
-        """Answer messages side by side (one may wait for a minute), reading no further ahead than the bound."""
+    async def _converse(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        """Answer messages side by side (one may wait for a minute), reading no further ahead than the bound; notify of
+        what is subscribed."""
+        address, token = _address(request), _token(request)
         room = asyncio.Semaphore(limits.rpc_websocket_messages_in_flight_max)
 
         async def serve(raw: bytes) -> None:
+            listener = MessageListener(subscriptions)
             try:
-                answer = await self.dispatcher.answer(raw, address, token)
+                answer = await self.dispatcher.answer(raw, address, token, listener)
                 if answer is not None and not socket.closed:
                     await socket.send_str(answer.decode())
+                listener.answered()
             except ConnectionError:
                 pass
             finally:
@@ -135,14 +144,22 @@ class RpcServer:
 
         async with asyncio.TaskGroup() as group:
             tasks: set[asyncio.Task[None]] = set()
+
+            def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+                task = group.create_task(work)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                return task
+
+            subscriptions = self.dispatcher.subscriptions(
+                token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn
+            )
             async for message in socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
                 raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
                 await room.acquire()
-                task = group.create_task(serve(raw))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                spawn(serve(raw))
             for task in tasks:
                 task.cancel()
 
@@ -180,6 +197,18 @@ def unready(status: NodeStatus) -> list[str]:
     if not status.disk_writable:
         reasons.append("the disk is not writable")
     return reasons
+
+
+async def _close(socket: web.WebSocketResponse, request: web.Request, code: int, reason: bytes) -> None:
+    """Close with a code; who does not even take that loses the connection."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await socket.close(code=code, message=reason)
+    except TimeoutError:
+        pass
+    finally:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _page(status: int, content: object) -> web.Response:

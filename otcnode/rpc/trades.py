@@ -9,7 +9,8 @@ import msgspec
 
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
-from otcnode.rpc.access import Caller, Subject, forbidden, may_see_parties, require_login
+from otcnode.rpc.access import Caller, Subject, forbidden, may_see_parties, require_login, whose
+from otcnode.rpc.listing import optional_id
 from otcnode.rpc.method import Context, PageParams, ReadResult, open_page, origin, take
 from otcnode.rpc.reader import Reader
 from otcnode.rpc.render import render, shown_type
@@ -44,22 +45,11 @@ TradeListResult = msgspec.defstruct(
 async def trade_list(context: Context, params: TradeListParams) -> dict[str, Any]:
     """trade_list: of a party or of a product in the order of creation, else in the order of ids."""
     caller = require_login(context.caller())
-    party = _party(caller, params)
+    party = whose(caller, Subject.TRADE, optional_id(Prefix.ACCOUNT, params.party))
     page = await open_page(context, params, TRADE_LIST)
     rows = _rows(Reader(page.snapshot.view), caller, party, page.after, params)
     trades, following = take(rows, page, params.limit, TRADE_LIST)
     return {**origin(page.snapshot), "trades": trades, "next": following}
-
-
-def _party(caller: Caller, params: TradeListParams) -> bytes | None:
-    """Whose trades are listed; None for everybody's. Raises RpcError(−32003) for another's."""
-    sees_all = caller.sees_all(Subject.TRADE)
-    if params.party is None:
-        return None if sees_all else caller.account
-    party = form.parse_id(Prefix.ACCOUNT, params.party)
-    if party != caller.account and not sees_all:
-        raise forbidden()
-    return party
 
 
 def _rows(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otcnode.vm.accounts import events as accounts
-from otcnode.vm.accounts.records import CASH_ASSETS
+from otcnode.vm.accounts.records import CASH_ASSETS, WITHDRAWALS
 from otcnode.vm.contracts import events as contracts
 from otcnode.vm.contracts.records import CONTRACTS
 from otcnode.vm.events import Event
@@ -69,6 +69,11 @@ def _holder_and_custodian(view: StateView, event: Any) -> Parties:
     return (event.account, *_of_custodian(view, event))
 
 
+def _of_withdrawal(view: StateView, event: Any) -> Parties:
+    record = _record(view, WITHDRAWALS, event.withdrawal)
+    return (event.account,) if record is None else (event.account, *_of_custodian(view, record))
+
+
 def _holder_and_issuer(view: StateView, event: Any) -> Parties:
     record = _record(view, PRODUCTS, event.product)
     return (event.account,) if record is None else (event.account, record.issuer)
@@ -118,7 +123,7 @@ PARTIES: dict[type[Any], Find] = {
     accounts.KeyAdded: _account,
     accounts.KeyRevoked: _account,
     accounts.CashDeposited: _holder_and_custodian,
-    accounts.WithdrawalChanged: _account,
+    accounts.WithdrawalChanged: _of_withdrawal,
     accounts.EntrustmentChanged: _entrusted,
     accounts.EntrustmentUsed: _entrusted,
     accounts.RecoveryChanged: _account,

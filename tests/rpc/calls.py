@@ -15,12 +15,28 @@ from otcnode.rpc.rates import RateLimiter
 from tests.rpc.fake import FakeNode, account_of, key_of
 
 
+class Recorder:
+    """A listener that remembers what is subscribed and never notifies."""
+
+    def __init__(self) -> None:
+        self.subscribed: dict[str, Any] = {}
+
+    def subscribe(self, cursor: Any, wanted: Any) -> str:
+        name = str(len(self.subscribed) + 1)
+        self.subscribed[name] = (cursor, wanted)
+        return name
+
+    def unsubscribe(self, name: str) -> bool:
+        return self.subscribed.pop(name, None) is not None
+
+
 class Api:
     """A dispatcher over a fake node; `call` gives the result, or the error object's code and data."""
 
     def __init__(self, node: FakeNode, *, cost_per_second: int = 1_000_000, burst: int = 1_000_000) -> None:
         self.node = node
         self._drawn = 0
+        self.listener = Recorder()
         self.authenticator = Authenticator(node.chain, node.node, self._random)
         self.dispatcher = Dispatcher(node, self.authenticator, RateLimiter(cost_per_second, burst, 100))
 
@@ -29,7 +45,8 @@ class Api:
         return sha256(self._drawn.to_bytes(4, "big"))[:count]
 
     async def raw(self, body: bytes, token: str | None = None) -> Any:
-        answer = await self.dispatcher.answer(body, "test", None if token is None else parse_token(token))
+        key = None if token is None else parse_token(token)
+        answer = await self.dispatcher.answer(body, "test", key, self.listener)
         return None if answer is None else msgspec.json.decode(answer)
 
     async def call(self, method: str, params: object = None, token: str | None = None) -> Any:

@@ -96,8 +96,17 @@ async def test_contracts_are_listed_by_party_and_by_whose_turn_it_is(api: Api) -
     investor, issuer, other = [await api.login(name) for name in (INVESTOR, ISSUER, OTHER)]
     assert names(await api.call("contract_list", {}, investor)) == [form.contract(DRAFT)]
     assert len(names(await api.call("contract_list", {}, issuer))) == 2
-    assert names(await api.call("contract_list", {"waiting_for_party": True}, investor)) == [form.contract(DRAFT)]
-    assert names(await api.call("contract_list", {"waiting_for_party": True}, issuer)) == []
+    waiting = {"waiting_for": form.account(account_of(INVESTOR))}
+    regulator = await api.login(REGULATOR)
+    for token in (investor, regulator, await api.login(CALLBACK)):
+        assert names(await api.call("contract_list", waiting, token)) == [form.contract(DRAFT)]
+    assert (await api.call("contract_list", waiting, issuer))["code"] == -32003
+    assert (await api.call("contract_list", {"waiting_for": form.account(account_of(REGULATOR))}, issuer))[
+        "code"
+    ] == -32003
+    assert names(await api.call("contract_list", {"waiting_for": form.account(account_of(ISSUER))}, issuer)) == []
+    assert len(names(await api.call("contract_list", {}, regulator))) == 2
+    assert names(await api.call("contract_list", {"open": True}, regulator)) == [form.contract(MASTER)]
     assert names(await api.call("contract_list", {"kind": "MASTER"}, issuer)) == [form.contract(MASTER)]
     assert names(await api.call("contract_list", {"subject": form.product(EQUITY)}, issuer)) == []
     assert names(await api.call("contract_list", {}, other)) == []
