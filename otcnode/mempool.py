@@ -30,6 +30,8 @@ class Limits:
     transactions_max: int = limits.mempool_transactions_max
     bytes_max: int = limits.mempool_bytes_max
     per_account_max: int = limits.mempool_transactions_per_account_max
+    applications_max: int = limits.mempool_applications_max
+    """Of transactions without a sender, which anyone can make."""
 
 
 class Mempool:
@@ -73,7 +75,9 @@ class Mempool:
             return Refusal.FULL
         if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
             return Refusal.FULL
-        if len(self._per_account.get(decoded.transaction.body.sender, ())) >= self._bounds.per_account_max:
+        sender = decoded.transaction.body.sender
+        quota = self._bounds.per_account_max if sender else self._bounds.applications_max
+        if len(self._per_account.get(sender, ())) >= quota:
             return Refusal.QUOTA
         return None
 

@@ -10,9 +10,16 @@ from otcnode.vm.accounts.operations import KeyRevoke
 from otcnode.vm.transactions import Body, Decoded, KeySignature, Transaction, transaction_id
 
 
-def transaction(number: int, *, sender: int = 0, valid_until: int = 1_000, signature: int = 0) -> Decoded:
+def transaction(number: int, *, sender: int | None = 0, valid_until: int = 1_000, signature: int = 0) -> Decoded:
     body = Body(
-        1, bytes(32), bytes([sender]) * 32, number.to_bytes(32, "big"), valid_until, None, None, (KeyRevoke(bytes(32)),)
+        1,
+        bytes(32),
+        b"" if sender is None else bytes([sender]) * 32,
+        number.to_bytes(32, "big"),
+        valid_until,
+        None,
+        None,
+        (KeyRevoke(bytes(32)),),
     )
     envelope = Transaction(body, (KeySignature(bytes(32), bytes([signature]) * 64),))
     raw = number.to_bytes(32, "big") + bytes([signature]) + bytes(200)
@@ -41,6 +48,13 @@ def test_bounds() -> None:
     assert _fill(Limits(3, 10**6, 10)) == (3, Refusal.FULL)
     assert _fill(Limits(10, 2 * size, 10)) == (2, Refusal.FULL)
     assert _fill(Limits(10, 10**6, 4)) == (4, Refusal.QUOTA)
+
+
+def test_those_without_an_account_share_a_small_quota_of_their_own() -> None:
+    pool = Mempool(Limits(10, 10**6, 10, applications_max=2))
+    applications = [transaction(number, sender=None) for number in range(3)]
+    assert [pool.add(each) for each in applications] == [None, None, Refusal.QUOTA]
+    assert pool.add(transaction(9)) is None
 
 
 def _fill(bounds: Limits) -> tuple[int, Refusal | None]:

@@ -75,7 +75,7 @@ def audit(cluster: localnet.Cluster, transaction_ids: Sequence[bytes]) -> tuple[
             for name, places in found.items():
                 location = store.transaction_location(name)
                 if location is not None:
-                    places.add(tuple(location))
+                    places.add((location.height, location.position))
             assert check_state(store.state) == []
         finally:
             store.close()
