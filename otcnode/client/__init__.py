@@ -1,6 +1,6 @@
 """The typed client of an otcnode network: asynchronous, and a thin synchronous one; keystore files."""
 
-from otcnode.client.client import Client, Outcome
+from otcnode.client.client import Client, Outcome, Proven
 from otcnode.client.errors import (
     ClientError,
     KeystoreError,
@@ -20,6 +20,7 @@ __all__ = [
     "NodeUnavailable",
     "Outcome",
     "OutcomeUnknown",
+    "Proven",
     "RpcFailure",
     "SynchronousClient",
     "TransactionRefused",

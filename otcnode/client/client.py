@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 
@@ -33,10 +34,11 @@ from otcnode.crypto import SigningKey, random_bytes, verify_all
 from otcnode.errors import Code, DecodeError, ProofError
 from otcnode.genesis import Genesis
 from otcnode.ids import Prefix, parse
-from otcnode.rpc import accounts, auth, chain, json_rpc, node_status, transactions
+from otcnode.rpc import accounts, auth, chain, events, json_rpc, node_status, proofs, transactions
 from otcnode.rpc import format as form
 from otcnode.rpc.access import login_preimage
 from otcnode.rpc.service import Frozen, Stage
+from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
 from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction, signature_checks
@@ -57,6 +59,15 @@ class Outcome(Frozen, frozen=True):
     height: int
     header: Header
     receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Proven(Generic[T]):
+    """What the state after the block of `header` holds under a key; `record` None: it holds nothing."""
+
+    height: int
+    header: Header
+    record: T | None
 
 
 class Client:
@@ -221,7 +232,44 @@ class Client:
         """The header of a final block, proven from the genesis on. Raises ClientError when no node can prove one."""
         return await self._everywhere(lambda connection: self._header_at(connection, height))
 
+    async def state_proof(self, table: Table[T], suffix: bytes) -> Proven[T]:
+        """What the latest state holds under a key of a table of the ledger, proven from the genesis on. A node that
+        cannot prove what it says is passed over."""
+        return await self._everywhere(lambda connection: self._state_at(connection, table, suffix))
+
+    async def events(
+        self, cursor: str | None = None, wanted: events.EventFilter | None = None, *, poll_ms: int = 500
+    ) -> AsyncIterator[events.EventResult]:
+        """Every event this client may read after the cursor (None: from the beginning), once and in order, for ever,
+        from whichever node serves. The last event's `cursor` is where a later call goes on."""
+        place = cursor
+        while True:
+            params = events.EventsListParams(place, wanted or events.EventFilter(), limits.page_entries_max)
+            page = await self._anywhere("events_list", params, events.EventsListResult)
+            for event in page.events:
+                yield event
+            place = page.cursor
+            if page.complete:
+                await asyncio.sleep(poll_ms / 1000)
+
     # inside
+
+    async def _state_at(self, connection: Connection, table: Table[T], suffix: bytes) -> Proven[T]:
+        params = proofs.StateProofParams(table.name, suffix)
+        shown = await self._as_identity(connection, "state_proof", params, proofs.StateProofResult)
+        try:
+            header = await self._with_epochs(
+                connection,
+                shown.height,
+                lambda: self._trust.state(
+                    shown.header, shown.certificate, shown.proof, table.prefix + suffix, shown.value
+                ),
+            )
+        except ProofError as error:
+            raise NodeLied(connection.url, f"a false proof of the state: {error}") from None
+        if header.height < self._height_seen:
+            raise NodeUnavailable(connection.url, f"behind: at height {header.height}, not {self._height_seen}")
+        return Proven(header.height, header, None if shown.value is None else table.decode(shown.value))
 
     def _check_own(self, transaction: Decoded) -> None:
         """A mistake of ours is told before anything is sent, and then it certainly never happens."""
@@ -360,16 +408,17 @@ class Client:
         return self._connections[self._preferred :] + self._connections[: self._preferred]
 
     async def _anywhere(self, method: str, params: Any, result: type[T]) -> T:
-        async def ask(connection: Connection) -> T:
-            try:
-                return await connection.call(method, params, result)
-            except RpcFailure as failure:
-                if failure.code != json_rpc.UNAUTHENTICATED or self._identity is None:
-                    raise
-            await self._log_in(connection)
-            return await connection.call(method, params, result)
+        return await self._everywhere(lambda connection: self._as_identity(connection, method, params, result))
 
-        return await self._everywhere(ask)
+    async def _as_identity(self, connection: Connection, method: str, params: Any, result: type[T]) -> T:
+        """Logs in where the node asks for it and there is somebody to log in as."""
+        try:
+            return await connection.call(method, params, result)
+        except RpcFailure as failure:
+            if failure.code != json_rpc.UNAUTHENTICATED or self._identity is None:
+                raise
+        await self._log_in(connection)
+        return await connection.call(method, params, result)
 
     async def _everywhere(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         """The first answer, from the preferred node on; a node that serves becomes the preferred one."""

@@ -14,6 +14,7 @@ from otcnode.blocks import Certificate, Epoch, Header, block_hash, check_certifi
 from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError
 from otcnode.genesis import Genesis, chain_id, first_epoch
+from otcnode.storage.state_proof import StateProof, verify_state_proof
 from otcnode.vm.results import Receipt
 
 T = TypeVar("T")
@@ -71,6 +72,15 @@ class TrustedChain:
         if merkle.root_from_path(receipt_raw, index, count, path) != header.receipts_root:
             raise ProofError("the receipt is not under the header's receipts root")
         return header, _decoded(Receipt, receipt_raw)
+
+    def state(
+        self, header_raw: bytes, certificate_raw: bytes, proof_raw: bytes, key: bytes, value: bytes | None
+    ) -> Header:
+        """The header of a final block after which the state holds `value` under `key` (None: nothing), proven."""
+        header = self.header(header_raw, certificate_raw)
+        if not verify_state_proof(header.state_root, _decoded(StateProof, proof_raw), key, value):
+            raise ProofError("the proof does not show that value under the header's state root")
+        return header
 
     def _epoch_at(self, height: int) -> Epoch:
         if height < 1:

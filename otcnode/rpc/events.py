@@ -21,7 +21,7 @@ from otcnode.codec import decode
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.access import Caller, Subject
-from otcnode.rpc.json_rpc import CURSOR_INVALID, RpcError
+from otcnode.rpc.json_rpc import CURSOR_INVALID, NOT_READY, RpcError
 from otcnode.rpc.listing import optional_id
 from otcnode.rpc.method import Context, Params, Result
 from otcnode.rpc.render import render
@@ -134,15 +134,17 @@ BEGINNING = Cursor(0, AFTER_BLOCK)
 
 
 def parse_cursor(text: str | None, tip: int) -> Cursor:
-    """Raises RpcError −32008 for one that is beyond the chain as this node knows it."""
+    """Raises RpcError −32005 for one beyond the chain as this node knows it yet: another node may be further."""
     if text is None:
         return BEGINNING
     height, _, number = text.partition(":")
     cursor = Cursor(int(height), int(number))
     if cursor.height == 0:
         return BEGINNING
-    if cursor.height > tip or cursor.number > AFTER_BLOCK:
-        raise RpcError(CURSOR_INVALID, "the cursor is beyond this node's chain", {"first": None})
+    if cursor.number > AFTER_BLOCK:
+        raise RpcError(CURSOR_INVALID, "no event has that number", {"first": None})
+    if cursor.height > tip:
+        raise RpcError(NOT_READY, f"height {cursor.height} is not reached yet", {"height": tip})
     return cursor
 
 

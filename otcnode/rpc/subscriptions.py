@@ -85,7 +85,8 @@ class Subscription(NamedTuple):
 
 
 async def subscribe(context: Context, params: SubscribeParams) -> SubscribeResult:
-    """events_subscribe: RpcError −32600 over HTTP, −32008 for a cursor beyond the chain, −32006 above the bound."""
+    """events_subscribe: RpcError −32600 over HTTP, −32005 for a cursor beyond this node's chain, −32006 above
+    the bound."""
     listener = _listener(context)
     tip = context.service.state().height
     cursor = Cursor(tip, AFTER_BLOCK) if params.cursor is None else parse_cursor(params.cursor, tip)

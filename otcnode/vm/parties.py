@@ -81,7 +81,7 @@ def _holder_and_issuer(view: StateView, event: Any) -> Parties:
 
 def _of_trade(view: StateView, event: Any) -> Parties:
     record = _record(view, TRADES, event.trade)
-    return () if record is None else (record.buyer, record.seller)
+    return (event.account,) if record is None else (record.buyer, record.seller)
 
 
 def _of_quote(view: StateView, event: Any) -> Parties:

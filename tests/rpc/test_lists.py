@@ -8,6 +8,7 @@ import pytest
 
 from otcnode.crypto import sha256
 from otcnode.genesis import KeyPurpose, Role
+from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.governing import DUE_SHOWN
 from otcnode.rpc.reader import Reader
@@ -154,7 +155,7 @@ async def test_entrustments_are_for_principal_and_agent(node: FakeNode, api: Api
     (row,) = await listed(api, "entrustment_list", "entrustments", INVESTOR)
     assert row["entrustment"]["agent"] == form.account(account_of(OTHER))
     assert row["entrustment"]["powers"]["total_cap"] == "10"
-    name = form.parse_id(form.Prefix.ENTRUSTMENT, row["id"])
+    name = form.parse_id(Prefix.ENTRUSTMENT, row["id"])
     await do(node, OTHER, EntrustAccept(name), purpose=KeyPurpose.MANAGE)
     for by, side, another in ((INVESTOR, "principal", "agent"), (OTHER, "agent", "principal")):
         (found,) = await listed(api, "entrustment_list", "entrustments", by, side=side, status="ACTIVE")
