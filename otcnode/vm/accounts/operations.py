@@ -70,11 +70,11 @@ class AccountFreeze(Record, frozen=True, tag="account.freeze"):
 
     Fields: `account`; `asset`, a cash id in UTF-8, a product id, or nil for FULL; `amount` in minor units or units,
     0 for FULL; `document`, the legal document's hash; `until` in ms or nil. The FREEZER desk must name an `until`
-    within 72 hours, and may not freeze the account again within 30 days.
+    within 72 hours, and may not freeze the account again within 30 days. A freeze is over at `until`.
     Effects: FULL blocks every debit, new order and signature, touches no lock, lets credits post; a partial freeze
     reserves the amount. A REGULATOR's FULL freeze cancels open offers, quotes and redemptions.
-    Errors: E_NOT_FOUND, E_STATE (closed, rejected or pending), E_FIELD{until}, E_AMOUNT, E_FORBIDDEN (FREEZER again
-    too early), E_LACK_CASH, E_LACK_QTY (amount > balance − locked − frozen).
+    Errors: E_NOT_FOUND (account, asset), E_STATE (closed, rejected or pending), E_FIELD{until}, E_AMOUNT, E_FORBIDDEN
+    (FREEZER again too early), E_LACK_CASH, E_LACK_QTY (amount > balance − locked − frozen).
     """
 
     account: AccountId

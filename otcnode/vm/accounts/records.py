@@ -252,7 +252,7 @@ class Powers(Record, frozen=True):
     that one transaction commits, `total_cap` that of all. Valid while valid_from ≤ t < until.
     """
 
-    scopes: tuple[Scope, ...]
+    scopes: Annotated[tuple[Scope, ...], Meta(max_length=len(Scope))]
     products: Annotated[tuple[Bytes32, ...], Meta(max_length=256)] | None
     min_price: Natural | None
     max_price: Natural | None

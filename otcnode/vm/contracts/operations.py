@@ -153,7 +153,7 @@ class ContractRescind(Record, frozen=True, tag="contract.rescind"):
     Effects: SIGNED → RESCINDED; a subscription that rests on it is WITHDRAWN, its cash released. Possible for the
     cooling-off period after the last signature, and with a callback until that is made, however late.
     Errors: E_NOT_FOUND, E_NOT_PARTY (no SIGNER, or the issuer), E_EXPIRED (the period is over, no callback required),
-    E_STATE (not SIGNED, or without cooling-off).
+    E_STATE (not SIGNED, or without cooling-off, or the product's close is due and has not run).
     """
 
     contract: Bytes32

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from otcnode.codec import Record
-from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural
+from otcnode.types import INTEGER_MAX, AccountId, Bytes32, Hash, Milliseconds, Natural
 from otcnode.vm.accounts.records import Category
 from otcnode.vm.arithmetic import DayCount, date_start_ms, local_date
 from otcnode.vm.keys import Marker, Prefix, Table, integer
@@ -86,7 +86,7 @@ class ProductTerms(Record, frozen=True):
     type: ProductType
     cash: Annotated[str, Meta(min_length=1, max_length=31)]
     quantity_decimals: Natural
-    utc_offset_minutes: int
+    utc_offset_minutes: Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
     face: Natural
     issue_price: Natural
     offered: Natural
