@@ -90,7 +90,13 @@ class Node:
     def start(self) -> None:
         assert self.replica is None
         self.generation += 1
-        configuration = Configuration(CHAIN, self.name, self.cluster.parameters, vote_again_after_loss=self.vote_again)
+        configuration = Configuration(
+            CHAIN,
+            self.name,
+            self.cluster.parameters,
+            view_timeout_ms_base=self.cluster.view_timeout_ms_base,
+            vote_again_after_loss=self.vote_again,
+        )
         self.replica = Replica(configuration, lambda message: fake_sign(self.name, message), fake_verify)
         kept = None if self.disk.record is None else tuple(self.disk.record)
         self.feed(events.Started(self.tip(), kept))
@@ -286,6 +292,7 @@ class Cluster:
         self.on_deliver: Callable[[Node, Message], None] | None = None
         self.trace: Callable[[str], None] | None = None
         self.sync_works = True
+        self.view_timeout_ms_base = 2_000
         self.steps = 0
 
     # ---- time
