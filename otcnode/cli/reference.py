@@ -1,14 +1,18 @@
-"""Writes docs/operations-reference.md: `python -m otcnode.cli.reference [FILE]`."""
+"""Writes the documents that are made from code: `python -m otcnode.cli.reference`."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from otcnode.rpc.reference import api_reference
 from otcnode.vm.reference import operations_reference
 
-DEFAULT = Path("docs/operations-reference.md")
+DOCUMENTS: dict[Path, Callable[[], str]] = {
+    Path("docs/operations-reference.md"): operations_reference,
+    Path("docs/api.md"): api_reference,
+}
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    target.write_text(operations_reference(), encoding="utf-8")
+    for target, write in DOCUMENTS.items():
+        target.write_text(write(), encoding="utf-8")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from otcnode.client import NodeLied, Proven, RpcFailure
+from otcnode.client import Client, NodeLied, Proven, RpcFailure
 from otcnode.codec import encode
-from otcnode.genesis import KeyPurpose
+from otcnode.rpc.events import EventFilter
 from otcnode.rpc.service import Snapshot
 from otcnode.storage.state_proof import StateProof
 from otcnode.vm.accounts.records import ACCOUNTS, CASH_BALANCES, LOCKS, CashBalance
@@ -131,17 +131,21 @@ async def test_events_are_followed_over_nodes_without_loss(node: FakeNode) -> No
     behind = FakeNode()
     for each in (behind, node):
         await each.submit([each.deposit(1, "a").raw])
-    await node.submit([node.deposit(2, "b").raw])
-    async with serving(behind, node) as client:
-        client.identify(account_of(INVESTOR), key_of(INVESTOR, KeyPurpose.TRADE))
+    for reference in ("b", "c"):
+        await node.submit([node.deposit(2, reference).raw])
+    wanted = EventFilter(types=["cash.deposited"])
+
+    async def followed(client: Client, cursor: str | None, count: int) -> list[str]:
         seen: list[str] = []
-        async for event in client.events(poll_ms=1):
+        async for event in client.events(cursor, wanted, poll_ms=1):
             seen.append(event.cursor)
-            if event.height == 1 and event.event["type"] == "cash.deposited":
+            if len(seen) == count:
                 break
-        async for event in client.events("1:4294967295", poll_ms=1):
-            assert event.height == 2
-            seen.append(event.cursor)
-            if len(seen) > 1 and event.event["type"] == "cash.deposited":
-                break
-        assert len(set(seen)) == len(seen)
+        return seen
+
+    async with serving(behind, node) as client:
+        client.identify(account_of(INVESTOR), key_of(INVESTOR))
+        (first,) = await followed(client, None, 1)
+        assert first.startswith("1:")
+        assert [cursor.split(":")[0] for cursor in await followed(client, "2:0", 1)] == ["3"]
+        assert [cursor.split(":")[0] for cursor in await followed(client, first, 2)] == ["2", "3"]
