@@ -48,6 +48,8 @@ WAIT_MS = 20_000
 """One tx_wait; longer waits are made of several."""
 RETRY_MS = 200
 """Between rounds over all nodes when none could serve."""
+_MORE_FOR_WHO_IS_KNOWN = frozenset({"events_list", "due_list"})
+"""Methods that are open to strangers and show more to who has logged in."""
 _ELSEWHERE = frozenset({json_rpc.NOT_READY, json_rpc.OVERLOADED, json_rpc.RATE_LIMIT, json_rpc.INTERNAL_ERROR})
 """Error codes that say something about the node and nothing about the request."""
 
@@ -411,7 +413,9 @@ class Client:
         return await self._everywhere(lambda connection: self._as_identity(connection, method, params, result))
 
     async def _as_identity(self, connection: Connection, method: str, params: Any, result: type[T]) -> T:
-        """Logs in where the node asks for it and there is somebody to log in as."""
+        """Logs in where the node asks for it, or would show less to a stranger, and there is somebody to log in as."""
+        if method in _MORE_FOR_WHO_IS_KNOWN and self._identity is not None and connection.token is None:
+            await self._log_in(connection)
         try:
             return await connection.call(method, params, result)
         except RpcFailure as failure:

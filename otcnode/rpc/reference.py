@@ -1,4 +1,4 @@
-"""docs/api.md, written from the table of methods and their types, with the rules that hold for all; so it is current."""
+"""docs/api.md, written from the table of methods and their types, with the rules that hold for all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ hold up to {limits.rpc_batch_entries_max} calls, requests up to {limits.rpc_requ
 
 ## Values
 
-- **Ids** are Bech32m of 32 bytes; the prefix says what is named: 
+- **Ids** are Bech32m of 32 bytes; the prefix says what is named:
   {{prefixes}}.
 - **Integers** of the ledger (money in minor units, quantities in 10^-quantity_decimals units, prices in 10^-4) are
   decimal strings without a point. Rates in ppm, heights and counts are numbers. Bytes are base64.
@@ -37,9 +37,9 @@ hold up to {limits.rpc_batch_entries_max} calls, requests up to {limits.rpc_requ
 - Every read says `height`, `block_hash` and `time` of the state it shows. `at_height` asks for a past one, as far back
   as this node keeps history (−32007 names the heights); `min_height` waits up to {limits.rpc_min_height_wait_ms_max} ms
   for the node to reach it (then −32005): so one reads one's own writes after changing nodes.
-- Lists have `limit` ({limits.page_entries_default} unless said, at most {limits.page_entries_max}) and `next`, which goes
-  on at the same height and is null at the end. A page may hold fewer rows than `limit`, even none, and still have a
-  `next`. Filters are ANDed equality; `from` and `to` are a half-open range of time.
+- Lists have `limit` ({limits.page_entries_default} unless said, at most {limits.page_entries_max}) and `next`, which
+  goes on at the same height and is null at the end. A page may hold fewer rows than `limit`, even none, and still
+  have a `next`. Filters are ANDed equality; `from` and `to` are a half-open range of time.
 - Lists come from indexes that are part of the state, so they answer for past heights too. The index of events behind
   `account_statement` and `events_list` is beside the state: it only grows, and is complete for every height.
 
