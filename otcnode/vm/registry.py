@@ -36,7 +36,11 @@ DUE_KINDS: dict[str, DueHandler] = {
 }
 """Kind of a due item to its handler."""
 
-DUE_WEIGHTS: dict[str, DueWeight] = {**contracts.DUE_WEIGHTS, **products.DUE_WEIGHTS}
+DUE_WEIGHTS: dict[str, DueWeight] = {
+    **recovery.DUE_WEIGHTS,
+    **contracts.DUE_WEIGHTS,
+    **products.DUE_WEIGHTS,
+}
 """Kinds whose weight is known only when they run; the others have the weight they were scheduled with."""
 
 HOOKS = Hooks(

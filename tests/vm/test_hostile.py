@@ -10,9 +10,12 @@ from otcnode.crypto import sha256
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose
 from otcnode.types import INTEGER_MAX
+from otcnode.vm.accounts.events import RecoveryChanged
 from otcnode.vm.accounts.keyring import live_keys
 from otcnode.vm.accounts.operations import (
     AccountFreeze,
+    AccountRecover,
+    AccountRecoverApprove,
     CashWithdraw,
     CashWithdrawResult,
     InvestorCertify,
@@ -28,16 +31,20 @@ from otcnode.vm.accounts.records import (
     WITHDRAWALS,
     CashAsset,
     Category,
+    NewKey,
     Thresholds,
 )
+from otcnode.vm.accounts.recovery import STEP
 from otcnode.vm.context import PARAMETERS
 from otcnode.vm.contracts import binding
 from otcnode.vm.contracts.operations import ContractRescind
 from otcnode.vm.contracts.records import ContractStatus, CoolingOff
 from otcnode.vm.delegation import is_same_hand
+from otcnode.vm.due import DueItem
 from otcnode.vm.governance.records import CashCorrect, Direction
 from otcnode.vm.keys import SINGLE, Prefix
 from otcnode.vm.products.records import SubscriptionStatus
+from otcnode.vm.registry import DUE_WEIGHTS
 from otcnode.vm.state import State
 from otcnode.vm.trades.operations import OfferList
 from otcnode.vm.trades.records import Side
@@ -223,6 +230,21 @@ def test_nothing_is_rescinded_under_a_close_that_waits() -> None:
     market.advance(market.now + 1)
     assert market.subscription(subscription).status is SubscriptionStatus.VOID_NOT_EFFECTIVE
     assert market.contract_record(contract).status is ContractStatus.EXPIRED
+
+
+def test_a_recovery_weighs_what_it_ends() -> None:
+    """Ten thousand offers and one recovery were to be done beside a block's worth of other things."""
+    floor = Floor()
+    for _ in range(5):
+        floor.list_offer("SAM", quantity=5, until=floor.now + 9 * DAY_MS)
+    keys = tuple(NewKey(purpose, key_of("SAM'", purpose).public) for purpose in KeyPurpose)
+    recovery = AccountRecover(floor.ids["SAM"], keys, Thresholds(1, 1, 1), bytes(32), EVIDENCE)
+    receipt = floor.act("RCV", recovery)
+    name = next(event.recovery for event in receipt.events if isinstance(event, RecoveryChanged))
+    entry = DueItem(STEP, name, None, 1)
+    assert DUE_WEIGHTS[STEP](floor.state, entry) == 1, "nobody has approved it: it lapses"
+    floor.act("REG", AccountRecoverApprove(name))
+    assert DUE_WEIGHTS[STEP](floor.state, entry) == 6
 
 
 # what is named must exist

@@ -28,7 +28,8 @@ from otcnode.vm.arithmetic import DAY_MS, HOUR_MS
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_RECOVERY
-from otcnode.vm.rules import DueHandler, Rule
+from otcnode.vm.rules import DueHandler, DueWeight, Rule
+from otcnode.vm.state import State
 
 STEP = "recovery.step"
 APPROVAL_DAYS = 7
@@ -192,6 +193,15 @@ OPERATIONS: dict[type, Rule] = {
     AccountObject: Rule(object_to, KeyPurpose.MANAGE, one_key=True, while_paused=True, while_recovering=True),
 }
 
+
+def _weight(state: State, item: DueItem) -> int:
+    """New keys end what the old ones stand to: up to everything that the account has open."""
+    record = state.get(RECOVERIES, item.item)
+    account = None if record is None or record.status is _S.PROPOSED else state.get(ACCOUNTS, record.account)
+    return 1 if account is None else 1 + account.open_items
+
+
 DUE_KINDS: dict[str, DueHandler] = {STEP: step}
+DUE_WEIGHTS: dict[str, DueWeight] = {STEP: _weight}
 
 CANCELLERS = {OPEN_RECOVERY: cancel_for}
