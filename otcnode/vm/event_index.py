@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from otcnode.vm.parties import PARTIES
+from otcnode.vm.parties import PARTIES, Records
 from otcnode.vm.results import AutomaticReceipt, BlockResult, Receipt
 from otcnode.vm.view import StateView
 
@@ -49,13 +49,13 @@ def places(entry: bytes) -> Iterator[Place]:
 def event_index(height: int, result: BlockResult, view: StateView) -> list[tuple[bytes, bytes]]:
     """The entries of a block, by key. `view` is the state after it."""
     found: dict[bytes, list[bytes]] = {}
-    number = 0
+    records, number = Records(view), 0
     pack = _PLACE.pack
     receipts: list[AutomaticReceipt | Receipt] = [*result.automatic, *result.receipts]
     for leaf, receipt in enumerate(receipts):
         for offset, event in enumerate(receipt.events):
             place = pack(number, leaf, offset)
-            for account in set(PARTIES[type(event)](view, event)):
+            for account in set(PARTIES[type(event)](records, event)):
                 found.setdefault(account, []).append(place)
             number += 1
     return [(entry_key(account, height), b"".join(found[account])) for account in sorted(found)]

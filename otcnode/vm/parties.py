@@ -23,79 +23,91 @@ from otcnode.vm.trades.records import RFQS, TRADES
 from otcnode.vm.view import StateView
 
 Parties = tuple[bytes, ...]
-Find = Callable[[StateView, Any], Parties]
+Find = Callable[["Records", Any], Parties]
 
 EVERYBODY = b""
 """Among the parties of an event: whoever asks may read it."""
 
 
-def _record(view: StateView, table: Table[Any], name: bytes) -> Any:
-    raw = view.get(table.prefix + name)
-    return None if raw is None else table.decode(raw)
+class Records:
+    """Records of a state, each decoded once: many events of a block concern the same few."""
+
+    __slots__ = ("_known", "_view")
+
+    def __init__(self, view: StateView) -> None:
+        self._view = view
+        self._known: dict[bytes, Any] = {}
+
+    def get(self, table: Table[Any], name: bytes) -> Any:
+        key = table.prefix + name
+        if key not in self._known:
+            raw = self._view.get(key)
+            self._known[key] = None if raw is None else table.decode(raw)
+        return self._known[key]
 
 
 def _named(*fields: str) -> Find:
     """The accounts in these fields of the event."""
 
-    def find(view: StateView, event: Any) -> Parties:
+    def find(records: Records, event: Any) -> Parties:
         return tuple([getattr(event, field) for field in fields])
 
     return find
 
 
-def _everybody(view: StateView, event: Any) -> Parties:
+def _everybody(records: Records, event: Any) -> Parties:
     return (EVERYBODY,)
 
 
-def contract_parties(view: StateView, name: bytes) -> Parties:
+def contract_parties(records: Records, name: bytes) -> Parties:
     """The creator and every slot's account."""
-    record = _record(view, CONTRACTS, name)
+    record = records.get(CONTRACTS, name)
     return () if record is None else (record.creator, *(slot.account for slot in record.slots))
 
 
 def _of_contract(*fields: str) -> Find:
-    def find(view: StateView, event: Any) -> Parties:
-        return (*contract_parties(view, event.contract), *(getattr(event, field) for field in fields))
+    def find(records: Records, event: Any) -> Parties:
+        return (*contract_parties(records, event.contract), *(getattr(event, field) for field in fields))
 
     return find
 
 
-def _of_custodian(view: StateView, event: Any) -> Parties:
-    record = _record(view, CASH_ASSETS, event.cash.encode())
+def _of_custodian(records: Records, event: Any) -> Parties:
+    record = records.get(CASH_ASSETS, event.cash.encode())
     return () if record is None else (record.custodian,)
 
 
-def _holder_and_custodian(view: StateView, event: Any) -> Parties:
-    return (event.account, *_of_custodian(view, event))
+def _holder_and_custodian(records: Records, event: Any) -> Parties:
+    return (event.account, *_of_custodian(records, event))
 
 
-def _of_withdrawal(view: StateView, event: Any) -> Parties:
-    record = _record(view, WITHDRAWALS, event.withdrawal)
-    return (event.account,) if record is None else (event.account, *_of_custodian(view, record))
+def _of_withdrawal(records: Records, event: Any) -> Parties:
+    record = records.get(WITHDRAWALS, event.withdrawal)
+    return (event.account,) if record is None else (event.account, *_of_custodian(records, record))
 
 
-def _holder_and_issuer(view: StateView, event: Any) -> Parties:
-    record = _record(view, PRODUCTS, event.product)
+def _holder_and_issuer(records: Records, event: Any) -> Parties:
+    record = records.get(PRODUCTS, event.product)
     return (event.account,) if record is None else (event.account, record.issuer)
 
 
-def _of_trade(view: StateView, event: Any) -> Parties:
-    record = _record(view, TRADES, event.trade)
+def _of_trade(records: Records, event: Any) -> Parties:
+    record = records.get(TRADES, event.trade)
     return (event.account,) if record is None else (record.buyer, record.seller)
 
 
-def _of_quote(view: StateView, event: Any) -> Parties:
+def _of_quote(records: Records, event: Any) -> Parties:
     """The one who quotes and the one who asked; the other responders never learn of it."""
-    record = _record(view, RFQS, event.rfq)
+    record = records.get(RFQS, event.rfq)
     return (event.responder,) if record is None else (event.responder, record.requester)
 
 
-def _requested(view: StateView, event: Any) -> Parties:
-    record = _record(view, RFQS, event.rfq)
+def _requested(records: Records, event: Any) -> Parties:
+    record = records.get(RFQS, event.rfq)
     return (event.requester,) if record is None else (event.requester, *record.responders)
 
 
-def _asked(view: StateView, event: Any) -> Parties:
+def _asked(records: Records, event: Any) -> Parties:
     return (event.requester, *event.responders)
 
 
@@ -179,4 +191,4 @@ PARTIES: dict[type[Any], Find] = {
 
 def parties_of(view: StateView, event: Event) -> frozenset[bytes]:
     """The accounts that an event concerns; EVERYBODY among them opens it to all."""
-    return frozenset(PARTIES[type(event)](view, event))
+    return frozenset(PARTIES[type(event)](Records(view), event))

@@ -12,7 +12,7 @@ from otcnode.types import AccountId
 from otcnode.vm.accounts.operations import CashWithdraw
 from otcnode.vm.event_index import event_index, height_of, places
 from otcnode.vm.events import Event
-from otcnode.vm.parties import PARTIES
+from otcnode.vm.parties import PARTIES, Records
 from otcnode.vm.results import BlockResult
 from tests.rpc.calls import Api
 from tests.rpc.fake import BANK, INVESTOR, ISSUER, OTHER, REGULATOR, START_MS, FakeNode, MemoryView, account_of
@@ -68,7 +68,7 @@ def test_an_event_that_names_accounts_concerns_them_unless_it_is_open(kind: Any)
         def __getattr__(self, name: str) -> Any:
             return values.get(name, () if name == "responders" else "X" if name == "cash" else bytes(32))
 
-    found = set(PARTIES[kind](_Named(), Stand()))
+    found = set(PARTIES[kind](Records(_Named()), Stand()))
     assert set(values.values()) <= found or b"" in found
 
 
