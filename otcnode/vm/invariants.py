@@ -1,4 +1,4 @@
-"""The invariants of the ledger that can be seen from a state, each by its number (docs/design.md).
+"""The invariants of the ledger that can be seen from a state, each by its number (docs/invariants.md).
 
 Each check walks its tables once; they run in tests, in the simulator, in the demo and in `otcnode db verify`.
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """`invariant` is its number (docs/design.md)."""
+    """`invariant` is its number (docs/invariants.md)."""
 
     invariant: int
     detail: str

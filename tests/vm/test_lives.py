@@ -6,11 +6,13 @@ After every block all invariants hold; the same transactions in other blocks giv
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -108,6 +110,7 @@ from tests.vm.watch import Watch
 
 V = TypeVar("V")
 OTHER_CASH = "CNY@BANK2"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "invariants.md"
 CUSTODIANS = {CASH: "BANK", OTHER_CASH: "BANK2"}
 MANAGE, SIGN, TRADE = KeyPurpose.MANAGE, KeyPurpose.SIGN, KeyPurpose.TRADE
 
@@ -237,6 +240,13 @@ def test_all_34_invariants_are_held_by_something_that_says_so() -> None:
     unnamed = registered - used - {governance.governors_listed, governance.validators_admitted}
     unnamed -= {trades.quotes_kept}
     assert not unnamed, unnamed
+
+
+def test_the_documented_invariants_are_these() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \|$", DOCUMENTED.read_text(), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 35))
+    for number, _, holders in rows:
+        assert re.findall(r"`(\w+)`", holders) == [holder.__name__ for holder in INVARIANTS[int(number)]]
 
 
 # the world
