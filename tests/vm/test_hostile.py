@@ -43,11 +43,12 @@ from otcnode.vm.delegation import is_same_hand
 from otcnode.vm.due import DueItem
 from otcnode.vm.governance.records import CashCorrect, Direction
 from otcnode.vm.keys import SINGLE, Prefix
-from otcnode.vm.products.records import SubscriptionStatus
+from otcnode.vm.products import payments
+from otcnode.vm.products.records import ProductStatus, SubscriptionStatus
 from otcnode.vm.registry import DUE_WEIGHTS
 from otcnode.vm.state import State
 from otcnode.vm.trades.operations import OfferList
-from otcnode.vm.trades.records import Side
+from otcnode.vm.trades.records import TRADING_OPEN, Side
 from tests.vm.accounts.agency import Agency
 from tests.vm.contracts.desk import SIGN, Desk
 from tests.vm.governance.council import Council
@@ -245,6 +246,26 @@ def test_a_recovery_weighs_what_it_ends() -> None:
     assert DUE_WEIGHTS[STEP](floor.state, entry) == 1, "nobody has approved it: it lapses"
     floor.act("REG", AccountRecoverApprove(name))
     assert DUE_WEIGHTS[STEP](floor.state, entry) == 6
+
+
+def test_a_maturity_ends_what_stands_on_it_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offers to buy for a cent each, by the ten thousand, were all ended within the block of the maturity."""
+    monkeypatch.setattr(payments, "RELEASED_AT_ONCE", 3)
+    floor = Floor(rate_ppm=0)
+    floor.deposit("ISS", 20_000_00)
+    maturity = floor.product_terms(floor.note).maturity_ms
+    for _ in range(7):
+        floor.list_offer("BEN", side=Side.BUY, quantity=1, min_fill=1, cash_cap=1, until=maturity + DAY_MS)
+    floor.advance(maturity - 1_000)
+    floor.limit(due_weight_max=1)
+    floor.block(at=maturity)
+    assert len(floor.state.scan(TRADING_OPEN, floor.note)) == 4
+    floor.act("SAM", floor.offering(until=maturity + DAY_MS), code=Code.STATE)
+    assert len(floor.state.scan(TRADING_OPEN, floor.note)) == 1
+    assert floor.status(floor.note) is ProductStatus.ACTIVE
+    floor.advance(floor.now + 1)
+    assert floor.status(floor.note) is ProductStatus.MATURED
+    assert floor.nothing_is_open("BEN", "SAM", "OWN")
 
 
 # what is named must exist

@@ -31,13 +31,18 @@ from otcnode.vm.products.records import (
     ProductTerms,
     SubscriptionStatus,
 )
-from otcnode.vm.products.redemptions import expire_all
+from otcnode.vm.products.redemptions import expire_open
 from otcnode.vm.products.subscriptions import participants
 from otcnode.vm.rules import DueHandler, DueWeight
 from otcnode.vm.state import State
+from otcnode.vm.trades.records import TRADING_OPEN
 
 PAY = "product.pay"
 GRACE = "product.grace"
+RELEASED_AT_ONCE = 1_000
+"""Open items that one step before a maturity ends."""
+RELEASE_WEIGHT = 4
+"""About the records that ending one of them touches."""
 
 
 def schedule_payment(context: Context, name: bytes, rule: ProductTerms, index: int) -> None:
@@ -91,14 +96,13 @@ def pay_due(context: Context, item: DueItem) -> None:
     name = item.item
     record, rule = product(context, name), terms(context, name)
     date = rule.payments[record.next_payment]
+    if date == rule.maturity and not _released(context, name):
+        context.schedule(context.now, DueClass.COUPON, PAY, name, product=name)
+        return
     record = replace(record, next_payment=record.next_payment + 1, unpaid=(*record.unpaid, date))
     context.put(PRODUCTS, name, record)
     if record.next_payment < len(rule.payments):
         schedule_payment(context, name, rule, record.next_payment)
-    if date == rule.maturity:
-        expire_all(context, name)
-        for release in context.hooks.open_item_releasers:
-            release(context, name)
     if record.status is ProductStatus.PAYMENT_OVERDUE:
         _report_overdue(context, name, record, rule, date)
         return
@@ -108,6 +112,15 @@ def pay_due(context: Context, item: DueItem) -> None:
         record = lifecycle.move(context, name, record, ProductStatus.PAYMENT_OVERDUE)
         _report_overdue(context, name, record, rule, date)
         _enter_grace(context, name, record, rule)
+
+
+def _released(context: Context, name: bytes) -> bool:
+    """Whether nothing is open on the product any more. Of what is, a bounded part ends now; the rest, and with it the
+    payment, comes later in the queue, at the same time and in the next blocks: anybody may have opened very much."""
+    left = RELEASED_AT_ONCE
+    for release in (expire_open, *context.hooks.open_item_releasers):
+        left -= release(context, name, left)
+    return left > 0
 
 
 def _report_overdue(context: Context, name: bytes, record: Product, rule: ProductTerms, date: int) -> None:
@@ -245,7 +258,13 @@ def end_grace(context: Context, item: DueItem) -> None:
 
 
 def _weight(state: State, item: DueItem) -> int:
-    return _weight_of(state, item.item)
+    open_items = state.scan(TRADING_OPEN, item.item, limit=RELEASED_AT_ONCE) if _matures_next(state, item.item) else ()
+    return _weight_of(state, item.item) + RELEASE_WEIGHT * len(open_items)
+
+
+def _matures_next(state: State, name: bytes) -> bool:
+    record, rule = state.get(PRODUCTS, name), state.get(PRODUCT_TERMS, name)
+    return record is not None and rule is not None and record.next_payment == len(rule.payments) - 1
 
 
 def _retry_weight(state: State, item: DueItem) -> int:

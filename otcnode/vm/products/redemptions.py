@@ -137,12 +137,14 @@ def lapse(context: Context, item: DueItem) -> None:
     _release(context, item.item, entry, RedemptionStatus.EXPIRED, "not decided in time")
 
 
-def expire_all(context: Context, name: bytes) -> None:
-    """The product's maturity is about to pay: what is still asked for has lapsed."""
-    for suffix, _ in context.state.scan(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART):
+def expire_open(context: Context, name: bytes, limit: int) -> int:
+    """The product's maturity is about to pay: what is still asked for has lapsed, at most `limit` at once; how many."""
+    standing = context.state.scan(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART, limit=limit)
+    for suffix, _ in standing:
         redemption = suffix[33:]
         entry = context.need(REDEMPTIONS, redemption, "redemption")
         _release(context, redemption, entry, RedemptionStatus.EXPIRED, "the product matured")
+    return len(standing)
 
 
 def cancel_for_freeze(context: Context, account: bytes, name: bytes) -> None:

@@ -24,7 +24,9 @@ _RELEASERS = {
 }
 
 
-def release_open(context: Context, product: bytes) -> None:
-    """The product is about to mature: whatever stands on it ends."""
-    for suffix, _ in context.state.scan(TRADING_OPEN, product):
+def release_open(context: Context, product: bytes, limit: int) -> int:
+    """The product is about to mature: what stands on it ends, at most `limit` at once; how many did."""
+    standing = context.state.scan(TRADING_OPEN, product, limit=limit)
+    for suffix, _ in standing:
         _RELEASERS[suffix[32:33]](context, suffix[33:])
+    return len(standing)
