@@ -1,28 +1,52 @@
-"""`otcnode bench`: one honest measurement of a local cluster."""
+"""`otcnode bench`: honest measurements of a local cluster, and of the processor alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from otcnode.bench import ledger
 from otcnode.bench.result import BenchResult
 from otcnode.bench.run import Options, measure
 
+_CLUSTER_OPTIONS = (
+    click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31)),
+    click.option("--transactions", default=20_000, show_default=True, type=click.IntRange(1, 10_000_000)),
+    click.option("--rate", type=float, help="Open loop at this many per second; without it, closed loop."),
+    click.option(
+        "--clients", default=16, show_default=True, type=click.IntRange(1, 1_000), help="Closed loop: callers."
+    ),
+    click.option("--per-request", default=100, show_default=True, type=click.IntRange(1, 100)),
+    click.option("--profile", type=click.Path(path_type=Path), help="Write a cProfile of the first validator here."),
+    click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON for programs."),
+)
 
-@click.command()
-@click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31))
-@click.option("--transactions", default=20_000, show_default=True, type=click.IntRange(1, 10_000_000))
-@click.option("--rate", type=float, help="Open loop at this many per second; without it, closed loop.")
-@click.option("--clients", default=16, show_default=True, type=click.IntRange(1, 1_000), help="Closed loop: callers.")
-@click.option("--per-request", default=100, show_default=True, type=click.IntRange(1, 100))
-@click.option("--profile", type=click.Path(path_type=Path), help="Write a cProfile of the first validator here.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def bench(
+
+def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_CLUSTER_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@_cluster_options
+@click.pass_context
+def bench(context: click.Context, /, **options: Any) -> None:
+    """Measure this program on this machine; without a command, as `cluster` does."""
+    if context.invoked_subcommand is None:
+        context.invoke(cluster, **options)
+
+
+@bench.command()
+@_cluster_options
+def cluster(
     validators: int,
     transactions: int,
     rate: float | None,
@@ -40,13 +64,52 @@ def bench(
     console = Console(highlight=False, stderr=as_json)
     options = Options(validators, transactions, rate, clients, per_request, profile)
     result = measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
+    _show(console, result, _table(result), output, as_json)
+
+
+@bench.command("ledger")
+@click.option("--accounts", default=100_000, show_default=True, type=click.IntRange(1_000, 1_000_000))
+@click.option("--holders", default=10_000, show_default=True, type=click.IntRange(30, 100_000), help="Of one product.")
+@click.option("--open-items", default=10_000, show_default=True, type=click.IntRange(30, 100_000))
+@click.option("--sample", default=500, show_default=True, type=click.IntRange(10, 2_000), help="Of a kind.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def ledger_command(
+    accounts: int, holders: int, open_items: int, sample: int, rounds: int, output: Path | None, as_json: bool
+) -> None:
+    """Microseconds of CPU per operation, due item and holder in the transaction processor.
+
+    The state is read as a node reads it, over a dictionary in memory; no envelope's signature is verified and nothing
+    is written to disk.
+    """
+    console = Console(highlight=False, stderr=as_json)
+    options = ledger.Options(accounts, holders, open_items, sample, rounds)
+    try:
+        result = ledger.measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _show(console, result, _ledger_table(result), output, as_json)
+
+
+def _show(console: Console, result: object, table: Table, output: Path | None, as_json: bool) -> None:
     raw = msgspec.json.format(msgspec.json.encode(result), indent=2)
     if output is not None:
         output.write_bytes(raw + b"\n")
     if as_json:
         click.echo(raw)
     else:
-        console.print(_table(result))
+        console.print(table)
+
+
+def _ledger_table(result: ledger.LedgerResult) -> Table:
+    table = Table(title=f"{result.accounts} accounts, {result.open_items} open items, {result.hardware}")
+    for heading in ("work", "per", "times", "best µs", "median µs", "encode µs", f"÷ {result.target:g} µs"):
+        table.add_column(heading, justify="left" if heading in ("work", "per") else "right")
+    for figure in result.figures:
+        times = [f"{value:.1f}" for value in (figure.best, figure.median, figure.encode)]
+        table.add_row(figure.name, figure.per, str(figure.count), *times, f"{figure.best / result.target:.2f}")
+    return table
 
 
 def _table(result: BenchResult) -> Table:

@@ -1,7 +1,7 @@
 """A fixed life, and the roots that it had when they were recorded.
 
-A change of speed changes no byte of a receipt, an event or a record. A change of a rule may; then the roots are recorded
-anew, and the commit says which rule it was.
+A change of speed changes no byte of a receipt, an event or a record. A change of a rule may; then the roots are
+recorded anew, and the commit says which rule it was.
 """
 
 from __future__ import annotations
