@@ -105,7 +105,7 @@ def _show(console: Console, result: object, table: Table, output: Path | None, a
 def _ledger_table(result: ledger.LedgerResult) -> Table:
     table = Table(title=f"{result.accounts} accounts, {result.open_items} open items, {result.hardware}")
     for heading in ("work", "per", "times", "best µs", "median µs", "encode µs", f"÷ {result.target:g} µs"):
-        table.add_column(heading, justify="left" if heading in ("work", "per") else "right")
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("work", "per") else "right")
     for figure in result.figures:
         times = [f"{value:.1f}" for value in (figure.best, figure.median, figure.encode)]
         table.add_row(figure.name, figure.per, str(figure.count), *times, f"{figure.best / result.target:.2f}")

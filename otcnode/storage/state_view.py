@@ -40,7 +40,10 @@ class CommittedState:
         except KeyError:
             pass
         value = self._old[key] if key in self._old else self._reader.get(_STATE + key)
-        self.update({key: value})
+        self._young[key] = value
+        self._young_bytes += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
+        if self._young_bytes > self._generation_bytes_max:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
         return value
 
     def scan(
