@@ -116,14 +116,17 @@ class State:
 
         The list is a copy: what it names may be written while it is walked.
         """
-        entries = self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after)
+        entries = self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after, limit)
         # Not one entry further than asked for: behind the last may lie a long run of what this block has deleted.
         return [(key[1:], value) for key, value in islice(entries, limit)]
 
-    def _merged(self, table: Table[R], prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, R]]:
+    def _merged(
+        self, table: Table[R], prefix: bytes, after: bytes | None, limit: int | None
+    ) -> Iterator[tuple[bytes, R]]:
         own = self._keys(table.prefix)
         position = bisect_left(own, prefix if after is None or after < prefix else after + b"\x00")
-        pending, rest = self._head(prefix, after), None
+        rest = None if limit == 1 else self._base.scan(prefix, after)
+        pending = self._head(prefix, after) if rest is None else next(rest, None)
         while True:
             key = own[position] if position < len(own) and own[position].startswith(prefix) else None
             if pending is None and key is None:
