@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -82,13 +82,13 @@ class Node:
         """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on, NodeFailed
         where it made a mistake."""
         self._loop = asyncio.get_running_loop()
-        with ExitStack() as closing:
+        async with AsyncExitStack() as closing:
             store = open_store(self._home, self._genesis, self._chain, self._configuration)
             closing.callback(store.close)
             votes_log = FileVotesLog(self._home.record)
             closing.callback(votes_log.close)
             self._verifier = Verifier(self._loop)
-            closing.callback(self._verifier.close)
+            closing.push_async_callback(self._verifier.close)
             closing.callback(self._end)
             self._assemble(store, votes_log)
             await self._serve()

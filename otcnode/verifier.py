@@ -2,38 +2,49 @@
 
 Threads will not do: each verification gives the interpreter lock back and must win it again, and against a busy loop
 that costs milliseconds per signature (measured: a batch of 500 took 1.5 s instead of 0.04 s). A process has its own.
+The workers are plain subprocesses on pipes: the executors of the standard library can deadlock when a worker dies
+while it is being written to (CPython issue 94777, not fixed in every 3.11).
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import contextlib
 import os
-import signal
-import threading
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 from otcnode.crypto import SignatureCheck, verify
+from otcnode.verify_worker import ITEM_BYTES, LENGTH_BYTES, verify_packed
 
 WORKERS_MAX = 4
 INLINE_MAX = 6
 """So few are verified at once on the loop: half a millisecond, less than the way to a worker and back when idle."""
-_PUBLIC, _MESSAGE, _SIGNATURE = 32, 32, 64
-_ITEM = _PUBLIC + _MESSAGE + _SIGNATURE
+ATTEMPTS_MAX = 3
+"""A batch whose workers died so often is verified on the loop: slowly, but it is."""
+
+Done = Callable[[Sequence[bool]], None]
+
+
+class _Job(NamedTuple):
+    packed: bytes
+    done: Done
 
 
 class Verifier:
-    """Owns the worker processes; `close` ends them, and they end by themselves when this process dies."""
+    """Owns the worker processes. They start with the first batch that needs them; `close` ends them, and they end by
+    themselves when this process dies."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._workers = min(WORKERS_MAX, os.cpu_count() or 1)
-        self._pool = self._new_pool()
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._processes: dict[int, Process] = {}
         self._closed = False
 
-    def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+    def verify(self, checks: Sequence[SignatureCheck], done: Done) -> None:
         """Call `done` on the loop with a verdict per check, unless `close` comes first; messages are 32 bytes
         (transaction ids)."""
         if len(checks) <= INLINE_MAX:
@@ -41,63 +52,68 @@ class Verifier:
             self._loop.call_soon(self._tell, done, verdicts)
             return
         packed = b"".join([check.public + check.message + check.signature for check in checks])
-        assert len(packed) == _ITEM * len(checks)
-        self._submit(packed, done)
+        assert len(packed) == ITEM_BYTES * len(checks)
+        if not self._keepers and not self._closed:
+            count = min(WORKERS_MAX, os.cpu_count() or 1)
+            self._keepers = [self._loop.create_task(self._keep_worker(place)) for place in range(count)]
+        self._jobs.put_nowait(_Job(packed, done))
 
-    def close(self) -> None:
+    def process_ids(self) -> list[int]:
+        """Of the workers that run now."""
+        return sorted(process.pid for process in self._processes.values() if process.returncode is None)
+
+    async def close(self) -> None:
+        """End every worker and wait for it; nothing is told any more. Safe to call twice."""
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    def _submit(self, packed: bytes, done: Callable[[Sequence[bool]], None]) -> None:
+    async def _keep_worker(self, place: int) -> None:
+        """One worker after another, one job after another; a job whose worker died is given to the next worker."""
         try:
-            future = self._loop.run_in_executor(self._pool, _verify_packed, packed)
-        except BrokenProcessPool:
-            self._pool = self._new_pool()
-            future = self._loop.run_in_executor(self._pool, _verify_packed, packed)
+            while True:
+                job = await self._jobs.get()
+                verdicts = None
+                for _ in range(ATTEMPTS_MAX):
+                    verdicts = await self._ask(place, job.packed)
+                    if verdicts is not None:
+                        break
+                self._tell(job.done, [bool(verdict) for verdict in verdicts or verify_packed(job.packed)])
+        finally:
+            process = self._processes.pop(place, None)
+            if process is not None:
+                await _end(process)
 
-        def finished(result: asyncio.Future[bytes]) -> None:
-            if self._closed or result.cancelled():
-                return
-            if isinstance(result.exception(), BrokenProcessPool):
-                # Somebody ended a worker. The batch is not lost: a new pool does it.
-                self._submit(packed, done)
-            else:
-                done([bool(verdict) for verdict in result.result()])
+    async def _ask(self, place: int, packed: bytes) -> bytes | None:
+        """The worker's verdicts, None if it died over them or could not be started."""
+        try:
+            process = await self._worker(place)
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(len(packed).to_bytes(LENGTH_BYTES, "big") + packed)
+            await process.stdin.drain()
+            return await process.stdout.readexactly(len(packed) // ITEM_BYTES)
+        except (OSError, asyncio.IncompleteReadError):
+            dead = self._processes.pop(place, None)
+            if dead is not None:
+                await _end(dead)
+            return None
 
-        future.add_done_callback(finished)
+    async def _worker(self, place: int) -> Process:
+        process = self._processes.get(place)
+        if process is None or process.returncode is not None:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "otcnode.verify_worker", stdin=PIPE, stdout=PIPE, start_new_session=True
+            )
+            self._processes[place] = process
+        return process
 
-    def _tell(self, done: Callable[[Sequence[bool]], None], verdicts: Sequence[bool]) -> None:
+    def _tell(self, done: Done, verdicts: Sequence[bool]) -> None:
         if not self._closed:
             done(verdicts)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
-        )
 
-
-def _begin_worker() -> None:
-    """Ctrl-C at a terminal, and a service manager's SIGTERM, reach the whole group: the node ends its workers itself.
-    Where it cannot, because it was killed, they end as soon as it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
-
-
-def _verify_packed(packed: bytes) -> bytes:
-    """One byte, 0 or 1, per packed check."""
-    return bytes(
-        verify(
-            packed[start : start + _PUBLIC],
-            packed[start + _PUBLIC : start + _PUBLIC + _MESSAGE],
-            packed[start + _PUBLIC + _MESSAGE : start + _ITEM],
-        )
-        for start in range(0, len(packed), _ITEM)
-    )
+async def _end(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

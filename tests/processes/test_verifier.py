@@ -24,13 +24,13 @@ BAD = SignatureCheck(KEY.public, MESSAGE, bytes(64))
 
 WORKER_OF_A_NODE = """
 import asyncio, sys
-from tests.processes.test_verifier import BAD, GOOD, workers_of, verdicts
+from tests.processes.test_verifier import BAD, GOOD, verdicts
 from otcnode.verifier import Verifier
 
 async def serve():
     verifier = Verifier(asyncio.get_running_loop())
     await verdicts(verifier, [GOOD, BAD] * 50)
-    print(*workers_of(verifier), flush=True)
+    print(*verifier.process_ids(), flush=True)
     await asyncio.sleep(600)
 
 if __name__ == "__main__":
@@ -44,12 +44,6 @@ async def verdicts(verifier: Verifier, checks: Sequence[SignatureCheck]) -> list
     return list(await asyncio.wait_for(answer, 60))
 
 
-def workers_of(verifier: Verifier) -> list[int]:
-    processes = verifier._pool._processes
-    assert processes is not None
-    return sorted(processes)
-
-
 @pytest.mark.parametrize("count", [1, INLINE_MAX, INLINE_MAX + 1, 100])
 def test_a_verdict_for_each(count: int) -> None:
     async def ask() -> None:
@@ -58,7 +52,7 @@ def test_a_verdict_for_each(count: int) -> None:
             checks = [GOOD if index % 3 else BAD for index in range(count)]
             assert await verdicts(verifier, checks) == [bool(index % 3) for index in range(count)]
         finally:
-            verifier.close()
+            await verifier.close()
 
     asyncio.run(ask())
 
@@ -70,11 +64,12 @@ def test_killed_workers_lose_no_batch() -> None:
             await verdicts(verifier, [GOOD] * 50)
             batches = [asyncio.create_task(verdicts(verifier, [GOOD, BAD] * 2_000)) for _ in range(4)]
             await asyncio.sleep(0)
-            for worker in workers_of(verifier):
+            assert verifier.process_ids()
+            for worker in verifier.process_ids():
                 os.kill(worker, signal.SIGKILL)
             assert await asyncio.gather(*batches) == [[True, False] * 2_000] * 4
         finally:
-            verifier.close()
+            await verifier.close()
 
     asyncio.run(ask())
 
@@ -86,7 +81,7 @@ def test_nothing_is_told_after_the_end(count: int) -> None:
         verifier = Verifier(asyncio.get_running_loop())
         await verdicts(verifier, [GOOD] * 50)
         verifier.verify([GOOD] * count, told.append)
-        verifier.close()
+        await verifier.close()
         await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0)
         for _ in range(100):
             await asyncio.sleep(0)
