@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from otcnode.crypto import tagged_hash
 from otcnode.types import INTEGER_MAX
 from otcnode.vm.accounts.records import TOTALS_AT, TotalAt
@@ -11,13 +13,23 @@ from otcnode.vm.state import State
 CASH_DOMAIN = "otcnode/cash/1"
 
 
+@lru_cache(maxsize=1024)
+def _of_cash(cash: str) -> bytes:
+    return tagged_hash(CASH_DOMAIN, cash.encode())
+
+
 def _place(cash: str, height: int) -> bytes:
-    return tagged_hash(CASH_DOMAIN, cash.encode()) + integer(INTEGER_MAX - height)
+    return _of_cash(cash) + integer(INTEGER_MAX - height)
 
 
 def note_total(state: State, cash: str, height: int, total: int, window: int) -> None:
-    """The total from this height on. Of what is older than the window the last entry is kept, which still holds."""
-    state.put(TOTALS_AT, _place(cash, height), TotalAt(total))
+    """The total from this height on. Of what is older than the window the last entry is kept, which still holds; the
+    first change in a block forgets what came before it."""
+    place = _place(cash, height)
+    first_in_block = state.get(TOTALS_AT, place) is None
+    state.put(TOTALS_AT, place, TotalAt(total))
+    if not first_in_block:
+        return
     for suffix in _entries_down_from(state, cash, max(0, height - window), 3)[1:]:
         state.delete(TOTALS_AT, suffix)
 
