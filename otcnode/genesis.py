@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from otcnode.blocks import Epoch, validators_hash
+from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.crypto import tagged_hash
 from otcnode.errors import ConfigurationError
@@ -168,10 +168,6 @@ def genesis_account_id(name: str) -> AccountId:
 
 def first_epoch(genesis: Genesis) -> Epoch:
     return Epoch(1, tuple(sorted(validator.id for validator in genesis.validators)))
-
-
-def first_validators_hash(genesis: Genesis) -> bytes:
-    return validators_hash(first_epoch(genesis).validators)
 
 
 def admitted(genesis: Genesis) -> frozenset[bytes]:

@@ -210,9 +210,7 @@ class Story:
         stage.chapter("4  Four investors sign their contracts and ask for 1,200 of 1,000 units")
         for name, units in WISHES.items():
             slots = [("ISSUER", SlotRole.SIGNER, 1), (name, SlotRole.SIGNER, 1)]
-            paper = await self._agree(
-                name, ContractKind.SUBSCRIPTION, product, {"product": "NOTE-1"}, slots, quiet=True
-            )
+            paper = await self._agree(name, ContractKind.SUBSCRIPTION, product, {"product": "NOTE-1"}, slots)
             await self._sign(paper, 0, "ISSUER", f"ISSUER signs the subscription contract of {name}")
             await self._sign(paper, 1, name, f"{name} signs it; it is effective")
             subscribe = ProductSubscribe(product, units, paper.id)
@@ -261,7 +259,7 @@ class Story:
         stage.chapter("7  Market rules, which everybody who trades accedes to")
         slots = [("DEALER", SlotRole.SIGNER, 1)]
         terms = {"rules": "delivery versus payment, gross"}
-        paper = await self._agree("DEALER", ContractKind.MASTER, None, terms, slots, quiet=True, is_open=True)
+        paper = await self._agree("DEALER", ContractKind.MASTER, None, terms, slots, is_open=True)
         await self._sign(paper, 0, "DEALER", "DEALER signs the market rules")
         for name in INVESTORS:
             await stage.act(self._actors[name], f"{name} accedes", ContractAccede(paper.id))
@@ -411,7 +409,6 @@ class Story:
         terms: dict[str, str],
         slots: list[tuple[str, SlotRole, int]],
         *,
-        quiet: bool = False,
         is_open: bool = False,
     ) -> _Paper:
         """Draft, submit and have confirmed by every party."""
