@@ -86,6 +86,8 @@ mempool_transactions_max = 50_000
 mempool_bytes_max = 64 << 20
 mempool_transactions_per_account_max = 10_000
 mempool_applications_max = 1_000
+mempool_transactions_per_node_max = 32
+"""Of what a node says by itself: its readiness, evidence."""
 gossip_batch_bytes_max = 1 << 20
 gossip_push_bytes_max = 2_048
 """A larger transaction is offered by its hash instead of sent unasked."""

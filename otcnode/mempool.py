@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from otcnode import limits
-from otcnode.vm.transactions import Decoded
+from otcnode.vm.governance.operations import NodeOperation
+from otcnode.vm.transactions import Body, Decoded
 
 _LEFTOVERS_MAX = 1_000
+_APPLICANTS = b""
+"""Those without an account share one quota."""
 
 
 class Refusal(StrEnum):
     """Why the pool did not take or no longer holds a transaction. None of these says anything about other nodes."""
 
     FULL = "the pool is full"
-    QUOTA = "the account has too many transactions waiting"
+    QUOTA = "its author has too many transactions waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,9 @@ class Limits:
     bytes_max: int = limits.mempool_bytes_max
     per_account_max: int = limits.mempool_transactions_per_account_max
     applications_max: int = limits.mempool_applications_max
-    """Of transactions without a sender, which anyone can make."""
+    """Of applications, which anyone can make; they have no sender."""
+    per_node_max: int = limits.mempool_transactions_per_node_max
+    """Of operations that one node signs by itself."""
 
 
 class Mempool:
@@ -41,7 +46,7 @@ class Mempool:
         self._bounds = bounds or Limits()
         self._waiting: OrderedDict[bytes, Decoded] = OrderedDict()
         self._by_full_hash: dict[bytes, Decoded] = {}
-        self._per_account: dict[bytes, dict[bytes, None]] = {}
+        self._per_author: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
         self._by_end: list[tuple[int, bytes]] = []
         """(valid_until, id): a heap. What has left the pool is taken out now and then, many at a time."""
@@ -75,9 +80,8 @@ class Mempool:
             return Refusal.FULL
         if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
             return Refusal.FULL
-        sender = decoded.transaction.body.sender
-        quota = self._bounds.per_account_max if sender else self._bounds.applications_max
-        if len(self._per_account.get(sender, ())) >= quota:
+        author, quota = self._author(decoded.transaction.body)
+        if len(self._per_author.get(author, ())) >= quota:
             return Refusal.QUOTA
         return None
 
@@ -88,7 +92,7 @@ class Mempool:
             return refusal
         self._waiting[decoded.id] = decoded
         self._by_full_hash[decoded.full_hash] = decoded
-        self._per_account.setdefault(decoded.transaction.body.sender, {})[decoded.id] = None
+        self._per_author.setdefault(self._author(decoded.transaction.body)[0], {})[decoded.id] = None
         self._bytes += len(decoded.raw)
         heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
         return None
@@ -100,18 +104,27 @@ class Mempool:
                 continue
             del self._by_full_hash[decoded.full_hash]
             self._bytes -= len(decoded.raw)
-            sender = decoded.transaction.body.sender
-            of_sender = self._per_account[sender]
-            del of_sender[transaction_id]
-            if not of_sender:
-                del self._per_account[sender]
+            author, _ = self._author(decoded.transaction.body)
+            of_author = self._per_author[author]
+            del of_author[transaction_id]
+            if not of_author:
+                del self._per_author[author]
         if len(self._by_end) > 2 * len(self._waiting) + _LEFTOVERS_MAX:
             # Ascending order is a heap.
             self._by_end = sorted({entry for entry in self._by_end if entry[1] in self._waiting})
 
-    def of_account(self, account: bytes) -> list[Decoded]:
-        """What an account has waiting, in order of arrival."""
-        return [self._waiting[transaction_id] for transaction_id in self._per_account.get(account, ())]
+    def _author(self, body: Body) -> tuple[bytes, int]:
+        """Whom a transaction counts against, and how many of such an author may wait."""
+        if body.sender:
+            return body.sender, self._bounds.per_account_max
+        operation = body.operations[0]
+        if isinstance(operation, NodeOperation):
+            return operation.node, self._bounds.per_node_max
+        return _APPLICANTS, self._bounds.applications_max
+
+    def of_author(self, author: bytes) -> list[Decoded]:
+        """What an account or a node has waiting, in order of arrival."""
+        return [self._waiting[transaction_id] for transaction_id in self._per_author.get(author, ())]
 
     def expired(self, time_ms: int) -> list[bytes]:
         """Ids whose validity has ended at `time_ms`: valid while t < valid_until. Costs nothing while none has."""

@@ -15,9 +15,8 @@ from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.governance.events import ProposalChanged
 from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose, ValidatorReady
 from otcnode.vm.governance.records import NodeAdmit, ValidatorSet
-from otcnode.vm.governance.validators import ready_preimage
 from otcnode.vm.operations import Operation
-from otcnode.vm.transactions import Decoded
+from otcnode.vm.transactions import Decoded, sign_as_node
 from tests.vm.ledger import EVIDENCE, START_MS, Ledger, key_of, make_genesis
 
 MANAGE = KeyPurpose.MANAGE
@@ -63,8 +62,7 @@ def test_a_change_executed_at_h_is_announced_at_h_plus_1_and_decides_h_plus_2() 
     growing = Growing()
     growing.decide(NodeAdmit(NEW.public, True, "joiner", "Some bank", ""))
     said = growing.parent.height
-    ready = ValidatorReady(NEW.public, said, NEW.sign(ready_preimage(growing.chain, NEW.public, said)))
-    growing.grow(growing.signed("KYC", ready, KeyPurpose.TRADE))
+    growing.grow(sign_as_node(growing.chain, ValidatorReady(NEW.public, said), NEW, bytes(32), START_MS + 60_000))
     deciding = growing.decide(ValidatorSet((NEW.public,)))
     old, new = validators_hash([OLD.public]), validators_hash([NEW.public])
     here = deciding.header.height

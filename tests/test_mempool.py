@@ -7,10 +7,21 @@ from hypothesis import strategies as st
 from otcnode.blocks import transaction_full_hash
 from otcnode.mempool import Limits, Mempool, Refusal
 from otcnode.vm.accounts.operations import KeyRevoke
+from otcnode.vm.governance.operations import ValidatorReady
+from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import Body, Decoded, KeySignature, Transaction, transaction_id
 
+REVOKE = KeyRevoke(bytes(32))
 
-def transaction(number: int, *, sender: int | None = 0, valid_until: int = 1_000, signature: int = 0) -> Decoded:
+
+def transaction(
+    number: int,
+    *,
+    sender: int | None = 0,
+    valid_until: int = 1_000,
+    signature: int = 0,
+    operation: Operation = REVOKE,
+) -> Decoded:
     body = Body(
         1,
         bytes(32),
@@ -19,7 +30,7 @@ def transaction(number: int, *, sender: int | None = 0, valid_until: int = 1_000
         valid_until,
         None,
         None,
-        (KeyRevoke(bytes(32)),),
+        (operation,),
     )
     envelope = Transaction(body, (KeySignature(bytes(32), bytes([signature]) * 64),))
     raw = number.to_bytes(32, "big") + bytes([signature]) + bytes(200)
@@ -57,6 +68,21 @@ def test_those_without_an_account_share_a_small_quota_of_their_own() -> None:
     assert pool.add(transaction(9)) is None
 
 
+def test_a_node_has_a_quota_of_its_own() -> None:
+    pool = Mempool(Limits(10, 10**6, 10, applications_max=1, per_node_max=2))
+    said = [
+        transaction(number, sender=None, operation=ValidatorReady(bytes([node]) * 32, 1))
+        for node in (1, 2)
+        for number in range(3 * node, 3 * node + 3)
+    ]
+    assert [pool.add(each) for each in said] == [None, None, Refusal.QUOTA] * 2
+    assert pool.add(transaction(9, sender=None)) is None
+    assert pool.of_author(bytes([2]) * 32) == said[3:5]
+    pool.remove([said[3].id])
+    assert pool.add(said[5]) is None
+    assert pool.of_author(bytes([2]) * 32) == [said[4], said[5]]
+
+
 def _fill(bounds: Limits) -> tuple[int, Refusal | None]:
     pool = Mempool(bounds)
     for number in range(100):
@@ -87,6 +113,6 @@ def test_counts_always_agree_with_the_contents(steps: list[tuple[bool, int, int]
         assert len(pool) == len(held) <= 10
         assert pool.bytes_held == sum(len(entry.raw) for entry in held)
         for account in range(3):
-            of_account = pool.of_account(bytes([account]) * 32)
+            of_account = pool.of_author(bytes([account]) * 32)
             assert of_account == [entry for entry in held if entry.transaction.body.sender == bytes([account]) * 32]
             assert len(of_account) <= 4

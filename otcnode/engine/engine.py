@@ -25,7 +25,7 @@ from otcnode.errors import DecodeError, Inadmissible, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
-from otcnode.vm.accounts.authority import authority_changed
+from otcnode.vm.authority import authority_changed
 from otcnode.vm.due import next_due
 from otcnode.vm.transactions import Decoded
 

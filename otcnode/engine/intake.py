@@ -174,10 +174,10 @@ class Intake:
         transaction_ids: Sequence[bytes],
         explanations: Sequence[str],
         time_ms: int,
-        accounts_changed: Iterable[bytes],
+        authors_changed: Iterable[bytes],
     ) -> None:
         """A block is final: forget its transactions, those whose time is over, and those that the new state of their
-        own account forbids (a revoked key must not wait here and look like work)."""
+        own account or node forbids (a revoked key must not wait here and look like work)."""
         self.pool.remove(transaction_ids)
         for transaction_id, explanation in zip(transaction_ids, explanations, strict=True):
             self._ended.pop(transaction_id, None)
@@ -191,8 +191,8 @@ class Intake:
             transaction_id = heapq.heappop(self._undecided)[1]
             if transaction_id in self._ended:
                 self._remember(transaction_id, _NEVER_HAPPENED)
-        for account in accounts_changed:
-            self._drop_inadmissible(self.pool.of_account(account))
+        for author in authors_changed:
+            self._drop_inadmissible(self.pool.of_author(author))
 
     def expire(self) -> None:
         """Drop what the clock says no coming block can hold. Final only once a block's time says so too."""

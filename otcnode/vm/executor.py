@@ -8,7 +8,8 @@ and must not be in a block. What is wrong after it is *failed*: a receipt with t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from otcnode.errors import Code, Failed, Inadmissible
 from otcnode.genesis import KeyPurpose
@@ -16,10 +17,12 @@ from otcnode.vm import delegation, due
 from otcnode.vm.accounts.operations import AccountApply
 from otcnode.vm.accounts.records import ACCOUNTS, KEYS, Account, AccountStatus
 from otcnode.vm.context import PARAMETERS, Context, Environment, fail, paused
+from otcnode.vm.governance.operations import NodeOperation
+from otcnode.vm.governance.records import NODES
 from otcnode.vm.keys import MARKER, SINGLE, Marker, Prefix, Table, integer
 from otcnode.vm.registry import DUE_KINDS, DUE_WEIGHTS, HOOKS, OPERATIONS
 from otcnode.vm.results import AutomaticReceipt, BlockResult, Receipt
-from otcnode.vm.rules import Rule
+from otcnode.vm.rules import Rule, Signatory
 from otcnode.vm.state import State
 from otcnode.vm.transactions import Body, Decoded
 from otcnode.vm.view import StateView
@@ -168,7 +171,7 @@ def check_admissible(view: StateView, environment: Environment, decoded: Decoded
 
 def admit(state: State, environment: Environment, decoded: Decoded) -> Account | None:
     """The checks before execution, in their fixed order: chain, validity, duplicate, account, key and purpose,
-    threshold. Returns the sender's account, None for account.apply. Raises Inadmissible; writes nothing."""
+    threshold. Returns the sender's account, None where there is no sender. Raises Inadmissible; writes nothing."""
     body = decoded.transaction.body
     if body.chain != environment.chain:
         raise Inadmissible(Code.CHAIN, "made for another network")
@@ -181,7 +184,7 @@ def admit(state: State, environment: Environment, decoded: Decoded) -> Account |
         raise Inadmissible(Code.TX_DUPLICATE, "already in the chain")
     rules = [OPERATIONS[type(operation)] for operation in body.operations]
     if not body.sender:
-        _admit_applicant(body, decoded)
+        _admit_without_sender(state, rules[0], decoded)
         return None
     account = state.get(ACCOUNTS, body.sender)
     if account is None:
@@ -212,18 +215,38 @@ def _check_keys(state: State, account: Account, rules: list[Rule], decoded: Deco
             raise Inadmissible(Code.THRESHOLD, f"{needed} {rule.purpose.value} keys must sign")
 
 
-def _admit_applicant(body: Body, decoded: Decoded) -> None:
-    application = body.operations[0]
-    if not isinstance(application, AccountApply) or len(body.operations) != 1:
-        raise Inadmissible(Code.NOT_FOUND, "only an account.apply alone has no sender")
+def _admit_without_sender(state: State, rule: Rule, decoded: Decoded) -> None:
+    operations = decoded.transaction.body.operations
+    admission = ADMISSIONS.get(rule.signatory)
+    if admission is None or len(operations) != 1:
+        raise Inadmissible(Code.NOT_FOUND, "the sender: only an application or a node's operation, alone, has none")
+    admission(state, operations[0], [entry.key for entry in decoded.transaction.signatures])
+
+
+def _admit_applicant(state: State, application: AccountApply, signers: Sequence[bytes]) -> None:
     purposes = {entry.key: entry.purpose for entry in application.keys}
-    signers = [purposes.get(entry.key) for entry in decoded.transaction.signatures]
-    if None in signers:
+    given = [purposes.get(key) for key in signers]
+    if None in given:
         raise Inadmissible(Code.AUTH, "signed by a key that is not in the application")
-    if any(purpose is not KeyPurpose.MANAGE for purpose in signers):
+    if any(purpose is not KeyPurpose.MANAGE for purpose in given):
         raise Inadmissible(Code.KEY_PURPOSE, "an application is signed by MANAGE keys")
-    if len(signers) < application.thresholds.manage:
+    if len(given) < application.thresholds.manage:
         raise Inadmissible(Code.THRESHOLD, f"{application.thresholds.manage} MANAGE keys must sign")
+
+
+def _admit_node(state: State, operation: NodeOperation, signers: Sequence[bytes]) -> None:
+    if state.get(NODES, operation.node) is None:
+        raise Inadmissible(Code.NOT_FOUND, "node: it is not admitted to this network")
+    if list(signers) != [operation.node]:
+        raise Inadmissible(Code.AUTH, "a node's operation is signed by the node's identity key alone")
+
+
+ADMISSIONS: Mapping[Signatory, Callable[[State, Any, Sequence[bytes]], None]] = {
+    Signatory.APPLICANT: _admit_applicant,
+    Signatory.NODE: _admit_node,
+}
+"""Who may sign an operation that stands alone in a transaction without a sender: (state, operation, signing keys).
+Raises Inadmissible."""
 
 
 def _perform(context: Context, body: Body, account: Account | None) -> None:
@@ -238,6 +261,8 @@ def _perform(context: Context, body: Body, account: Account | None) -> None:
         rule = OPERATIONS[type(operation)]
         if market_paused and not rule.while_paused:
             fail(Code.PAUSED, "the market is paused")
+        if body.sender and rule.signatory is not Signatory.ACCOUNT:
+            fail(Code.FORBIDDEN, "it stands alone in a transaction without a sender")
         if on_behalf:
             account = context.account(context.principal)
         if rule.roles and (account is None or rule.roles.isdisjoint(account.roles)):

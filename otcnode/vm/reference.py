@@ -18,7 +18,7 @@ from otcnode.vm.operations import (
     TradesOperation,
 )
 from otcnode.vm.registry import OPERATIONS
-from otcnode.vm.rules import Rule
+from otcnode.vm.rules import Rule, Signatory
 
 FAMILIES: dict[str, Any] = {
     "Accounts": AccountsOperation,
@@ -73,7 +73,10 @@ def _fields(info: inspect.StructType, values: dict[str, type]) -> Iterator[str]:
 
 
 def _rule(rule: Rule) -> str:
-    parts = [f"Key: {rule.purpose.value}" + (", one suffices" if rule.one_key else "")]
+    if rule.signatory is Signatory.NODE:
+        parts = ["Key: the node's"]
+    else:
+        parts = [f"Key: {rule.purpose.value}" + (", one suffices" if rule.one_key else "")]
     parts.append("role: " + (" or ".join(sorted(rule.roles)) if rule.roles else "any"))
     if rule.scope is not None:
         parts.append(f"an agent may with scope {rule.scope.value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeAlias
 
 from otcnode.genesis import KeyPurpose, Role
@@ -31,6 +32,18 @@ class Mandate:
     others: tuple[bytes, ...] = ()
 
 
+class Signatory(Enum):
+    """Whose signatures carry an operation. Only an account's operations come with a sender and with others of their
+    kind; every other stands alone in a transaction that has no sender (executor.admit)."""
+
+    ACCOUNT = "account"
+    """The sender's keys of the rule's purpose, as many as its threshold says."""
+    APPLICANT = "applicant"
+    """Keys that the operation itself brings: an account that does not exist yet."""
+    NODE = "node"
+    """The identity key of the node that the operation names, which must be admitted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How one kind of operation is judged. No roles means anyone; several mean any one of them."""
@@ -43,5 +56,6 @@ class Rule:
     mandate: Callable[[Context, Any], Mandate] | None = None
     one_key: bool = False
     """One signature suffices, whatever the account's threshold."""
+    signatory: Signatory = Signatory.ACCOUNT
     while_paused: bool = False
     while_recovering: bool = False

@@ -39,7 +39,7 @@ class KeySignature(Record, frozen=True):
 
 
 class Body(Record, frozen=True):
-    """Everything the id covers. `sender` is empty only for account.apply, whose signer has no account yet."""
+    """Everything the id covers. `sender` is empty where no account acts: an application for one, a node's operation."""
 
     version: Natural
     chain: ChainId
@@ -97,6 +97,14 @@ def sign_transaction(body: Body, keys: list[SigningKey]) -> Decoded:
     name = transaction_id(body)
     signatures = tuple(KeySignature(key.public, key.sign(name)) for key in sorted(keys, key=lambda key: key.public))
     return decode_transaction(encode(Transaction(body, signatures)))
+
+
+def sign_as_node(chain: ChainId, operation: Operation, key: SigningKey, salt: bytes, valid_until: int) -> Decoded:
+    """The transaction by which a node does something by itself (rules.Signatory.NODE)."""
+    return sign_transaction(
+        Body(TRANSACTION_VERSION, chain, b"", salt, valid_until, None, None, (operation,)),
+        [key],
+    )
 
 
 def signature_checks(decoded: Decoded) -> list[SignatureCheck]:

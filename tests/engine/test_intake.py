@@ -264,7 +264,7 @@ def test_a_revoked_key_takes_its_waiting_transactions_out_of_the_pool() -> None:
     transaction = deposit(station.genesis, 1)
     station.engine.intake.pool.add(transaction)
     station.submit(key_revoke(station.genesis, "bank"))
-    taken = station.engine.intake.pool.of_account(transaction.transaction.body.sender)
+    taken = station.engine.intake.pool.of_author(transaction.transaction.body.sender)
     assert taken == [transaction]
     station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender])
     assert station.engine.state_of(transaction.id).stage is Stage.POOLED

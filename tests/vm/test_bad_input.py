@@ -26,6 +26,7 @@ from otcnode.vm.keys import MARKER, SINGLE
 from otcnode.vm.operations import Operation
 from otcnode.vm.registry import OPERATIONS
 from otcnode.vm.results import BlockResult
+from otcnode.vm.rules import Signatory
 from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded
 from otcnode.vm.view import Overlay, StateView
@@ -35,8 +36,10 @@ from tests.vm.town import Town
 Path = tuple[str | int, ...]
 KINDS = sorted(OPERATIONS, key=lambda kind: kind.__name__)
 UNKNOWN = sha256(b"nobody and nothing")
-SIGNED = AccountApply
-"""Has no sender: signed by the keys it brings, it cannot be another's, frozen or of a role."""
+APPLIES = AccountApply
+"""Signed by the keys it brings."""
+WITHOUT_SENDER = {kind for kind in KINDS if OPERATIONS[kind].signatory is not Signatory.ACCOUNT}
+"""No account does it, so it cannot be another's, frozen or of a role."""
 
 NO_REFERENCE = {
     "commitment",
@@ -106,7 +109,6 @@ PASSES_FROZEN = {
     "TradeCancel",
     "TradeReject",
     "TradeWithdraw",
-    "ValidatorReady",
 }
 """A FULL freeze blocks debits, new orders and signatures; ends, keys and the desks' own acts pass."""
 
@@ -133,8 +135,8 @@ def run(by: str, operation: Operation, view: StateView | None = None, **options:
     view = here.view if view is None else view
     rule = OPERATIONS[type(operation)]
     options = {"purpose": rule.purpose} | options
-    if isinstance(operation, SIGNED):
-        options["sender"] = b""
+    if rule.signatory is not Signatory.ACCOUNT:
+        options.setdefault("sender", b"")
     decoded: Decoded = here.sign(by, operation, **options)
     result = simulate(view, environment_at(view, here.chain, here.height + 1, here.now + 1), decoded)
     return result.receipts[0].code, result
@@ -250,8 +252,9 @@ def test_with_wrong_keys(kind: type) -> None:
     assert refused(by, operation, keys=[stranger]) is Code.AUTH
     for purpose in KeyPurpose:
         if purpose is not rule.purpose:
-            assert refused(by, operation, purpose=purpose) is Code.KEY_PURPOSE
-    if kind is SIGNED:
+            expected = Code.AUTH if rule.signatory is Signatory.NODE else Code.KEY_PURPOSE
+            assert refused(by, operation, purpose=purpose) is expected
+    if kind in WITHOUT_SENDER:
         return
     suffix = town().ids[by] + key_of(by, rule.purpose).public
     record = State(town().view).get(KEYS, suffix)
@@ -263,7 +266,17 @@ def test_with_wrong_keys(kind: type) -> None:
     assert refused(by, operation, strict) is (Code.OK if rule.one_key else Code.THRESHOLD)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not SIGNED])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sender_where_none_belongs_and_none_where_one_belongs(kind: type) -> None:
+    by, operation = example(kind)
+    if kind in WITHOUT_SENDER:
+        keys = [key_of("EVE", OPERATIONS[kind].purpose)]
+        assert refused("EVE", operation, sender=town().ids["EVE"], keys=keys) is Code.FORBIDDEN
+    else:
+        assert refused(by, operation, sender=b"") is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in WITHOUT_SENDER])
 def test_under_a_full_freeze(kind: type) -> None:
     by, operation = example(kind)
     here = town()
@@ -291,7 +304,7 @@ def test_while_the_market_is_paused(kind: type) -> None:
 def test_on_behalf_of_another_needs_a_scope(kind: type) -> None:
     """Without an entrustment nothing is done for another; the role and the pause come before."""
     by, operation = example(kind)
-    if kind is SIGNED:
+    if kind in WITHOUT_SENDER:
         return
     code = refused(by, operation, on_behalf_of=town().ids[by], entrustment=UNKNOWN)
     assert code is Code.NOT_FOUND
@@ -306,7 +319,7 @@ def test_integers_at_their_bounds(kind: type) -> None:
             continue
         for bound in (0, 1, INTEGER_MAX - 1, INTEGER_MAX):
             code = refused(by, with_value(operation, path, bound))
-            allowed = documented(kind) | {Code.DECODE, *([Code.THRESHOLD] if kind is SIGNED else [])}
+            allowed = documented(kind) | {Code.DECODE, *([Code.THRESHOLD] if kind is APPLIES else [])}
             assert code in allowed, f"{dotted(path)} = {bound}: {code}"
         assert refused(by, with_value(operation, path, INTEGER_MAX + 1)) is Code.DECODE
         below = refused(by, with_value(operation, path, -1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otcnode.crypto import SigningKey, sha256
+from otcnode.crypto import sha256
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts import operations as accounts
 from otcnode.vm.accounts.events import AccountFrozen, RecoveryChanged, WithdrawalChanged
@@ -16,7 +16,6 @@ from otcnode.vm.contracts.preimages import terms_hash
 from otcnode.vm.contracts.records import ContractKind, CoolingOff, Immediately, SlotRole, Term
 from otcnode.vm.governance import operations as governance
 from otcnode.vm.governance.records import CashCorrect, Direction
-from otcnode.vm.governance.validators import ready_preimage
 from otcnode.vm.operations import Operation
 from otcnode.vm.products import operations as products
 from otcnode.vm.products.operations import Verdict
@@ -26,6 +25,8 @@ from tests.vm.ledger import CASH, DAY_MS, EVIDENCE, key_of
 from tests.vm.products.market import DOCUMENT, TEXT
 from tests.vm.trades.floor import ORDER
 
+NODE = "v"
+"""A node, which acts by itself and has no account."""
 STOPPED = "EUR@BANK"
 """Its deposits are stopped."""
 MANAGE, SIGN, TRADE = KeyPurpose.MANAGE, KeyPurpose.SIGN, KeyPurpose.TRADE
@@ -202,10 +203,7 @@ class Town(Council):
         self.can("REG", governance.GovernancePropose(action, "why", PAPER))
         self.can("RCV", governance.GovernanceApprove(self.put_forward(action)))
         self.can("REG", governance.AccessLog(EVIDENCE, "why", PAPER))
-        node: SigningKey = key_of("v")
-        height = self.height
-        statement = node.sign(ready_preimage(self.chain, node.public, height))
-        self.can("EVE", governance.ValidatorReady(node.public, height, statement))
+        self.can(NODE, governance.ValidatorReady(key_of(NODE).public, self.height))
         state = self.state
         state.put(CASH_ASSETS, STOPPED.encode(), CashAsset(self.ids["BANK"], 2, 1, 0, 0, 0, 0, 0, 0, 0, True))
         note_total(state, STOPPED, 0, 0, 0)

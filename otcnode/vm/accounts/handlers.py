@@ -43,7 +43,7 @@ from otcnode.vm.arithmetic import DAY_MS, HOUR_MS, stored
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import COUNTERS, DueClass, DueItem
 from otcnode.vm.keys import MARKER, SINGLE
-from otcnode.vm.rules import DueHandler, Rule
+from otcnode.vm.rules import DueHandler, Rule, Signatory
 
 PENDING_DAYS = 30
 CERTIFICATE_DAYS_MAX = 3 * 366
@@ -58,8 +58,6 @@ FREEZE_END = "freeze.end"
 
 
 def apply(context: Context, operation: AccountApply) -> None:
-    if context.actor:
-        fail(Code.FORBIDDEN, "an application has no sender")
     check_new_keys(operation.keys, operation.thresholds)
     if operation.ultimate_holders < 1:
         fail(Code.FIELD, "ultimate_holders")
@@ -339,7 +337,7 @@ _KYC = frozenset({Role.KYC})
 _FREEZERS = frozenset({Role.REGULATOR, Role.FREEZER})
 
 OPERATIONS: dict[type, Rule] = {
-    AccountApply: Rule(apply, KeyPurpose.MANAGE),
+    AccountApply: Rule(apply, KeyPurpose.MANAGE, signatory=Signatory.APPLICANT),
     AccountReview: Rule(review, KeyPurpose.TRADE, _KYC),
     InvestorCertify: Rule(certify, KeyPurpose.TRADE, _KYC),
     AccountFreeze: Rule(freeze, KeyPurpose.TRADE, _FREEZERS, while_paused=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otcnode.codec import Record
-from otcnode.types import Bytes32, Ed25519Signature, Hash, Height, NodeId
+from otcnode.types import Bytes32, Hash, Height, NodeId
 from otcnode.vm.governance.records import Action, Reason
 
 
@@ -38,18 +38,22 @@ class GovernanceApprove(Record, frozen=True, tag="governance.approve"):
     proposal: Bytes32
 
 
-class ValidatorReady(Record, frozen=True, tag="validator.ready"):
-    """Say for a node that it has synced and is connected, so that it can join the validators. Signed by: any account
-    (TRADE key), and by the node itself.
-
-    Fields: `node`; `height`, the last one it committed; `signature`, the node's, over (domain, chain, node, height).
-    Errors: E_NOT_FOUND (not an admitted node), E_FIELD{height} (not before this block, or more than 64 blocks ago),
-    E_AUTH.
-    """
+class NodeOperation(Record, frozen=True):
+    """What a node does by itself: alone in a transaction without a sender, signed by `node`'s identity key."""
 
     node: NodeId
+
+
+class ValidatorReady(NodeOperation, frozen=True, tag="validator.ready"):
+    """A node says that it has synced and is connected, so that it can join the validators. Signed by: the node
+    (sender empty, sole operation).
+
+    Fields: `node`, an admitted one; `height`, the last one it committed.
+    Errors: E_NOT_FOUND (not an admitted node), E_AUTH, E_FIELD{height} (not before this block, or more than 64 blocks
+    ago), E_FORBIDDEN (with a sender).
+    """
+
     height: Height
-    signature: Ed25519Signature
 
 
 class AccessLog(Record, frozen=True, tag="access.log"):

@@ -6,10 +6,8 @@ A joiner must have said lately that it is ready, so that a dead one cannot halt 
 from __future__ import annotations
 
 from otcnode.blocks import Epoch
-from otcnode.crypto import preimage, verify
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.types import ChainId, Height, NodeId
 from otcnode.vm.context import Context, fail
 from otcnode.vm.governance.events import ValidatorReadied, ValidatorsChanged
 from otcnode.vm.governance.operations import ValidatorReady
@@ -23,30 +21,20 @@ from otcnode.vm.governance.records import (
     ValidatorSet,
 )
 from otcnode.vm.keys import SINGLE
-from otcnode.vm.rules import Rule
+from otcnode.vm.rules import Rule, Signatory
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
 
-READY_DOMAIN = "otcnode/validator-ready/1"
 READY_BLOCKS = 64
 """How many blocks old what a joiner said may be."""
 ACTIVATION_DISTANCE = 2
 """The header of the block between announces the new validators, so that light verifiers can follow."""
 
 
-def ready_preimage(chain: ChainId, node: NodeId, height: Height) -> bytes:
-    """What a node signs to say that it has committed a height and is connected."""
-    return preimage(READY_DOMAIN, chain, node, height)
-
-
 def ready(context: Context, operation: ValidatorReady) -> None:
-    context.need(NODES, operation.node, "node")
     here = context.environment.height
     if not here - READY_BLOCKS <= operation.height < here:
         fail(Code.FIELD, "height")
-    message = ready_preimage(context.environment.chain, operation.node, operation.height)
-    if not verify(operation.node, message, operation.signature):
-        fail(Code.AUTH, "not signed by the node")
     context.put(READINESS, operation.node, Readiness(operation.height))
     context.emit(ValidatorReadied(operation.node, operation.height))
 
@@ -93,4 +81,6 @@ def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:
     return Epoch(schedule.number, schedule.validators) if schedule.number == height + 1 else epoch
 
 
-OPERATIONS: dict[type, Rule] = {ValidatorReady: Rule(ready, KeyPurpose.TRADE, while_paused=True)}
+OPERATIONS: dict[type, Rule] = {
+    ValidatorReady: Rule(ready, KeyPurpose.TRADE, signatory=Signatory.NODE, while_paused=True)
+}

@@ -6,10 +6,14 @@ import pytest
 
 from otcnode.blocks import Epoch
 from otcnode.crypto import SigningKey, sha256
-from otcnode.errors import Code
+from otcnode.errors import Code, Inadmissible
+from otcnode.vm.accounts.operations import KeyRevoke
+from otcnode.vm.authority import authority_changed
+from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.governance.records import NextValidators, NodeAdmit, Schedule, ValidatorSet
-from otcnode.vm.governance.validators import READY_BLOCKS, epoch_after, ready_preimage, schedule_at
+from otcnode.vm.governance.validators import READY_BLOCKS, epoch_after, schedule_at
+from otcnode.vm.transactions import Decoded, sign_as_node
 from tests.vm.governance.council import Council
 from tests.vm.ledger import key_of
 
@@ -20,10 +24,23 @@ def joiner(index: int) -> SigningKey:
     return key_of(f"joiner {index}")
 
 
-def saying(council: Council, index: int, height: int, key: SigningKey | None = None) -> ValidatorReady:
-    node = joiner(index).public
-    signature = (joiner(index) if key is None else key).sign(ready_preimage(council.chain, node, height))
-    return ValidatorReady(node, height, signature)
+def saying(council: Council, index: int, height: int) -> ValidatorReady:
+    return ValidatorReady(joiner(index).public, height)
+
+
+def say(council: Council, operation: ValidatorReady, by: int, code: Code = Code.OK) -> Decoded:
+    """The node `by` says it, in a block of its own."""
+    salt = sha256(council.height.to_bytes(8, "big"))
+    decoded = sign_as_node(council.chain, operation, joiner(by), salt, council.now + 60_000)
+    assert council.block(decoded).receipts[0].code is code
+    return decoded
+
+
+def refusal(council: Council, decoded: Decoded) -> Code:
+    environment = environment_at(council.view, council.chain, council.height + 1, council.now + 1)
+    with pytest.raises(Inadmissible) as error:
+        check_admissible(council.view, environment, decoded)
+    return error.value.code
 
 
 def admitted(council: Council, *indexes: int) -> None:
@@ -33,7 +50,7 @@ def admitted(council: Council, *indexes: int) -> None:
 
 def said(council: Council, *indexes: int) -> None:
     for index in indexes:
-        council.act("BEN", saying(council, index, council.height))
+        say(council, saying(council, index, council.height), index)
 
 
 def set_of(*indexes: int, old: bool = True) -> tuple[bytes, ...]:
@@ -120,13 +137,38 @@ def test_readiness_is_about_a_committed_recent_height(council: Council, back: in
     admitted(council, 1)
     while council.height < 2 * READY_BLOCKS:
         council.block()
-    council.act("BEN", saying(council, 1, council.height + 1 - back), code=Code.FIELD)
+    say(council, saying(council, 1, council.height + 1 - back), 1, Code.FIELD)
 
 
-def test_readiness_is_signed_by_the_node_itself(council: Council) -> None:
-    council.act("BEN", saying(council, 1, council.height), code=Code.NOT_FOUND)
+def test_readiness_is_signed_by_the_node_itself_alone(council: Council) -> None:
+    def signed(operation: ValidatorReady, *keys: SigningKey) -> Decoded:
+        return council.sign("BEN", operation, sender=b"", keys=list(keys))
+
+    assert refusal(council, signed(saying(council, 1, council.height), joiner(1))) is Code.NOT_FOUND
+    admitted(council, 1, 2)
+    ready = saying(council, 1, council.height)
+    assert refusal(council, signed(ready, joiner(2))) is Code.AUTH
+    assert refusal(council, signed(ready, joiner(1), joiner(2))) is Code.AUTH
+    assert refusal(council, signed(ready, key_of("BEN"))) is Code.AUTH
+    council.act("BEN", ready, code=Code.FORBIDDEN)
+    said(council, 1)
+
+
+def test_what_a_node_says_stands_alone_in_its_transaction(council: Council) -> None:
     admitted(council, 1)
-    council.act("BEN", saying(council, 1, council.height, joiner(2)), code=Code.AUTH)
-    other = ready_preimage(sha256(b"another chain"), joiner(1).public, council.height)
-    council.act("BEN", ValidatorReady(joiner(1).public, council.height, joiner(1).sign(other)), code=Code.AUTH)
-    council.act("BEN", saying(council, 1, council.height))
+    ready = saying(council, 1, council.height)
+    for operations in ([ready, ready], [ready, KeyRevoke(bytes(32))], [KeyRevoke(bytes(32)), ready]):
+        decoded = council.sign("BEN", *operations, sender=b"", keys=[joiner(1)])
+        assert refusal(council, decoded) is Code.NOT_FOUND
+
+
+def test_what_a_node_said_enters_once_and_is_worth_nothing_once_it_is_turned_away(council: Council) -> None:
+    admitted(council, 1)
+    waiting = sign_as_node(
+        council.chain, saying(council, 1, council.height), joiner(1), sha256(b"later"), council.now + 60_000
+    )
+    assert refusal(council, say(council, saying(council, 1, council.height), 1)) is Code.TX_DUPLICATE
+    council.decide(NodeAdmit(joiner(1).public, False, "joiner", "Some bank", ""))
+    assert council.last is not None
+    assert authority_changed(council.last.writes) == [joiner(1).public]
+    assert refusal(council, waiting) is Code.NOT_FOUND
