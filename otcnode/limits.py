@@ -30,11 +30,13 @@ channel_queue_bytes_max = {
 }
 channel_rate_per_second = {
     "consensus": (1_000, 64 << 20),
-    "sync": (5_000, 64 << 20),
+    "sync": (1_000, 64 << 20),
     "transactions": (10_000, 32 << 20),
     "documents": (1_000, 16 << 20),
 }
 """(messages, bytes) that are read from one peer; twice as much may come at once. More waits in the peer's own TCP."""
+flood_ms_max = 5_000
+"""A peer that sends more than is read of it for about twice this time is not busy but hostile."""
 control_frames_per_second = 50
 control_frames_burst = 500
 ban_ms_first = 1_000
@@ -47,7 +49,7 @@ announcement_interval_ms_min = 1_000
 """News of one node's address is taken and passed on at most this often."""
 refusals_told_per_second = 1
 refusals_told_burst = 20
-"""How many of the connections that were not even greeted are reported one by one."""
+"""How many of the refused connections of strangers are reported one by one."""
 reconnect_ms_first = 100
 reconnect_ms_max = 5_000
 

@@ -132,7 +132,7 @@ class Node:
             store=store,
             finality=self._finality,
             connections=self._transport.peers,
-            counters=lambda: self._counters,
+            counters=self._totals,
             disk_writable=lambda: self._engine.halted is None,
             on_damage=self._fail,
         )
@@ -197,6 +197,10 @@ class Node:
             self._failure = error
         self._stopped.set()
 
+    def _totals(self) -> dict[str, int]:
+        """Counts since the start, by the names of their metrics."""
+        return {**self._counters, "connections_refused": self._transport.refusals.total()}
+
     def _admitted(self, node: bytes) -> bool:
         return node in self._members
 
@@ -219,8 +223,6 @@ class Node:
         self._transport.send(peer, channel, payload)
 
     def penalise(self, peer: bytes, reason: str) -> None:
-        self._counters["peers_penalised"] += 1
-        self._log.warning("peer penalised", peer=self._members.get(peer, peer.hex()[:12]), reason=reason)
         self._transport.penalise(peer, reason)
 
     def set_timer(self, timer: Timer, delay_ms: int | None) -> None:
@@ -264,9 +266,12 @@ class Node:
         self._guard(lambda: self._engine.disconnected(peer))
 
     def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
-        self._counters["connections_refused"] += 1
         name = None if peer is None else self._members.get(peer, peer.hex()[:12])
         self._log.info("no connection", address=address, peer=name, reason=str(reason))
+
+    def banned(self, peer: bytes, reason: Reason, ban_ms: int) -> None:
+        self._counters["peers_banned"] += 1
+        self._log.warning("peer banned", peer=self._members.get(peer, peer.hex()[:12]), reason=str(reason), ms=ban_ms)
 
     def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         self._guard(lambda: self._engine.received(peer, channel, payload))

@@ -332,6 +332,13 @@ class Service:
                 height=_committed_by(heard.get(entry.node)),
                 silent_ms=now_ms - heard[entry.node].last_ms if entry.node in heard else None,
                 refused=f"banned for {entry.banned_ms} ms" if entry.banned_ms else entry.last_error,
+                banned_ms=entry.banned_ms,
+                offences=entry.offences,
+                throttled_ms=entry.throttled_ms,
+                round_trip_us=entry.round_trip_us,
+                bytes_in=entry.bytes_in,
+                bytes_out=entry.bytes_out,
+                dropped=entry.dropped,
             )
             for entry in self._connections()
         ]

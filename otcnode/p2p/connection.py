@@ -28,11 +28,14 @@ from otcnode.p2p.framing import (
 )
 from otcnode.p2p.handshake import Established, Handshake
 from otcnode.p2p.outbox import Outbox
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, TokenBucket
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket
 
 READ_BYTES = 256 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024
 """Kept small, in the process and in the kernel: what is in it has lost its priority."""
+
+MESSAGES_PER_TURN = 32
+"""Handed over before other peers have their turn."""
 
 TRICKLE_MS = 2_000
 """A peer heard within this time that cannot finish a record is slow by intent; one not heard has lost its network."""
@@ -67,6 +70,7 @@ class Settings:
     silence_ms_max: int = limits.silence_ms_max
     record_ms_max: int = limits.record_ms_max
     farewell_ms_max: int = limits.farewell_ms_max
+    flood_ms_max: int = limits.flood_ms_max
     tick_ms: int = 500
     reconnect_ms_first: int = limits.reconnect_ms_first
     reconnect_ms_max: int = limits.reconnect_ms_max
@@ -148,6 +152,7 @@ class Connection:
         self._clock_us = clock_us
         self._rates = PeerRates(settings.rates, now_ms)
         self._control_rate = TokenBucket(settings.control_frames, now_ms)
+        self._saturation = Saturation(settings.flood_ms_max, now_ms)
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
         self._heard_ms = now_ms
@@ -251,11 +256,7 @@ class Connection:
         try:
             inbound = self._early
             while not self._ended.done():
-                wait_ms = self._dispatch(inbound, on_message, on_announce)
-                if wait_ms:
-                    self.counters.throttled_ms += wait_ms
-                    await asyncio.sleep(wait_ms / 1_000)
-                    self._was_not_reading()
+                await self._dispatch(inbound, on_message, on_announce)
                 data = await self._reader.read(READ_BYTES)
                 if not data:
                     self.close(Reason(CloseCode.LOST, "the peer hung up"))
@@ -266,8 +267,13 @@ class Connection:
         except OSError as error:
             self.close(Reason(CloseCode.LOST, str(error)))
 
-    def _was_not_reading(self) -> None:
-        """The silence was this node's own."""
+    async def _hold_back(self, wait_ms: int) -> None:
+        """Read nothing for a while. Raises PeerError if the peer floods."""
+        if self._saturation.hold_back(wait_ms, self._clock_us() // 1_000):
+            raise PeerError(CloseCode.FLOOD, f"sends more than is read of it, held back for {wait_ms} ms once more")
+        self.counters.throttled_ms += wait_ms
+        await asyncio.sleep(wait_ms / 1_000)
+        # The silence was this node's own.
         self._heard_ms = self._clock_us() // 1_000
         if self._record_since_ms is not None:
             self._record_since_ms = self._heard_ms
@@ -283,30 +289,27 @@ class Connection:
             self._record_since_ms = now_ms
         return inbound
 
-    def _dispatch(
+    async def _dispatch(
         self,
         inbound: list[Inbound],
         on_message: Callable[[Channel, bytes], None],
         on_announce: Callable[[bytes], None],
-    ) -> int:
-        """Hand everything over; returns for how many milliseconds to read nothing more."""
-        counts: dict[Channel, list[int]] = {}
-        for item in inbound:
+    ) -> None:
+        """Hand everything over, in turns with other peers: one read can hold tens of thousands of small messages."""
+        for position, item in enumerate(inbound, 1):
             if self._ended.done():
-                break
+                return
             if isinstance(item, Message):
-                count = counts.setdefault(item.channel, [0, 0])
-                count[0] += 1
-                count[1] += len(item.payload)
+                self.counters.messages_in += 1
                 on_message(item.channel, item.payload)
+                now_ms = self._clock_us() // 1_000
+                wait_ms = self._rates.take(item.channel, 1, len(item.payload), now_ms)
+                if wait_ms:
+                    await self._hold_back(wait_ms)
+                elif position % MESSAGES_PER_TURN == 0:
+                    await asyncio.sleep(0)
             else:
                 self._on_control(item, on_announce)
-        now_ms = self._clock_us() // 1_000
-        wait_ms = 0
-        for channel, (messages, size) in counts.items():
-            self.counters.messages_in += messages
-            wait_ms = max(wait_ms, self._rates.take(channel, messages, size, now_ms))
-        return wait_ms
 
     def _on_control(self, frame: Control, on_announce: Callable[[bytes], None]) -> None:
         if not self._control_rate.try_take(1, self._clock_us() // 1_000):

@@ -1,6 +1,6 @@
 """How much a peer may send per second. Pure: time is an argument.
 
-A peer above its rate is not closed: its bytes are read later, so TCP slows the peer itself and nobody else.
+A peer above its rate is read later, so TCP slows the peer itself and nobody else. One that does not stop is a flood.
 """
 
 from __future__ import annotations
@@ -67,3 +67,21 @@ class PeerRates:
         """Milliseconds to stop reading for."""
         by_count, by_size = self._buckets[channel]
         return max(by_count.take(messages, now_ms), by_size.take(size, now_ms))
+
+
+class Saturation:
+    """Tells a flood from a burst: the milliseconds for which a peer was not read, of which every second one that
+    passes is forgiven. Who is held back all the time reaches `flood_ms_max` in twice that time, who is held back half
+    of the time never does."""
+
+    def __init__(self, flood_ms_max: int, now_ms: int) -> None:
+        self._max = flood_ms_max
+        self._held_back_ms = 0
+        self._updated_ms = now_ms
+
+    def hold_back(self, wait_ms: int, now_ms: int) -> bool:
+        """The peer is now not read for `wait_ms`; whether that makes it a flood."""
+        forgiven = max(0, now_ms - self._updated_ms) // 2
+        self._held_back_ms = max(0, self._held_back_ms - forgiven) + wait_ms
+        self._updated_ms = max(now_ms, self._updated_ms)
+        return self._held_back_ms > self._max

@@ -49,7 +49,12 @@ class Handlers(Protocol):
     def message(self, peer: NodeId, channel: Channel, payload: bytes) -> None: ...
 
     def refused(self, address: str, peer: NodeId | None, reason: Reason) -> None:
-        """An attempt, in or out, that led to no connection. `peer` is proven if it is named for an inbound one."""
+        """An attempt, in or out, that led to no connection. `peer` is proven if it is named for an inbound one. Those
+        of strangers are told at a bounded rate; `Transport.refusals` counts them all."""
+        ...
+
+    def banned(self, peer: NodeId, reason: Reason, ban_ms: int) -> None:
+        """An admitted peer did what no honest node does, and may not come back for `ban_ms`."""
         ...
 
 
@@ -76,13 +81,15 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     round_trip_us: int | None = None
     banned_ms: int
     """How much longer the peer is banned."""
+    offences: dict[str, int] = {}
+    """How often it was banned since this node started, by close code."""
     last_error: str
 
 
 class _Peer:
     """What the transport keeps of a node from one connection to the next."""
 
-    __slots__ = ("backoff", "changed", "connection", "dialling", "last_error")
+    __slots__ = ("backoff", "changed", "connection", "dialling", "last_error", "offences")
 
     def __init__(self, settings: Settings) -> None:
         self.connection: Connection | None = None
@@ -90,9 +97,10 @@ class _Peer:
         self.backoff = Backoff(settings.reconnect_ms_first, settings.reconnect_ms_max)
         self.last_error = ""
         self.dialling = False
+        self.offences: Counter[str] = Counter()
 
 
-def _monotonic_us() -> int:
+def monotonic_us() -> int:
     return time.monotonic_ns() // 1_000
 
 
@@ -112,7 +120,7 @@ class Transport:
         advertise: str | None = None,
         sequence: int = 0,
         settings: Settings | None = None,
-        clock_us: Clock = _monotonic_us,
+        clock_us: Clock = monotonic_us,
         chance: Callable[[], float] = random,
         entropy: Callable[[int], bytes] = random_bytes,
     ) -> None:
@@ -137,6 +145,8 @@ class Transport:
         self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
         told = Rate(limits.refusals_told_per_second, limits.refusals_told_burst)
         self._refusals_told = TokenBucket(told, self._now_ms())
+        self.refusals: Counter[CloseCode] = Counter()
+        """Attempts that led to no connection, since the start."""
         self._group: asyncio.TaskGroup | None = None
         self._root: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
@@ -199,7 +209,7 @@ class Transport:
 
     def penalise(self, peer: NodeId, reason: str) -> None:
         """The peer did what no honest node does: close, and ban for a time that doubles with each offence."""
-        self._bans.punish(peer, self._now_ms())
+        self._ban(peer, Reason(CloseCode.PENALTY, reason))
         self._close(peer, Reason(CloseCode.PENALTY, reason))
 
     def disconnect(self, peer: NodeId) -> None:
@@ -256,8 +266,8 @@ class Transport:
         busy = self._no_room(address)
         if self._group is None or busy:
             writer.transport.abort()
-            if busy and self._refusals_told.try_take(1, self._now_ms()):
-                self._handlers.refused(address, None, Reason(CloseCode.BUSY, busy))
+            if busy:
+                self._refuse(address, None, Reason(CloseCode.BUSY, busy))
             return
         self._inbound[address] += 1
         self._handshaking += 1
@@ -360,7 +370,7 @@ class Transport:
                 self._refuse(address, handshake.peer or expected, refusal)
         except PeerError as error:
             if connection is not None and error.code in PUNISHED:
-                self._bans.punish(connection.node, self._now_ms())
+                self._ban(connection.node, error.reason)
             self._refuse(address, handshake.peer or expected, error.reason)
         except TimeoutError:
             late = Reason(CloseCode.SLOW, "the handshake was not done in time")
@@ -420,7 +430,7 @@ class Transport:
                 state.changed.set()
                 self._handlers.disconnected(node, reason)
         if reason.code in PUNISHED and not reason.by_peer and reason.code is not CloseCode.PENALTY:
-            self._bans.punish(node, self._now_ms())
+            self._ban(node, reason)
         await connection.farewell(reason)
 
     def _replace(self, node: NodeId, state: _Peer, old: Connection) -> None:
@@ -454,6 +464,18 @@ class Transport:
     def _now_ms(self) -> int:
         return self._clock_us() // 1_000
 
+    def _ban(self, node: NodeId, reason: Reason) -> None:
+        """Only of admitted nodes is anything remembered: whoever is not, is not let in anyway."""
+        if not self._admitted(node):
+            return
+        now_ms = self._now_ms()
+        until_ms = self._bans.punish(node, now_ms)
+        state = self._peers.get(node)
+        if state is None:
+            state = self._peers[node] = _Peer(self._settings)
+        state.offences[reason.code.name.lower()] += 1
+        self._handlers.banned(node, reason, until_ms - now_ms)
+
     def _close(self, node: NodeId, reason: Reason) -> None:
         state = self._peers.get(node)
         if state is not None and state.connection is not None:
@@ -463,9 +485,12 @@ class Transport:
         state = self._peers.get(node) if node is not None else None
         if reason.code in _QUIET_REFUSALS:
             return
+        self.refusals[reason.code] += 1
         if state is not None:
             state.last_error = str(reason)
-        self._handlers.refused(address, node, reason)
+        stranger = node is None or not self._admitted(node)
+        if not stranger or self._refusals_told.try_take(1, self._now_ms()):
+            self._handlers.refused(address, node, reason)
 
     def _address_changed(self, node: NodeId) -> None:
         state = self._peers.get(node)
@@ -506,7 +531,13 @@ class Transport:
         banned_ms = max(0, self._bans.until(node, self._now_ms()) - self._now_ms())
         if connection is None:
             address = next(iter(self._addresses.of(node)), "")
-            return PeerStatus(node=node, address=address, banned_ms=banned_ms, last_error=state.last_error)
+            return PeerStatus(
+                node=node,
+                address=address,
+                banned_ms=banned_ms,
+                last_error=state.last_error,
+                offences=dict(state.offences),
+            )
         counters, outbox = connection.counters, connection.outbox
         return PeerStatus(
             node=node,
@@ -523,6 +554,7 @@ class Transport:
             round_trip_us=connection.round_trip_us,
             banned_ms=banned_ms,
             last_error=state.last_error,
+            offences=dict(state.offences),
         )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from otcnode.rpc.dispatch import Dispatcher
-from otcnode.rpc.service import NodeService, NodeStatus
+from otcnode.rpc.service import NodeService, NodeStatus, PeerStatus
 
 _GAUGES = (
     ("height", "Committed height"),
@@ -50,6 +50,7 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily("otcnode_uptime_seconds", "Seconds since the start", status.uptime_ms / 1000)
         for name, total in sorted(status.counters.items()):
             yield CounterMetricFamily(f"otcnode_{name}", name.replace("_", " "), value=total)
+        yield from _of_peers(self._service.peers())
         yield from self._rpc()
 
     def _rpc(self) -> Iterator[Metric]:
@@ -62,6 +63,35 @@ class _NodeCollector(Collector):
         for code, count in sorted(self._dispatcher.errors.items()):
             errors.add_metric([str(code)], count)
         yield errors
+
+
+def _of_peers(peers: Sequence[PeerStatus]) -> Iterator[Metric]:
+    """Labelled by the peer's name; peers are admitted nodes, so there are only so many."""
+    for name, text, value in _PEER_GAUGES:
+        gauge = GaugeMetricFamily(f"otcnode_peer_{name}", text, labels=["peer"])
+        for peer in peers:
+            gauge.add_metric([peer.name], value(peer))
+        yield gauge
+    offences = CounterMetricFamily("otcnode_peer_offences", "Bans of a peer by what it did", labels=["peer", "code"])
+    dropped = GaugeMetricFamily(
+        "otcnode_peer_dropped_messages", "Given up by the full queues to a peer", labels=["peer", "channel"]
+    )
+    for peer in peers:
+        for code, count in sorted(peer.offences.items()):
+            offences.add_metric([peer.name, code], count)
+        for channel, count in sorted(peer.dropped.items()):
+            dropped.add_metric([peer.name, channel], count)
+    yield offences
+    yield dropped
+
+
+_PEER_GAUGES: tuple[tuple[str, str, Callable[[PeerStatus], float]], ...] = (
+    ("connected", "1 while connected", lambda peer: int(peer.connected)),
+    ("banned_seconds", "For how much longer a peer is kept out", lambda peer: peer.banned_ms / 1000),
+    ("throttled_seconds", "Not read for sending too much, this connection", lambda peer: peer.throttled_ms / 1000),
+    ("received_bytes", "From a peer, this connection", lambda peer: peer.bytes_in),
+    ("sent_bytes", "To a peer, this connection", lambda peer: peer.bytes_out),
+)
 
 
 def _halted(status: NodeStatus) -> bool:

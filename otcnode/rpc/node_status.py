@@ -45,7 +45,10 @@ class ExplanationResult(Result, frozen=True):
 
 
 class PeerResult(Result, frozen=True):
-    """`silent_ms`: real milliseconds since something came from it; `refused`: why it is kept out, or empty."""
+    """`silent_ms`: real milliseconds since something came from it; `refused`: why it is kept out, or empty; `offences`:
+    how often it was banned since this node started, by what it did. What follows is of the present connection:
+    `throttled_ms`: not read for so long because it sent too much; `dropped`: what its full queues gave up, by channel.
+    """
 
     node: form.NodeText
     name: str
@@ -55,6 +58,13 @@ class PeerResult(Result, frozen=True):
     height: int | None
     silent_ms: int | None
     refused: str
+    banned_ms: int
+    offences: dict[str, int]
+    throttled_ms: int
+    round_trip_us: int | None
+    bytes_in: int
+    bytes_out: int
+    dropped: dict[str, int]
 
 
 class PeersResult(Result, frozen=True):
@@ -114,6 +124,13 @@ async def peers(context: Context, params: Params) -> PeersResult:
                 peer.height,
                 peer.silent_ms,
                 peer.refused,
+                peer.banned_ms,
+                dict(peer.offences),
+                peer.throttled_ms,
+                peer.round_trip_us,
+                peer.bytes_in,
+                peer.bytes_out,
+                dict(peer.dropped),
             )
             for peer in context.service.peers()
         ]

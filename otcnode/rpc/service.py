@@ -142,6 +142,17 @@ class PeerStatus(Frozen, frozen=True, kw_only=True):
     """Real milliseconds since something came from it."""
     refused: str
     """Why it is kept out, or empty."""
+    banned_ms: int = 0
+    """For how much longer it is kept out for what it did."""
+    offences: Mapping[str, int] = {}
+    """How often it was banned since this node started, by what it did."""
+    throttled_ms: int = 0
+    """For how long it was not read because it sent too much; this and the rest since the present connection began."""
+    round_trip_us: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    dropped: Mapping[str, int] = {}
+    """Messages that its full queues gave up, by channel."""
 
 
 class MempoolStatus(Frozen, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from otcnode.p2p.announcements import (
 from otcnode.p2p.close import PeerError
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, TokenBucket
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket
 
 NODE, OTHER = b"n" * 32, b"o" * 32
 CHAIN = sha256(b"chain")
@@ -91,6 +91,22 @@ def test_channels_have_their_own_rates_in_messages_and_bytes() -> None:
     assert rates.take(Channel.TRANSACTIONS, 11, 100, 0) == 100
     assert rates.take(Channel.SYNC, 1, 3_000, 0) == 2_000
     assert rates.take(Channel.CONSENSUS, 10, 1_000, 0) == 0
+
+
+def test_who_is_held_back_half_of_the_time_is_busy_and_who_is_always_is_a_flood() -> None:
+    busy = Saturation(1_000, 0)
+    assert not any(busy.hold_back(100, now_ms) for now_ms in range(0, 600_000, 200))
+    flood, now_ms = Saturation(1_000, 0), 0
+    while not flood.hold_back(100, now_ms):
+        now_ms += 100
+    assert 1_000 < now_ms <= 2_000
+
+
+def test_one_long_wait_is_a_burst_and_a_clock_that_goes_back_forgives_nothing() -> None:
+    burst = Saturation(1_000, 5_000)
+    assert not burst.hold_back(1_000, 5_000)
+    assert burst.hold_back(1, 0)
+    assert not burst.hold_back(1, 9_000)
 
 
 def test_addresses_configured_and_announced_are_both_tried() -> None:

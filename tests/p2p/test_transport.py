@@ -18,11 +18,11 @@ from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import ConfigurationError
 from otcnode.p2p.announcements import announce
 from otcnode.p2p.close import CloseCode, Reason
-from otcnode.p2p.connection import Settings
+from otcnode.p2p.connection import Clock, Settings
 from otcnode.p2p.framing import Channel, Control, Form, FrameDecoder, control_frame, seal, whole_frame
 from otcnode.p2p.handshake import Established, Handshake, Identity, hello
 from otcnode.p2p.rates import ChannelRates, Rate
-from otcnode.p2p.transport import Direction, PeerStatus, Transport
+from otcnode.p2p.transport import Direction, PeerStatus, Transport, monotonic_us
 
 CHAIN = sha256(b"a chain")
 QUICK = Settings(
@@ -59,11 +59,13 @@ class Node:
         port: int = 0,
         advertise: str | None = None,
         sequence: int = 0,
+        clock_us: Clock = monotonic_us,
     ) -> None:
         self.node = who.node
         self.up: set[bytes] = set()
         self.ends: list[tuple[bytes, Reason]] = []
         self.refusals: list[tuple[bytes | None, Reason]] = []
+        self.bans: list[tuple[bytes, CloseCode, int]] = []
         self.messages: list[tuple[bytes, Channel, bytes]] = []
         self.connects = 0
         self.transport = Transport(
@@ -77,6 +79,7 @@ class Node:
             sequence=sequence,
             settings=settings,
             chance=lambda: 0.5,
+            clock_us=clock_us,
         )
         self._changed = asyncio.Event()
 
@@ -102,6 +105,10 @@ class Node:
 
     def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
         self.refusals.append((peer, reason))
+        self._changed.set()
+
+    def banned(self, peer: bytes, reason: Reason, ban_ms: int) -> None:
+        self.bans.append((peer, reason.code, ban_ms))
         self._changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -283,6 +290,10 @@ async def test_a_penalised_peer_is_closed_banned_and_told() -> None:
         assert "junk blocks" in next(str(r) for _, r in two.ends if r.code is CloseCode.PENALTY)
         assert 0 < one.status(two.node).banned_ms <= 60_000
         assert one.up == set()
+        assert one.bans == [(two.node, CloseCode.PENALTY, 60_000)]
+        assert one.status(two.node).offences == {"penalty": 1}
+        await one.until(lambda: any(reason.code is CloseCode.BANNED for _, reason in one.refusals))
+        assert one.transport.refusals[CloseCode.BANNED] >= 1
 
 
 async def test_disconnect_is_without_blame() -> None:
@@ -445,7 +456,9 @@ async def test_bad_frames_are_closed_with_a_code_and_banned(frame: bytes, code: 
         await peer.send(frame)
         assert (await peer.until_closed()).code is code
         assert one.ends[0][1].code is code
+        assert one.bans == [(SECOND.node, code, QUICK.ban_ms_first)]
         assert one.status(SECOND.node).banned_ms > 0
+        assert one.status(SECOND.node).offences == {code.name.lower(): 1}
 
 
 async def test_bytes_that_are_no_ciphertext_are_closed_and_banned() -> None:
@@ -471,6 +484,40 @@ async def test_a_ping_is_answered() -> None:
     async with running(one), raw_peer(one, SECOND) as peer:
         await peer.send(control_frame(Form.PING, b"01234567"))
         assert await peer.next_control(Form.PONG) == b"01234567"
+
+
+async def test_each_ban_is_twice_as_long_as_the_last() -> None:
+    offset_us = 0
+    one = Node(FIRST, settings=replace(QUICK, ban_ms_first=1_000), clock_us=lambda: offset_us)
+    async with running(one):
+        for offence in range(4):
+            async with raw_peer(one, SECOND) as peer:
+                await peer.send(b"\xff\0\0\0")
+                await peer.until_closed()
+            await one.until(lambda count=offence + 1: len(one.bans) == count)  # type: ignore[misc]
+            assert one.status(SECOND.node).banned_ms == 1_000 * 2**offence
+            offset_us += 1_000_000 * 2**offence
+            assert one.status(SECOND.node).banned_ms == 0
+        assert [ban_ms for _, _, ban_ms in one.bans] == [1_000, 2_000, 4_000, 8_000]
+        assert one.status(SECOND.node).offences == {"malformed": 4}
+
+
+async def test_a_peer_that_never_stops_sending_too_much_is_a_flood() -> None:
+    slow = dict(QUICK.rates) | {Channel.CONSENSUS: ChannelRates(Rate(1_000, 10), Rate(1 << 30, 1 << 30))}
+    one = Node(FIRST, settings=replace(QUICK, rates=slow, flood_ms_max=50))
+    async with running(one), raw_peer(one, SECOND) as peer:
+
+        async def flood() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    await peer.send(whole_frame(Channel.CONSENSUS, b"vote") * 40)
+
+        flooding = asyncio.create_task(flood())
+        assert (await peer.until_closed()).code is CloseCode.FLOOD
+        await one.until(lambda: one.bans == [(SECOND.node, CloseCode.FLOOD, QUICK.ban_ms_first)])
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+        assert len(one.messages) < 400
 
 
 async def test_a_flood_of_pings_is_closed() -> None:

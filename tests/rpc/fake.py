@@ -453,6 +453,9 @@ class FakeNode:
                 height=self._snapshots[-1].height,
                 silent_ms=12,
                 refused="",
+                banned_ms=1_500,
+                offences={"flood": 2},
+                dropped={"transactions": 3},
             )
             for key in self.validator_keys[1:2]
         ]
