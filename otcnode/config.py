@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from otcnode import limits
 from otcnode.errors import ConfigurationError
 
 
@@ -39,7 +40,9 @@ class LogSection(_Section, frozen=True, kw_only=True):
 class StorageSection(_Section, frozen=True, kw_only=True):
     cache_bytes: int = 64 << 20
     history_blocks: int = 100_000
-    """Heights whose state can still be asked for."""
+    """Heights whose state can still be asked for; none below the kept blocks."""
+    blocks_kept: int = 0
+    """Blocks that are kept whole, with receipts and indexes; 0 is all."""
 
 
 class NodeConfiguration(_Section, frozen=True, kw_only=True):
@@ -83,7 +86,21 @@ def load_configuration(home: Home) -> NodeConfiguration:
         raise ConfigurationError(
             f"{home.configuration}: 0 < consensus.view_timeout_ms <= consensus.view_timeout_ms_max must hold"
         )
+    _check_storage(home, configuration.storage)
     return configuration
+
+
+def _check_storage(home: Home, section: StorageSection) -> None:
+    if section.cache_bytes < limits.store_cache_bytes_min:
+        raise ConfigurationError(
+            f"{home.configuration}: storage.cache_bytes >= {limits.store_cache_bytes_min} must hold"
+        )
+    if section.history_blocks < 0:
+        raise ConfigurationError(f"{home.configuration}: storage.history_blocks must not be negative")
+    if section.blocks_kept and section.blocks_kept < limits.blocks_kept_min:
+        raise ConfigurationError(
+            f"{home.configuration}: storage.blocks_kept must be 0 (all) or at least {limits.blocks_kept_min}"
+        )
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -116,6 +116,11 @@ explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""
 
+# storage
+store_cache_bytes_min = 1 << 20
+blocks_kept_min = 1_000
+"""The shortest window of blocks: peers that were away for a while catch up by blocks within it."""
+
 # sync
 sync_blocks_per_request_max = 64
 sync_response_bytes_max = 2 << 20

@@ -41,10 +41,10 @@ def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeCo
     """Open the node's chain, beginning it from the genesis at the first start."""
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
-    history = configuration.storage.history_blocks
+    history, kept = configuration.storage.history_blocks, configuration.storage.blocks_kept or None
     try:
         if Store.exists(kv):
-            return Store.open(kv, chain, history)
+            return Store.open(kv, chain, history, kept)
         return Store.create(
             kv,
             chain,
@@ -52,6 +52,7 @@ def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeCo
             genesis.parameters.state_buckets,
             genesis_module.first_epoch(genesis),
             history,
+            kept,
         )
     except BaseException:
         kv.close()

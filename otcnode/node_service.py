@@ -23,16 +23,21 @@ from otcnode.genesis import Genesis
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
 from otcnode.rpc import service
+from otcnode.storage.records import StoredReceipts
 from otcnode.storage.state_proof import StateProof
-from otcnode.storage.store import Store, StoredReceipts
+from otcnode.storage.store import Store
 from otcnode.vm.event_index import entry_key, events_prefix, height_of
 from otcnode.vm.executor import environment_at, simulate
+from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import decode_transaction, signature_checks
 
 T = TypeVar("T")
 
 RECEIPTS_OF_BLOCKS_KEPT = 8
+
+_TTL_MS_MAX = BOUNDS["max_transaction_ttl_ms"][1]
+"""The longest life that governance may ever have allowed to transactions; the genesis may have allowed a longer one."""
 
 
 class Finality:
@@ -150,10 +155,16 @@ class Service:
         return future
 
     def _never(self, raw: bytes, code: Code) -> bool:
-        """Whether a refused transaction will not be in any block: by its own bytes, or because its time is over."""
+        """Whether a refused transaction will not be in any block and has not been in one: by its own bytes, or because
+        its time is over and every block that might have held it is kept."""
         if code is not Code.TX_EXPIRED:
             return code in NEVER
-        return decode_transaction(raw).transaction.body.valid_until <= self._engine.flight.time_ms
+        valid_until = decode_transaction(raw).transaction.body.valid_until
+        if valid_until > self._engine.flight.time_ms:
+            return False
+        # A block that held it was not older than the longest life allowed.
+        first_possible_ms = valid_until - max(self._genesis.parameters.max_transaction_ttl_ms, _TTL_MS_MAX)
+        return self._store.blocks_first == 1 or self._store.forgotten_until_ms < first_possible_ms
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[service.TransactionState]:
         deadline = time.monotonic() + timeout_ms / 1000
@@ -243,6 +254,10 @@ class Service:
             self._finality.forget_height(future)
         return True
 
+    @property
+    def blocks_first(self) -> int:
+        return self._store.blocks_first
+
     def block(self, height: int) -> Block:
         return self._found(self._store.block(height))
 
@@ -259,7 +274,7 @@ class Service:
 
     def _found(self, value: T | None) -> T:
         if value is None:
-            raise service.HeightUnavailable(1, self._store.tip.height)
+            raise service.HeightUnavailable(self._store.blocks_first, self._store.tip.height)
         return value
 
     def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:

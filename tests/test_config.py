@@ -59,3 +59,11 @@ def test_addresses_that_are_none(address: str) -> None:
 @pytest.mark.parametrize(("address", "parts"), [("a:1", ("a", 1)), ("[::1]:65535", ("::1", 65535))])
 def test_addresses(address: str, parts: tuple[str, int]) -> None:
     assert split_address(address) == parts
+
+
+@pytest.mark.parametrize("setting", ["blocks_kept = 999", "blocks_kept = -1", "history_blocks = -1", "cache_bytes = 0"])
+def test_storage_settings_out_of_bounds_are_refused(tmp_path: Path, setting: str) -> None:
+    name = setting.split()[0]
+    (tmp_path / "node.toml").write_text(f'name = "v"\n[storage]\n{setting}\n')
+    with pytest.raises(ConfigurationError, match=f"storage.{name}"):
+        load_configuration(Home(tmp_path))

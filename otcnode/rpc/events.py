@@ -215,6 +215,7 @@ async def blocks_after(
 ) -> AsyncIterator[tuple[int, list[Found]]]:
     """Block by block what is reached after the cursor, of at most so many blocks. A height without events closes it
     when nothing more is known up to `tip`. Raises RpcError −32008 where a block is no longer kept."""
+    require_kept(service, cursor)
     heights = _heights(service, reach, cursor.height - 1 if cursor.number < AFTER_BLOCK else cursor.height, tip)
     for looked, (height, wanted) in enumerate(heights):
         if looked == blocks_max:
@@ -228,6 +229,14 @@ async def blocks_after(
         # One block may hold tens of thousands of events: others get their turn in between.
         await asyncio.sleep(0)
     yield tip, []
+
+
+def require_kept(service: NodeService, cursor: Cursor) -> None:
+    """Raise RpcError −32008 if blocks after the cursor are no longer kept; `first` is the lowest that is."""
+    first = service.blocks_first
+    if cursor < Cursor(first - 1, AFTER_BLOCK):
+        go_on = Cursor(first - 1, AFTER_BLOCK)
+        raise RpcError(CURSOR_INVALID, f"blocks below {first} are pruned: go on from {go_on}", {"first": first})
 
 
 def _heights(service: NodeService, reach: Reach, after: int, tip: int) -> Iterator[tuple[int, frozenset[Place] | None]]:

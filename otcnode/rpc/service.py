@@ -219,6 +219,11 @@ class NodeService(Protocol):
         """Whether `height` was committed within the real time."""
         ...
 
+    @property
+    def blocks_first(self) -> int:
+        """The lowest height whose block is kept here; the height above the last where there is none."""
+        ...
+
     def block(self, height: int) -> Block:
         """Raises HeightUnavailable, as do the three below; heights begin at 1."""
         ...
@@ -230,7 +235,7 @@ class NodeService(Protocol):
     def receipts(self, height: int) -> BlockReceipts: ...
 
     def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
-        """(height, index entry) of the blocks above `after_height` with events that concern the account, ascending;
+        """(height, index entry) of the kept blocks above `after_height` with events that concern the account, in order;
         vm/event_index.py says what is in an entry. Not versioned: entries only ever come to an end of it."""
         ...
 

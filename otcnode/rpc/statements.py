@@ -11,11 +11,11 @@ from typing import NamedTuple
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.access import Caller, Subject, forbidden, may_see_parties, require_login
-from otcnode.rpc.events import AFTER_BLOCK, Cursor, decoded_receipt
+from otcnode.rpc.events import AFTER_BLOCK, Cursor, decoded_receipt, require_kept
 from otcnode.rpc.listing import RangeParams, span_of
 from otcnode.rpc.method import Context, Page, ReadResult, Result, following, open_page, origin
 from otcnode.rpc.reader import Reader
-from otcnode.rpc.service import NodeService
+from otcnode.rpc.service import HeightUnavailable, NodeService
 from otcnode.vm.accounts.events import CashMoved, UnitsMoved
 from otcnode.vm.accounts.records import CASH_ASSETS
 from otcnode.vm.event_index import places
@@ -70,16 +70,19 @@ class _Sight(NamedTuple):
 
 
 async def account_statement(context: Context, params: StatementParams) -> StatementResult:
-    """account_statement: from the index of events, which is kept for every height."""
+    """account_statement: from the index of events, which is kept as long as the blocks. Raises HeightUnavailable where
+    the statement would begin in blocks that are no longer kept, so that a part never passes for the whole."""
     caller, service = require_login(context.caller()), context.service
     account = form.parse_id(Prefix.ACCOUNT, params.account)
     page = await open_page(context, params, ACCOUNT_STATEMENT)
     sight = _Sight(_assets(Reader(page.snapshot.view), caller, account), params.asset)
     span, tip = span_of(params), page.snapshot.height
     if page.after is None:
+        _require_kept(service, span.first, tip)
         last = Cursor(first_height(service, span.first, tip) - 1, AFTER_BLOCK)
     else:
         last = Cursor(*_KEY.unpack(page.after))
+        require_kept(service, last)
     movements: list[Movement] = []
     after = last
     for looked, (height, entry) in enumerate(service.event_places(account, max(0, after.height - 1))):
@@ -97,9 +100,15 @@ async def account_statement(context: Context, params: StatementParams) -> Statem
     return _result(page, account, movements, None)
 
 
+def _require_kept(service: NodeService, first_ms: int, tip: int) -> None:
+    below = service.blocks_first - 1
+    if below and service.header(below).time_ms >= first_ms:
+        raise HeightUnavailable(service.blocks_first, tip)
+
+
 def first_height(service: NodeService, time_ms: int, tip: int) -> int:
-    """The lowest height above 0 whose block is at `time_ms` or later; tip + 1 where there is none."""
-    low, high = 1, tip + 1
+    """The lowest kept height whose block is at `time_ms` or later; tip + 1 where there is none."""
+    low, high = service.blocks_first, tip + 1
     while low < high:
         middle = (low + high) // 2
         if service.header(middle).time_ms < time_ms:

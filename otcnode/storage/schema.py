@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-FORMAT = 2
+FORMAT = 3
 """The version of this layout; a store of another format is refused."""
 
 HEIGHT_BYTES = 8
@@ -19,11 +19,12 @@ class Table(bytes, Enum):
     META = b"m"
     """name → record: see `Meta`."""
     HEADER = b"h"
-    """height → canonical Header."""
+    """height → canonical Header. Of blocks that are no longer kept, those stay that a light verifier follows the
+    validator sets by (the last of each epoch), and the one below the first kept block."""
     BODY = b"b"
     """height → canonical array of the raw transactions."""
     CERTIFICATE = b"c"
-    """height → canonical Certificate."""
+    """height → canonical Certificate; kept as long as the header."""
     RECEIPTS = b"r"
     """height → canonical array [automatic count, receipts], automatic ones first."""
     BLOCK_HASH = b"n"
@@ -43,6 +44,9 @@ class Table(bytes, Enum):
     """hash of a state key → hash of its value: the leaves of the state tree, in the order of its buckets."""
     INDEX = b"i"
     """index entries, opaque here."""
+    INDEXED = b"k"
+    """height → canonical `store.Indexed`: the entries of TRANSACTION and INDEX that are of this block (to prune and to
+    roll back)."""
 
 
 class Meta(bytes, Enum):
@@ -51,7 +55,7 @@ class Meta(bytes, Enum):
     CHAIN = b"m/chain"
     """The canonical `store.ChainMeta`: format, chain id, number of buckets, genesis state root."""
     HEAD = b"m/head"
-    """The canonical `store.Head`: committed height, block hash and first height of the history."""
+    """The canonical `store.Head`: committed height, block hash, first heights of the history and of the blocks."""
 
 
 def height_key(table: Table, height: int) -> bytes:

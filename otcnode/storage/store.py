@@ -11,48 +11,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from otcnode.blocks import Block, Certificate, Entry, Epoch, Header, block_hash
-from otcnode.codec import Record, decode, encode
-from otcnode.errors import ConfigurationError, DecodeError, StorageDamage
+from otcnode.codec import encode
+from otcnode.errors import ConfigurationError
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.kv import KeyValue, Reader, Write
-from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key, terminated
+from otcnode.storage.pruning import forgotten_blocks, forgotten_states
+from otcnode.storage.records import (
+    ChainMeta,
+    Head,
+    Indexed,
+    StoredReceipts,
+    Tip,
+    damaged,
+    holds_chain,
+    location,
+    read_chain_meta,
+    read_epochs,
+    read_record,
+    read_tip,
+)
+from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key
 from otcnode.storage.state_tree import StateTree, TreeChanges
 from otcnode.storage.state_view import CommittedState, PastState, history_writes
-from otcnode.types import BlockHash, ChainId, Hash, Height, Natural
 from otcnode.vm.view import StateView
 
 T = TypeVar("T")
 
-ADVICE = "stop the node and run: otcnode db verify"
-ADVICE_RESTORE = "this store cannot be trusted: run otcnode db restore, or delete it and let the node sync"
-
-
 FORGOTTEN_BLOCKS_MAX = 16
 """A commit drops the history of at most this many blocks, so that a shortened window is not paid for at once."""
 
-
-class ChainMeta(Record, frozen=True):
-    """What a store is for; written once."""
-
-    format: Natural
-    chain: ChainId
-    buckets: Natural
-    genesis_state_root: Hash
-
-
-class Head(Record, frozen=True):
-    """Written with every block. States are known from `history_first` to `height`."""
-
-    height: Height
-    block_hash: BlockHash
-    history_first: Height
-
-
-class StoredReceipts(Record, frozen=True):
-    """The leaves under the receipts root: `automatic_count` of due items, then one per transaction."""
-
-    automatic_count: Natural
-    receipts: tuple[bytes, ...]
+PRUNED_BLOCKS_MAX = 2
+"""A commit drops at most this many blocks: one keeps the window, the second makes up for one that was shortened."""
 
 
 class TransactionLocation(NamedTuple):
@@ -60,27 +49,19 @@ class TransactionLocation(NamedTuple):
     position: int
 
 
-class Tip(NamedTuple):
-    """The last committed block; block 0 is the genesis, which has neither header nor certificate."""
-
-    height: int
-    block_hash: bytes
-    header: Header | None
-    certificate: Certificate | None
-
-
 class Store:
     """One chain on disk. Create it once with `create`, afterwards `open`. Owned by one task."""
 
-    def __init__(self, kv: KeyValue, meta: ChainMeta, tip: Tip, history_first: int, tree: StateTree) -> None:
+    def __init__(self, kv: KeyValue, meta: ChainMeta, tip: Tip, head: Head, tree: StateTree) -> None:
         self._kv = kv
         self._meta = meta
         self._tip = tip
-        self._history_first = history_first
+        self._head = head
         self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
         self.tree = tree
         self.history_blocks = 0
+        self.blocks_kept: int | None = None
 
     @classmethod
     def create(
@@ -91,10 +72,11 @@ class Store:
         buckets: int,
         epoch: Epoch,
         history_blocks: int,
+        blocks_kept: int | None = None,
     ) -> Store:
         """Write the genesis state into an empty store. Raises ConfigurationError if the store is not empty.
 
-        `epoch` is the first one; `history_blocks` is how many heights below the committed one keep their state.
+        `epoch` is the first one; see `open` for what is kept.
         """
         if cls.exists(kv):
             raise ConfigurationError("this data directory already holds a chain")
@@ -107,29 +89,35 @@ class Store:
                 *tree.batch(changes),
                 (height_key(Table.EPOCH, epoch.number), encode(epoch)),
                 (Meta.CHAIN.value, encode(meta)),
-                (Meta.HEAD.value, encode(Head(0, genesis_block_hash(chain, changes.root), 0))),
+                (Meta.HEAD.value, encode(Head(0, genesis_block_hash(chain, changes.root), 0, 1))),
             ]
         )
-        return cls.open(kv, chain, history_blocks)
+        return cls.open(kv, chain, history_blocks, blocks_kept)
 
     @classmethod
     def exists(cls, kv: Reader) -> bool:
         """Whether the store holds a chain."""
-        return next(kv.scan(b"", limit=1), None) is not None
+        return holds_chain(kv)
 
     @classmethod
-    def open(cls, kv: KeyValue, chain: bytes, history_blocks: int) -> Store:
+    def open(cls, kv: KeyValue, chain: bytes, history_blocks: int, blocks_kept: int | None = None) -> Store:
         """Open at the committed height. Raises ConfigurationError if the store is empty, of another chain or of
-        another format, StorageDamage if what it holds does not fit together."""
+        another format, StorageDamage if what it holds does not fit together.
+
+        `history_blocks` is how many heights below the committed one keep their state, `blocks_kept` how many blocks
+        are kept whole (None: all). Each commit drops what is older, a bounded part at a time.
+        """
+        assert blocks_kept is None or blocks_kept >= 1
         meta = read_chain_meta(kv, chain)
         head = read_record(kv, Meta.HEAD.value, Head, "the head")
-        tip = _read_tip(kv, head)
+        tip = read_tip(kv, head)
         tree = StateTree.load(kv, meta.buckets)
         expected = tip.header.state_root if tip.header else meta.genesis_state_root
         if tree.root != expected:
             raise damaged(f"the state tree at height {head.height} (root {tree.root.hex()[:16]}…)")
-        store = cls(kv, meta, tip, head.history_first, tree)
+        store = cls(kv, meta, tip, head, tree)
         store.history_blocks = history_blocks
+        store.blocks_kept = blocks_kept
         return store
 
     @property
@@ -148,7 +136,18 @@ class Store:
     @property
     def history_first(self) -> int:
         """The lowest height whose state can be asked for."""
-        return self._history_first
+        return self._head.history_first
+
+    @property
+    def blocks_first(self) -> int:
+        """The lowest height whose block and receipts can be asked for; the height above the tip where there is none."""
+        return self._head.blocks_first
+
+    @property
+    def forgotten_until_ms(self) -> int:
+        """The time of the last block that is not kept: what is not found may have been in it or below; 0 if all are."""
+        below = self.header(self._head.blocks_first - 1)
+        return 0 if below is None else below.time_ms
 
     def commit(
         self,
@@ -166,7 +165,8 @@ class Store:
     ) -> None:
         """Append an executed and certified block: body, certificate, receipts, state, indexes and head in one write.
 
-        `receipts` are opaque, automatic ones first. `next_epoch` decides the height above; it is kept if it is new.
+        `receipts` are opaque, automatic ones first; `index_writes` have keys that no other block uses. `next_epoch`
+        decides the height above; it is kept if it is new.
         Raises StorageDamage if the disk refuses; nothing has been committed then.
         """
         name = block_hash(header)
@@ -182,8 +182,10 @@ class Store:
             (height_key(Table.RECEIPTS, height), encode(StoredReceipts(automatic_count, tuple(receipts)))),
             (Table.BLOCK_HASH.value + name, height.to_bytes(HEIGHT_BYTES, "big")),
         ]
+        indexed = Indexed(tuple(entry.id for entry in entries), tuple(key for key, _ in index_writes))
+        batch.append((height_key(Table.INDEXED, height), encode(indexed)))
         table = Table.TRANSACTION.value
-        batch += [(table + entry.id, _location(height, position)) for position, entry in enumerate(entries)]
+        batch += [(table + entry.id, location(height, position)) for position, entry in enumerate(entries)]
         table = Table.INDEX.value
         batch += [(table + key, value) for key, value in index_writes]
         table = Table.STATE.value
@@ -193,17 +195,28 @@ class Store:
         new_epoch = next_epoch is not None and next_epoch.number not in self._epochs
         if next_epoch is not None and new_epoch:
             batch.append((height_key(Table.EPOCH, next_epoch.number), encode(next_epoch)))
-        history_first = max(self._history_first, height - self.history_blocks)
-        history_first = min(history_first, self._history_first + FORGOTTEN_BLOCKS_MAX)
-        batch += self._forgotten(self._history_first, history_first)
-        batch.append((Meta.HEAD.value, encode(Head(height, name, history_first))))
+        head = self._head_after(height, name)
+        batch += forgotten_states(self._kv, self._head.history_first, head.history_first)
+        batch += forgotten_blocks(self._kv, self._head.blocks_first, head.blocks_first, self._epochs)
+        batch.append((Meta.HEAD.value, encode(head)))
         self._kv.write(batch)
         self.tree.adopt(tree_changes)
         self._committed.update(state_writes)
         self._tip = Tip(height, name, header, certificate)
-        self._history_first = history_first
+        self._head = head
         if next_epoch is not None and new_epoch:
             self._epochs[next_epoch.number] = next_epoch
+
+    def _head_after(self, height: int, name: bytes) -> Head:
+        """The windows move on by what is due, and by at most so much."""
+        before = self._head
+        blocks_first = before.blocks_first
+        if self.blocks_kept is not None:
+            wanted = max(blocks_first, height - self.blocks_kept + 1)
+            blocks_first = min(wanted, blocks_first + PRUNED_BLOCKS_MAX)
+        history_first = max(before.history_first, height - self.history_blocks)
+        history_first = min(history_first, before.history_first + FORGOTTEN_BLOCKS_MAX)
+        return Head(height, name, max(history_first, blocks_first - 1), blocks_first)
 
     def _history(self, height: int, state_writes: Mapping[bytes, bytes | None]) -> list[Write]:
         """What the block replaces, and the list of it."""
@@ -212,33 +225,25 @@ class Store:
         touched = (height_key(Table.TOUCHED, height), encode(list(state_writes)))
         return [touched, *history_writes(height, state_writes, self._committed)]
 
-    def _forgotten(self, first_before: int, first: int) -> list[Write]:
-        """Deletions of what blocks up to `first` replaced: states below it can no longer be asked for."""
-        batch: list[Write] = []
-        for height in range(first_before + 1, first + 1):
-            at = height.to_bytes(HEIGHT_BYTES, "big")
-            raw = self._kv.get(Table.TOUCHED.value + at)
-            if raw is None:
-                continue
-            batch.append((Table.TOUCHED.value + at, None))
-            batch += [(Table.HISTORY.value + terminated(key) + at, None) for key in decode(tuple[bytes, ...], raw)]
-        return batch
-
     def header(self, height: int) -> Header | None:
-        """None above the committed height and for block 0, here and in the other methods by height."""
-        return self._at(Table.HEADER, height, Header)
+        """None above the committed height, for block 0 and where it is no longer kept, here and in the other methods by
+        height. Headers and certificates of the last blocks of epochs are always kept."""
+        return self._at(Table.HEADER, height, Header) if self._keeps_header(height) else None
 
     def block(self, height: int) -> Block | None:
         header = self.header(height)
-        if header is None:
+        if header is None or height < self._head.blocks_first:
             return None
         return Block(header, read_record(self._kv, height_key(Table.BODY, height), tuple[bytes, ...], f"body {height}"))
 
     def certificate(self, height: int) -> Certificate | None:
-        return self._at(Table.CERTIFICATE, height, Certificate)
+        return self._at(Table.CERTIFICATE, height, Certificate) if self._keeps_header(height) else None
 
     def receipts(self, height: int) -> StoredReceipts | None:
-        return self._at(Table.RECEIPTS, height, StoredReceipts)
+        return self._at(Table.RECEIPTS, height, StoredReceipts) if height >= self._head.blocks_first else None
+
+    def _keeps_header(self, height: int) -> bool:
+        return height >= self._head.blocks_first - 1 or height + 1 in self._epochs
 
     def height_of(self, name: bytes) -> int | None:
         """The height of the committed block with this hash."""
@@ -269,8 +274,9 @@ class Store:
         return PastState(self._kv, height, self._check_kept)
 
     def _check_kept(self, height: int) -> None:
-        if not self._history_first <= height <= self._tip.height:
-            raise LookupError(f"states of heights {self._history_first} to {self._tip.height} are kept, not {height}")
+        first, last = self._head.history_first, self._tip.height
+        if not first <= height <= last:
+            raise LookupError(f"states of heights {first} to {last} are kept, not {height}")
 
     def epochs(self) -> tuple[Epoch, ...]:
         """All that are known, in order; the last may begin at the height above the tip."""
@@ -288,58 +294,3 @@ class Store:
         if not 1 <= height <= self._tip.height:
             return None
         return read_record(self._kv, height_key(table, height), kind, f"{table.name.lower()} {height}")
-
-
-def damaged(place: str) -> StorageDamage:
-    return StorageDamage(f"{place} is damaged or missing; {ADVICE}")
-
-
-def read_record(reader: Reader, key: bytes, kind: type[T], place: str) -> T:
-    """The record of this kind under `key`. Raises StorageDamage if it is missing or does not decode."""
-    raw = reader.get(key)
-    if raw is None:
-        raise damaged(place)
-    try:
-        return decode(kind, raw)
-    except DecodeError:
-        raise damaged(place) from None
-
-
-def read_chain_meta(reader: Reader, chain: bytes) -> ChainMeta:
-    """Raises ConfigurationError if there is no chain, another one, or one in a format that is not ours."""
-    if not Store.exists(reader):
-        raise ConfigurationError("this data directory holds no chain yet")
-    meta = read_record(reader, Meta.CHAIN.value, ChainMeta, "the description of the chain")
-    if meta.format != FORMAT:
-        raise ConfigurationError(f"this data directory has format {meta.format}, this version reads {FORMAT}")
-    if meta.chain != chain:
-        raise ConfigurationError(
-            f"this data directory is of chain {meta.chain.hex()[:16]}…, the genesis file of {chain.hex()[:16]}…"
-        )
-    return meta
-
-
-def _read_tip(reader: Reader, head: Head) -> Tip:
-    if head.height == 0:
-        return Tip(0, head.block_hash, None, None)
-    header = read_record(reader, height_key(Table.HEADER, head.height), Header, f"header {head.height}")
-    if block_hash(header) != head.block_hash:
-        raise damaged(f"header {head.height}")
-    key = height_key(Table.CERTIFICATE, head.height)
-    certificate = read_record(reader, key, Certificate, f"certificate {head.height}")
-    return Tip(head.height, head.block_hash, header, certificate)
-
-
-def read_epochs(reader: Reader) -> dict[int, Epoch]:
-    """By the first height each decides. Raises StorageDamage if one does not decode or the first is missing."""
-    try:
-        epochs = [decode(Epoch, raw) for _, raw in reader.scan(Table.EPOCH.value)]
-    except DecodeError:
-        raise damaged("an epoch") from None
-    if not epochs or epochs[0].number != 1:
-        raise damaged("the first epoch")
-    return {epoch.number: epoch for epoch in epochs}
-
-
-def _location(height: int, position: int) -> bytes:
-    return height.to_bytes(HEIGHT_BYTES, "big") + position.to_bytes(4, "big")

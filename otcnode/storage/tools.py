@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from otcnode import merkle
 from otcnode.blocks import (
-    Block,
     Certificate,
     Epoch,
     Header,
@@ -19,18 +19,20 @@ from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.kv import Reader
-from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
-from otcnode.storage.state_proof import key_hash, value_hash
-from otcnode.storage.state_tree import StateTree
-from otcnode.storage.store import (
+from otcnode.storage.records import (
     ADVICE_RESTORE,
     ChainMeta,
     Head,
+    Indexed,
     StoredReceipts,
+    location,
     read_chain_meta,
     read_epochs,
     read_record,
 )
+from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
+from otcnode.storage.state_proof import key_hash, value_hash
+from otcnode.storage.state_tree import StateTree
 
 Progress = Callable[[str, int, int], None]
 """Told the part that is checked, how much of it is done, and the whole (0: not known)."""
@@ -45,6 +47,7 @@ class Verified(NamedTuple):
     """What was found in order."""
 
     height: int
+    blocks_first: int
     transactions: int
     state_keys: int
     history_entries: int
@@ -69,11 +72,10 @@ def verify(
     meta = read_chain_meta(reader, chain)
     head = read_record(reader, Meta.HEAD.value, Head, "the head")
     transactions = _verify_blocks(reader, meta, head, transactions_root, progress)
-    _verify_tables_end(reader, head, transactions, progress)
+    index = _verify_tables_end(reader, head, transactions, progress)
     state_keys = _verify_state(reader, meta, head, progress)
     history = _verify_history(reader, head, progress)
-    index = sum(1 for _ in _counted(reader, Table.INDEX, "index", progress))
-    return Verified(head.height, transactions, state_keys, history, index)
+    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index)
 
 
 def wrong(place: str) -> StorageDamage:
@@ -84,23 +86,59 @@ def _verify_blocks(
     reader: Reader, meta: ChainMeta, head: Head, transactions_root: TransactionsRoot | None, progress: Progress
 ) -> int:
     """Every block follows from the one below it; returns the number of transactions."""
+    if not 1 <= head.blocks_first <= min(head.history_first, head.height) + 1:
+        raise wrong(f"the head keeps blocks from {head.blocks_first} on, and states from {head.history_first} on")
     epochs = read_epochs(reader)
+    _verify_epochs(reader, meta, head, epochs)
+    below = head.blocks_first - 1
     parent, parent_header = genesis_block_hash(meta.chain, meta.genesis_state_root), None
+    if below:
+        parent_header = _verify_header(reader, meta, below, _epoch_of(epochs, below))
+        parent = block_hash(parent_header)
     transactions = 0
-    for height in range(1, head.height + 1):
-        header = read_record(reader, height_key(Table.HEADER, height), Header, f"header {height}")
-        if header.height != height or header.parent != parent or header.chain != meta.chain:
+    for height in range(head.blocks_first, head.height + 1):
+        epoch = _epoch_of(epochs, height)
+        header = _verify_header(reader, meta, height, epoch)
+        if header.parent != parent:
             raise wrong(f"header {height} does not follow the one below it")
-        epoch = epochs[max(number for number in epochs if number <= height)]
         _verify_link(header, parent_header, epoch)
-        _verify_block(reader, header, epoch, transactions_root)
+        _verify_block(reader, header, transactions_root)
         parent, parent_header = block_hash(header), header
         transactions += header.transaction_count
         if height % STEP == 0 or height == head.height:
-            progress("blocks", height, head.height)
+            progress("blocks", height - below, head.height - below)
     if parent != head.block_hash:
         raise wrong("the head names another block than the last")
     return transactions
+
+
+def _epoch_of(epochs: Mapping[int, Epoch], height: int) -> Epoch:
+    return epochs[max(number for number in epochs if number <= height)]
+
+
+def _verify_epochs(reader: Reader, meta: ChainMeta, head: Head, epochs: Mapping[int, Epoch]) -> None:
+    """The last header of every epoch is certified by its validators and names those of the next."""
+    for before, number in pairwise(sorted(epochs)):
+        if number > head.height + 1:
+            raise wrong(f"epoch {number} begins beyond the height above the committed one")
+        end = _verify_header(reader, meta, number - 1, epochs[before])
+        if end.next_validators_hash != validators_hash(epochs[number].validators):
+            raise wrong(f"header {end.height} names other validators than epoch {number}")
+
+
+def _verify_header(reader: Reader, meta: ChainMeta, height: int, epoch: Epoch) -> Header:
+    """A header that is in its place and certified."""
+    header = read_record(reader, height_key(Table.HEADER, height), Header, f"header {height}")
+    if header.height != height or header.chain != meta.chain:
+        raise wrong(f"header {height} is of another height or chain")
+    certificate = read_record(reader, height_key(Table.CERTIFICATE, height), Certificate, f"certificate {height}")
+    if certificate.height != height or certificate.block_hash != block_hash(header):
+        raise wrong(f"certificate {height} is of another block")
+    try:
+        check_certificate(certificate, header.chain, epoch)
+    except ProofError as error:
+        raise wrong(f"certificate {height}: {error}") from None
+    return header
 
 
 def _verify_link(header: Header, parent: Header | None, epoch: Epoch) -> None:
@@ -111,15 +149,8 @@ def _verify_link(header: Header, parent: Header | None, epoch: Epoch) -> None:
         raise wrong(f"header {header.height} is not later than the one below it")
 
 
-def _verify_block(reader: Reader, header: Header, epoch: Epoch, transactions_root: TransactionsRoot | None) -> None:
+def _verify_block(reader: Reader, header: Header, transactions_root: TransactionsRoot | None) -> None:
     height, name = header.height, block_hash(header)
-    certificate = read_record(reader, height_key(Table.CERTIFICATE, height), Certificate, f"certificate {height}")
-    try:
-        check_certificate(certificate, header.chain, epoch)
-    except ProofError as error:
-        raise wrong(f"certificate {height}: {error}") from None
-    if certificate.height != height or certificate.block_hash != name:
-        raise wrong(f"certificate {height} is of another block")
     if reader.get(Table.BLOCK_HASH.value + name) != height.to_bytes(HEIGHT_BYTES, "big"):
         raise wrong(f"the index of block hashes lacks block {height}")
     stored = read_record(reader, height_key(Table.RECEIPTS, height), StoredReceipts, f"receipts {height}")
@@ -130,19 +161,22 @@ def _verify_block(reader: Reader, header: Header, epoch: Epoch, transactions_roo
     body = read_record(reader, height_key(Table.BODY, height), tuple[bytes, ...], f"body {height}")
     if len(body) != header.transaction_count:
         raise wrong(f"body {height} has {len(body)} transactions, its header says {header.transaction_count}")
-    if transactions_root is not None:
-        _verify_transactions(reader, Block(header, body), transactions_root)
-
-
-def _verify_transactions(reader: Reader, block: Block, transactions_root: TransactionsRoot) -> None:
-    height = block.header.height
-    root, names = transactions_root(block.transactions)
-    if root != block.header.transactions_root:
-        raise wrong(f"body {height} has another root than the header")
-    for position, name in enumerate(names):
-        place = height.to_bytes(HEIGHT_BYTES, "big") + position.to_bytes(4, "big")
-        if reader.get(Table.TRANSACTION.value + name) != place:
+    place = f"the list of index entries of block {height}"
+    indexed = read_record(reader, height_key(Table.INDEXED, height), Indexed, place)
+    if len(indexed.transactions) != header.transaction_count:
+        raise wrong(f"{place} has {len(indexed.transactions)} transactions of {header.transaction_count}")
+    for position, name in enumerate(indexed.transactions):
+        if reader.get(Table.TRANSACTION.value + name) != location(height, position):
             raise wrong(f"the index of transactions lacks {name.hex()} of block {height}")
+    for key in indexed.keys:
+        if reader.get(Table.INDEX.value + key) is None:
+            raise wrong(f"the index lacks the entry {key.hex()} of block {height}")
+    if transactions_root is not None:
+        root, names = transactions_root(body)
+        if root != header.transactions_root:
+            raise wrong(f"body {height} has another root than the header")
+        if names != indexed.transactions:
+            raise wrong(f"{place} names other transactions than the body")
 
 
 def _counted(reader: Reader, table: Table, part: str, progress: Progress) -> Iterator[tuple[bytes, bytes]]:
@@ -154,21 +188,34 @@ def _counted(reader: Reader, table: Table, part: str, progress: Progress) -> Ite
     progress(part, count, count)
 
 
-def _verify_tables_end(reader: Reader, head: Head, transactions: int, progress: Progress) -> None:
-    """No table speaks of a block above the head, and the indexes have no entry too many."""
-    for table in (Table.HEADER, Table.BODY, Table.CERTIFICATE, Table.RECEIPTS, Table.TOUCHED):
+def _verify_tables_end(reader: Reader, head: Head, transactions: int, progress: Progress) -> int:
+    """No table speaks of a block that is not kept, and the indexes have no entry too many; returns the number of those
+    in INDEX."""
+    for table in (Table.HEADER, Table.BODY, Table.CERTIFICATE, Table.RECEIPTS, Table.TOUCHED, Table.INDEXED):
         beyond = next(reader.scan(table.value, height_key(table, head.height)), None)
         if beyond is not None:
             raise wrong(f"table {table.name} has entries above the committed height {head.height}")
-    if sum(1 for _ in _counted(reader, Table.BLOCK_HASH, "block hashes", progress)) != head.height:
+    kept = head.height - head.blocks_first + 1
+    for table in (Table.BODY, Table.RECEIPTS, Table.INDEXED):
+        lowest = next(reader.scan(table.value, limit=1), None)
+        if lowest is not None and lowest[0] < height_key(table, head.blocks_first):
+            raise wrong(f"table {table.name} has entries below the first kept height {head.blocks_first}")
+    if sum(1 for _ in _counted(reader, Table.BLOCK_HASH, "block hashes", progress)) != kept:
         raise wrong("the index of block hashes has entries too many")
     found = 0
     for _, place in _counted(reader, Table.TRANSACTION, "transactions", progress):
         found += 1
-        if not 1 <= int.from_bytes(place[:HEIGHT_BYTES], "big") <= head.height:
-            raise wrong("the index of transactions points above the committed height")
+        if not head.blocks_first <= int.from_bytes(place[:HEIGHT_BYTES], "big") <= head.height:
+            raise wrong("the index of transactions points below the first kept or above the committed height")
     if found != transactions:
         raise wrong(f"the index of transactions has {found} entries, the chain {transactions} transactions")
+    listed = 0
+    for _, raw in reader.scan(Table.INDEXED.value):
+        listed += len(decode(Indexed, raw).keys)
+    entries = sum(1 for _ in _counted(reader, Table.INDEX, "index", progress))
+    if entries != listed:
+        raise wrong(f"the index has {entries} entries, the blocks wrote {listed}")
+    return entries
 
 
 def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progress) -> int:
@@ -231,5 +278,6 @@ _KINDS: dict[Table, object] = {
     Table.RECEIPTS: StoredReceipts,
     Table.EPOCH: Epoch,
     Table.TOUCHED: tuple[bytes, ...],
+    Table.INDEXED: Indexed,
 }
 """How the records of a table decode; others are shown as bytes."""

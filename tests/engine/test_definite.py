@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from otcnode.engine.host import Stage
 from otcnode.errors import Code
 from otcnode.node_service import Finality, Service
 from otcnode.rpc import service
+from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.transactions import Decoded
 from tests.engine.network import START_MS, Station, alone, deposit, forged, key_add, stations
 
@@ -90,6 +92,29 @@ def test_expired_by_the_clock_is_definite_only_once_a_block_says_so() -> None:
     (refused,) = submit(station, late)
     assert isinstance(refused, service.Refused)
     assert (refused.code, refused.definite) == (Code.TX_EXPIRED, True)
+
+
+def test_of_what_may_have_been_in_a_pruned_block_nothing_definite_is_said() -> None:
+    station = alone()
+    early = deposit(station.genesis, 1, valid_until_ms=START_MS + 1_000)
+    submit(station, early)
+    assert service_of(station).transaction(early.id).code is Code.OK
+    station.store.blocks_kept = 1
+    for number in (2, 3):
+        station.now_ms += 2_000
+        submit(station, deposit(station.genesis, number))
+    assert station.store.blocks_first == 3
+    assert service_of(station).transaction(early.id).stage is Stage.UNKNOWN
+    station.now_ms += DAY_MS
+    never = deposit(station.genesis, 4, valid_until_ms=START_MS + station.now_ms + 1_000)
+    station.now_ms += 2_000
+    submit(station, deposit(station.genesis, 5, valid_until_ms=START_MS + station.now_ms + 1_000))
+    refused = submit(station, early, never)
+    # A day is the longest life, so no block that is gone can have held the second one.
+    assert [(answer.code, answer.definite) for answer in refused if isinstance(answer, service.Refused)] == [
+        (Code.TX_EXPIRED, False),
+        (Code.TX_EXPIRED, True),
+    ]
 
 
 def test_a_committed_failure_is_definite_and_found() -> None:

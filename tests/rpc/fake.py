@@ -159,6 +159,7 @@ class FakeNode:
         self._epochs = [Epoch(1, tuple(key.public for key in self.validator_keys))]
         self.automatic = automatic
         self.first_kept = first_kept
+        self.blocks_first = 1
         self.clock_ms = origin_ms
         self.pool_max = 1_000
         self.ready = True
@@ -384,23 +385,29 @@ class FakeNode:
         return True
 
     def block(self, height: int) -> Block:
-        self._check_kept(height)
+        self._check_block(height, self.blocks_first)
         return self._blocks[height - 1][0]
 
     def header(self, height: int) -> Header:
-        return self.block(height).header
+        self._check_block(height, max(1, self.blocks_first - 1))
+        return self._blocks[height - 1][0].header
 
     def certificate(self, height: int) -> Certificate:
-        self._check_kept(height)
+        self._check_block(height, max(1, self.blocks_first - 1))
         return self._blocks[height - 1][1]
 
     def receipts(self, height: int) -> BlockReceipts:
-        self._check_kept(height)
+        self._check_block(height, self.blocks_first)
         return self._blocks[height - 1][2]
+
+    def _check_block(self, height: int, first: int) -> None:
+        if not first <= height <= len(self._blocks):
+            raise HeightUnavailable(self.blocks_first, len(self._blocks))
 
     def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
         for key, entry in sorted(self._index.items()):
-            if key.startswith(events_prefix(account)) and height_of(key) > after_height:
+            kept = height_of(key) >= max(after_height + 1, self.blocks_first)
+            if kept and key.startswith(events_prefix(account)):
                 yield height_of(key), entry
 
     def prove(self, key: bytes) -> StateProof:

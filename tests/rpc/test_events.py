@@ -149,6 +149,21 @@ async def test_a_cursor_that_is_none_is_refused(node: FakeNode, api: Api, cursor
     assert (await api.call("events_list", {"cursor": cursor}))["code"] == code
 
 
+async def test_events_of_blocks_that_are_pruned_are_refused_and_the_rest_is_read_on(node: FakeNode, api: Api) -> None:
+    await played(node)
+    regulator = await api.login(REGULATOR)
+    whole = await api.call("events_list", {"limit": 1_000}, regulator)
+    node.blocks_first = 3
+    for cursor in (None, "1:4294967295", "2:0"):
+        for asked in ({"cursor": cursor} if cursor else {}, {"cursor": cursor, "limit": 1}):
+            for token in (None, regulator):
+                refused = await api.call("events_list", asked, token)
+                assert (refused["code"], refused["data"]) == (-32008, {"first": 3})
+    assert refused["message"].endswith("go on from 2:4294967295")
+    rest = await api.call("events_list", {"cursor": "2:4294967295", "limit": 1_000}, regulator)
+    assert rest["events"] == [event for event in whole["events"] if event["height"] >= 3] != []
+
+
 async def test_subscriptions_need_a_connection(node: FakeNode, api: Api) -> None:
     assert (await api.call("events_subscribe", {"cursor": "9:0"}))["code"] == -32005
     assert (await api.call("events_subscribe"))["cursor"] == "0:4294967295"
@@ -192,6 +207,24 @@ async def test_a_statement_shows_every_movement_in_order(node: FakeNode, api: Ap
     for whose in (account_of(INVESTOR), bytes(32)):
         refused = await api.call("account_statement", {"account": form.account(whose)}, await api.login(OTHER))
         assert refused["code"] == -32003
+
+
+async def test_a_statement_from_pruned_blocks_is_refused_and_not_cut(node: FakeNode, api: Api) -> None:
+    await played(node)
+    token, account = await api.login(INVESTOR), form.account(account_of(INVESTOR))
+    whole = await api.call("account_statement", {"account": account}, token)
+    page = await api.call("account_statement", {"account": account, "limit": 1}, token)
+    last = await api.call("account_statement", {"account": account, "limit": 1, "next": page["next"]}, token)
+    node.blocks_first = 3
+    tip = node.state().height
+    refused = await api.call("account_statement", {"account": account}, token)
+    assert (refused["code"], refused["data"]) == (-32007, {"first": 3, "last": tip})
+    refused = await api.call("account_statement", {"account": account, "next": page["next"]}, token)
+    assert (refused["code"], refused["data"]) == (-32008, {"first": 3})
+    since = form.time(START_MS + 2_001).iso
+    later = await api.call("account_statement", {"account": account, "from": since}, token)
+    assert later["movements"] == [row for row in whole["movements"] if row["height"] >= 3] != []
+    assert last["movements"]
 
 
 async def test_a_statement_in_pages_is_of_one_height(node: FakeNode, api: Api) -> None:

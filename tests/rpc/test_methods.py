@@ -146,7 +146,7 @@ async def test_a_batch_is_submitted_in_one_go_and_bad_entries_do_not_hold_up_the
     assert answers["mistyped"]["error"]["code"] == -32602
     assert answers["status"]["result"]["height"] == 1
     assert answers["header"]["error"]["code"] == -32007
-    assert answers["header"]["error"]["data"] == {"first": 0, "last": 1}
+    assert answers["header"]["error"]["data"] == {"first": 1, "last": 1}
     assert node.status().height == 1
 
 

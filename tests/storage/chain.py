@@ -24,6 +24,7 @@ from otcnode.storage.store import Store
 
 CHAIN = sha256(b"a chain")
 KEY = SigningKey(bytes(32))
+JOINER = SigningKey(sha256(b"joiner"))
 VALIDATORS = (KEY.public,)
 EPOCH = Epoch(1, VALIDATORS)
 BUCKETS = 256
@@ -102,7 +103,12 @@ def append(
 def certify(header: Header, epoch: Epoch) -> Certificate:
     name = block_hash(header)
     message = commit_preimage(CHAIN, epoch.number, 0, header.height, name)
-    return Certificate(epoch.number, 0, header.height, name, (ValidatorSignature(KEY.public, KEY.sign(message)),))
+    signatures = tuple(
+        ValidatorSignature(key.public, key.sign(message))
+        for key in sorted((KEY, JOINER), key=lambda key: key.public)
+        if key.public in epoch.validators
+    )
+    return Certificate(epoch.number, 0, header.height, name, signatures)
 
 
 def expected_state(height: int) -> dict[bytes, bytes]:

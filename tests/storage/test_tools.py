@@ -11,9 +11,9 @@ from otcnode.codec import decode, encode
 from otcnode.crypto import sha256
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.records import Head, Indexed, StoredReceipts
 from otcnode.storage.schema import Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash
-from otcnode.storage.store import Head, StoredReceipts
 from otcnode.storage.tools import inspect, past_values, verify
 from tests.storage.chain import CHAIN, GENESIS, append, certify, create, expected_state, reopen, transactions_of
 
@@ -100,7 +100,13 @@ def _name(kv: MemoryKeyValue, height: int) -> bytes:
 
 
 def _head(height: int) -> Callable[[MemoryKeyValue], None]:
-    return lambda kv: kv.write([(Meta.HEAD.value, encode(Head(height, _name(kv, height), 0)))])
+    return lambda kv: kv.write([(Meta.HEAD.value, encode(Head(height, _name(kv, height), 0, 1)))])
+
+
+def _head_keeping(history_first: int, blocks_first: int) -> Callable[[MemoryKeyValue], None]:
+    return lambda kv: kv.write(
+        [(Meta.HEAD.value, encode(Head(HEIGHT, _name(kv, HEIGHT), history_first, blocks_first)))]
+    )
 
 
 _ID = sha256(transactions_of(6)[1])
@@ -136,6 +142,19 @@ DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
         "history lacks",
     ),
     "history forged": (_put(Table.HISTORY.value + terminated(b"x") + bytes(8), b"\x00"), "entries too many"),
+    "blocks said to begin above": (_head_keeping(0, 4), "keeps blocks from 4 on, and states from 0 on"),
+    "blocks said to be pruned": (_head_keeping(3, 4), "below the first kept height 4"),
+    "list of index entries gone": (_replace(Table.INDEXED, 6, lambda raw: None), "list of index entries of block 6"),
+    "list of index entries short": (
+        _replace(Table.INDEXED, 6, lambda raw: encode(Indexed((), decode(Indexed, raw).keys))),
+        "has 0 transactions of 2",
+    ),
+    "list of index entries of others": (
+        _replace(Table.INDEXED, 6, lambda raw: raw.replace(_ID, sha256(transactions_of(6)[0]))),
+        "index of transactions lacks",
+    ),
+    "index entry gone": (_put(Table.INDEX.value + b"party/5", None), "index lacks the entry .* of block 6"),
+    "index entry forged": (_put(Table.INDEX.value + b"party/x", b""), "the index has 13 entries"),
     "touched junk": (_replace(Table.TOUCHED, 3, lambda raw: b"?"), "list of keys of block 3"),
     "epoch gone": (_put(height_key(Table.EPOCH, 1), None), "first epoch"),
     "epoch changed": (_replace(Table.EPOCH, 1, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])), "epoch"),

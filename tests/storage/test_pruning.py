@@ -1,0 +1,152 @@
+"""Blocks that leave their window are gone with all that speaks of them; what a light verifier needs stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode.blocks import Epoch, block_hash, check_certificate, validators_hash
+from otcnode.crypto import sha256
+from otcnode.storage.foundation import foundation, state_batch
+from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.schema import Table
+from otcnode.storage.store import PRUNED_BLOCKS_MAX, Store
+from otcnode.storage.tools import verify
+from tests.storage.chain import CHAIN, EPOCH, JOINER, append, create, expected_state, reopen, transactions_of
+from tests.storage.test_tools import roots
+
+HEIGHT = 25
+KEPT = 6
+SECOND = Epoch(9, tuple(sorted([*EPOCH.validators, JOINER.public])))
+
+
+def grow(store: Store, height: int) -> None:
+    """Up to `height`, with a second epoch from its height on."""
+    while store.tip.height < height:
+        above = store.tip.height + 1
+        index = [(b"party/%d" % above, b"x")]
+        epoch = SECOND if above >= SECOND.number - 1 else None
+        append(store, index=index, next_epoch=epoch)
+
+
+def pruned(height: int = HEIGHT) -> MemoryKeyValue:
+    kv = MemoryKeyValue()
+    store = create(kv)
+    store.blocks_kept = KEPT
+    grow(store, height)
+    return kv
+
+
+def test_a_window_of_blocks_is_kept_with_the_certified_header_below_it() -> None:
+    kv = pruned()
+    for store in (reopen(kv), Store.open(kv, CHAIN, 1_000, KEPT)):
+        first = HEIGHT - KEPT + 1
+        assert (store.blocks_first, store.history_first) == (first, first - 1)
+        for height in range(1, first):
+            assert store.block(height) is None and store.receipts(height) is None
+            assert not any(store.transaction_location(sha256(raw)) for raw in transactions_of(height))
+        for height in range(first, HEIGHT + 1):
+            block, receipts = store.block(height), store.receipts(height)
+            assert block is not None and block.transactions == tuple(transactions_of(height))
+            assert receipts is not None and store.certificate(height) is not None
+        below = store.header(first - 1)
+        assert below is not None and store.forgotten_until_ms == below.time_ms
+        assert [key for key, _ in store.index_scan(b"party/")] == sorted(
+            b"party/%d" % height for height in range(first, HEIGHT + 1)
+        )
+        assert dict(store.state_at(first - 1).scan(b"")) == expected_state(first - 1)
+        with pytest.raises(LookupError):
+            store.state_at(first - 2)
+
+
+def test_nothing_else_is_left_of_what_is_pruned() -> None:
+    """As many entries per table as a store has that knows only the kept blocks."""
+    kv = pruned()
+    count = {table: len(list(kv.scan(table.value))) for table in Table}
+    assert {table: count[table] for table in (Table.BODY, Table.RECEIPTS, Table.BLOCK_HASH, Table.INDEXED)} == {
+        Table.BODY: KEPT,
+        Table.RECEIPTS: KEPT,
+        Table.BLOCK_HASH: KEPT,
+        Table.INDEXED: KEPT,
+    }
+    # the kept ones, the one below them, and the last of the first epoch
+    assert count[Table.HEADER] == count[Table.CERTIFICATE] == KEPT + 2
+    assert count[Table.TOUCHED] == KEPT
+    assert count[Table.TRANSACTION] == sum(len(transactions_of(HEIGHT - above)) for above in range(KEPT))
+
+
+def test_the_validator_sets_can_be_followed_from_the_first_epoch_on() -> None:
+    store = reopen(pruned())
+    assert store.epochs() == (EPOCH, SECOND)
+    end, certificate = store.header(SECOND.number - 1), store.certificate(SECOND.number - 1)
+    assert end is not None and certificate is not None and certificate.block_hash == block_hash(end)
+    check_certificate(certificate, CHAIN, EPOCH)
+    assert end.next_validators_hash == validators_hash(SECOND.validators)
+    assert store.header(SECOND.number - 2) is None and store.certificate(SECOND.number) is None
+
+
+def test_a_pruned_store_verifies() -> None:
+    found = verify(pruned(), CHAIN, roots)
+    assert (found.height, found.blocks_first, found.index_entries) == (HEIGHT, HEIGHT - KEPT + 1, KEPT)
+
+
+def test_a_shortened_window_is_paid_for_step_by_step_and_a_widened_one_starts_now() -> None:
+    kv = MemoryKeyValue()
+    grow(create(kv), HEIGHT)
+    store = Store.open(kv, CHAIN, 1_000, KEPT)
+    for step in range(1, 6):
+        append(store, next_epoch=SECOND)
+        assert store.blocks_first == 1 + step * PRUNED_BLOCKS_MAX
+    assert verify(kv, CHAIN, roots).blocks_first == 11
+    store = reopen(kv)
+    append(store, next_epoch=SECOND)
+    assert store.blocks_first == 11
+
+
+def test_a_window_of_one_block_is_the_shortest() -> None:
+    kv = pruned(3)
+    store = Store.open(kv, CHAIN, 1_000, 1)
+    grow(store, 12)
+    assert store.blocks_first == store.tip.height == 12
+    assert verify(kv, CHAIN, roots).blocks_first == 12
+
+
+def founded(source: Store) -> MemoryKeyValue:
+    """A store that begins at the tip of another."""
+    kv = MemoryKeyValue()
+    tip, ends = source.tip, []
+    for epoch in source.epochs()[1:]:
+        header, certificate = source.header(epoch.number - 1), source.certificate(epoch.number - 1)
+        assert header is not None and certificate is not None
+        ends.append((header, certificate))
+    assert tip.header is not None and tip.certificate is not None
+    kv.write(state_batch(source.state.scan(b"")))
+    genesis_root = create(MemoryKeyValue()).tree.root
+    kv.write(foundation(CHAIN, 256, genesis_root, source.epochs(), ends, tip.header, tip.certificate))
+    return kv
+
+
+@pytest.mark.parametrize("height", [3, SECOND.number - 1, SECOND.number, HEIGHT])
+def test_a_store_can_begin_at_the_state_after_any_block(height: int) -> None:
+    whole = create(MemoryKeyValue())
+    grow(whole, height)
+    kv = founded(whole)
+    store = reopen(kv)
+    assert store.tip == whole.tip and store.epochs() == whole.epochs()
+    assert (store.blocks_first, store.history_first) == (height + 1, height)
+    assert store.block(height) is None and store.header(height) == whole.tip.header
+    assert verify(kv, CHAIN, roots).blocks_first == height + 1
+    for opened in (whole, store):
+        grow(opened, height + 12)
+    assert store.tip == whole.tip
+    assert dict(store.state_at(height).scan(b"")) == expected_state(height)
+    found = verify(kv, CHAIN, roots)
+    assert (found.height, found.blocks_first) == (height + 12, height + 1)
+
+
+def test_a_founded_store_without_its_foundation_does_not_open() -> None:
+    whole = create(MemoryKeyValue())
+    grow(whole, 5)
+    kv = MemoryKeyValue()
+    kv.write(state_batch(whole.state.scan(b"")))
+    with pytest.raises(Exception, match="description of the chain is damaged or missing"):
+        reopen(kv)
