@@ -152,3 +152,9 @@ rpc_subscription_wait_ms = 5_000
 """Between looks at whether a quiet subscription's token still holds."""
 page_entries_default = 100
 page_entries_max = 1_000
+
+# evidence packages
+evidence_package_bytes_max = 64 << 20
+evidence_key_bytes_max = 256
+evidence_transactions_max = 4_096
+"""Of one contract or trade: what made it, not what happened under it."""

@@ -26,7 +26,7 @@ from otcnode.rpc import service
 from otcnode.storage.records import StoredReceipts
 from otcnode.storage.state_proof import StateProof
 from otcnode.storage.store import Store
-from otcnode.vm.event_index import entry_key, events_prefix, height_of
+from otcnode.vm.event_index import entry_key, events_prefix, height_of, items_prefix
 from otcnode.vm.executor import environment_at, simulate
 from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.results import Receipt
@@ -280,6 +280,10 @@ class Service:
     def event_places(self, account: bytes, after_height: int) -> Iterator[tuple[int, bytes]]:
         after = entry_key(account, after_height)
         for key, entry in self._store.index_scan(events_prefix(account), after):
+            yield height_of(key), entry
+
+    def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
+        for key, entry in self._store.index_scan(items_prefix(item)):
             yield height_of(key), entry
 
     def prove(self, key: bytes) -> StateProof:

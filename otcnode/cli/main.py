@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("otcnode.cli.node", "Run a node."),
     "status": ("otcnode.cli.node", "Where one or more nodes stand."),
     "explain": ("otcnode.cli.node", "Why the chain does or does not move."),
+    "verify": ("otcnode.cli.verify", "Check files of evidence offline, with nothing but the genesis hash."),
     "db": ("otcnode.cli.db", "Look into the data directory of a node that is not running."),
     "scenario": ("otcnode.cli.scenario", "Play ledger stories from files."),
     "simulate": ("otcnode.cli.simulate", "Run whole networks in virtual time under faults."),

@@ -28,13 +28,15 @@ from otcnode.client.errors import (
     RpcFailure,
     TransactionRefused,
 )
-from otcnode.client.trust import TrustedChain
 from otcnode.client.wire import Request
 from otcnode.crypto import SigningKey, random_bytes, verify_all
 from otcnode.errors import Code, DecodeError, ProofError
+from otcnode.evidence.trust import TrustedChain
+from otcnode.evidence.verdict import Outcome as PackageOutcome
+from otcnode.evidence.verify import verify as verify_package
 from otcnode.genesis import Genesis
 from otcnode.ids import Prefix, parse
-from otcnode.rpc import accounts, auth, chain, events, json_rpc, node_status, proofs, transactions
+from otcnode.rpc import accounts, auth, chain, events, json_rpc, node_status, packages, proofs, transactions
 from otcnode.rpc import format as form
 from otcnode.rpc.access import login_preimage
 from otcnode.rpc.service import Frozen, Stage
@@ -239,6 +241,17 @@ class Client:
         cannot prove what it says is passed over."""
         return await self._everywhere(lambda connection: self._state_at(connection, table, suffix))
 
+    async def contract_evidence(self, contract: bytes) -> bytes:
+        """A file that proves the contract offline (`otcnode verify package`); a node whose file does not is passed
+        over."""
+        params = packages.ContractEvidenceParams(form.contract(contract))
+        return await self._everywhere(lambda connection: self._package(connection, "contract_evidence", params))
+
+    async def trade_evidence(self, trade: bytes) -> bytes:
+        """A file that proves the trade and its settlement offline; as `contract_evidence`."""
+        params = packages.TradeEvidenceParams(form.trade(trade))
+        return await self._everywhere(lambda connection: self._package(connection, "trade_evidence", params))
+
     async def events(
         self, cursor: str | None = None, wanted: events.EventFilter | None = None, *, poll_ms: int = 500
     ) -> AsyncIterator[events.EventResult]:
@@ -255,6 +268,13 @@ class Client:
                 await asyncio.sleep(poll_ms / 1000)
 
     # inside
+
+    async def _package(self, connection: Connection, method: str, params: Any) -> bytes:
+        shown = await self._as_identity(connection, method, params, packages.EvidenceResult)
+        verdict = verify_package(shown.package, self.chain)
+        if verdict.outcome is not PackageOutcome.OK:
+            raise NodeLied(connection.url, f"evidence that does not hold: {verdict.outcome} {verdict.detail}")
+        return shown.package
 
     async def _state_at(self, connection: Connection, table: Table[T], suffix: bytes) -> Proven[T]:
         params = proofs.StateProofParams(table.name, suffix)

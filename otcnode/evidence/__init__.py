@@ -1,0 +1,1 @@
+"""Proofs for whoever was not there: what a chain says, checked offline from its genesis alone. Pure."""

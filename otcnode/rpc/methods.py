@@ -17,6 +17,7 @@ from otcnode.rpc import (
     governing,
     issuance,
     node_status,
+    packages,
     products,
     proofs,
     statements,
@@ -31,6 +32,7 @@ from otcnode.rpc.method import Access, Context, Method, Params, ReadParams
 _ACCOUNT = form.account(bytes(32))
 _PRODUCT = form.product(bytes(32))
 _CONTRACT = form.contract(bytes(32))
+_TRADE = form.trade(bytes(32))
 _TRANSACTION = form.transaction(bytes(32))
 _BYTES32 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 _BYTES64 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="
@@ -181,6 +183,15 @@ METHODS: dict[str, Method] = {
         5,
         contracts.contract_get,
     ),
+    "contract_evidence": Method(
+        "A package that proves a contract, its text, signatures and keys, to anybody who has the genesis hash.",
+        packages.ContractEvidenceParams,
+        packages.EvidenceResult,
+        Access.ROWS,
+        {"contract": _CONTRACT},
+        200,
+        packages.contract_evidence,
+    ),
     "subscription_list": Method(
         "Subscriptions of an investor, or to a product for its issuer.",
         issuance.SubscriptionListParams,
@@ -225,6 +236,15 @@ METHODS: dict[str, Method] = {
         {"status": "SETTLED", "from": "2027-01-15T16:00:00+08:00"},
         20,
         trades.trade_list,
+    ),
+    "trade_evidence": Method(
+        "A package that proves a trade and its settlement to anybody who has the genesis hash.",
+        packages.TradeEvidenceParams,
+        packages.EvidenceResult,
+        Access.ROWS,
+        {"trade": _TRADE},
+        200,
+        packages.trade_evidence,
     ),
     "withdrawal_list": Method(
         "Money on its way out, of a holder or of all holders of a custodian.",

@@ -239,6 +239,10 @@ class NodeService(Protocol):
         vm/event_index.py says what is in an entry. Not versioned: entries only ever come to an end of it."""
         ...
 
+    def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
+        """(height, index entry) of the blocks with events that tell the life of a contract or trade, ascending."""
+        ...
+
     def prove(self, key: bytes) -> StateProof:
         """The proof of what the latest state holds under a key, for the state root of the latest header."""
         ...

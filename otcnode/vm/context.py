@@ -24,6 +24,11 @@ ITEM_DOMAIN = "otcnode/item/1"
 NOBODY = b""
 
 
+def created_id(transaction: Hash, operation: int) -> Hash:
+    """The id of what an operation creates: a hash of the transaction's id and the operation's index."""
+    return tagged_hash(ITEM_DOMAIN, transaction + operation.to_bytes(4, "big"))
+
+
 class Environment(Record, frozen=True):
     """What is fixed for one block. `parameters` are those in force at its start (`executor.environment_at`)."""
 
@@ -141,9 +146,9 @@ class Context:
         self.events.append(event)
 
     def new_id(self) -> bytes:
-        """The id of what this operation creates: a hash of the transaction's id and the operation's index."""
+        """The id of what this operation creates."""
         assert self.transaction_id
-        return tagged_hash(ITEM_DOMAIN, self.transaction_id + self.operation_index.to_bytes(4, "big"))
+        return created_id(self.transaction_id, self.operation_index)
 
     def schedule(
         self,

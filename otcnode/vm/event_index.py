@@ -1,7 +1,9 @@
-"""Where an account's events are: per block and account, the places of the events that concern it. Pure.
+"""Where an account's events are, and those that tell the life of a contract or trade: per block and account or item,
+the places of the events that concern it. Pure.
 
-One entry per account that a block touches, so what is written is bounded by what the block did; the events themselves
-are in the receipts. Entries lie in the store's index, which only grows: what is asked as of a height is cut off there.
+One entry per account or item that a block touches, so what is written is bounded by what the block did; the events
+themselves are in the receipts. Entries lie in the store's index, which only grows: what is asked as of a height is cut
+off there.
 """
 
 from __future__ import annotations
@@ -10,11 +12,29 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from otcnode.vm.contracts import events as contracts
+from otcnode.vm.events import Event
 from otcnode.vm.parties import PARTIES, Records
 from otcnode.vm.results import AutomaticReceipt, BlockResult, Receipt
+from otcnode.vm.trades import events as trades
 from otcnode.vm.view import StateView
 
+_ITEM_FIELD: dict[type[Event], str] = {
+    contracts.ContractCreated: "contract",
+    contracts.ContractRevised: "contract",
+    contracts.ContractConfirmed: "contract",
+    contracts.ContractSlotSigned: "contract",
+    contracts.ContractCalledBack: "contract",
+    contracts.ContractChanged: "contract",
+    trades.TradeProposed: "trade",
+    trades.TradeExecuted: "trade",
+    trades.TradeChanged: "trade",
+    trades.TradeCancelAsked: "trade",
+}
+"""Events that make an item what it is. Accessions to a contract are not among them: there may be any number."""
+
 EVENTS_PREFIX = b"e"
+ITEMS_PREFIX = b"i"
 ACCOUNT_BYTES = 32
 _PLACE = struct.Struct(">III")
 
@@ -33,6 +53,12 @@ def events_prefix(account: bytes) -> bytes:
     return EVENTS_PREFIX + account.ljust(ACCOUNT_BYTES, b"\x00")
 
 
+def items_prefix(item: bytes) -> bytes:
+    """Begin of the keys of the entries of a contract or trade."""
+    assert len(item) == ACCOUNT_BYTES
+    return ITEMS_PREFIX + item
+
+
 def entry_key(account: bytes, height: int) -> bytes:
     return events_prefix(account) + height.to_bytes(8, "big")
 
@@ -49,6 +75,7 @@ def places(entry: bytes) -> Iterator[Place]:
 def event_index(height: int, result: BlockResult, view: StateView) -> list[tuple[bytes, bytes]]:
     """The entries of a block, by key. `view` is the state after it."""
     found: dict[bytes, list[bytes]] = {}
+    items: dict[bytes, list[bytes]] = {}
     records, number = Records(view), 0
     pack = _PLACE.pack
     receipts: list[AutomaticReceipt | Receipt] = [*result.automatic, *result.receipts]
@@ -57,5 +84,12 @@ def event_index(height: int, result: BlockResult, view: StateView) -> list[tuple
             place = pack(number, leaf, offset)
             for account in set(PARTIES[type(event)](records, event)):
                 found.setdefault(account, []).append(place)
+            field = _ITEM_FIELD.get(type(event))
+            if field is not None:
+                items.setdefault(getattr(event, field), []).append(place)
             number += 1
-    return [(entry_key(account, height), b"".join(found[account])) for account in sorted(found)]
+    at = height.to_bytes(8, "big")
+    return [
+        *((entry_key(account, height), b"".join(found[account])) for account in sorted(found)),
+        *((items_prefix(item) + at, b"".join(items[item])) for item in sorted(items)),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +10,15 @@ from msgspec.structs import replace
 
 from otcnode.client import Client, NodeLied, Proven, RpcFailure
 from otcnode.codec import encode
+from otcnode.evidence.verdict import Outcome
+from otcnode.evidence.verify import verify
 from otcnode.rpc.events import EventFilter
 from otcnode.rpc.service import Snapshot
 from otcnode.storage.state_proof import StateProof
 from otcnode.vm.accounts.records import ACCOUNTS, CASH_BALANCES, LOCKS, CashBalance
 from otcnode.vm.keys import Table
 from tests.client.test_client import serving
+from tests.evidence.story import Story
 from tests.rpc.fake import INVESTOR, OTHER, REGULATOR, FakeNode, MemoryView, account_of, key_of
 
 BALANCE = account_of(INVESTOR) + b"CNY@BANK"
@@ -149,3 +153,24 @@ async def test_events_are_followed_over_nodes_without_loss(node: FakeNode) -> No
         assert first.startswith("1:")
         assert [cursor.split(":")[0] for cursor in await followed(client, "2:0", 2)] == ["2", "3"]
         assert [cursor.split(":")[0] for cursor in await followed(client, first, 2)] == ["2", "3"]
+
+
+async def test_evidence_is_checked_before_it_is_handed_on() -> None:
+    """A node whose package does not hold is passed over for one whose does."""
+    story = Story()
+    await story.sign_a_contract()
+
+    class Liar(FakeNode):
+        def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
+            return iter(list(story.node.item_places(item))[:-1])
+
+    liar = Liar()
+    liar.__dict__.update(story.node.__dict__)
+    async with serving(liar, story.node) as client:
+        client.identify(account_of(INVESTOR), key_of(INVESTOR))
+        raw = await client.contract_evidence(story.contract)
+        assert verify(raw, story.node.chain).outcome is Outcome.OK
+    async with serving(liar) as client:
+        client.identify(account_of(INVESTOR), key_of(INVESTOR))
+        with pytest.raises(NodeLied, match="INCOMPLETE"):
+            await client.contract_evidence(story.contract)

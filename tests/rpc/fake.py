@@ -59,7 +59,7 @@ from otcnode.storage.state_proof import StateProof
 from otcnode.storage.state_tree import StateTree, depth_of
 from otcnode.vm import executor
 from otcnode.vm.accounts.operations import CashDeposit, KeyRevoke
-from otcnode.vm.event_index import event_index, events_prefix, height_of
+from otcnode.vm.event_index import event_index, events_prefix, height_of, items_prefix
 from otcnode.vm.executor import environment_at
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.keys import Table
@@ -269,8 +269,8 @@ class FakeNode:
             account_of(sender),
             fields.get("salt", sha256(repr(operations).encode())),
             fields.get("valid_until", self._snapshots[-1].time_ms + 60_000),
-            None,
-            None,
+            fields.get("on_behalf_of"),
+            fields.get("entrustment"),
             operations,
         )
         return sign_transaction(body, [key_of(sender, purpose)])
@@ -409,6 +409,12 @@ class FakeNode:
             kept = height_of(key) >= max(after_height + 1, self.blocks_first)
             if kept and key.startswith(events_prefix(account)):
                 yield height_of(key), entry
+
+    def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
+        prefix = items_prefix(item)
+        for key in sorted(self._index):
+            if key.startswith(prefix):
+                yield height_of(key), self._index[key]
 
     def prove(self, key: bytes) -> StateProof:
         return self._tree.prove(key)

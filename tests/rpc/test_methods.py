@@ -350,7 +350,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "product_list": {},
     "contract_get": {"contract": form.contract(items.MASTER)},
     "contract_list": {"party": form.account(account_of(INVESTOR))},
+    "contract_evidence": {"contract": form.contract(items.MASTER)},
     "trade_list": {},
+    "trade_evidence": {"trade": form.trade(items.TRADES[0])},
 }
 
 

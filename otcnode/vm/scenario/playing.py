@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from otcnode.crypto import SigningKey, sha256, tagged_hash
+from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import Inadmissible
 from otcnode.vm.accounts.operations import AccountApply
-from otcnode.vm.context import ITEM_DOMAIN
+from otcnode.vm.context import created_id
 from otcnode.vm.executor import BlockExecution, environment_at, execute_block
 from otcnode.vm.folding import state_figures
 from otcnode.vm.invariants import check_state
@@ -32,11 +32,6 @@ class Outcome:
     explanation: str
     receipt: Receipt | None
     decoded: Decoded | None
-
-
-def created_id(transaction: bytes, operation: int) -> bytes:
-    """The id of what an operation creates."""
-    return tagged_hash(ITEM_DOMAIN, transaction + operation.to_bytes(4, "big"))
 
 
 class Block:

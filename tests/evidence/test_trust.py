@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from otcnode import merkle
 from otcnode.blocks import Certificate, Epoch, Header, block_hash
-from otcnode.client.trust import TrustedChain
 from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey
 from otcnode.errors import ProofError
+from otcnode.evidence.trust import TrustedChain
 from otcnode.vm.results import Receipt
 from tests.rpc.fake import FakeNode
 

@@ -1,4 +1,4 @@
-"""What a client believes: nothing but the genesis, and what certificates prove from there. Pure.
+"""What is believed: nothing but the genesis, and what certificates prove from there. Pure.
 
 Validator sets are followed from the genesis on: the header before an epoch, certified by the epoch before, names the
 hash of the next set. So a node cannot make up a validator set, a block, or a receipt.

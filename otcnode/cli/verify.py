@@ -1,0 +1,131 @@
+"""`otcnode verify`: check files of evidence offline, with nothing but the genesis hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from otcnode import genesis as documents
+from otcnode.cli.exits import EXIT_NO
+from otcnode.evidence.package import Document
+from otcnode.evidence.verdict import Outcome
+from otcnode.evidence.verify import Facts, Verdict
+from otcnode.evidence.verify import verify as verify_package
+from otcnode.rpc.render import render
+
+
+@click.group("verify")
+def verify() -> None:
+    """Check files of evidence offline.
+
+    Nothing is asked of any node. What is believed is the genesis hash alone, so get that from somewhere you trust.
+    """
+
+
+class _Hash(click.ParamType[bytes]):
+    name = "hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        try:
+            raw = bytes.fromhex(value)
+        except ValueError:
+            raw = b""
+        if len(raw) != 32:
+            self.fail("expected 64 hexadecimal digits", param, context)
+        return raw
+
+
+@verify.command("package")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--chain", type=_Hash(), help="The genesis hash, 64 hexadecimal digits.")
+@click.option(
+    "--genesis",
+    "genesis_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The genesis file, instead of its hash.",
+)
+@click.option(
+    "--document",
+    "document_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The signed document, to be compared with what was signed.",
+)
+@click.option("--salt", type=_Hash(), help="The document's salt, 64 hexadecimal digits; needed with --document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def package(
+    file: Path,
+    chain: bytes | None,
+    genesis_file: Path | None,
+    document_file: Path | None,
+    salt: bytes | None,
+    as_json: bool,
+) -> None:
+    """Check an evidence package of a contract or trade.
+
+    Exit code 0 if it proves what it says, 1 if it does not.
+    """
+    if (chain is None) == (genesis_file is None):
+        raise click.UsageError("give either --chain or --genesis")
+    if (document_file is None) != (salt is None):
+        raise click.UsageError("--document and --salt go together")
+    if genesis_file is not None:
+        chain = documents.chain_id(documents.load(genesis_file))
+    assert chain is not None
+    document = None
+    if document_file is not None and salt is not None:
+        document = Document(salt, document_file.read_bytes())
+    verdict = verify_package(file.read_bytes(), chain, document)
+    if as_json:
+        click.echo(msgspec.json.encode(_as_data(verdict)))
+    else:
+        _print(verdict)
+    if verdict.outcome is not Outcome.OK:
+        raise click.exceptions.Exit(EXIT_NO)
+
+
+def _as_data(verdict: Verdict) -> dict[str, Any]:
+    facts = None if verdict.facts is None else render(verdict.facts)
+    return {
+        "outcome": verdict.outcome.value,
+        "detail": verdict.detail,
+        "document_compared": verdict.document,
+        "facts": facts,
+    }
+
+
+def _print(verdict: Verdict) -> None:
+    click.echo(f"{verdict.outcome.value} {verdict.detail}".rstrip())
+    if verdict.facts is None:
+        return
+    _print_tree(_facts(verdict.facts), 2)
+    if verdict.document:
+        click.echo("  the document is the one that was signed")
+
+
+def _facts(facts: Facts) -> dict[str, Any]:
+    shown = render(facts)
+    assert isinstance(shown, dict)
+    return shown
+
+
+def _print_tree(value: dict[str, Any], indent: int) -> None:
+    """Names and values, a line each; what is nested goes below its name."""
+    for name, entry in value.items():
+        if isinstance(entry, dict) and set(entry) == {"ms", "iso"}:
+            click.echo(f"{' ' * indent}{name}: {entry['iso']}")
+        elif isinstance(entry, dict):
+            click.echo(f"{' ' * indent}{name}")
+            _print_tree(entry, indent + 2)
+        elif isinstance(entry, list) and entry and isinstance(entry[0], dict):
+            for place, row in enumerate(entry):
+                click.echo(f"{' ' * indent}{name} {place}")
+                _print_tree(row, indent + 2)
+        elif isinstance(entry, bytes):
+            click.echo(f"{' ' * indent}{name}: {entry.hex()}")
+        elif entry is not None:
+            click.echo(f"{' ' * indent}{name}: {entry}")

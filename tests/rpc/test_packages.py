@@ -1,0 +1,57 @@
+"""Evidence over the API: for the parties, and the same refusal for everybody else."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from otcnode.evidence.verdict import Outcome
+from otcnode.evidence.verify import verify
+from otcnode.rpc import format as form
+from tests.evidence.story import Story
+from tests.rpc.calls import Api
+from tests.rpc.fake import BANK, INVESTOR, ISSUER, KYC, OTHER, REGULATOR
+
+
+async def of_contract() -> tuple[Story, str, dict[str, Any]]:
+    story = Story()
+    await story.sign_a_contract()
+    return story, "contract_evidence", {"contract": form.contract(story.contract)}
+
+
+async def of_trade() -> tuple[Story, str, dict[str, Any]]:
+    story = Story()
+    await story.settle_a_trade()
+    return story, "trade_evidence", {"trade": form.trade(story.trade)}
+
+
+@pytest.mark.parametrize(
+    ("made", "readers", "strangers"),
+    [
+        (of_contract, (ISSUER, INVESTOR, BANK, REGULATOR), (KYC,)),
+        (of_trade, (INVESTOR, OTHER, REGULATOR), (BANK,)),
+    ],
+)
+async def test_parties_get_a_package_that_verifies(
+    made: Any, readers: tuple[str, ...], strangers: tuple[str, ...]
+) -> None:
+    story, method, params = await made()
+    api = Api(story.node)
+    for reader in readers:
+        answer = await api.call(method, params, await api.login(reader))
+        raw = base64.b64decode(answer["package"])
+        assert verify(raw, story.node.chain).outcome is Outcome.OK
+        assert answer["height"] == story.node.state().height
+    unknown = {name: _another(name) for name in params}
+    for stranger in strangers:
+        token = await api.login(stranger)
+        refused = await api.call(method, params, token)
+        assert refused == await api.call(method, unknown, token)
+        assert refused["code"] == -32003
+    assert (await api.call(method, params))["code"] == -32002
+
+
+def _another(field: str) -> str:
+    return form.contract(bytes(32)) if field == "contract" else form.trade(bytes(32))
