@@ -15,10 +15,13 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class P2PSection(_Section, frozen=True, kw_only=True):
-    """`peers` maps node ids (node1…) to host:port and comes before the addresses in the genesis."""
+    """`peers` maps a node's name to host:port and comes before the addresses on the chain. With a node's id (node1…) in
+    place of the name it also lets in a node that this one cannot know yet, for a newcomer to begin with. `advertise` is
+    the host:port that others are told, where it is not the one on the chain; nothing is told where it is empty."""
 
     listen: str = "127.0.0.1:26650"
     peers: dict[str, str] = {}
+    advertise: str = ""
 
 
 class RpcSection(_Section, frozen=True, kw_only=True):
@@ -77,6 +80,8 @@ def load_configuration(home: Home) -> NodeConfiguration:
         raise ConfigurationError(f"{home.configuration}: {error}") from None
     split_address(configuration.p2p.listen)
     split_address(configuration.rpc.listen)
+    if configuration.p2p.advertise:
+        split_address(configuration.p2p.advertise)
     if configuration.log.level not in ("debug", "info", "warning", "error"):
         raise ConfigurationError(f"{home.configuration}: log.level must be debug, info, warning or error")
     if configuration.log.format not in ("text", "json"):

@@ -80,6 +80,9 @@ blocks_per_timeout_step = 10
 """Committed blocks after which the view timeout falls one step."""
 record_bytes_before_compaction = 1 << 20
 
+ready_interval_ms = 5_000
+"""Between two times that a node says it is ready to be a validator, should the first not come through."""
+
 # gossip and mempool
 transaction_bytes_max = 64 * 1024
 operations_per_transaction_max = 100

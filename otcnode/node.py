@@ -22,7 +22,8 @@ from otcnode.crypto import SignatureCheck, verify
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
-from otcnode.genesis import Genesis, GenesisNode, GenesisValidator, chain_id
+from otcnode.genesis import Genesis, chain_id
+from otcnode.membership import Membership
 from otcnode.node_key import NodeKey
 from otcnode.node_service import Finality, Service
 from otcnode.p2p.close import Reason
@@ -115,14 +116,20 @@ class Node:
             self._key.signing.sign,
             verify,
         )
-        self._engine = Engine(self._chain, self._genesis.time_ms, self._key.id, store, votes_log, replica, self, self)
+        self._engine = Engine(
+            self._chain, self._genesis.time_ms, self._key.signing, store, votes_log, replica, self, self
+        )
+        self._store = store
+        self._membership = Membership(self._key.id, self._configuration.p2p.peers)
         self._transport = Transport(
             Identity(self._key.signing, self._key.static_secret),
             self._chain,
-            self._admitted,
+            self._membership.admits,
             self,
             listen=split_address(self._configuration.p2p.listen),
-            peers=self._peer_addresses(),
+            peers=self._membership.read(store.state),
+            advertise=self._configuration.p2p.advertise or None,
+            sequence=time.time_ns() // 1_000_000,
         )
         self._service = Service(
             name=self._configuration.name,
@@ -131,6 +138,7 @@ class Node:
             own=self._key.id,
             engine=self._engine,
             store=store,
+            membership=self._membership,
             finality=self._finality,
             connections=self._transport.peers,
             counters=self._totals,
@@ -202,19 +210,6 @@ class Node:
         """Counts since the start, by the names of their metrics."""
         return {**self._counters, "connections_refused": self._transport.refusals.total()}
 
-    def _admitted(self, node: bytes) -> bool:
-        return node in self._members
-
-    def _peer_addresses(self) -> dict[bytes, str]:
-        members: tuple[GenesisValidator | GenesisNode, ...] = (*self._genesis.validators, *self._genesis.nodes)
-        self._members = {member.id: member.name for member in members}
-        addresses = {
-            member.id: self._configuration.p2p.peers.get(member.name, member.address)
-            for member in members
-            if member.id != self._key.id
-        }
-        return {node: address for node, address in addresses.items() if address}
-
     # ---- the engine's host
 
     def now(self) -> Now:
@@ -252,6 +247,11 @@ class Node:
         self._counters["transactions_committed"] += len(transaction_ids)
         self._finality.block_committed(height, transaction_ids)
 
+    def nodes_changed(self) -> None:
+        for node, address in sorted(self._membership.read(self._store.state).items()):
+            self._transport.set_address(node, address)
+        self._transport.admissions_changed()
+
     def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
         self._counters["transactions_dropped"] += 1
         self._finality.transaction_ended(transaction_id, state)
@@ -259,20 +259,20 @@ class Node:
     # ---- the network's callbacks
 
     def connected(self, peer: bytes) -> None:
-        self._log.info("peer connected", peer=self._members.get(peer, peer.hex()[:12]))
+        self._log.info("peer connected", peer=self._membership.name_of(peer))
         self._guard(lambda: self._engine.connected(peer))
 
     def disconnected(self, peer: bytes, reason: Reason) -> None:
-        self._log.info("peer gone", peer=self._members.get(peer, peer.hex()[:12]), reason=str(reason))
+        self._log.info("peer gone", peer=self._membership.name_of(peer), reason=str(reason))
         self._guard(lambda: self._engine.disconnected(peer))
 
     def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
-        name = None if peer is None else self._members.get(peer, peer.hex()[:12])
+        name = None if peer is None else self._membership.name_of(peer)
         self._log.info("no connection", address=address, peer=name, reason=str(reason))
 
     def banned(self, peer: bytes, reason: Reason, ban_ms: int) -> None:
         self._counters["peers_banned"] += 1
-        self._log.warning("peer banned", peer=self._members.get(peer, peer.hex()[:12]), reason=str(reason), ms=ban_ms)
+        self._log.warning("peer banned", peer=self._membership.name_of(peer), reason=str(reason), ms=ban_ms)
 
     def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         self._guard(lambda: self._engine.received(peer, channel, payload))

@@ -20,6 +20,7 @@ from otcnode.engine.host import Stage, TransactionState
 from otcnode.engine.intake import NEVER
 from otcnode.errors import Code, Inadmissible, StorageDamage
 from otcnode.genesis import Genesis
+from otcnode.membership import Membership
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
 from otcnode.rpc import service
@@ -98,6 +99,7 @@ class Service:
         own: bytes,
         engine: Engine,
         store: Store,
+        membership: Membership,
         finality: Finality,
         connections: Callable[[], Sequence[Connection]],
         counters: Callable[[], Mapping[str, int]],
@@ -110,6 +112,7 @@ class Service:
         self._own = own
         self._engine = engine
         self._store = store
+        self._membership = membership
         self._finality = finality
         self._connections = connections
         self._counters = counters
@@ -331,11 +334,11 @@ class Service:
         engine = self._engine
         seen = engine.replica.explain(engine.now())
         where = f"height {seen.inspection.committed}, view {seen.inspection.view}"
-        reasons = tuple(self._named(reason) for reason in seen.reasons)
+        reasons = tuple(self._membership.named(reason) for reason in seen.reasons)
         if engine.halted is not None:
             reasons = (f"this node has stopped: {engine.halted}", *reasons)
         state = "the chain goes on" if seen.progressing and engine.halted is None else "; ".join(reasons)
-        peers = {self._name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers}
+        peers = {self._membership.name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers}
         return service.Explanation(f"{where}: {state}", seen.inspection.committed, seen.inspection.view, reasons, peers)
 
     def peers(self) -> Sequence[service.PeerStatus]:
@@ -344,7 +347,7 @@ class Service:
         return [
             service.PeerStatus(
                 node=entry.node,
-                name=self._name_of(entry.node),
+                name=self._membership.name_of(entry.node),
                 address=entry.address,
                 connected=entry.direction is not Direction.NONE,
                 inbound=entry.direction is Direction.ACCEPTED,
@@ -371,16 +374,6 @@ class Service:
             bytes_max=limits.mempool_bytes_max,
             transactions_per_account_max=limits.mempool_transactions_per_account_max,
         )
-
-    def _named(self, text: str) -> str:
-        """With the names of nodes in place of the beginnings of their ids."""
-        for member in self._genesis.validators:
-            text = text.replace(member.id.hex()[:12], member.name)
-        return text
-
-    def _name_of(self, node: bytes) -> str:
-        members = {**{v.id: v.name for v in self._genesis.validators}, **{n.id: n.name for n in self._genesis.nodes}}
-        return members.get(node, node.hex()[:12])
 
 
 _MODES = {

@@ -6,6 +6,7 @@ certificate and executed by the engine, and a peer that stays silent or serves j
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -85,6 +86,10 @@ class BlockSync:
     def hint(self, peer: bytes, height: int) -> None:
         """`peer` claims to have committed `height`."""
         self._claims[peer] = max(height, self._claims.get(peer, 0))
+
+    def claims(self) -> Mapping[bytes, int]:
+        """What each peer says it has committed."""
+        return self._claims
 
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)

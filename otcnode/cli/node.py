@@ -38,13 +38,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 @home_option
 @click.option("--name", required=True, help="The node's name, as it stands in the genesis.")
 @click.option("--genesis", "genesis_file", type=click.Path(path_type=Path), help="Without it, only the key is made.")
+@click.option(
+    "--joining", is_flag=True, help="The genesis does not name this node: governance admits it to a network that runs."
+)
 @click.option("--p2p", "p2p_listen", default="127.0.0.1:26650", show_default=True, help="Where peers connect.")
 @click.option("--rpc", "rpc_listen", default="127.0.0.1:26651", show_default=True, help="Where clients connect.")
-def init(directory: Path, name: str, genesis_file: Path | None, p2p_listen: str, rpc_listen: str) -> None:
+def init(
+    directory: Path, name: str, genesis_file: Path | None, joining: bool, p2p_listen: str, rpc_listen: str
+) -> None:
     """Make a home for a new node.
 
     First without --genesis on every machine: it makes the node's key and prints its id for the genesis file. Then
-    again with --genesis: it adds the configuration, and the node can run.
+    again with --genesis: it adds the configuration, and the node can run. A node that joins a running network says so
+    with --joining, and follows once governance has admitted it.
     """
     home = Home(directory)
     if genesis_file is None:
@@ -55,8 +61,11 @@ def init(directory: Path, name: str, genesis_file: Path | None, p2p_listen: str,
         return
     genesis = genesis_module.load(genesis_file)
     key = NodeKey.load(home.key)
-    if key.id not in genesis_module.admitted(genesis):
-        raise ConfigurationError(f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)})")
+    if not joining and key.id not in genesis_module.admitted(genesis):
+        raise ConfigurationError(
+            f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)}); pass --joining if governance "
+            "admits it later"
+        )
     create_home(home, name=name, genesis=genesis, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
     click.echo(f"{name} is ready: otcnode run --home {directory}")
 

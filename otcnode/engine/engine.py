@@ -15,8 +15,10 @@ from otcnode.consensus import effects, events
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Message
 from otcnode.consensus.replica import Replica
+from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
@@ -27,10 +29,13 @@ from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
 from otcnode.vm.authority import authority_changed
 from otcnode.vm.due import next_due
-from otcnode.vm.transactions import Decoded
+from otcnode.vm.governance.records import NODES
+from otcnode.vm.operations import Operation
+from otcnode.vm.transactions import Decoded, sign_as_node
 
 TICK_MS = 50
 """How often a host calls `tick`."""
+NODE_SALT_DOMAIN = "otcnode/node-transaction/1"
 
 
 class Engine:
@@ -44,7 +49,7 @@ class Engine:
         self,
         chain_id: bytes,
         genesis_time_ms: int,
-        own: bytes,
+        key: SigningKey,
         store: Store,
         votes_log: VotesLog,
         replica: Replica,
@@ -53,7 +58,9 @@ class Engine:
         before_effect: Callable[[effects.Effect], None] | None = None,
         verify: Verify = crypto.verify,
     ) -> None:
-        self._own = own
+        self._chain = chain_id
+        self._key = key
+        self._own = key.public
         self._store = store
         self._votes_log = votes_log
         self._host = host
@@ -68,6 +75,7 @@ class Engine:
         self.halted: str | None = None
         """Why this node has stopped taking part, where something inside it is wrong."""
         self._authenticity = Authenticity(host)
+        self._candidacy = Candidacy(self._own, lambda: store.state)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
@@ -120,12 +128,34 @@ class Engine:
         self.intake.expire()
         self.intake.flush()
         self.catch_up.poll()
+        self._offer()
         if len(self.flight) > limits.blocks_in_flight_kept:
             self.flight.keep_only(self.replica.state.candidates)
 
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction; see Intake.submit."""
         self.intake.submit(decoded, answer)
+
+    def act_as_node(self, operation: Operation) -> None:
+        """Submit what this node says by itself. The same operation on the same committed block is the same transaction;
+        whether it gets through shows in the chain."""
+        tip = self.flight.tip()
+        valid_until = self._host.now().ledger_ms + self.intake.transaction_ttl_ms // 2
+        salt = tagged_hash(NODE_SALT_DOMAIN, tip.block_hash + self._own)
+        decoded = sign_as_node(self._chain, operation, self._key, salt, valid_until)
+        try:
+            self.submit(decoded, lambda state: None)
+        except Inadmissible as error:
+            self._host.note("debug", "what this node says is not admissible now", reason=str(error))
+
+    def _offer(self) -> None:
+        if not self.replica.started:
+            return
+        claims, now_ms = self.catch_up.sync.claims(), self._host.now().monotonic_ms
+        ready = self._candidacy.due(self.flight.tip(), self._peers, claims, now_ms)
+        if ready is not None:
+            self._host.note("info", "says that it is ready to be a validator", height=ready.height)
+            self.act_as_node(ready)
 
     def now(self) -> events.Now:
         return self._host.now()
@@ -323,7 +353,10 @@ class Engine:
         header = speculation.header
         result = speculation.result
         self.intake.committed(identifiers, result.explanations, header.time_ms, authority_changed(result.writes))
+        self._candidacy.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)
+        if any(key.startswith(NODES.prefix) for key in result.writes):
+            self._observer.nodes_changed()
         validators = speculation.next_epoch.validators
         for peer in sorted(self._peers):
             if peer not in validators or self._own not in validators:

@@ -76,6 +76,10 @@ class Observer(Protocol):
         """A block is durable; the states of these transactions can be asked for."""
         ...
 
+    def nodes_changed(self) -> None:
+        """The last block changed which nodes the committed state admits, or what it says of them."""
+        ...
+
     def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
         """Dropped or expired here without being in a block."""
         ...

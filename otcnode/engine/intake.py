@@ -83,6 +83,11 @@ class Intake:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
         check_admissible(self._store.state, self._environment(), decoded)
 
+    @property
+    def transaction_ttl_ms(self) -> int:
+        """How far ahead `valid_until` may be in the next block."""
+        return self._environment().parameters.max_transaction_ttl_ms
+
     def _environment(self) -> Environment:
         """Of the block that would be built now. The parameters are read once per committed block."""
         height = self._store.tip.height + 1

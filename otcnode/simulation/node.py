@@ -130,7 +130,7 @@ class Node:
         self.engine = Engine(
             self._chain,
             world.genesis.time_ms,
-            self.key.public,
+            self.key,
             store,
             self.disk.votes,
             replica,
@@ -347,6 +347,9 @@ class Node:
 
     def block_committed(self, height: int, transaction_ids: Sequence[bytes]) -> None:
         self._world.committed(self.index, height, transaction_ids)
+
+    def nodes_changed(self) -> None:
+        """Who may connect is the plan's."""
 
     def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
         self._world.note(

@@ -110,6 +110,7 @@ class Station:
         self.notes: list[tuple[str, str]] = []
         self.committed: list[tuple[int, tuple[bytes, ...]]] = []
         self.ended: list[tuple[bytes, TransactionState]] = []
+        self.node_changes = 0
         if votes is None:
             votes = MemoryVotesLog()
             votes.append(birth())
@@ -126,7 +127,7 @@ class Station:
             )
         self.store = Store.open(self.kv, self.chain, 100)
         replica = Replica(Configuration(self.chain, self.own, genesis.parameters), key.sign)
-        self.engine = Engine(self.chain, genesis.time_ms, self.own, self.store, self.votes, replica, self, self)
+        self.engine = Engine(self.chain, genesis.time_ms, key, self.store, self.votes, replica, self, self)
 
     @property
     def height(self) -> int:
@@ -161,6 +162,9 @@ class Station:
 
     def block_committed(self, height: int, transaction_ids: Sequence[bytes]) -> None:
         self.committed.append((height, tuple(transaction_ids)))
+
+    def nodes_changed(self) -> None:
+        self.node_changes += 1
 
     def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
         self.ended.append((transaction_id, state))

@@ -8,6 +8,7 @@ import pytest
 
 from otcnode.engine.host import Stage
 from otcnode.errors import Code
+from otcnode.membership import Membership
 from otcnode.node_service import Finality, Service
 from otcnode.rpc import service
 from otcnode.vm.arithmetic import DAY_MS
@@ -23,6 +24,7 @@ def service_of(station: Station) -> Service:
         own=station.own,
         engine=station.engine,
         store=station.store,
+        membership=Membership(station.own, {}),
         finality=Finality(),
         connections=tuple,
         counters=Counter,

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose, Role
-from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.governance import validators
@@ -18,6 +17,7 @@ from otcnode.vm.governance.events import AccessLogged, ProposalApproved, Proposa
 from otcnode.vm.governance.operations import AccessLog, GovernanceApprove, GovernancePropose
 from otcnode.vm.governance.records import (
     ACCESS_LOG,
+    PROPOSAL_OPEN_MS,
     PROPOSALS,
     PROPOSALS_BY_TIME,
     Access,
@@ -30,7 +30,6 @@ from otcnode.vm.keys import MARKER, OPEN_PROPOSAL, integer
 from otcnode.vm.rules import DueHandler, Rule
 
 EXPIRE = "proposal.expire"
-DAYS = 7
 
 _S = ProposalStatus
 
@@ -60,7 +59,7 @@ def propose(context: Context, operation: GovernancePropose) -> None:
         approvals=(),
         status=_S.PROPOSED,
         created_at=context.now,
-        expires_at=context.now + DAYS * DAY_MS,
+        expires_at=context.now + PROPOSAL_OPEN_MS,
         ended_at=None,
     )
     context.open_item(context.actor, OPEN_PROPOSAL, name)

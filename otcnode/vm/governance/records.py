@@ -10,10 +10,12 @@ from msgspec import Meta
 from otcnode.codec import Record
 from otcnode.genesis import Role
 from otcnode.types import AccountId, Bytes32, Hash, Height, Milliseconds, Natural, NodeId
+from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.keys import Marker, Prefix, Table
 
 VALIDATORS_MAX = 100
 TRADES_MAX = 64
+PROPOSAL_OPEN_MS = 7 * DAY_MS
 
 GOVERNING = frozenset({Role.REGULATOR, Role.LISTING, Role.KYC, Role.CALLBACK, Role.FREEZER, Role.RECOVERY})
 """Roles whose organisations decide together."""

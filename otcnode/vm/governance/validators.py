@@ -8,19 +8,25 @@ from __future__ import annotations
 from otcnode.blocks import Epoch
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
+from otcnode.types import NodeId
 from otcnode.vm.context import Context, fail
 from otcnode.vm.governance.events import ValidatorReadied, ValidatorsChanged
 from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.governance.records import (
     NODES,
+    PROPOSAL_OPEN_MS,
+    PROPOSALS,
+    PROPOSALS_BY_TIME,
     READINESS,
     SCHEDULE,
     NextValidators,
+    Proposal,
+    ProposalStatus,
     Readiness,
     Schedule,
     ValidatorSet,
 )
-from otcnode.vm.keys import SINGLE
+from otcnode.vm.keys import SINGLE, integer
 from otcnode.vm.rules import Rule, Signatory
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
@@ -73,6 +79,19 @@ def set_validators(context: Context, action: ValidatorSet) -> None:
     pending = NextValidators(here + ACTIVATION_DISTANCE, action.validators)
     context.put(SCHEDULE, SINGLE, Schedule(schedule.number, schedule.validators, pending))
     context.emit(ValidatorsChanged(pending.first_height, pending.validators))
+
+
+def names(proposal: Proposal, node: NodeId) -> bool:
+    """Whether the proposal is open and would make the node a validator."""
+    action = proposal.action
+    return proposal.status is ProposalStatus.PROPOSED and isinstance(action, ValidatorSet) and node in action.validators
+
+
+def open_proposals_naming(state: State, node: NodeId, time_ms: int) -> list[bytes]:
+    """Those of the last days, for what is older has expired."""
+    since = integer(max(0, time_ms - PROPOSAL_OPEN_MS))
+    recent = [suffix[len(since) :] for suffix, _ in state.scan(PROPOSALS_BY_TIME, after=since)]
+    return [name for name in recent if (found := state.get(PROPOSALS, name)) is not None and names(found, node)]
 
 
 def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:

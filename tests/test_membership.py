@@ -1,0 +1,64 @@
+"""Who may connect follows the committed state; what the operator wrote down comes on top."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode import ids
+from otcnode.errors import ConfigurationError
+from otcnode.membership import Membership
+from otcnode.vm.governance.records import NodeAdmit
+from tests.vm.governance.council import Council
+from tests.vm.ledger import key_of
+
+OWN, NEW, STRANGER = (key_of(name).public for name in ("v", "new", "stranger"))
+
+
+def admit(council: Council, admitted: bool = True, address: str = "10.0.0.5:26650") -> None:
+    council.decide(NodeAdmit(NEW, admitted, "node5", "Fifth bank", address))
+
+
+def test_a_node_is_let_in_from_the_block_that_admits_it_to_the_one_that_turns_it_away() -> None:
+    council = Council()
+    membership = Membership(STRANGER, {})
+    membership.read(council.view)
+    assert (membership.admits(OWN), membership.admits(NEW)) == (True, False)
+    admit(council)
+    assert membership.read(council.view) == {NEW: "10.0.0.5:26650"}
+    assert membership.admits(NEW) and not membership.admits(STRANGER)
+    assert membership.name_of(NEW) == "node5" and membership.named(f"waits for {NEW.hex()[:12]}") == "waits for node5"
+    admit(council, address="10.0.0.6:26650")
+    assert membership.read(council.view) == {NEW: "10.0.0.6:26650"}
+    assert membership.read(council.view) == {}, "only what is new is said"
+    admit(council, admitted=False)
+    membership.read(council.view)
+    assert not membership.admits(NEW)
+
+
+def test_the_operators_addresses_come_before_those_on_the_chain() -> None:
+    council = Council()
+    admit(council)
+    assert Membership(STRANGER, {"node5": "192.0.2.1:1"}).read(council.view) == {NEW: "192.0.2.1:1"}
+    assert NEW not in Membership(NEW, {}).read(council.view), "nobody dials itself"
+
+
+def test_a_newcomer_begins_with_whom_its_operator_names_by_id() -> None:
+    name = ids.show(ids.Prefix.NODE, NEW)
+    membership = Membership(STRANGER, {name: "192.0.2.1:1"})
+    assert membership.read(Council().view) == {NEW: "192.0.2.1:1"}
+    assert membership.admits(NEW)
+
+
+def test_an_address_that_is_none_stops_no_node() -> None:
+    """Governance can write any text; a node that did not start because of it could not be told by governance either."""
+    council = Council()
+    admit(council, address="somewhere")
+    assert Membership(STRANGER, {}).read(council.view) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("node5", "nowhere"), (ids.show(ids.Prefix.NODE, NEW)[:-1] + "q", "192.0.2.1:1")]
+)
+def test_a_mistyped_peer_is_refused(name: str, address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"p2p\.peers"):
+        Membership(STRANGER, {name: address})
