@@ -63,8 +63,8 @@ def init(
     key = NodeKey.load(home.key)
     if not joining and key.id not in genesis_module.admitted(genesis):
         raise ConfigurationError(
-            f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)}); pass --joining if governance "
-            "admits it later"
+            f"{genesis_file} does not name this node ({ids.show(ids.Prefix.NODE, key.id)}); "
+            "pass --joining if governance admits it later"
         )
     create_home(home, name=name, genesis=genesis, p2p_listen=p2p_listen, rpc_listen=rpc_listen)
     click.echo(f"{name} is ready: otcnode run --home {directory}")
