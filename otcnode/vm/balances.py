@@ -63,7 +63,7 @@ def cash_balance(context: Context, account: bytes, cash: str) -> CashBalance:
 def move_cash(context: Context, account: bytes, cash: str, balance: int, locked: int = 0, frozen: int = 0) -> None:
     """Add signed changes to one account's cash. Failed(E_LACK_CASH) if less than nothing would be available."""
     key = account + cash.encode()
-    before = context.state.get(CASH_BALANCES, key) or NO_CASH
+    before = context.get(CASH_BALANCES, key) or NO_CASH
     after = CashBalance(before.balance + balance, before.locked + locked, before.frozen + frozen, before.watch)
     rise = balance - locked - frozen
     if rise < 0 and after.available < 0:
@@ -75,10 +75,10 @@ def move_cash(context: Context, account: bytes, cash: str, balance: int, locked:
         context.schedule(context.now, DueClass.SETTLEMENT, WAKE, after.watch)
         after = replace(after, watch=None)
     if not after.balance and after.watch is None:
-        context.state.delete(CASH_BALANCES, key)
+        context.delete(CASH_BALANCES, key)
     else:
-        context.state.put(CASH_BALANCES, key, after)
-    context.events.append(CashMoved(account, cash, balance, locked, frozen))
+        context.put(CASH_BALANCES, key, after)
+    context.emit(CashMoved(account, cash, balance, locked, frozen))
 
 
 def watch_cash(context: Context, account: bytes, cash: str, item: bytes) -> None:
@@ -111,7 +111,7 @@ def _move_total(context: Context, asset: CashAsset, cash: str, change: int) -> C
     environment = context.environment
     after = replace(asset, total=asset.total + change)
     note_total(context.state, cash, environment.height, after.total, environment.parameters.attest_window_blocks)
-    context.events.append(CashTotalMoved(cash, change))
+    context.emit(CashTotalMoved(cash, change))
     return after
 
 
@@ -141,20 +141,20 @@ def _move_units(
         fail(Code.OVERFLOW, "units")
     if after.balance:
         if after.balance == balance:
-            context.state.put(HOLDINGS_BY_ACCOUNT, account + product, MARKER)
+            context.put(HOLDINGS_BY_ACCOUNT, account + product, MARKER)
             _count_holder(context, account, product, 1)
-        context.state.put(HOLDINGS, product + account, after)
+        context.put(HOLDINGS, product + account, after)
     else:
-        context.state.delete(HOLDINGS, product + account)
-        context.state.delete(HOLDINGS_BY_ACCOUNT, account + product)
+        context.delete(HOLDINGS, product + account)
+        context.delete(HOLDINGS_BY_ACCOUNT, account + product)
         _count_holder(context, account, product, -1)
-    context.events.append(UnitsMoved(account, product, balance, locked, frozen))
+    context.emit(UnitsMoved(account, product, balance, locked, frozen))
 
 
 def _count_holder(context: Context, account: bytes, product: bytes, sign: int) -> None:
-    count = context.state.get(HOLDERS, product) or NO_HOLDERS
+    count = context.get(HOLDERS, product) or NO_HOLDERS
     people = count.ultimate_holders + sign * context.account(account).ultimate_holders
-    context.state.put(HOLDERS, product, HolderCount(count.accounts + sign, people))
+    context.put(HOLDERS, product, HolderCount(count.accounts + sign, people))
 
 
 def check_units(context: Context, account: bytes, product: bytes, quantity: int, settle_at: int) -> None:
@@ -181,8 +181,8 @@ def add_lot(
     )
     _move_units(context, account, product, after, quantity, 0, 0)
     key = account + product + integer(acquired_at) + integer(sequence)
-    context.state.put(LOTS, key, Lot(quantity, lockup_until))
-    context.events.append(LotMoved(account, product, acquired_at, sequence, lockup_until, quantity))
+    context.put(LOTS, key, Lot(quantity, lockup_until))
+    context.emit(LotMoved(account, product, acquired_at, sequence, lockup_until, quantity))
 
 
 def draw_lots(
@@ -216,10 +216,10 @@ def draw_lots(
             part = min(left, lot.quantity)
             acquired_at, sequence = int.from_bytes(key[64:72], "big"), int.from_bytes(key[72:], "big")
             if part == lot.quantity:
-                context.state.delete(LOTS, key)
+                context.delete(LOTS, key)
             else:
-                context.state.put(LOTS, key, Lot(lot.quantity - part, lot.lockup_until))
-            context.events.append(LotMoved(account, product, acquired_at, sequence, lot.lockup_until, -part))
+                context.put(LOTS, key, Lot(lot.quantity - part, lot.lockup_until))
+            context.emit(LotMoved(account, product, acquired_at, sequence, lot.lockup_until, -part))
             restricted = _restrict(restricted, lot.lockup_until, -part)
             drawn.append((acquired_at, lot.lockup_until, part))
             left -= part

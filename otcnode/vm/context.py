@@ -17,7 +17,7 @@ from otcnode.vm import due
 from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, FREEZES_BY_ACCOUNT, OPEN_ITEMS, Account, AccountStatus
 from otcnode.vm.events import Event
 from otcnode.vm.keys import MARKER, SINGLE, Prefix, Table
-from otcnode.vm.state import State
+from otcnode.vm.state import Deleter, Getter, Putter, State
 
 R = TypeVar("R")
 ITEM_DOMAIN = "otcnode/item/1"
@@ -89,13 +89,17 @@ class Context:
     __slots__ = (
         "actor",
         "actor_roles",
+        "delete",
+        "emit",
         "entrustment",
         "environment",
         "events",
+        "get",
         "hooks",
         "now",
         "operation_index",
         "principal",
+        "put",
         "signers",
         "state",
         "transaction_id",
@@ -107,6 +111,11 @@ class Context:
         self.environment = environment
         self.now = now
         self.events: list[Event] = []
+        # Kept at hand: a transaction calls them some fifty times.
+        self.get: Getter = state.get
+        self.put: Putter = state.put
+        self.delete: Deleter = state.delete
+        self.emit: Callable[[Event], None] = self.events.append
         self.actor: bytes = NOBODY
         self.principal: bytes = NOBODY
         self.actor_roles: tuple[Role, ...] = ()
@@ -126,24 +135,12 @@ class Context:
     def block_time(self) -> int:
         return self.environment.time_ms
 
-    def get(self, table: Table[R], suffix: bytes) -> R | None:
-        return self.state.get(table, suffix)
-
     def need(self, table: Table[R], suffix: bytes, what: str) -> R:
         """The record, or Failed(E_NOT_FOUND)."""
-        record = self.state.get(table, suffix)
+        record = self.get(table, suffix)
         if record is None:
             fail(Code.NOT_FOUND, what)
         return record
-
-    def put(self, table: Table[R], suffix: bytes, record: R) -> None:
-        self.state.put(table, suffix, record)
-
-    def delete(self, table: Table[R], suffix: bytes) -> None:
-        self.state.delete(table, suffix)
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
 
     def new_id(self) -> bytes:
         """The id of what this operation creates."""

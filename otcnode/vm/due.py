@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from otcnode.codec import Record
 from otcnode.types import Bytes32, Natural
-from otcnode.vm.keys import MARKER, SINGLE, Marker, Prefix, Table, integer
+from otcnode.vm.keys import SINGLE, Prefix, Table, integer
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
 
@@ -26,8 +26,14 @@ class DueClass(IntEnum):
     SETTLEMENT = 4
 
 
+_HOLDING_UP = frozenset({DueClass.COUPON, DueClass.ISSUANCE})
+"""While an entry of these classes waits to run, its product's units do not move."""
 LANE_RELEASE = b"\x01"
 LANE_REST = b"\x02"
+
+
+_LANE_BATCH = 64
+"""Entries that are read at once: a search in the state costs as much as some twenty reads."""
 
 
 class DueItem(Record, frozen=True):
@@ -39,6 +45,12 @@ class DueItem(Record, frozen=True):
     weight: Natural
 
 
+class Entries(Record, frozen=True):
+    """Keys in DUE, ascending: one record and not a key each, so that what an item has is looked up, not searched."""
+
+    keys: tuple[bytes, ...]
+
+
 class Counters(Record, frozen=True):
     """Numbers handed out in order, over the whole life of the chain."""
 
@@ -48,10 +60,10 @@ class Counters(Record, frozen=True):
 
 DUE = Table(Prefix.DUE, DueItem)
 """lane ‖ due time ‖ class ‖ sequence"""
-DUE_BY_ITEM = Table(Prefix.DUE_BY_ITEM, Marker)
-"""item id ‖ key in DUE"""
-DUE_BY_PRODUCT = Table(Prefix.DUE_BY_PRODUCT, Marker)
-"""product id ‖ due time ‖ key in DUE; classes 2 and 3 only"""
+DUE_BY_ITEM = Table(Prefix.DUE_BY_ITEM, Entries)
+"""item id; only while there are any"""
+DUE_BY_PRODUCT = Table(Prefix.DUE_BY_PRODUCT, Entries)
+"""product id; its entries of classes 2 and 3, only while there are any"""
 COUNTERS = Table(Prefix.COUNTERS, Counters)
 
 
@@ -73,15 +85,34 @@ def schedule(state: State, due_ms: int, due_class: DueClass, item: DueItem) -> N
     state.put(COUNTERS, SINGLE, Counters(numbers.due_sequence + 1, numbers.pending_accounts))
     key = lane(due_class) + integer(due_ms) + bytes([due_class]) + integer(numbers.due_sequence)
     state.put(DUE, key, item)
-    state.put(DUE_BY_ITEM, item.item + key, MARKER)
-    if item.product is not None and _holds_up_trading(key):
-        state.put(DUE_BY_PRODUCT, item.product + integer(due_ms) + key, MARKER)
+    _note(state, DUE_BY_ITEM, item.item, key)
+    if item.product is not None and due_class in _HOLDING_UP:
+        _note(state, DUE_BY_PRODUCT, item.product, key)
+
+
+def _note(state: State, index: Table[Entries], name: bytes, key: bytes) -> None:
+    before = state.get(index, name)
+    state.put(index, name, Entries((key,) if before is None else tuple(sorted((*before.keys, key)))))
+
+
+def _forget(state: State, index: Table[Entries], name: bytes, key: bytes) -> None:
+    before = state.get(index, name)
+    assert before is not None and key in before.keys
+    if len(before.keys) == 1:
+        state.delete(index, name)
+    else:
+        state.put(index, name, Entries(tuple([other for other in before.keys if other != key])))
+
+
+def keys_of(state: State, item: bytes) -> tuple[bytes, ...]:
+    """The keys of what is scheduled for the item: the lanes one after the other, each in its order."""
+    found = state.get(DUE_BY_ITEM, item)
+    return () if found is None else found.keys
 
 
 def cancel(state: State, item: bytes, kind: str | None = None) -> None:
     """Take the item's entries (of one kind, or all) off the queue."""
-    for suffix, _ in state.scan(DUE_BY_ITEM, item):
-        key = suffix[32:]
+    for key in keys_of(state, item):
         entry = state.get(DUE, key)
         assert entry is not None
         if kind is None or entry.kind == kind:
@@ -90,13 +121,9 @@ def cancel(state: State, item: bytes, kind: str | None = None) -> None:
 
 def remove(state: State, key: bytes, entry: DueItem) -> None:
     state.delete(DUE, key)
-    state.delete(DUE_BY_ITEM, entry.item + key)
-    if entry.product is not None and _holds_up_trading(key):
-        state.delete(DUE_BY_PRODUCT, entry.product + key[1:9] + key)
-
-
-def _holds_up_trading(key: bytes) -> bool:
-    return key[9] in (DueClass.COUPON, DueClass.ISSUANCE)
+    _forget(state, DUE_BY_ITEM, entry.item, key)
+    if entry.product is not None and key[9] in _HOLDING_UP:
+        _forget(state, DUE_BY_PRODUCT, entry.product, key)
 
 
 def first(
@@ -107,10 +134,56 @@ def first(
     return [entry for entry in entries if due_time(entry[0]) <= until_ms]
 
 
+class Lane:
+    """Walks along what is due in a lane at a moment, in order. It reads many entries at once, and still sees what is
+    cancelled or scheduled behind the one it stands at while it walks."""
+
+    __slots__ = ("_after", "_batch", "_more", "_position", "_prefix", "_sequence", "_state", "_until_ms")
+
+    def __init__(self, state: State, prefix: bytes, until_ms: int) -> None:
+        self._state = state
+        self._prefix = prefix
+        self._until_ms = until_ms
+        self._after: bytes | None = None
+        """Key of the last entry that was taken."""
+        self._batch: list[tuple[bytes, DueItem]] = []
+        self._position = 0
+        self._more = True
+        """Whether there may be entries behind the batch."""
+        self._sequence = counters(state).due_sequence
+        """How much was ever scheduled when the batch was read."""
+
+    def head(self) -> tuple[bytes, DueItem] | None:
+        """The next entry; None if nothing else is due."""
+        sequence = counters(self._state).due_sequence
+        if sequence != self._sequence:
+            self._sequence, self._batch, self._position, self._more = sequence, [], 0, True
+        while True:
+            while self._position < len(self._batch):
+                entry = self._batch[self._position]
+                if not self._state.is_known_absent(DUE, entry[0]):
+                    return entry
+                self._position += 1
+            if not self._more:
+                return None
+            self._read()
+
+    def _read(self) -> None:
+        if self._batch:
+            self._after = self._batch[-1][0]
+        self._batch = first(self._state, self._prefix, self._until_ms, _LANE_BATCH, self._after)
+        self._position, self._more = 0, len(self._batch) == _LANE_BATCH
+
+    def take(self) -> None:
+        """Go on behind the head."""
+        self._after = self._batch[self._position][0]
+        self._position += 1
+
+
 def product_has_pending(state: State, product: bytes, block_time_ms: int) -> bool:
     """Whether a coupon, maturity, close or establishment of the product is due and has not run yet."""
-    entries = state.scan(DUE_BY_PRODUCT, product, limit=1)
-    return bool(entries) and int.from_bytes(entries[0][0][32:40], "big") <= block_time_ms
+    entries = state.get(DUE_BY_PRODUCT, product)
+    return entries is not None and due_time(entries.keys[0]) <= block_time_ms
 
 
 def next_due(view: StateView) -> int | None:

@@ -61,11 +61,11 @@ class BlockExecution:
         parameters = self._environment.parameters
         left = {due.LANE_RELEASE: parameters.due_class1_weight_max, due.LANE_REST: parameters.due_weight_max}
         fresh = dict(left)
-        cursors: dict[bytes, bytes | None] = dict.fromkeys(left)
-        while (entry := self._next_due(left, cursors)) is not None:
+        lanes = {prefix: due.Lane(self._state, prefix, self._environment.time_ms) for prefix in left}
+        while (entry := _next_due([lanes[prefix] for prefix in left if left[prefix] > 0])) is not None:
             key, item = entry
             lane = key[:1]
-            cursors[lane] = key
+            lanes[lane].take()
             weigh = DUE_WEIGHTS.get(item.kind)
             weight = item.weight if weigh is None else weigh(self._state, item)
             if weight > left[lane] and left[lane] < fresh[lane]:
@@ -74,16 +74,6 @@ class BlockExecution:
             left[lane] -= weight
             self._run(key, item)
         return tuple(self._automatic)
-
-    def _next_due(self, left: dict[bytes, int], cursors: dict[bytes, bytes | None]) -> tuple[bytes, due.DueItem] | None:
-        """The first due entry after the cursors, of the lanes with budget left.
-
-        The cursors spare walking over what has just been run. What an item schedules for a moment before itself is
-        therefore found by the next block.
-        """
-        now, state = self._environment.time_ms, self._state
-        heads = [entry for lane in left if left[lane] > 0 for entry in due.first(state, lane, now, 1, cursors[lane])]
-        return min(heads, key=lambda entry: entry[0][1:], default=None)
 
     def _run(self, key: bytes, item: due.DueItem) -> None:
         state = self._state
@@ -148,6 +138,15 @@ class BlockExecution:
             tuple(self._explanations),
             self._state.writes(),
         )
+
+
+def _next_due(lanes: Sequence[due.Lane]) -> tuple[bytes, due.DueItem] | None:
+    """The first due entry of the lanes. What an item schedules for a moment before itself is found by the next block,
+    as a lane is never walked back."""
+    heads = [head for lane in lanes if (head := lane.head()) is not None]
+    if len(heads) > 1:
+        return min(heads, key=lambda entry: entry[0][1:])
+    return heads[0] if heads else None
 
 
 def execute_block(view: StateView, environment: Environment, transactions: Sequence[Decoded]) -> BlockResult:

@@ -7,10 +7,11 @@ one. Reads and writes go through tables (vm/keys.py).
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import islice, takewhile
+from typing import Any, Protocol, TypeVar
 
 from otcnode.codec import encode
 from otcnode.vm.keys import Table
@@ -24,53 +25,64 @@ _SORT_AT_ONCE_KEYS = 32
 """From so many new keys on, sorting them into the rest at once costs less than one by one."""
 
 
+class Getter(Protocol):
+    """The type of `State.get`, for whoever keeps it at hand."""
+
+    def __call__(self, table: Table[R], suffix: bytes, /) -> R | None: ...
+
+
+class Putter(Protocol):
+    """The type of `State.put`."""
+
+    def __call__(self, table: Table[R], suffix: bytes, value: R, /) -> None: ...
+
+
+class Deleter(Protocol):
+    """The type of `State.delete`."""
+
+    def __call__(self, table: Table[R], suffix: bytes, /) -> None: ...
+
+
 class State:
     """The state as the block sees it so far: the parent's view and everything written since."""
 
-    __slots__ = ("_base", "_heads", "_journal", "_sorted", "_unsorted", "_values", "_written")
+    __slots__ = ("_base", "_journal", "_listed", "_sorted", "_unsorted", "_values")
 
     def __init__(self, base: StateView) -> None:
         self._base = base
-        self._values: dict[bytes, Any] = {}
-        """Key to decoded value, None where there is none; read or written in this block."""
-        self._written: set[bytes] = set()
-        self._sorted: dict[bytes, list[bytes]] = {}
-        """Written keys by prefix byte, ascending, without those that are still unsorted."""
-        self._unsorted: dict[bytes, dict[bytes, None]] = {}
-        """Keys by prefix byte that were written since it was last scanned: most tables are never scanned in a block."""
-        self._heads: dict[tuple[bytes, bytes | None], tuple[bytes, bytes] | None] = {}
-        """(prefix, after) to the first pair of the parent's view there: many transactions ask for the same."""
-        self._journal: list[tuple[bytes, Any, bool]] = []
-        """(key, value before, whether it was already written) per write, so that it can be undone."""
+        self._values: defaultdict[Table[Any], dict[bytes, Any]] = defaultdict(dict)
+        """Per table, suffix to decoded value, None where there is none; read or written in this block."""
+        self._journal: list[tuple[Table[Any], bytes, Any]] = []
+        """(table, suffix, value before) per write: so that it can be undone, and to know what was written."""
+        self._listed = 0
+        """How much of the journal is in the two lists below: a block that scans little sorts little."""
+        self._unsorted: defaultdict[Table[Any], list[bytes]] = defaultdict(list)
+        """Suffixes written since their table was last scanned."""
+        self._sorted: defaultdict[Table[Any], list[bytes]] = defaultdict(list)
+        """The other suffixes that were written, ascending, each once. A write that was undone may leave its own here:
+        that hides nothing, as the values say what holds."""
 
-    def get(self, table: Table[R], suffix: bytes) -> R | None:
-        key = table.prefix + suffix
-        value: R | None = self._values.get(key, _UNREAD)
-        if value is not _UNREAD:
-            return value
-        raw = self._base.get(key)
-        value = None if raw is None else table.decode(raw)
-        self._values[key] = value
+    def get(self, table: Table[R], suffix: bytes, /) -> R | None:
+        values = self._values[table]
+        value: R | None = values.get(suffix, _UNREAD)
+        if value is _UNREAD:
+            raw = self._base.get(table.prefix + suffix)
+            value = values[suffix] = None if raw is None else table.decode(raw)
         return value
 
-    def put(self, table: Table[R], suffix: bytes, value: R) -> None:
-        self._write(table, suffix, value)
+    def put(self, table: Table[R], suffix: bytes, value: R, /) -> None:
+        values = self._values[table]
+        self._journal.append((table, suffix, values.get(suffix, _UNREAD)))
+        values[suffix] = value
 
-    def delete(self, table: Table[R], suffix: bytes) -> None:
-        self._write(table, suffix, None)
+    def delete(self, table: Table[R], suffix: bytes, /) -> None:
+        values = self._values[table]
+        self._journal.append((table, suffix, values.get(suffix, _UNREAD)))
+        values[suffix] = None
 
-    def _write(self, table: Table[R], suffix: bytes, value: R | None) -> None:
-        key = table.prefix + suffix
-        if key in self._written:
-            self._journal.append((key, self._values[key], True))
-        else:
-            self._journal.append((key, self._values.get(key, _UNREAD), False))
-            self._written.add(key)
-            try:
-                self._unsorted[table.prefix][key] = None
-            except KeyError:
-                self._unsorted[table.prefix] = {key: None}
-        self._values[key] = value
+    def is_known_absent(self, table: Table[R], suffix: bytes) -> bool:
+        """Whether the record was deleted in this block, or looked for in vain; reads nothing."""
+        return self._values[table].get(suffix, _UNREAD) is None
 
     def savepoint(self) -> int:
         return len(self._journal)
@@ -79,35 +91,28 @@ class State:
         """Undo every write since `savepoint`."""
         journal = self._journal
         while len(journal) > savepoint:
-            key, value, was_written = journal.pop()
+            table, suffix, value = journal.pop()
             if value is _UNREAD:
-                del self._values[key]
+                del self._values[table][suffix]
             else:
-                self._values[key] = value
-            if not was_written:
-                self._written.remove(key)
-                self._forget(key)
+                self._values[table][suffix] = value
+        self._listed = min(self._listed, savepoint)
 
-    def _forget(self, key: bytes) -> None:
-        unsorted = self._unsorted[key[:1]]
-        if key in unsorted:
-            del unsorted[key]
-        else:
-            keys = self._sorted[key[:1]]
-            del keys[bisect_left(keys, key)]
-
-    def _keys(self, prefix: bytes) -> list[bytes]:
-        """The written keys under a prefix byte, ascending."""
-        keys = self._sorted.setdefault(prefix, [])
-        if unsorted := self._unsorted.get(prefix):
-            if len(unsorted) < _SORT_AT_ONCE_KEYS:
-                for key in unsorted:
-                    insort(keys, key)
-            else:
-                keys += unsorted
-                keys.sort()
-            unsorted.clear()
-        return keys
+    def _written(self, table: Table[R]) -> list[bytes]:
+        """The suffixes that were written under a table, ascending."""
+        for written, suffix, _ in self._journal[self._listed :]:
+            self._unsorted[written].append(suffix)
+        self._listed = len(self._journal)
+        suffixes = self._sorted[table]
+        unsorted = self._unsorted.pop(table, ())
+        if len(unsorted) >= _SORT_AT_ONCE_KEYS:
+            suffixes = self._sorted[table] = sorted({*suffixes, *unsorted})
+            return suffixes
+        for suffix in unsorted:
+            place = bisect_left(suffixes, suffix)
+            if place == len(suffixes) or suffixes[place] != suffix:
+                suffixes.insert(place, suffix)
+        return suffixes
 
     def scan(
         self, table: Table[R], prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
@@ -116,45 +121,43 @@ class State:
 
         The list is a copy: what it names may be written while it is walked.
         """
-        entries = self._merged(table, table.prefix + prefix, None if after is None else table.prefix + after, limit)
-        # Not one entry further than asked for: behind the last may lie a long run of what this block has deleted.
-        return [(key[1:], value) for key, value in islice(entries, limit)]
+        written = self._written(table)
+        first = bisect_left(written, prefix if after is None or after < prefix else after + b"\x00")
+        start, beyond = table.prefix + prefix, None if after is None else table.prefix + after
+        if first < len(written) and written[first].startswith(prefix):
+            own = takewhile(lambda suffix: suffix.startswith(prefix), islice(written, first, None))
+            # Not one entry further than asked for: behind the last may lie a long run of what this block has deleted.
+            return list(islice(self._merged(table, own, self._base.scan(start, beyond)), limit))
+        known, decode = self._values[table], table.decode
+        return [
+            (suffix := key[1:], known.get(suffix) or decode(raw)) for key, raw in self._base.scan(start, beyond, limit)
+        ]
 
     def _merged(
-        self, table: Table[R], prefix: bytes, after: bytes | None, limit: int | None
+        self, table: Table[R], own: Iterator[bytes], base: Iterator[tuple[bytes, bytes]]
     ) -> Iterator[tuple[bytes, R]]:
-        own = self._keys(table.prefix)
-        position = bisect_left(own, prefix if after is None or after < prefix else after + b"\x00")
-        rest = None if limit == 1 else self._base.scan(prefix, after)
-        pending = self._head(prefix, after) if rest is None else next(rest, None)
-        while True:
-            key = own[position] if position < len(own) and own[position].startswith(prefix) else None
-            if pending is None and key is None:
-                return
-            if pending is not None and (key is None or pending[0] <= key):
-                if key is None or pending[0] < key:
-                    yield pending[0], self._decoded(table, *pending)
-                if rest is None:
-                    rest = self._base.scan(prefix, pending[0])
-                pending = next(rest, None)
-                continue
-            assert key is not None
-            position += 1
-            value = self._values[key]
-            if value is not None:
-                yield key, value
-
-    def _head(self, prefix: bytes, after: bytes | None) -> tuple[bytes, bytes] | None:
-        place = prefix, after
-        if place not in self._heads:
-            self._heads[place] = next(self._base.scan(prefix, after, 1), None)
-        return self._heads[place]
-
-    def _decoded(self, table: Table[R], key: bytes, raw: bytes) -> R:
-        value: R | None = self._values.get(key)
-        return table.decode(raw) if value is None else value
+        """The pairs of the parent's view as this block has left them, and those at its `own` suffixes."""
+        values = self._values[table]
+        mine = next(own, None)
+        for key, raw in base:
+            suffix = key[1:]
+            while mine is not None and mine < suffix:
+                if (value := values.get(mine)) is not None:
+                    yield mine, value
+                mine = next(own, None)
+            if mine == suffix:
+                mine = next(own, None)
+            value = values.get(suffix, _UNREAD)
+            if value is _UNREAD:
+                yield suffix, table.decode(raw)
+            elif value is not None:
+                yield suffix, value
+        while mine is not None:
+            if (value := values.get(mine)) is not None:
+                yield mine, value
+            mine = next(own, None)
 
     def writes(self) -> dict[bytes, bytes | None]:
         """The block's writes in canonical bytes, ascending by key; None deletes."""
-        values = self._values
-        return {key: None if (value := values[key]) is None else encode(value) for key in sorted(self._written)}
+        written = {table.prefix + suffix: self._values[table][suffix] for table, suffix, _ in self._journal}
+        return {key: None if (value := written[key]) is None else encode(value) for key in sorted(written)}

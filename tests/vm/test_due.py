@@ -60,4 +60,26 @@ def test_a_delayed_coupon_holds_up_its_product_until_it_ran_or_was_cancelled() -
     assert not due.product_has_pending(state, PRODUCT, 5)
     due.cancel(state, bytes(32))
     assert due.first(state, due.LANE_REST, 9, 1) == []
-    assert state.scan(due.DUE_BY_ITEM) == []
+    assert state.scan(due.DUE_BY_ITEM) == state.scan(due.DUE_BY_PRODUCT) == []
+
+
+def test_a_lane_shows_what_is_scheduled_and_not_what_is_cancelled_while_it_is_walked() -> None:
+    """More entries than are read at once; each one walked over cancels one ahead and schedules one between others."""
+    state = State(DictionaryView({}))
+    items = [sha256(bytes([number])) for number in range(200)]
+    for number, item in enumerate(items):
+        due.schedule(state, 10 * number, DueClass.RELEASE, DueItem("old", item, None, 1))
+    lane = due.Lane(state, due.LANE_RELEASE, 1_500)
+    walked = []
+    while (head := lane.head()) is not None:
+        key, entry = head
+        lane.take()
+        due.remove(state, key, entry)
+        number = due.due_time(key) // 10
+        walked.append((due.due_time(key), entry.kind))
+        if number % 10 == 0 and entry.kind == "old":
+            due.cancel(state, items[number + 3])
+            due.schedule(state, 10 * number + 15, DueClass.RELEASE, DueItem("new", items[number], None, 1))
+    expected = [(10 * number, "old") for number in range(151) if number % 10 != 3]
+    expected += [(100 * number + 15, "new") for number in range(15)]
+    assert walked == sorted(expected)

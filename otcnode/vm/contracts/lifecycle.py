@@ -22,7 +22,7 @@ from otcnode.vm.contracts.records import (
     Immediately,
     InForce,
 )
-from otcnode.vm.due import DUE, DUE_BY_ITEM, DueClass, DueItem
+from otcnode.vm.due import DUE, DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
 from otcnode.vm.rules import DueHandler, DueWeight
 from otcnode.vm.state import State
@@ -198,8 +198,7 @@ def _overdue(context: Context, name: bytes) -> list[tuple[bytes, DueItem]]:
     turns_at = contract.turns_effective_at
     if contract.status is not _S.SIGNED or turns_at is None or turns_at > context.now:
         return []
-    keys = [suffix[32:] for suffix, _ in context.state.scan(DUE_BY_ITEM, name)]
-    return [(key, context.need(DUE, key, "due item")) for key in keys]
+    return [(key, context.need(DUE, key, "due item")) for key in due.keys_of(context.state, name)]
 
 
 def _on_turn(context: Context, item: DueItem) -> None:
