@@ -132,6 +132,12 @@ sync_served_bytes_per_second = 16 << 20
 sync_buffer_bytes_max = 64 << 20
 """Fetched and not yet applied; the lowest heights stay."""
 
+# snapshots
+snapshot_chunk_bytes = 512 << 10
+"""A snapshot has so many chunks that they are not larger on average."""
+snapshot_chunk_bytes_max = message_bytes_max - 4_096
+"""A state tree one of whose buckets is larger is not served as a snapshot."""
+
 # rpc
 rpc_request_bytes_max = 4 << 20
 rpc_batch_entries_max = 100

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from otcnode.storage.kv import Reader, Write
 from otcnode.storage.schema import Table
@@ -56,6 +57,30 @@ class TreeChanges:
         self._pairs = pairs
         self._pages = pages
         self._groups = groups
+
+
+class TreeHashes(NamedTuple):
+    """The tree of one height, without the leaves."""
+
+    depth: int
+    nodes: bytes
+    """In heap order, as in the tree."""
+
+    @property
+    def root(self) -> bytes:
+        return self.nodes[:HASH_BYTES]
+
+    def siblings(self, depth: int, index: int) -> tuple[bytes, ...]:
+        """From the `index`-th node at `depth` up, at every level the 15 other hashes of its group, joined."""
+        node = (16**depth - 1) // 15 + index
+        siblings = []
+        while node:
+            parent, place = divmod(node - 1, 16)
+            start = (16 * parent + 1) * HASH_BYTES
+            cut = start + place * HASH_BYTES
+            siblings.append(self.nodes[start:cut] + self.nodes[cut + HASH_BYTES : start + GROUP_BYTES])
+            node = parent
+        return tuple(siblings)
 
 
 class StateTree:
@@ -151,6 +176,10 @@ class StateTree:
             siblings.append(bytes(group[: place * HASH_BYTES] + group[(place + 1) * HASH_BYTES :]))
             node = parent
         return StateProof(self._pages[bucket], tuple(siblings))
+
+    def hashes(self) -> TreeHashes:
+        """The hashes of all nodes as they are now, whatever is committed later."""
+        return TreeHashes(self._depth, bytes(self._tree))
 
     def _in_flight(self, parent: TreeChanges | None) -> tuple[TreeChanges, ...]:
         """`parent` and what is under it, without what has been adopted since."""
