@@ -137,6 +137,11 @@ snapshot_chunk_bytes = 512 << 10
 """A snapshot has so many chunks that they are not larger on average."""
 snapshot_chunk_bytes_max = message_bytes_max - 4_096
 """A state tree one of whose buckets is larger is not served as a snapshot."""
+snapshots_kept = 2
+snapshots_offered_max = 8
+"""More of one peer are not looked at."""
+snapshot_chunks_asked_max = 4
+"""Of one peer, at a time; of one peer, more do not wait for their turn either."""
 
 # rpc
 rpc_request_bytes_max = 4 << 20

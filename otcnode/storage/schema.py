@@ -56,6 +56,10 @@ class Meta(bytes, Enum):
     """The canonical `store.ChainMeta`: format, chain id, number of buckets, genesis state root."""
     HEAD = b"m/head"
     """The canonical `store.Head`: committed height, block hash, first heights of the history and of the blocks."""
+    INCOMING = b"m/incoming"
+    """Only in a store in which a snapshot is being gathered: its canonical `snapshot.Manifest`."""
+    INCOMING_CHUNK = b"m/incoming-chunk/"
+    """Only there, then 4 bytes: this chunk has been written."""
 
 
 def height_key(table: Table, height: int) -> bytes:

@@ -31,7 +31,7 @@ from otcnode.storage.records import (
     read_tip,
 )
 from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key
-from otcnode.storage.state_tree import StateTree, TreeChanges
+from otcnode.storage.state_tree import StateTree, TreeChanges, TreeHashes
 from otcnode.storage.state_view import CommittedState, PastState, history_writes
 from otcnode.vm.view import StateView
 
@@ -286,6 +286,10 @@ class Store:
         """The validators that decide `height`, which is at least 1 and at most the height above the tip."""
         assert 1 <= height <= self._tip.height + 1
         return self._epochs[max(number for number in self._epochs if number <= height)]
+
+    def frozen(self) -> tuple[Reader, TreeHashes]:
+        """Everything as it is now, whatever is committed later, and the tree's hashes; the reader is to be closed."""
+        return self._kv.snapshot(), self.tree.hashes()
 
     def close(self) -> None:
         self._kv.close()

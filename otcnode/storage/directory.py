@@ -1,0 +1,121 @@
+"""Folders on a disk. A file is the SHA-256 of its content and the content, so that a flipped bit is never served."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from otcnode.crypto import sha256
+from otcnode.errors import StorageDamage
+
+_DRAFT = ".draft"
+_CHECKSUM_BYTES = 32
+
+
+class DirectoryFolder:
+    """One directory, made with the first file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self._path.iterdir() if entry.suffix != _DRAFT)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _damage(self._path, error) from None
+
+    def read(self, name: str) -> bytes | None:
+        path = self._path / name
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _damage(path, error) from None
+        content = raw[_CHECKSUM_BYTES:]
+        if sha256(content) != raw[:_CHECKSUM_BYTES]:
+            raise StorageDamage(f"{path} is damaged; delete {self._path}, a snapshot can be made again")
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        path = self._path / name
+        draft = path.with_name(name + _DRAFT)
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                file.write(sha256(content))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+            _sync_directory(self._path)
+        except OSError as error:
+            raise _damage(path, error) from None
+
+    def append(self, name: str, content: bytes) -> None:
+        path = self._path / name
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(content)
+        except OSError as error:
+            raise _damage(path, error) from None
+
+    def scratch(self, name: str) -> bytes:
+        path = self._path / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise _damage(path, error) from None
+
+    def remove(self, name: str) -> None:
+        try:
+            (self._path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _damage(self._path / name, error) from None
+
+
+class DirectoryFolders:
+    """The directories below one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self._path.iterdir() if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _damage(self._path, error) from None
+
+    def open(self, name: str) -> DirectoryFolder:
+        return DirectoryFolder(self._path / name)
+
+    def remove(self, name: str) -> None:
+        try:
+            shutil.rmtree(self._path / name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _damage(self._path / name, error) from None
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _damage(path: Path, error: OSError) -> StorageDamage:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageDamage(f"the disk of {path} is full; free space, then try again")
+    return StorageDamage(f"cannot use {path}: {error.strerror}")

@@ -1,0 +1,85 @@
+"""Named files side by side: the small interface of whatever keeps snapshots, and the one in memory.
+
+Folders on a disk are in directory.py: this module imports no disk.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Folder(Protocol):
+    """Files by name. Raises StorageDamage where what is stored is not what was written, or the disk refuses."""
+
+    def names(self) -> list[str]:
+        """In order."""
+        ...
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """The file has its old content or all of the new one, whatever happens; durable on return."""
+        ...
+
+    def append(self, name: str, content: bytes) -> None:
+        """To a scratch file, which a crash may lose or tear; read it with `scratch`."""
+        ...
+
+    def scratch(self, name: str) -> bytes: ...
+
+    def remove(self, name: str) -> None:
+        """No matter whether it is there."""
+        ...
+
+
+class Folders(Protocol):
+    """Folders by name."""
+
+    def names(self) -> list[str]: ...
+
+    def open(self, name: str) -> Folder:
+        """Made if it is not there."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """With everything in it."""
+        ...
+
+
+class MemoryFolder:
+    """What survives is what the owner keeps."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def read(self, name: str) -> bytes | None:
+        return self._files.get(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._files[name] = content
+
+    def append(self, name: str, content: bytes) -> None:
+        self._files[name] = self._files.get(name, b"") + content
+
+    def scratch(self, name: str) -> bytes:
+        return self._files.get(name, b"")
+
+    def remove(self, name: str) -> None:
+        self._files.pop(name, None)
+
+
+class MemoryFolders:
+    def __init__(self) -> None:
+        self._folders: dict[str, MemoryFolder] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self._folders)
+
+    def open(self, name: str) -> Folder:
+        return self._folders.setdefault(name, MemoryFolder())
+
+    def remove(self, name: str) -> None:
+        self._folders.pop(name, None)

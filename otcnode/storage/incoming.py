@@ -1,0 +1,115 @@
+"""Gathering a snapshot in a store of its own, chunk by chunk in any order, until that store is a chain's.
+
+Each chunk is checked, then written in one synced write together with the note that it is there: whoever is stopped goes
+on where he was. The head is written last; before it the store is no chain's, and nobody takes it for one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from otcnode.blocks import Epoch, Verify
+from otcnode.codec import encode
+from otcnode.crypto import verify as ed25519_verify
+from otcnode.snapshot import Chunk, Manifest, Pair, check_chunk, check_manifest, decode_manifest
+from otcnode.storage.kv import KeyValue, Reader, Write
+from otcnode.storage.records import ChainMeta, Head, damaged
+from otcnode.storage.schema import FORMAT, Meta, Table, height_key
+from otcnode.storage.state_tree import StateTree, depth_of
+
+_INDEX_BYTES = 4
+_STATE = Table.STATE.value
+_TREE = Table.TREE.value
+
+
+class Roots(NamedTuple):
+    """What the genesis file says, by which everything else is judged."""
+
+    chain: bytes
+    state_root: bytes
+    buckets: int
+    first_epoch: Epoch
+
+
+class Incoming:
+    """One snapshot on its way into a store that holds nothing else."""
+
+    def __init__(self, kv: KeyValue, roots: Roots, manifest: Manifest, verify: Verify = ed25519_verify) -> None:
+        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot."""
+        self._kv = kv
+        self._roots = roots
+        self._tree_depth = depth_of(roots.buckets)
+        self._proven = check_manifest(manifest, roots.chain, roots.first_epoch, self._tree_depth, verify)
+        self.manifest = manifest
+        if kv.get(Meta.INCOMING.value) != encode(manifest):
+            assert next(kv.scan(b"", limit=1), None) is None, "an empty store, or one with this snapshot"
+            kv.write([(Meta.INCOMING.value, encode(manifest))])
+        skip = len(Meta.INCOMING_CHUNK.value)
+        there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
+        self.missing = set(range(manifest.chunks)) - there
+
+    @property
+    def height(self) -> int:
+        return self.manifest.header.height
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing
+
+    def put(self, index: int, chunk: Chunk) -> int:
+        """Check and keep a chunk; returns the number of its keys. Raises ProofError naming what is wrong with it, and
+        keeps nothing then."""
+        root = self.manifest.header.state_root
+        pairs = check_chunk(chunk, index, self.manifest.chunk_depth, self._tree_depth, root)
+        if index in self.missing:
+            self._kv.write([*_writes(pairs), (_mark(index), b"")])
+            self.missing.remove(index)
+        return len(pairs)
+
+    def finish(self) -> None:
+        """Make the store that of the chain at the snapshot's height, in one write. Raises StorageDamage if what was
+        written is not what is there: the state tree is built from it once more."""
+        assert self.whole
+        header, certificate = self.manifest.header, self.manifest.certificate
+        if StateTree.load(self._kv, self._roots.buckets).root != header.state_root:
+            raise damaged("the state of the snapshot")
+        name = self._proven.block_hash
+        batch: list[Write] = []
+        for change in self.manifest.changes:
+            below = change.header.height
+            batch.append((height_key(Table.HEADER, below), encode(change.header)))
+            batch.append((height_key(Table.CERTIFICATE, below), encode(change.certificate)))
+        batch += [(height_key(Table.EPOCH, epoch.number), encode(epoch)) for epoch in self._proven.epochs]
+        meta = ChainMeta(FORMAT, self._roots.chain, self._roots.buckets, self._roots.state_root)
+        batch += [
+            (height_key(Table.HEADER, header.height), encode(header)),
+            (height_key(Table.CERTIFICATE, header.height), encode(certificate)),
+            *((_mark(index), None) for index in range(self.manifest.chunks)),
+            (Meta.INCOMING.value, None),
+            (Meta.CHAIN.value, encode(meta)),
+            (Meta.HEAD.value, encode(Head(header.height, name, header.height, header.height + 1))),
+        ]
+        self._kv.write(batch)
+
+
+def begun(kv: Reader) -> Manifest | None:
+    """The manifest of the snapshot that is being gathered in this store. Raises ProofError if it does not decode."""
+    raw = kv.get(Meta.INCOMING.value)
+    return None if raw is None else decode_manifest(raw)
+
+
+def finished(kv: Reader) -> bool:
+    """Whether the store has become a chain's."""
+    return kv.get(Meta.HEAD.value) is not None
+
+
+def _mark(index: int) -> bytes:
+    return Meta.INCOMING_CHUNK.value + index.to_bytes(_INDEX_BYTES, "big")
+
+
+def _writes(pairs: list[Pair]) -> list[Write]:
+    batch: list[Write] = []
+    for pair in pairs:
+        batch.append((_STATE + pair.key, pair.value))
+        batch.append((_TREE + pair.key_hash, pair.value_hash))
+    return batch

@@ -1,0 +1,219 @@
+"""Making a snapshot of a store as it is now, piece by piece, and reading one that is whole.
+
+The state lies in the order of its keys, chunks are in the order of the keys' hashes: what does not fit into memory is
+spread over scratch files by the first nibbles of the hash, which are then read one after the other. Each piece of work
+is small, so that whoever makes a snapshot can do other things in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from otcnode import limits
+from otcnode.blocks import Certificate, Header
+from otcnode.codec import decode, encode
+from otcnode.epochs import EpochChange
+from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.snapshot import (
+    SNAPSHOT_VERSION,
+    Manifest,
+    Offer,
+    chunk_depth_for,
+    chunks_of,
+    decode_manifest,
+    make_chunk,
+    part_of,
+)
+from otcnode.storage.folder import Folder
+from otcnode.storage.kv import Reader
+from otcnode.storage.records import read_record
+from otcnode.storage.schema import Table, height_key
+from otcnode.storage.state_proof import key_hash
+from otcnode.storage.state_tree import TreeHashes
+from otcnode.storage.store import Store
+
+MANIFEST = "manifest"
+STEP_KEYS = 1_000
+"""How many keys are looked at in one piece of work."""
+MEMORY_BYTES = 16 << 20
+"""A state that is not larger needs no scratch files; a larger one is spread in such portions."""
+SPREAD_DEPTH_MAX = 2
+_LENGTH_BYTES = 4
+_PAIR_BYTES = 200
+"""What a pair of a portion costs beside its bytes, roughly."""
+
+_Pairs = list[tuple[bytes, bytes]]
+
+
+class Step(NamedTuple):
+    """How far the part of the work is that is being done."""
+
+    part: str
+    done: int
+    whole: int
+
+
+class Source(NamedTuple):
+    """A committed height, held still."""
+
+    reader: Reader
+    """To be closed."""
+    hashes: TreeHashes
+    chain: bytes
+    header: Header
+    certificate: Certificate
+    changes: tuple[EpochChange, ...]
+
+
+def source_of(store: Store) -> Source:
+    """The store as it is now, whatever is committed later. Raises ConfigurationError at the genesis, which nobody
+    needs a snapshot of."""
+    tip = store.tip
+    if tip.header is None or tip.certificate is None:
+        raise ConfigurationError("there is no block yet: everybody has the state of the genesis")
+    reader, hashes = store.frozen()
+    changes = []
+    for epoch in store.epochs()[1:]:
+        below = epoch.number - 1
+        header = read_record(reader, height_key(Table.HEADER, below), Header, f"header {below}")
+        certificate = read_record(reader, height_key(Table.CERTIFICATE, below), Certificate, f"certificate {below}")
+        changes.append(EpochChange(header, certificate, epoch.validators))
+    return Source(reader, hashes, store.chain, tip.header, tip.certificate, tuple(changes))
+
+
+def chunk_name(index: int) -> str:
+    return f"chunk-{index:06x}"
+
+
+def make(source: Source, folder: Folder) -> Iterator[Step]:
+    """Make the snapshot in `folder`; it is whole once its manifest is there, which comes last. Chunks that are there
+    already, of an attempt that was stopped, are not made again: the folder is of this height or empty.
+
+    Raises ConfigurationError if a chunk would be too large for a message: the chain has too few buckets.
+    """
+    keys, size_bytes = 0, 0
+    for keys, (key, value) in enumerate(source.reader.scan(Table.STATE.value), 1):
+        size_bytes += len(key) - 1 + len(value)
+        if keys % (8 * STEP_KEYS) == 0:
+            yield Step("keys", keys, 0)
+    yield Step("keys", keys, keys)
+    depth = chunk_depth_for(size_bytes, source.hashes.depth)
+    _discard_scratch(folder)
+    there = {name for name in folder.names() if name.startswith("chunk-")}
+    chunks = _Chunks(source, folder, depth, there)
+    spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
+    yield from _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys)
+    manifest = Manifest(
+        SNAPSHOT_VERSION,
+        source.chain,
+        source.changes,
+        source.header,
+        source.certificate,
+        depth,
+        keys,
+        size_bytes,
+    )
+    _discard_scratch(folder)
+    folder.write(MANIFEST, encode(manifest))
+    yield Step("chunks", chunks_of(depth), chunks_of(depth))
+
+
+class _Chunks:
+    """Writes the chunks of one snapshot."""
+
+    def __init__(self, source: Source, folder: Folder, depth: int, there: set[str]) -> None:
+        self.folder = folder
+        self.depth = depth
+        self._hashes = source.hashes
+        self._there = there
+
+    def write(self, first: int, count: int, pairs: _Pairs) -> Iterator[Step]:
+        """The chunks from `first` on, which hold exactly these pairs."""
+        parts: list[_Pairs] = [[] for _ in range(count)]
+        for pair in pairs:
+            parts[part_of(key_hash(pair[0]), self.depth) - first].append(pair)
+        for index, part in enumerate(parts, first):
+            if chunk_name(index) in self._there:
+                continue
+            raw = encode(make_chunk(index, part, self._hashes.siblings(self.depth, index)))
+            if len(raw) > limits.snapshot_chunk_bytes_max:
+                raise ConfigurationError(f"a bucket of the state is too large for a snapshot ({len(raw)} bytes)")
+            self.folder.write(chunk_name(index), raw)
+            yield Step("chunks", index + 1, chunks_of(self.depth))
+
+
+def _from_memory(source: Source, chunks: _Chunks, keys: int) -> Iterator[Step]:
+    pairs: _Pairs = []
+    for key, value in source.reader.scan(Table.STATE.value):
+        pairs.append((key[1:], value))
+        if len(pairs) % STEP_KEYS == 0:
+            yield Step("reading", len(pairs), keys)
+    yield from chunks.write(0, chunks_of(chunks.depth), pairs)
+
+
+def _from_scratch(source: Source, chunks: _Chunks, keys: int) -> Iterator[Step]:
+    depth = min(SPREAD_DEPTH_MAX, chunks.depth)
+    portion: list[_Pairs] = [[] for _ in range(chunks_of(depth))]
+    held_bytes = 0
+    for done, (stored, value) in enumerate(source.reader.scan(Table.STATE.value), 1):
+        key = stored[1:]
+        portion[part_of(key_hash(key), depth)].append((key, value))
+        held_bytes += len(key) + len(value) + _PAIR_BYTES
+        if held_bytes > MEMORY_BYTES:
+            yield from _spread(chunks.folder, portion, done, keys)
+            held_bytes = 0
+        if done % STEP_KEYS == 0:
+            yield Step("reading", done, keys)
+    yield from _spread(chunks.folder, portion, keys, keys)
+    below = chunks_of(chunks.depth - depth)
+    for part in range(chunks_of(depth)):
+        pairs = _gathered(chunks.folder.scratch(_scratch_name(part)))
+        yield Step("chunks", part * below, chunks_of(chunks.depth))
+        yield from chunks.write(part * below, below, pairs)
+        chunks.folder.remove(_scratch_name(part))
+
+
+def _spread(folder: Folder, portion: list[_Pairs], done: int, keys: int) -> Iterator[Step]:
+    for part, pairs in enumerate(portion):
+        if pairs:
+            raw = encode(pairs)
+            folder.append(_scratch_name(part), len(raw).to_bytes(_LENGTH_BYTES, "big") + raw)
+            pairs.clear()
+        if part % 16 == 15:
+            yield Step("reading", done, keys)
+
+
+def _gathered(raw: bytes) -> _Pairs:
+    pairs: _Pairs = []
+    start = 0
+    while start < len(raw):
+        end = start + _LENGTH_BYTES + int.from_bytes(raw[start : start + _LENGTH_BYTES], "big")
+        pairs += decode(list[tuple[bytes, bytes]], raw[start + _LENGTH_BYTES : end])
+        start = end
+    return pairs
+
+
+def _scratch_name(part: int) -> str:
+    return f"scratch-{part:02x}"
+
+
+def _discard_scratch(folder: Folder) -> None:
+    for name in folder.names():
+        if name.startswith("scratch-"):
+            folder.remove(name)
+
+
+def read_manifest(folder: Folder) -> Manifest | None:
+    """None if there is no whole snapshot in the folder. Raises StorageDamage if its manifest does not decode."""
+    raw = folder.read(MANIFEST)
+    if raw is None:
+        return None
+    try:
+        return decode_manifest(raw)
+    except ProofError as error:
+        raise StorageDamage(f"{error}; delete the snapshot, it can be made again") from None
+
+
+def offer_of(manifest: Manifest) -> Offer:
+    return Offer(manifest.header.height, manifest.certificate.block_hash, manifest.chunk_depth)

@@ -1,0 +1,70 @@
+"""What nodes say to each other on the SYNC channel. Pure."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from otcnode.blocks import CertifiedBlock
+from otcnode.codec import Record
+from otcnode.snapshot import Offer
+from otcnode.types import BlockHash, Height, Natural
+
+
+class TipNotice(Record, frozen=True, tag="tip"):
+    """The sender's committed height, and the lowest height whose block it keeps: a hint, believed by nobody."""
+
+    height: Height
+    first: Height
+
+
+class BlocksRequest(Record, frozen=True, tag="blocks-request"):
+    first: Height
+    count: Natural
+
+
+class BlocksResponse(Record, frozen=True, tag="blocks"):
+    """Consecutive certified blocks from `first` on; fewer than asked for where they would grow too large."""
+
+    first: Height
+    blocks: tuple[CertifiedBlock, ...]
+
+
+class OffersRequest(Record, frozen=True, tag="offers-request"):
+    """Which snapshots can you serve?"""
+
+
+class Offers(Record, frozen=True, tag="offers"):
+    """All of them; sent unasked when there is a new one."""
+
+    offers: tuple[Offer, ...]
+
+
+class ManifestRequest(Record, frozen=True, tag="manifest-request"):
+    """By the hash of the block that the snapshot is of."""
+
+    snapshot: BlockHash
+
+
+class ManifestResponse(Record, frozen=True, tag="manifest"):
+    """A canonical `snapshot.Manifest`; nothing where the sender has it no longer."""
+
+    snapshot: BlockHash
+    manifest: bytes
+
+
+class ChunkRequest(Record, frozen=True, tag="chunk-request"):
+    snapshot: BlockHash
+    index: Natural
+
+
+class ChunkResponse(Record, frozen=True, tag="chunk"):
+    """A canonical `snapshot.Chunk`; nothing where the sender has it no longer."""
+
+    snapshot: BlockHash
+    index: Natural
+    chunk: bytes
+
+
+SnapshotRequest: TypeAlias = OffersRequest | ManifestRequest | ChunkRequest
+SnapshotAnswer: TypeAlias = Offers | ManifestResponse | ChunkResponse
+SyncMessage: TypeAlias = TipNotice | BlocksRequest | BlocksResponse | SnapshotRequest | SnapshotAnswer

@@ -1,0 +1,287 @@
+"""Making a snapshot of a store and gathering it into another: equal states, stops at any moment, liars and damage."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from otcnode import limits
+from otcnode.blocks import Epoch
+from otcnode.codec import encode
+from otcnode.crypto import SigningKey, sha256
+from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.snapshot import Chunk, Manifest, decode_chunk
+from otcnode.storage import snapshot_maker
+from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
+from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
+from otcnode.storage.folder import Folder, MemoryFolder, MemoryFolders
+from otcnode.storage.incoming import Incoming, Roots, begun, finished
+from otcnode.storage.kv import KeyValue, MemoryKeyValue
+from otcnode.storage.schema import Table
+from otcnode.storage.snapshot_maker import MANIFEST, chunk_name, make, read_manifest, source_of
+from otcnode.storage.state_tree import empty_root
+from otcnode.storage.store import Store
+from otcnode.storage.tools import verify
+from tests.storage.chain import BUCKETS, CHAIN, EPOCH, KEY, append, create, expected_state, reopen
+from tests.storage.test_tools import roots as transaction_roots
+
+HEIGHT = 9
+NEXT = Epoch(6, tuple(sorted((KEY.public, SigningKey(sha256(b"a second validator")).public))))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks and portions so small that there are many."""
+    monkeypatch.setattr(limits, "snapshot_chunk_bytes", 200)
+    monkeypatch.setattr(snapshot_maker, "STEP_KEYS", 3)
+
+
+def chain_of(height: int, kv: KeyValue | None = None) -> Store:
+    store = create(kv or MemoryKeyValue())
+    for _ in range(height):
+        append(store)
+    return store
+
+
+def roots() -> Roots:
+    return Roots(CHAIN, chain_of(0).tree.root, BUCKETS, EPOCH)
+
+
+def made(store: Store, folder: Folder) -> Manifest:
+    steps = list(make(source_of(store), folder))
+    assert steps[-1].done == steps[-1].whole
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest
+
+
+def chunk_of(folder: Folder, index: int) -> Chunk:
+    raw = folder.read(chunk_name(index))
+    assert raw is not None
+    return decode_chunk(raw)
+
+
+def gather(kv: KeyValue, folder: Folder, manifest: Manifest) -> None:
+    incoming = Incoming(kv, roots(), manifest)
+    for index in sorted(incoming.missing):
+        incoming.put(index, chunk_of(folder, index))
+    incoming.finish()
+
+
+def state_of(store: Store) -> dict[bytes, bytes]:
+    return dict(store.state.scan(b""))
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 16 << 20], ids=["over scratch files", "in memory"])
+def test_a_gathered_store_is_the_chain_at_that_height(memory_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", memory_bytes)
+    source, folder, kv = chain_of(HEIGHT), MemoryFolder(), MemoryKeyValue()
+    manifest = made(source, folder)
+    assert manifest.chunks == 16 and folder.names() == sorted([*map(chunk_name, range(16)), MANIFEST])
+    assert manifest.keys == len(expected_state(HEIGHT))
+    gather(kv, folder, manifest)
+    store = reopen(kv)
+    assert store.tip == source.tip
+    assert (store.blocks_first, store.history_first) == (HEIGHT + 1, HEIGHT)
+    assert state_of(store) == expected_state(HEIGHT)
+    found = verify(kv, CHAIN, transaction_roots)
+    assert (found.height, found.state_keys) == (HEIGHT, len(expected_state(HEIGHT)))
+    for _ in range(3):
+        assert append(store) == append(source)
+    assert verify(kv, CHAIN, transaction_roots).height == HEIGHT + 3
+    assert state_of(reopen(kv)) == expected_state(HEIGHT + 3)
+
+
+def test_a_snapshot_of_a_gathered_store_is_the_same() -> None:
+    """The history of the validators goes on from node to node."""
+    source = chain_of(4)
+    append(source, next_epoch=NEXT)
+    folder, again, kv = MemoryFolder(), MemoryFolder(), MemoryKeyValue()
+    manifest = made(source, folder)
+    assert [change.validators for change in manifest.changes] == [NEXT.validators]
+    gather(kv, folder, manifest)
+    store = reopen(kv)
+    assert store.epochs() == (EPOCH, NEXT)
+    assert made(store, again) == manifest
+    assert {name: again.read(name) for name in again.names()} == {name: folder.read(name) for name in folder.names()}
+
+
+def test_the_snapshot_is_of_its_height_whatever_is_committed_meanwhile() -> None:
+    source, folder, kv = chain_of(HEIGHT), MemoryFolder(), MemoryKeyValue()
+    work = make(source_of(source), folder)
+    for _ in work:
+        append(source)
+    manifest = read_manifest(folder)
+    assert manifest is not None and source.tip.height > HEIGHT + 10
+    gather(kv, folder, manifest)
+    assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+@pytest.mark.parametrize("stop_after", range(0, 60, 7))
+def test_making_goes_on_where_it_was_stopped(stop_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", 1_000)
+    source, folder = chain_of(HEIGHT), MemoryFolder()
+    for count, _ in enumerate(make(source_of(source), folder)):
+        if count == stop_after:
+            break
+    kept = {name: folder.read(name) for name in folder.names() if name.startswith("chunk-")}
+    manifest = made(source, folder)
+    assert all(folder.read(name) == content for name, content in kept.items())
+    kv = MemoryKeyValue()
+    gather(kv, folder, manifest)
+    assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+def test_there_is_no_snapshot_of_the_genesis() -> None:
+    with pytest.raises(ConfigurationError, match="no block yet"):
+        source_of(chain_of(0))
+
+
+def test_a_bucket_that_no_message_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "snapshot_chunk_bytes_max", 100)
+    with pytest.raises(ConfigurationError, match="too large for a snapshot"):
+        made(chain_of(HEIGHT), MemoryFolder())
+
+
+# ---- gathering
+
+
+def test_false_chunks_are_named_and_leave_nothing() -> None:
+    folder, kv = MemoryFolder(), MemoryKeyValue()
+    manifest = made(chain_of(HEIGHT), folder)
+    incoming = Incoming(kv, roots(), manifest)
+    full = next(index for index in range(16) if len(chunk_of(folder, index).pairs) > 1)
+    before = list(kv.scan(b""))
+    good = chunk_of(folder, full)
+    for false in (
+        msgspec.structs.replace(good, pairs=good.pairs[1:]),
+        msgspec.structs.replace(good, pairs=((good.pairs[0][0], b"mine"), *good.pairs[1:])),
+        chunk_of(folder, (full + 1) % 16),
+    ):
+        with pytest.raises(ProofError, match=f"chunk {full}|instead of chunk {full}"):
+            incoming.put(full, false)
+    assert list(kv.scan(b"")) == before and full in incoming.missing
+
+
+def test_a_manifest_of_another_chain_begins_nothing() -> None:
+    manifest = made(chain_of(HEIGHT), MemoryFolder())
+    kv = MemoryKeyValue()
+    with pytest.raises(ProofError, match="another chain"):
+        Incoming(kv, roots()._replace(chain=sha256(b"other")), manifest)
+    assert next(kv.scan(b""), None) is None
+
+
+def test_gathering_is_no_chain_before_its_end() -> None:
+    folder, kv = MemoryFolder(), MemoryKeyValue()
+    manifest = made(chain_of(HEIGHT), folder)
+    incoming = Incoming(kv, roots(), manifest)
+    assert begun(kv) == manifest and not finished(kv)
+    with pytest.raises(AssertionError):
+        incoming.finish()
+    for index in sorted(incoming.missing):
+        incoming.put(index, chunk_of(folder, index))
+        with pytest.raises(StorageDamage):
+            reopen(kv)
+    incoming.finish()
+    assert finished(kv) and begun(kv) is None
+    assert list(kv.scan(b"m/incoming")) == []
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CRASH_BEFORE, FaultKind.TORN, FaultKind.CRASH_AFTER])
+def test_gathering_goes_on_after_a_stop_at_any_write(kind: FaultKind) -> None:
+    folder = MemoryFolder()
+    manifest = made(chain_of(HEIGHT), folder)
+    for write in range(1, manifest.chunks + 3):
+        kv = FaultyKeyValue()
+        kv.arm(kind, write)
+        with pytest.raises(SimulatedCrash):
+            gather(kv, folder, manifest)
+        kv.reopen()
+        if not finished(kv):
+            incoming = Incoming(kv, roots(), begun(kv) or manifest)
+            assert incoming.missing != set() or write == manifest.chunks + 2 or kind is FaultKind.CRASH_AFTER
+            gather(kv, folder, manifest)
+        assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+def test_what_rots_meanwhile_does_not_become_a_chain() -> None:
+    folder, kv = MemoryFolder(), MemoryKeyValue()
+    manifest = made(chain_of(HEIGHT), folder)
+    incoming = Incoming(kv, roots(), manifest)
+    for index in sorted(incoming.missing):
+        incoming.put(index, chunk_of(folder, index))
+    leaf, _ = next(kv.scan(Table.TREE.value))
+    kv.write([(leaf, bytes(32))])
+    with pytest.raises(StorageDamage, match="state of the snapshot"):
+        incoming.finish()
+    assert not finished(kv)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chunks_come_in_any_order_and_twice(seed: int) -> None:
+    folder, kv = MemoryFolder(), MemoryKeyValue()
+    manifest = made(chain_of(HEIGHT), folder)
+    incoming = Incoming(kv, roots(), manifest)
+    order = list(range(16)) * 2
+    random.Random(seed).shuffle(order)
+    for index in order:
+        incoming.put(index, chunk_of(folder, index))
+    incoming.finish()
+    assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+def test_an_empty_state_has_a_root_too() -> None:
+    store = Store.create(MemoryKeyValue(), CHAIN, {}, BUCKETS, EPOCH, 0)
+    assert store.tree.root == empty_root(BUCKETS)
+    append(store, writes={})
+    folder, kv = MemoryFolder(), MemoryKeyValue()
+    manifest = made(store, folder)
+    incoming = Incoming(kv, roots()._replace(state_root=store.tree.root), manifest)
+    assert incoming.put(0, chunk_of(folder, 0)) == 0
+    incoming.finish()
+    assert reopen(kv).tip.height == 1
+
+
+# ---- folders
+
+
+@pytest.mark.parametrize("kind", ["memory", "directory"])
+def test_a_folder_keeps_files_by_name(kind: str, tmp_path: Path) -> None:
+    folders = MemoryFolders() if kind == "memory" else DirectoryFolders(tmp_path / "made")
+    assert folders.names() == []
+    folder = folders.open("12")
+    assert folder.names() == [] and folder.read("a") is None
+    folder.write("b", b"one")
+    folder.write("a", b"")
+    folder.write("b", b"two")
+    folder.append("c", b"12")
+    folder.append("c", b"34")
+    assert (folder.read("a"), folder.read("b"), folder.scratch("c")) == (b"", b"two", b"1234")
+    assert folder.names() == ["a", "b", "c"] and folders.names() == ["12"]
+    folder.remove("a")
+    folder.remove("a")
+    assert folders.open("12").names() == ["b", "c"]
+    folders.remove("12")
+    folders.remove("12")
+    assert folders.names() == []
+
+
+def test_a_flipped_bit_in_a_file_is_found(tmp_path: Path) -> None:
+    folder = DirectoryFolder(tmp_path)
+    made(chain_of(HEIGHT), folder)
+    for name in (MANIFEST, chunk_name(3)):
+        raw = bytearray((tmp_path / name).read_bytes())
+        raw[len(raw) // 2] ^= 1
+        (tmp_path / name).write_bytes(raw)
+        with pytest.raises(StorageDamage, match=f"{name} is damaged"):
+            folder.read(name)
+
+
+def test_a_manifest_that_does_not_decode_is_damage() -> None:
+    folder = MemoryFolder()
+    folder.write(MANIFEST, encode([1, 2]))
+    with pytest.raises(StorageDamage, match="the manifest"):
+        read_manifest(folder)
