@@ -44,6 +44,16 @@ def create_key(home: Home, key: NodeKey) -> None:
     record.close()
 
 
+def void_record(home: Home) -> bool:
+    """Make the voting record void, durably, ahead of anything that takes the store back: what was signed for the blocks
+    that go stays signed, so the validator has to be silent until none of it can matter. False: there was none."""
+    if not home.record.exists():
+        return False
+    home.record.unlink()
+    _sync_directory(home.record.parent)
+    return True
+
+
 def create_home(
     home: Home,
     *,
@@ -71,7 +81,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

@@ -10,7 +10,7 @@ from os import cpu_count
 from otcnode.crypto import SigningKey, random_bytes
 from otcnode.genesis import CashAsset, GenesisAccount, GenesisKey, KeyPurpose, Role, genesis_account_id
 from otcnode.vm.accounts.operations import CashDeposit
-from otcnode.vm.transactions import TRANSACTION_VERSION, Body, sign_transaction
+from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction
 
 CASH = "CNY@BENCH"
 CUSTODIANS = 8
@@ -56,7 +56,13 @@ def deposits(chain: bytes, count: int, valid_until_ms: int, holders: int = HOLDE
 
 
 def _sign_chunk(job: tuple[bytes, int, int, int, bytes, int]) -> list[bytes]:
-    chain, first, count, valid_until_ms, salt, holder_count = job
+    return [decoded.raw for decoded in signed_deposits(*job)]
+
+
+def signed_deposits(
+    chain: bytes, first: int, count: int, valid_until_ms: int, salt: bytes, holder_count: int = HOLDERS
+) -> list[Decoded]:
+    """Deposits `first` to `first + count - 1`; the same arguments make the same transactions."""
     keys = [SigningKey(_custodian_seed(index)) for index in range(CUSTODIANS)]
     senders = [genesis_account_id(f"custodian{index}") for index in range(CUSTODIANS)]
     holders = [genesis_account_id(f"holder{index}") for index in range(holder_count)]
@@ -79,5 +85,5 @@ def _sign_chunk(job: tuple[bytes, int, int, int, bytes, int]) -> list[bytes]:
             entrustment=None,
             operations=(operation,),
         )
-        signed.append(sign_transaction(body, [keys[custodian]]).raw)
+        signed.append(sign_transaction(body, [keys[custodian]]))
     return signed

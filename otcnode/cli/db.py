@@ -17,7 +17,7 @@ from otcnode.cli.exits import EXIT_NO
 from otcnode.config import Home
 from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import chain_id
-from otcnode.storage import tools
+from otcnode.storage import progress, tools
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
@@ -47,8 +47,8 @@ def verify(directory: Path, as_json: bool) -> None:
     console = Console(stderr=True, highlight=False)
     kv = LevelKeyValue(home.database)
     try:
-        with _progress(console) as progress:
-            found = tools.verify(kv, chain, _transactions_root, progress)
+        with _progress(console) as show:
+            found = tools.verify(kv, chain, _transactions_root, show)
         violations = check_state(Store.open(kv, chain, 0).state)
     finally:
         kv.close()
@@ -109,7 +109,7 @@ def _transactions_root(raws: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[tools.Progress]:
+def _progress(console: Console) -> Iterator[progress.Progress]:
     """A bar per part, where the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -76,12 +76,17 @@ class LevelKeyValue:
     def snapshot(self) -> Reader:
         return _LevelSnapshot(self._db.snapshot(), self._path)
 
-    def compact(self) -> None:
-        """Give the space of deleted and replaced values back to the disk; may take long."""
+    def compact(self, prefix: bytes = b"") -> None:
+        """Give the space of deleted and replaced values whose key begins with `prefix` back to the disk; may take
+        long, and cannot be interrupted."""
         try:
-            self._db.compact_range()
+            self._db.compact_range(start=prefix or None, stop=prefix_end(prefix) if prefix else None)
         except plyvel.Error as error:
             raise _damage(self._path, error) from None
+
+    def size_bytes(self) -> int:
+        """What the directory takes on disk now."""
+        return sum(entry.stat().st_size for entry in self._path.iterdir())
 
     def close(self) -> None:
         self._db.close()

@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import NamedTuple
 
 from otcnode.blocks import Header, block_hash
-from otcnode.codec import decode
-from otcnode.storage.kv import Reader, Write
-from otcnode.storage.records import Indexed, read_record
-from otcnode.storage.schema import HEIGHT_BYTES, Table, height_key, terminated
+from otcnode.codec import decode, encode
+from otcnode.storage.kv import KeyValue, Reader, Write
+from otcnode.storage.progress import Progress, silent
+from otcnode.storage.records import Head, Indexed, read_chain_meta, read_epochs, read_record
+from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
+
+BLOCKS_PER_WRITE = 16
+"""Of a pruning of a stopped node's store: what is lost of the work when it is stopped."""
+
+
+class Pruned(NamedTuple):
+    """How many blocks and how many states are no longer kept, and the first of each that is."""
+
+    blocks: int
+    states: int
+    blocks_first: int
+    history_first: int
+
+
+def prune(
+    kv: KeyValue, chain: bytes, blocks_kept: int, history_blocks: int | None = None, progress: Progress = silent
+) -> Pruned:
+    """Leave at most `blocks_kept` whole blocks in a stopped node's store, and the states of at most `history_blocks`
+    heights below the committed one. May be stopped after any write and gone on with; the space is given back only by
+    a compaction."""
+    assert blocks_kept >= 1
+    read_chain_meta(kv, chain)
+    before = head = read_record(kv, Meta.HEAD.value, Head, "the head")
+    epochs = read_epochs(kv)
+    blocks_first = max(head.blocks_first, head.height - blocks_kept + 1)
+    history_first = max(head.history_first, blocks_first - 1)
+    if history_blocks is not None:
+        history_first = max(history_first, head.height - history_blocks)
+    whole = blocks_first - before.blocks_first + history_first - before.history_first
+    while (head.blocks_first, head.history_first) != (blocks_first, history_first):
+        history_next = min(history_first, head.history_first + BLOCKS_PER_WRITE)
+        blocks_next = min(blocks_first, head.blocks_first + BLOCKS_PER_WRITE, history_next + 1)
+        batch = forgotten_states(kv, head.history_first, history_next)
+        batch += forgotten_blocks(kv, head.blocks_first, blocks_next, epochs)
+        head = Head(head.height, head.block_hash, history_next, blocks_next)
+        kv.write([*batch, (Meta.HEAD.value, encode(head))])
+        done = head.blocks_first - before.blocks_first + head.history_first - before.history_first
+        progress("pruned", done, whole)
+    return Pruned(blocks_first - before.blocks_first, history_first - before.history_first, blocks_first, history_first)
 
 
 def forgotten_states(reader: Reader, first_before: int, first: int) -> list[Write]:

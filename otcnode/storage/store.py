@@ -125,6 +125,10 @@ class Store:
         return self._meta.chain
 
     @property
+    def genesis_state_root(self) -> bytes:
+        return self._meta.genesis_state_root
+
+    @property
     def tip(self) -> Tip:
         return self._tip
 

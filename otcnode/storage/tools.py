@@ -19,6 +19,7 @@ from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.kv import Reader
+from otcnode.storage.progress import Progress, silent
 from otcnode.storage.records import (
     ADVICE_RESTORE,
     ChainMeta,
@@ -33,9 +34,6 @@ from otcnode.storage.records import (
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash, value_hash
 from otcnode.storage.state_tree import StateTree
-
-Progress = Callable[[str, int, int], None]
-"""Told the part that is checked, how much of it is done, and the whole (0: not known)."""
 
 TransactionsRoot = Callable[[tuple[bytes, ...]], tuple[bytes, tuple[bytes, ...]]]
 """The transactions root and the transaction ids of raw transactions; the ledger knows their form, storage does not."""
@@ -54,15 +52,11 @@ class Verified(NamedTuple):
     index_entries: int
 
 
-def _silent(part: str, done: int, whole: int) -> None:
-    """Nobody watches."""
-
-
 def verify(
     reader: Reader,
     chain: bytes,
     transactions_root: TransactionsRoot | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Verified:
     """Check every hash, root, certificate, index entry of a block or transaction, and the whole state.
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
 from otcnode.blocks import Epoch, block_hash, check_certificate, validators_hash
 from otcnode.crypto import sha256
+from otcnode.storage import pruning
+from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.foundation import foundation, state_batch
 from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.pruning import Pruned, prune
 from otcnode.storage.schema import Table
 from otcnode.storage.store import PRUNED_BLOCKS_MAX, Store
 from otcnode.storage.tools import verify
@@ -150,3 +157,57 @@ def test_a_founded_store_without_its_foundation_does_not_open() -> None:
     kv.write(state_batch(whole.state.scan(b"")))
     with pytest.raises(Exception, match="description of the chain is damaged or missing"):
         reopen(kv)
+
+
+@pytest.mark.parametrize("kept", [1, 2, KEPT, 24, 25, 100])
+def test_a_stopped_store_is_pruned_to_the_same_as_a_running_one(kept: int) -> None:
+    kv, running = MemoryKeyValue(), MemoryKeyValue()
+    grow(create(kv), HEIGHT)
+    store = create(running)
+    store.blocks_kept = kept
+    grow(store, HEIGHT)
+    found = prune(kv, CHAIN, kept)
+    first = max(1, HEIGHT - kept + 1)
+    assert found == Pruned(first - 1, first - 1, first, first - 1)
+    assert list(kv.scan(b"")) == list(running.scan(b""))
+    assert prune(kv, CHAIN, kept) == Pruned(0, 0, first, first - 1)
+
+
+def test_history_is_pruned_by_itself() -> None:
+    kv, short = MemoryKeyValue(), MemoryKeyValue()
+    grow(create(kv), HEIGHT)
+    grow(create(short, 3), HEIGHT)
+    assert prune(kv, CHAIN, 100, 3) == Pruned(0, HEIGHT - 3, 1, HEIGHT - 3)
+    assert list(kv.scan(b"")) == list(short.scan(b""))
+
+
+def test_a_pruning_cut_short_is_sound_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "BLOCKS_PER_WRITE", 4)
+    told: list[tuple[str, int, int]] = []
+    for count in range(1, 6):
+        kv = FaultyKeyValue()
+        grow(create(kv), HEIGHT)
+        kv.arm(FaultKind.CRASH_AFTER, count)
+        with pytest.raises(SimulatedCrash):
+            prune(kv, CHAIN, KEPT)
+        kv.reopen()
+        assert verify(kv, CHAIN, roots).blocks_first == min(1 + 4 * count, HEIGHT - KEPT + 1)
+        prune(kv, CHAIN, KEPT, None, lambda *step: told.append(step))
+        assert list(kv.scan(b"")) == list(pruned().scan(b""))
+    assert told[:4] == [("pruned", done, 30) for done in (8, 16, 24, 30)]
+
+
+def test_pruning_gives_the_disk_back(tmp_path: Path) -> None:
+    kv = LevelKeyValue(tmp_path / "chain", create=True)
+    store, chance = create(kv), random.Random(1)
+    for _ in range(300):
+        append(store, writes={b"same": chance.randbytes(100)}, transactions=[chance.randbytes(10_000)])
+    kv.compact()
+    before = kv.size_bytes()
+    prune(kv, CHAIN, 10)
+    for table in Table:
+        kv.compact(table.value)
+    after = kv.size_bytes()
+    assert before > 3_000_000 and after < before / 10
+    assert verify(kv, CHAIN).blocks_first == 291
+    kv.close()
