@@ -25,7 +25,7 @@ PPM = 1_000_000
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """JSON objects in the file; the canonical bytes are a map with sorted keys."""
+    """JSON objects in the file; the canonical bytes are a map of all fields, in the order of the class."""
 
 
 class Clock(_Document, frozen=True, kw_only=True):

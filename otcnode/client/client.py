@@ -29,6 +29,7 @@ from otcnode.client.errors import (
     TransactionRefused,
 )
 from otcnode.client.wire import Request
+from otcnode.codec import decode
 from otcnode.crypto import SigningKey, random_bytes, verify_all
 from otcnode.errors import Code, DecodeError, ProofError
 from otcnode.evidence.trust import TrustedChain
@@ -415,14 +416,13 @@ class Client:
         for entry in listed.epochs:
             if not self._trust.last_epoch.number < entry.number <= height:
                 continue
+            if entry.header is None or entry.certificate is None:
+                raise ProofError(f"epoch {entry.number} comes without the header that proves it")
             try:
-                epoch = Epoch(entry.number, tuple(parse(Prefix.NODE, member.node) for member in entry.validators))
+                epoch = decode(Epoch, entry.raw)
             except DecodeError as error:
                 raise ProofError(str(error)) from None
-            params = chain.HeightParams(entry.number - 1)
-            shown = await connection.call("header_get", params, chain.HeaderResult)
-            certificate = await connection.call("certificate_get", params, chain.CertificateResult)
-            self._trust.extend(epoch, shown.raw, certificate.raw)
+            self._trust.extend(epoch, entry.header, entry.certificate)
             learnt = True
         return learnt
 

@@ -117,11 +117,16 @@ class ValidatorResult(Result, frozen=True):
 
 
 class EpochResult(Result, frozen=True):
-    """Validators in their order, deciding heights from `number` on until the next epoch."""
+    """Validators in their order, deciding heights from `number` on until the next epoch. `raw` is the canonical epoch;
+    `header` and `certificate` are of the block before it, which prove it, and null for the first, which the genesis
+    names."""
 
     number: int
     quorum: int
     validators: list[ValidatorResult]
+    raw: bytes
+    header: bytes | None
+    certificate: bytes | None
 
 
 class ValidatorListResult(Result, frozen=True):
@@ -132,10 +137,12 @@ class ValidatorListResult(Result, frozen=True):
 
 
 class ChainParamsResult(ReadResult, frozen=True, kw_only=True):
-    """`chain` is the genesis hash. A rehearsal network's ledger time runs `clock.rate` times as fast as UTC."""
+    """`chain` is the genesis hash and `genesis` the canonical document that it is of. A rehearsal network's ledger time
+    runs `clock.rate` times as fast as UTC."""
 
     network: str
     chain: Bytes32
+    genesis: bytes
     rehearsal: bool
     clock: Clock
     parameters: ChainParameters
@@ -205,8 +212,9 @@ async def certificate_get(context: Context, params: HeightParams) -> Certificate
 
 
 async def validator_list(context: Context, params: Params) -> ValidatorListResult:
-    """validator_list: the sets, not how they came to be; a verifier proves each by the header before it."""
-    known = {validator.id: validator for validator in context.service.genesis.validators}
+    """validator_list: the sets, each with the certified header before it that proves it."""
+    service = context.service
+    known = {validator.id: validator for validator in service.genesis.validators}
 
     def shown(epoch: Epoch) -> EpochResult:
         rows = []
@@ -215,9 +223,17 @@ async def validator_list(context: Context, params: Params) -> ValidatorListResul
             rows.append(
                 ValidatorResult(form.node(node), entry.name if entry else "", entry.organisation if entry else "")
             )
-        return EpochResult(epoch.number, epoch.quorum, rows)
+        announced = epoch.number - 1
+        return EpochResult(
+            epoch.number,
+            epoch.quorum,
+            rows,
+            encode(epoch),
+            encode(service.header(announced)) if announced else None,
+            encode(service.certificate(announced)) if announced else None,
+        )
 
-    return ValidatorListResult(context.service.state().height, [shown(epoch) for epoch in context.service.epochs()])
+    return ValidatorListResult(service.state().height, [shown(epoch) for epoch in service.epochs()])
 
 
 async def chain_params(context: Context, params: ReadParams) -> ChainParamsResult:
@@ -229,6 +245,7 @@ async def chain_params(context: Context, params: ReadParams) -> ChainParamsResul
         **origin(snapshot),
         network=genesis.network,
         chain=context.service.chain,
+        genesis=encode(genesis),
         rehearsal=genesis.rehearsal,
         clock=genesis.clock,
         parameters=genesis.parameters if changed is None else changed,
