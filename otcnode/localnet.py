@@ -29,7 +29,7 @@ from otcnode.genesis import (
 from otcnode.home import create_home, create_key
 from otcnode.node_key import NodeKey
 
-_OURS = re.compile(r"node[1-9][0-9]*|(keys|wallet).*")
+_OURS = re.compile(r"node[1-9][0-9]*|(keys|wallet|evidence).*")
 """What a cluster keeps in its directory."""
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0

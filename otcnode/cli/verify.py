@@ -10,6 +10,7 @@ import msgspec
 
 from otcnode import genesis as documents
 from otcnode.cli.exits import EXIT_NO
+from otcnode.errors import ConfigurationError
 from otcnode.evidence.package import Document
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import Facts, Verdict
@@ -41,18 +42,18 @@ class _Hash(click.ParamType[bytes]):
 
 
 @verify.command("package")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--chain", type=_Hash(), help="The genesis hash, 64 hexadecimal digits.")
 @click.option(
     "--genesis",
     "genesis_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="The genesis file, instead of its hash.",
 )
 @click.option(
     "--document",
     "document_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="The signed document, to be compared with what was signed.",
 )
 @click.option("--salt", type=_Hash(), help="The document's salt, 64 hexadecimal digits; needed with --document.")
@@ -78,14 +79,21 @@ def package(
     assert chain is not None
     document = None
     if document_file is not None and salt is not None:
-        document = Document(salt, document_file.read_bytes())
-    verdict = verify_package(file.read_bytes(), chain, document)
+        document = Document(salt, _read(document_file))
+    verdict = verify_package(_read(file), chain, document)
     if as_json:
         click.echo(msgspec.json.encode(_as_data(verdict)))
     else:
         _print(verdict)
     if verdict.outcome is not Outcome.OK:
         raise click.exceptions.Exit(EXIT_NO)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _as_data(verdict: Verdict) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from rich.console import Console
 from otcnode import ids
 from otcnode.client.client import Client, Outcome
 from otcnode.client.errors import TransactionRefused
-from otcnode.crypto import tagged_hash
 from otcnode.demo.cast import Actor
 from otcnode.errors import Code, OtcnodeError
 from otcnode.genesis import Genesis
-from otcnode.vm.context import ITEM_DOMAIN
+from otcnode.vm.context import created_id
 from otcnode.vm.operations import Operation
 from otcnode.vm.registry import OPERATIONS
 
@@ -76,7 +75,7 @@ class Stage:
         if outcome is not None:
             height = outcome.height
         self._line(text, transaction.id, height, elapsed_ms, refused)
-        return tagged_hash(ITEM_DOMAIN, transaction.id + bytes(4))
+        return created_id(transaction.id, 0)
 
     def _line(self, text: str, transaction: bytes, height: int, elapsed_ms: float, refused: Code | None) -> None:
         name = ids.show(ids.Prefix.TRANSACTION, transaction)[:14] + "…"

@@ -18,6 +18,8 @@ from otcnode.demo.audit import check_invariants, compare_roots
 from otcnode.demo.cast import CASH, INVESTORS, TRAFFIC, Actor
 from otcnode.demo.stage import Stage, StoryError
 from otcnode.errors import Code
+from otcnode.evidence.verdict import Outcome as PackageOutcome
+from otcnode.evidence.verify import verify as verify_package
 from otcnode.genesis import ChainParameters, KeyPurpose
 from otcnode.localnet import Cluster
 from otcnode.vm.accounts.operations import (
@@ -108,13 +110,14 @@ class Story:
         await self._kill_the_primary()
         await self._establishment(product)
         rules = await self._market_rules()
-        await self._settled_trade(product, rules)
+        trade = await self._settled_trade(product, rules)
         await self._failed_trade(product, rules)
         await self._request_for_quotes(product, rules)
         await self._entrusted_trade(product, rules)
         await self._coupon(product)
         await self._redemption(product)
         await self._maturity(product)
+        await self._evidence(issuance, trade)
         self._console.print()
         self._console.print(await self._table(product))
 
@@ -265,7 +268,7 @@ class Story:
             await stage.act(self._actors[name], f"{name} accedes", ContractAccede(paper.id))
         return paper.id
 
-    async def _settled_trade(self, product: bytes, rules: bytes) -> None:
+    async def _settled_trade(self, product: bytes, rules: bytes) -> bytes:
         stage = self._stage
         stage.chapter("8  A negotiated trade, settled delivery versus payment")
         trade = await self._propose(product, rules, "BO", "ADA", 100, settle_at=None)
@@ -274,6 +277,7 @@ class Story:
         )
         for name in ("ADA", "BO"):
             stage.say(f"{name:<5} holds {await self._units(name, product):>3} units")
+        return trade
 
     async def _failed_trade(self, product: bytes, rules: bytes) -> None:
         stage, regulator = self._stage, self._actors["REGULATOR"]
@@ -400,6 +404,24 @@ class Story:
             stage.say(f"{name:<5} receives {_money(held.cash - before[name]):>9}")
 
     # ---- pieces
+
+    async def _evidence(self, issuance: bytes, trade: bytes) -> None:
+        """The files are checked here by the same function as `otcnode verify package` uses."""
+        stage, client = self._stage, self._client
+        stage.chapter("15 Evidence for whoever was not there: nothing but the genesis hash is believed")
+        folder = self._cluster.directory / "evidence"
+        folder.mkdir(exist_ok=True)
+        for name, raw in (
+            ("issuance-contract", await client.contract_evidence(issuance)),
+            ("settled-trade", await client.trade_evidence(trade)),
+        ):
+            file = folder / f"{name}.evidence"
+            file.write_bytes(raw)
+            verdict = verify_package(raw, client.chain)
+            if verdict.outcome is not PackageOutcome.OK:
+                raise StoryError(f"{file}: {verdict.outcome} {verdict.detail}")
+            stage.say(f"{file.name}: {len(raw):,} bytes, {verdict.outcome}")
+        stage.say(f"otcnode verify package {file} --chain {client.chain.hex()}")
 
     async def _agree(
         self,

@@ -11,6 +11,7 @@ from tests.processes import cluster as daemons
 pytestmark = pytest.mark.process
 
 STORY_SECONDS_MAX = 240
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_story_plays_to_its_end(tmp_path: Path) -> None:
@@ -27,11 +28,20 @@ def test_the_story_plays_to_its_end(tmp_path: Path) -> None:
         "DORA  asked for 150 and holds 125 units",
         "nothing moved, and both locks are released",
         "exactly the sum",
+        "otcnode verify package",
         "all 4 are equal",
         "groups of invariants hold",
     ):
         assert told in done.stdout, told
     for member in sorted((tmp_path / "net").glob("node*")):
         assert (member / "node.log").read_text().splitlines()[-1].startswith("20")
+    evidence = sorted((tmp_path / "net" / "evidence").iterdir())
+    assert [file.name for file in evidence] == ["issuance-contract.evidence", "settled-trade.evidence"]
+    for file in evidence:
+        chain = done.stdout.partition("--chain ")[2].split()[0]
+        for checker in (["-m", "otcnode", "verify"], [str(ROOT / "verifier" / "otcverify.py")]):
+            command = [sys.executable, *checker, "package", str(file), "--chain", chain]
+            checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+            assert checked.returncode == 0 and checked.stdout.startswith("OK"), checked.stdout + checked.stderr
     command = ["pgrep", "-f", str(tmp_path)]
     assert subprocess.run(command, capture_output=True, check=False).stdout == b""
