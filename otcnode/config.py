@@ -67,6 +67,10 @@ class Home:
         self.key = path / "node.key"
         self.database = path / "data" / "chain"
         self.record = path / "data" / "record"
+        self.snapshots = path / "data" / "snapshots"
+        """Those that this node serves, a directory each."""
+        self.incoming = path / "data" / "incoming"
+        """The store in which a snapshot is gathered before it takes the place of the database."""
         self.log = path / "node.log"
 
 

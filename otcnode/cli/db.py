@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from otcnode import genesis as genesis_module
 from otcnode.blocks import Entry, transactions_root
 from otcnode.cli.exits import EXIT_NO
+from otcnode.cli.progress import bars
+from otcnode.cli.snapshots import restore, snapshot
 from otcnode.config import Home
 from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import chain_id
-from otcnode.storage import progress, tools
+from otcnode.storage import tools
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
@@ -47,7 +46,7 @@ def verify(directory: Path, as_json: bool) -> None:
     console = Console(stderr=True, highlight=False)
     kv = LevelKeyValue(home.database)
     try:
-        with _progress(console) as show:
+        with bars(console) as show:
             found = tools.verify(kv, chain, _transactions_root, show)
         violations = check_state(Store.open(kv, chain, 0).state)
     finally:
@@ -108,16 +107,5 @@ def _transactions_root(raws: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...
     return transactions_root(entries), tuple(entry.id for entry in decoded)
 
 
-@contextmanager
-def _progress(console: Console) -> Iterator[progress.Progress]:
-    """A bar per part, where the output is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(part: str, done: int, whole: int) -> None:
-            if part not in tasks:
-                tasks[part] = bars.add_task(part, total=whole or None)
-            bars.update(tasks[part], completed=done)
-
-        yield show
+for _command in (snapshot, restore):
+    db.add_command(_command)

@@ -34,6 +34,8 @@ from otcnode.storage.state_tree import TreeHashes
 from otcnode.storage.store import Store
 
 MANIFEST = "manifest"
+BLOCK = "block"
+"""The file that names the block that a snapshot is, or will be, of."""
 STEP_KEYS = 1_000
 """How many keys are looked at in one piece of work."""
 MEMORY_BYTES = 16 << 20
@@ -88,10 +90,12 @@ def chunk_name(index: int) -> str:
 
 def make(source: Source, folder: Folder) -> Iterator[Step]:
     """Make the snapshot in `folder`; it is whole once its manifest is there, which comes last. Chunks that are there
-    already, of an attempt that was stopped, are not made again: the folder is of this height or empty.
+    already, of an attempt that was stopped, are not made again.
 
-    Raises ConfigurationError if a chunk would be too large for a message: the chain has too few buckets.
+    Raises ConfigurationError if the folder holds anything else, or if a chunk would be too large for a message: the
+    chain has too few buckets.
     """
+    _claim(folder, source.certificate.block_hash)
     keys, size_bytes = 0, 0
     for keys, (key, value) in enumerate(source.reader.scan(Table.STATE.value), 1):
         size_bytes += len(key) - 1 + len(value)
@@ -117,6 +121,14 @@ def make(source: Source, folder: Folder) -> Iterator[Step]:
     _discard_scratch(folder)
     folder.write(MANIFEST, encode(manifest))
     yield Step("chunks", chunks_of(depth), chunks_of(depth))
+
+
+def _claim(folder: Folder, block: bytes) -> None:
+    if folder.read(BLOCK) == block:
+        return
+    if folder.names():
+        raise ConfigurationError("this directory holds something else than a snapshot of the same block")
+    folder.write(BLOCK, block)
 
 
 class _Chunks:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,37 @@ def test_verify_finds_all_in_order_refuses_a_running_node_and_names_damage(tmp_p
     raw[len(raw) // 2] ^= 0x10
     largest.write_bytes(raw)
     otcnode("db", "verify", "--home", str(home.path), code=2)
+
+
+def test_a_deleted_directory_is_rebuilt_from_a_snapshot(tmp_path: Path) -> None:
+    final: list[bytes] = []
+    snapshot = str(tmp_path / "snapshot")
+    with daemons.make(tmp_path / "net", 1) as cluster:
+        home = cluster.members[0].home
+        cluster.start_all()
+        cluster.wait_ready()
+        asyncio.run(execute_all(cluster, daemons.deposits(cluster, 30), asyncio.Event(), final))
+        otcnode("db", "snapshot", "--home", str(home.path), "--to", snapshot, code=2)
+    made = json.loads(otcnode("db", "snapshot", "--json", "--home", str(home.path), "--to", snapshot))
+    again = json.loads(otcnode("db", "snapshot", "--json", "--home", str(home.path), "--to", snapshot))
+    assert again == made and made["height"] > 0
+    otcnode("db", "restore", "--home", str(home.path), "--from", snapshot, code=2)
+    otcnode("db", "restore", "--home", str(home.path), "--from", str(tmp_path), code=2)
+    shutil.rmtree(home.database)
+    restored = json.loads(otcnode("db", "restore", "--json", "--home", str(home.path), "--from", snapshot))
+    assert restored == made
+    assert not home.record.exists() and not home.incoming.exists()
+    found = json.loads(otcnode("db", "verify", "--json", "--home", str(home.path)))
+    assert (found["height"], found["state_keys"], found["violations"]) == (made["height"], made["keys"], [])
+    otcnode("db", "restore", "--home", str(home.path), "--from", snapshot, "--replace")
+    with cluster:
+        cluster.start_all()
+        cluster.wait_ready()
+        status = json.loads(otcnode("status", "--json", "--url", cluster.members[0].url))
+        assert status[cluster.members[0].url]["height"] == made["height"]
+    chunk = next(Path(snapshot).glob("chunk-*"))
+    raw = bytearray(chunk.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    chunk.write_bytes(raw)
+    otcnode("db", "restore", "--home", str(home.path), "--from", snapshot, "--replace", code=2)
+    assert json.loads(otcnode("db", "verify", "--json", "--home", str(home.path)))["height"] >= made["height"]

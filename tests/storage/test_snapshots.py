@@ -21,7 +21,7 @@ from otcnode.storage.folder import Folder, MemoryFolder, MemoryFolders
 from otcnode.storage.incoming import Incoming, Roots, begun, finished
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.schema import Table
-from otcnode.storage.snapshot_maker import MANIFEST, chunk_name, make, read_manifest, source_of
+from otcnode.storage.snapshot_maker import BLOCK, MANIFEST, chunk_name, make, read_manifest, source_of
 from otcnode.storage.state_tree import empty_root
 from otcnode.storage.store import Store
 from otcnode.storage.tools import verify
@@ -80,7 +80,7 @@ def test_a_gathered_store_is_the_chain_at_that_height(memory_bytes: int, monkeyp
     monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", memory_bytes)
     source, folder, kv = chain_of(HEIGHT), MemoryFolder(), MemoryKeyValue()
     manifest = made(source, folder)
-    assert manifest.chunks == 16 and folder.names() == sorted([*map(chunk_name, range(16)), MANIFEST])
+    assert manifest.chunks == 16 and folder.names() == sorted([*map(chunk_name, range(16)), BLOCK, MANIFEST])
     assert manifest.keys == len(expected_state(HEIGHT))
     gather(kv, folder, manifest)
     store = reopen(kv)
@@ -133,6 +133,18 @@ def test_making_goes_on_where_it_was_stopped(stop_after: int, monkeypatch: pytes
     kv = MemoryKeyValue()
     gather(kv, folder, manifest)
     assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+def test_a_folder_with_anything_else_is_refused() -> None:
+    source, folder = chain_of(HEIGHT), MemoryFolder()
+    made(source, folder)
+    append(source)
+    with pytest.raises(ConfigurationError, match="something else"):
+        made(source, folder)
+    other = MemoryFolder()
+    other.write("photo", b"")
+    with pytest.raises(ConfigurationError, match="something else"):
+        made(source, other)
 
 
 def test_there_is_no_snapshot_of_the_genesis() -> None:

@@ -1,0 +1,145 @@
+"""`otcnode db snapshot` and `otcnode db restore`: a node's state at its height, in a directory that proves itself."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+
+from otcnode import genesis as genesis_module
+from otcnode.cli.progress import bars
+from otcnode.config import Home
+from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.genesis import chain_id
+from otcnode.home import void_record
+from otcnode.roots import roots_of
+from otcnode.snapshot import Manifest, check_manifest, decode_chunk
+from otcnode.storage.directory import DirectoryFolder
+from otcnode.storage.folder import Folder
+from otcnode.storage.incoming import Incoming, Roots, begun
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.shelf import DiskShelf, complete_installation
+from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
+from otcnode.storage.state_tree import depth_of
+from otcnode.storage.store import Store
+
+home_option = click.option(
+    "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.command()
+@home_option
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new directory.")
+@json_option
+def snapshot(directory: Path, target: Path, as_json: bool) -> None:
+    """Write the state at the node's height to a directory that any node of this chain can be restored from.
+
+    If it is stopped, the same command goes on where it was.
+    """
+    home = Home(directory)
+    genesis = genesis_module.load(home.genesis)
+    folder = DirectoryFolder(target)
+    with ExitStack() as closing:
+        kv = LevelKeyValue(home.database)
+        closing.callback(kv.close)
+        source = source_of(Store.open(kv, chain_id(genesis), 0))
+        closing.callback(source.reader.close)
+        with bars(Console(stderr=True, highlight=False)) as show:
+            for step in make(source, folder):
+                show(step.part, step.done, step.whole)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    _tell(manifest, as_json, f"wrote the state at height {manifest.header.height} to {target}")
+
+
+@click.command()
+@home_option
+@click.option("--from", "source", type=click.Path(path_type=Path, exists=True), required=True, help="A snapshot.")
+@click.option("--replace", is_flag=True, help="Restore although the node has that height already.")
+@json_option
+def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None:
+    """Put a snapshot in the place of the node's chain. Everything in it is proven from the node's genesis file.
+
+    The validator's voting record becomes void: it votes again only once nothing it may have signed can matter. If the
+    command is stopped, the node's old chain is untouched, and the same command goes on where it was.
+    """
+    home = Home(directory)
+    folder = DirectoryFolder(source)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ConfigurationError(f"{source} holds no whole snapshot")
+    roots = roots_of(genesis_module.load(home.genesis))
+    check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
+    shelf = DiskShelf(home.snapshots, home.incoming)
+    with ExitStack() as closing:
+        closing.callback(shelf.close)
+        _hold(closing, home, roots, None if replace else manifest.header.height)
+        incoming = _opened(shelf, roots, manifest)
+        _gather(incoming, folder, source)
+        void_record(home)
+        incoming.finish()
+    complete_installation(home.incoming, home.database)
+    _tell(
+        manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
+    )
+
+
+def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:
+    """Keep other processes away while the node's chain is still there. Raises ConfigurationError if one uses it, or if
+    it has reached `height`. A chain that is damaged, or none, is no obstacle."""
+    if not home.database.exists():
+        return
+    try:
+        kv = LevelKeyValue(home.database)
+        closing.callback(kv.close)
+        tip = Store.open(kv, roots.chain, 0).tip
+    except StorageDamage:
+        return
+    if height is not None and tip.height >= height:
+        raise ConfigurationError(
+            f"{home.path} has height {tip.height}, the snapshot {height}: pass --replace to go back to it"
+        )
+
+
+def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
+    """What has been gathered of this snapshot, or nothing."""
+    try:
+        if begun(shelf.incoming()) != manifest:
+            shelf.discard()
+    except (ProofError, StorageDamage):
+        shelf.discard()
+    return Incoming(shelf.incoming(), roots, manifest)
+
+
+def _gather(incoming: Incoming, folder: Folder, source: Path) -> None:
+    whole = incoming.manifest.chunks
+    with bars(Console(stderr=True, highlight=False)) as show:
+        for index in sorted(incoming.missing):
+            raw = folder.read(chunk_name(index))
+            if raw is None:
+                raise StorageDamage(f"{source} lacks {chunk_name(index)}; take another copy of the snapshot")
+            try:
+                incoming.put(index, decode_chunk(raw))
+            except ProofError as error:
+                raise StorageDamage(f"{source}: {error}; take another copy of the snapshot") from None
+            show("chunks", index + 1, whole)
+
+
+def _tell(manifest: Manifest, as_json: bool, text: str) -> None:
+    if not as_json:
+        click.echo(text)
+        return
+    answer = {
+        "height": manifest.header.height,
+        "block_hash": manifest.certificate.block_hash.hex(),
+        "state_root": manifest.header.state_root.hex(),
+        "keys": manifest.keys,
+        "size_bytes": manifest.size_bytes,
+        "chunks": manifest.chunks,
+    }
+    click.echo(msgspec.json.encode(answer))
