@@ -59,7 +59,7 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
 
 @click.command()
 @home_option
-@click.option("--from", "source", type=click.Path(path_type=Path, exists=True), required=True, help="A snapshot.")
+@click.option("--from", "source", type=click.Path(path_type=Path), required=True, help="A snapshot.")
 @click.option("--replace", is_flag=True, help="Restore although the node has that height already.")
 @json_option
 def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None:
