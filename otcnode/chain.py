@@ -78,7 +78,8 @@ def build(
     transactions_max: int,
     speculate: Speculate,
 ) -> tuple[Speculation, tuple[bytes, ...]]:
-    """Execute what is due and the admissible candidates on `parent`, within the block's limits.
+    """Execute what is due and the admissible candidates on `parent`, within the block's limits. Where not everything
+    that is due fits, the candidates wait.
 
     Returns the executed block and the ids of candidates that were inadmissible on it.
     """
@@ -89,7 +90,7 @@ def build(
     chosen: list[Decoded] = []
     refused: list[bytes] = []
     room_bytes = parameters.block_bytes_max
-    for candidate in candidates:
+    for candidate in () if execution.is_behind else candidates:
         if len(chosen) >= min(transactions_max, parameters.block_transactions_max):
             break
         if len(candidate.raw) > room_bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,9 +13,10 @@ from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.genesis import KeyPurpose, chain_id, first_epoch
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.store import Store
+from otcnode.vm.accounts.operations import AccountFreeze
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.governance.events import ProposalChanged
-from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose, ValidatorReady
+from otcnode.vm.governance.operations import AccessLog, GovernanceApprove, GovernancePropose, ValidatorReady
 from otcnode.vm.governance.records import NodeAdmit, ValidatorSet
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import Decoded, sign_as_node
@@ -26,15 +29,15 @@ OLD, NEW = key_of("v"), key_of("joiner")
 class Growing:
     """A chain of blocks in flight on the genesis, built by the validator and checked as another node would."""
 
-    def __init__(self) -> None:
-        genesis = make_genesis(state_buckets=16)
+    def __init__(self, **parameters: int) -> None:
+        genesis = make_genesis(state_buckets=16, **parameters)
         self.chain = chain_id(genesis)
         kv = MemoryKeyValue()
         Store.create(kv, self.chain, genesis_writes(genesis), 16, first_epoch(genesis), 10)
         self.store = Store.open(kv, self.chain, 10)
         tip = self.store.tip
         self.parent = Parent(0, tip.block_hash, START_MS, self.store.state, None, first_epoch(genesis))
-        self.signer = Ledger()
+        self.signer = Ledger(**parameters)
         self.signer.chain = self.chain
 
     def signed(self, by: str, operation: Operation, purpose: KeyPurpose = MANAGE) -> Decoded:
@@ -86,3 +89,21 @@ def test_a_block_that_announces_other_validators_is_refused() -> None:
     wrong = replace(block.header, next_validators_hash=validators_hash([NEW.public]))
     with pytest.raises(BlockFault, match="next_validators_hash"):
         chain.check(growing.parent, growing.chain, wrong, (), growing.store.tree.speculate)
+
+
+def test_transactions_wait_until_what_is_due_fits_into_a_block() -> None:
+    """With room for one due item per block two expiries come first, and a primary that does not wait is refused."""
+    growing = Growing(due_class1_weight_max=1)
+    account = growing.signer.ids["ISS"]
+    start = growing.parent.time_ms
+    freezes = [AccountFreeze(account, None, 0, EVIDENCE, start + until) for until in (3, 4)]
+    growing.grow(*(growing.signed("REG", freeze, KeyPurpose.TRADE) for freeze in freezes))
+    growing.parent = dataclasses.replace(growing.parent, time_ms=start + 9)
+    eager = growing.signed("LIST", AccessLog(EVIDENCE, "why", EVIDENCE), KeyPurpose.TRADE)
+    parent = growing.parent
+    behind = growing.grow(eager)
+    assert (behind.header.transaction_count, len(behind.result.automatic)) == (0, 1)
+    with pytest.raises(BlockFault, match="goes first"):
+        chain.check(parent, growing.chain, behind.header, (eager,), growing.store.tree.speculate)
+    following = growing.grow(eager)
+    assert (following.header.transaction_count, len(following.result.automatic)) == (1, 1)

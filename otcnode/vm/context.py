@@ -14,7 +14,7 @@ from otcnode.errors import Code, Failed
 from otcnode.genesis import ChainParameters, Role
 from otcnode.types import Hash
 from otcnode.vm import due
-from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, FREEZES_BY_ACCOUNT, OPEN_ITEMS, Account, AccountStatus
+from otcnode.vm.accounts.records import ACCOUNTS, OPEN_ITEMS, Account, AccountStatus
 from otcnode.vm.events import Event
 from otcnode.vm.keys import MARKER, SINGLE, Prefix, Table
 from otcnode.vm.state import Deleter, Getter, Putter, State
@@ -158,6 +158,7 @@ class Context:
         weight: int = 1,
     ) -> None:
         """Have DUE_KINDS[kind] called with the item in the first block whose time is ≥ due_ms."""
+        assert due_ms >= self.now or self.transaction_id, "an item schedules for before itself"
         due.schedule(self.state, due_ms, due_class, due.DueItem(kind, item, product, weight))
 
     def unschedule(self, item: bytes, kind: str | None = None) -> None:
@@ -173,13 +174,8 @@ class Context:
         return self.need(ACCOUNTS, account, "account")
 
     def is_frozen(self, account: bytes) -> bool:
-        """Whether the account is under a FULL freeze; one whose time is over counts no more, even where the queue is
-        behind."""
-        if not self.account(account).full_freezes:
-            return False
-        names = [suffix[32:] for suffix, _ in self.state.scan(FREEZES_BY_ACCOUNT, account)]
-        freezes = [self.need(FREEZES, name, "freeze") for name in names]
-        return any(freeze.full and (freeze.until is None or self.now < freeze.until) for freeze in freezes)
+        """Whether the account is under a FULL freeze."""
+        return self.account(account).full_freezes > 0
 
     def refuse_if_frozen(self, account: bytes) -> None:
         """Failed(E_FROZEN) under a FULL freeze."""

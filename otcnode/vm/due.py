@@ -1,6 +1,8 @@
 """The due queue: what the ledger will do by itself, in order of (due time, class, creation).
 
-Expiries have a lane of their own, so that nobody can delay a coupon by opening many things that expire.
+Expiries have a lane and a budget of their own: many things that expire leave a block its room for coupons. Over both
+lanes the order is one; an item of which the budget is used up holds up everything after it, and so do blocks that have
+more to run than fits hold up transactions (vm/executor.py).
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ The caller hands in only envelopes whose signatures are cryptographically valid 
 in batches outside); here it is judged whether those keys may sign: unregistered E_AUTH, revoked E_KEY_REVOKED, not for
 this purpose E_KEY_PURPOSE, too few E_THRESHOLD. What is wrong up to there is *inadmissible*: it raises, leaves no trace
 and must not be in a block. What is wrong after it is *failed*: a receipt with the code, the state untouched.
+
+The ledger is one sequence: the due items in order of (due time, class, creation), and each transaction after everything
+that is due by its block's time. The budgets decide only how many blocks that takes: while something due is left over,
+blocks hold no transaction. So nothing sees a later moment than its own, and cutting blocks differently changes nothing.
 """
 
 from __future__ import annotations
@@ -52,25 +56,34 @@ class BlockExecution:
         self._receipts: list[Receipt] = []
         self._explanations: list[str] = []
         self._due_has_run = False
+        self._is_behind = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that is due had to be left to the next block: then this one holds no transaction."""
+        return self._is_behind
 
     def run_due(self) -> tuple[AutomaticReceipt, ...]:
-        """Run what is due, within the budgets; the rest waits for the next block, in the same order."""
+        """Run what is due in its order, as far as the budgets go; the rest waits for the next block, in the same order.
+
+        An item that alone is more than its whole budget runs when nothing of that budget is used yet.
+        """
         assert not self._due_has_run
         self._due_has_run = True
         self._forget_expired()
         parameters = self._environment.parameters
-        left = {due.LANE_RELEASE: parameters.due_class1_weight_max, due.LANE_REST: parameters.due_weight_max}
-        fresh = dict(left)
-        lanes = {prefix: due.Lane(self._state, prefix, self._environment.time_ms) for prefix in left}
-        while (entry := _next_due([lanes[prefix] for prefix in left if left[prefix] > 0])) is not None:
+        budgets = {due.LANE_RELEASE: parameters.due_class1_weight_max, due.LANE_REST: parameters.due_weight_max}
+        left = dict(budgets)
+        lanes = {prefix: due.Lane(self._state, prefix, self._environment.time_ms) for prefix in budgets}
+        while (entry := _next_due(tuple(lanes.values()))) is not None:
             key, item = entry
             lane = key[:1]
-            lanes[lane].take()
             weigh = DUE_WEIGHTS.get(item.kind)
             weight = item.weight if weigh is None else weigh(self._state, item)
-            if weight > left[lane] and left[lane] < fresh[lane]:
-                del left[lane]
-                continue
+            if weight > left[lane] and left[lane] < budgets[lane]:
+                self._is_behind = True
+                break
+            lanes[lane].take()
             left[lane] -= weight
             self._run(key, item)
         return tuple(self._automatic)
@@ -108,6 +121,8 @@ class BlockExecution:
     def apply(self, decoded: Decoded) -> Receipt:
         """Execute one transaction. Raises Inadmissible, and then nothing has happened."""
         assert self._due_has_run
+        if self._is_behind:
+            raise Inadmissible(Code.STATE, "what is due by the block's time goes first")
         state = self._state
         body = decoded.transaction.body
         account = admit(state, self._environment, decoded)
@@ -141,8 +156,7 @@ class BlockExecution:
 
 
 def _next_due(lanes: Sequence[due.Lane]) -> tuple[bytes, due.DueItem] | None:
-    """The first due entry of the lanes. What an item schedules for a moment before itself is found by the next block,
-    as a lane is never walked back."""
+    """The first due entry of the lanes. A lane is never walked back: no item schedules for a moment before itself."""
     heads = [head for lane in lanes if (head := lane.head()) is not None]
     if len(heads) > 1:
         return min(heads, key=lambda entry: entry[0][1:])

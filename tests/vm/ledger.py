@@ -154,11 +154,27 @@ class Ledger:
         )
         return sign_transaction(body, [key_of(by, purpose)] if keys is None else keys)
 
-    def block(self, *transactions: Decoded, at: int | None = None) -> BlockResult:
-        self.now = self.now + 1 if at is None else at
-        self.height += 1
-        execution = BlockExecution(self.view, environment_at(self.view, self.chain, self.height, self.now))
+    def begin(self, at: int) -> BlockExecution:
+        """The next block in the making, after what is due."""
+        execution = BlockExecution(self.view, environment_at(self.view, self.chain, self.height + 1, at))
         execution.run_due()
+        return execution
+
+    def catch_up(self, at: int) -> int:
+        """Blocks without transactions at `at`, until what is due then fits into the next; how many it took."""
+        blocks = 0
+        while self.begin(at).is_behind:
+            self.block(at=at)
+            blocks += 1
+        return blocks
+
+    def block(self, *transactions: Decoded, at: int | None = None) -> BlockResult:
+        at = self.now + 1 if at is None else at
+        if transactions:
+            self.catch_up(at)
+        execution = self.begin(at)
+        self.now = at
+        self.height += 1
         for transaction in transactions:
             execution.apply(transaction)
         result = execution.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec.structs import replace
 
@@ -10,6 +12,7 @@ from otcnode.crypto import sha256
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose
 from otcnode.types import INTEGER_MAX
+from otcnode.vm import due, executor
 from otcnode.vm.accounts.events import RecoveryChanged
 from otcnode.vm.accounts.keyring import live_keys
 from otcnode.vm.accounts.operations import (
@@ -48,7 +51,7 @@ from otcnode.vm.products.records import ProductStatus, SubscriptionStatus
 from otcnode.vm.registry import DUE_WEIGHTS
 from otcnode.vm.state import State
 from otcnode.vm.trades.operations import OfferList
-from otcnode.vm.trades.records import TRADING_OPEN, Side
+from otcnode.vm.trades.records import TRADING_OPEN, Side, TradeStatus
 from tests.vm.accounts.agency import Agency
 from tests.vm.contracts.desk import SIGN, Desk
 from tests.vm.governance.council import Council
@@ -203,7 +206,7 @@ def slowed(ledger: Ledger, weight: int = 1) -> None:
     ledger.view.write({PARAMETERS.prefix: encode(replace(parameters, due_class1_weight_max=weight))})
 
 
-def test_a_freeze_is_over_at_its_time_however_far_the_queue_is_behind() -> None:
+def test_a_freeze_is_over_at_its_time_however_much_is_due_before() -> None:
     """Whoever lists many short offers kept another's account frozen beyond the desk's 72 hours."""
     floor = Floor()
     until = floor.now + DAY_MS
@@ -212,9 +215,50 @@ def test_a_freeze_is_over_at_its_time_however_far_the_queue_is_behind() -> None:
     slowed(floor)
     floor.act("FRZ", AccountFreeze(floor.ids["SAM"], None, 0, EVIDENCE, until))
     offering = OfferList(Side.SELL, floor.note, 5, PRICE, floor.master, 5, False, 0, until + DAY_MS, (), 0)
+    assert floor.catch_up(until - 1) == 2
     floor.act("SAM", offering, code=Code.FROZEN, at=until - 1)
     floor.act("SAM", offering, at=until)
-    assert floor.state.scan(FREEZES), "the queue has not got there"
+    assert not floor.state.scan(FREEZES)
+
+
+def lanes_apart(lanes: Sequence[due.Lane]) -> tuple[bytes, DueItem] | None:
+    """The queue as it was: each lane goes on by itself, expiries first."""
+    return next((head for lane in lanes if (head := lane.head()) is not None), None)
+
+
+@pytest.mark.parametrize("late_ms", [0, 1, DAY_MS])
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_late_settlement_sees_nothing_that_came_after_it(
+    late_ms: int, planted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seller's freeze ends a millisecond after the settlement: it failed, in whatever block it is run."""
+    if planted:
+        monkeypatch.setattr(executor, "_next_due", lanes_apart)
+    floor = Floor()
+    trade = floor.locked()
+    settle_at = floor.trade(trade).settle_at
+    assert settle_at is not None
+    floor.act("FRZ", AccountFreeze(floor.ids["SAM"], None, 0, EVIDENCE, settle_at + 1))
+    floor.block(at=settle_at + late_ms)
+    expected = TradeStatus.SETTLED if planted and late_ms else TradeStatus.FAILED
+    assert floor.trade(trade).status is expected
+
+
+@pytest.mark.parametrize("budget", [1, 20_000])
+def test_what_happens_after_a_late_settlement_waits_for_it(budget: int) -> None:
+    """The buyer's certificate has ended, and it is certified anew in the block that has no room for its settlement."""
+    floor = Floor()
+    settle_at = floor.now + DAY_MS
+    first, second = (floor.locked(quantity=quantity, settle_at=settle_at) for quantity in (1, 2))
+
+    def certificate(until: int) -> InvestorCertify:
+        return InvestorCertify(floor.ids["BEN"], 5, Category.PROFESSIONAL, until, 1, EVIDENCE)
+
+    floor.act("KYC", certificate(settle_at))
+    floor.limit(due_weight_max=budget)
+    floor.act("KYC", certificate(settle_at + DAY_MS), at=settle_at)
+    for name in (first, second):
+        assert (floor.trade(name).status, floor.trade(name).failure) == (TradeStatus.FAILED, Code.NOT_QUALIFIED)
 
 
 def test_nothing_is_rescinded_under_a_close_that_waits() -> None:
@@ -260,10 +304,11 @@ def test_a_maturity_ends_what_stands_on_it_by_parts(monkeypatch: pytest.MonkeyPa
     floor.limit(due_weight_max=1)
     floor.block(at=maturity)
     assert len(floor.state.scan(TRADING_OPEN, floor.note)) == 4
-    floor.act("SAM", floor.offering(until=maturity + DAY_MS), code=Code.STATE)
+    assert floor.begin(maturity).is_behind
+    floor.block(at=maturity)
     assert len(floor.state.scan(TRADING_OPEN, floor.note)) == 1
     assert floor.status(floor.note) is ProductStatus.ACTIVE
-    floor.advance(floor.now + 1)
+    floor.act("SAM", floor.offering(until=maturity + DAY_MS), code=Code.STATE)
     assert floor.status(floor.note) is ProductStatus.MATURED
     assert floor.nothing_is_open("BEN", "SAM", "OWN")
 

@@ -57,12 +57,12 @@ from otcnode.vm.accounts.records import (
     WithdrawalStatus,
 )
 from otcnode.vm.accounts.totals import note_total
-from otcnode.vm.context import paused
+from otcnode.vm.context import PARAMETERS, Environment, paused
 from otcnode.vm.contracts import checks as contracts
 from otcnode.vm.contracts.operations import ContractCallback, ContractRescind
 from otcnode.vm.contracts.records import CONTRACTS, ContractKind, ContractStatus, CoolingOff, Immediately
-from otcnode.vm.due import next_due
-from otcnode.vm.executor import check_admissible, environment_at, execute_block
+from otcnode.vm.due import DUE, due_time, next_due
+from otcnode.vm.executor import BlockExecution, check_admissible, environment_at, execute_block
 from otcnode.vm.governance import checks as governance
 from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose
 from otcnode.vm.governance.records import (
@@ -77,6 +77,7 @@ from otcnode.vm.governance.records import (
     ProposalStatus,
     RoleSet,
 )
+from otcnode.vm.keys import SINGLE
 from otcnode.vm.operations import Operation
 from otcnode.vm.products import checks as products
 from otcnode.vm.products.operations import (
@@ -163,7 +164,8 @@ def executing_again_gives_the_same(world: World, first: World) -> None:
 
 
 def other_blocks_give_the_same(world: World, first: World) -> None:
-    """13, 29, 33: with a block at every due time, and with blocks of one time joined, the end is the same."""
+    """13, 29, 33: with a block at every due time, with blocks of one time joined, and with budgets for one due item per
+    block or for everything, the end and every receipt are the same."""
     eager = Replay(first)
     for step in world.steps:
         while (due := next_due(eager.view)) is not None and due < step.at:
@@ -176,7 +178,14 @@ def other_blocks_give_the_same(world: World, first: World) -> None:
         if following is None or following.at != step.at or following.has_automatic:
             joined.block(step.at, tuple(waiting))
             waiting = []
-    for other in (eager, joined):
+    tight = Replay(first, due_class1_weight_max=1, due_weight_max=1)
+    uneven = Replay(first, due_class1_weight_max=1, due_weight_max=10**6)
+    wide = Replay(first, due_class1_weight_max=10**6, due_weight_max=10**6)
+    for other in (tight, uneven, wide):
+        for step in world.steps:
+            other.block(step.at, step.transactions)
+        other.finish()
+    for other in (eager, joined, tight, uneven, wide):
         assert remembered(other.view.values) == remembered(world.view.values)
         assert other.receipts == world.receipts
 
@@ -264,18 +273,43 @@ class Step:
 
 
 class Replay:
-    """The same transactions in other blocks."""
+    """The same transactions in other blocks, with other budgets for what is due."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, **budgets: int) -> None:
         self.view = DictionaryView(dict(world.view.values))
-        self._chain, self._height = world.chain, world.height
+        parameters = State(self.view).get(PARAMETERS, SINGLE)
+        assert parameters is not None
+        self._budgeted = replace(parameters, **budgets)
+        self._chain, self._height, self._now = world.chain, world.height, world.now
         self.receipts: dict[bytes, Receipt] = {}
 
     def block(self, at: int, transactions: tuple[Decoded, ...]) -> None:
+        """A block of these; before it as many without any as what is due takes."""
+        execution = self._begin(at)
+        while transactions and execution.is_behind:
+            self._end(execution)
+            execution = self._begin(at)
+        for decoded in transactions:
+            execution.apply(decoded)
+        self._end(execution)
+
+    def finish(self) -> None:
+        """Until nothing that is due is left."""
+        while self._end(self._begin(self._now)).automatic:
+            pass
+
+    def _begin(self, at: int) -> BlockExecution:
         self._height += 1
-        result = execute_block(self.view, environment_at(self.view, self._chain, self._height, at), transactions)
+        self._now = at
+        execution = BlockExecution(self.view, Environment(self._chain, self._height, at, self._budgeted))
+        execution.run_due()
+        return execution
+
+    def _end(self, execution: BlockExecution) -> BlockResult:
+        result = execution.finish()
         self.view.write(result.writes)
         self.receipts.update({receipt.transaction: receipt for receipt in result.receipts})
+        return result
 
 
 class World(Council):
@@ -301,7 +335,7 @@ class World(Council):
             self.act("BANK2", CashDeposit(self.ids[name], OTHER_CASH, 9_000_00, f"first {name}"))
         self.master = self.contract(ContractKind.MASTER, None, TRADERS)
 
-    def begin(self) -> None:
+    def record(self) -> None:
         self.recording = True
         self.steps: list[Step] = []
         self.receipts: dict[bytes, Receipt] = {}
@@ -328,6 +362,8 @@ class World(Council):
         if not self.recording:
             return super().block(*transactions, at=at)
         at = self.now + 1 if at is None else at
+        if transactions:
+            self.catch_up(at)
         before = DictionaryView(dict(self.view.values))
         height, now = self.height, self.now
         try:
@@ -364,7 +400,7 @@ class World(Council):
 @cache
 def ready() -> World:
     world = World()
-    world.begin()
+    world.record()
     return world
 
 
@@ -389,7 +425,10 @@ class Fate(Chooser):
         return self._random.random() < 0.25
 
     def when(self, world: World) -> int:
-        """Mostly soon; often just before, at or after what comes next by itself."""
+        """Mostly soon; often just before, at or after what comes next by itself; now and then after much of that."""
+        if self._random.random() < 0.012:
+            coming = sorted({due_time(key) for key, _ in world.state.scan(DUE)})[: self.pick((4, 12))]
+            return max(world.now, coming[-1] + self.pick((-1, 0, 0))) if coming else world.now
         due = next_due(world.view)
         if due is not None and due > world.now and self._random.random() < 0.07:
             return max(world.now, due + self.pick((-1, 0, 0, 1)))
@@ -683,12 +722,33 @@ def test_whole_lives_get_everywhere() -> None:
     assert len({code for _, code in codes}) >= 20, "many are wrong on purpose"
 
 
+def test_a_ledger_that_depends_on_how_blocks_are_cut_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: transactions do not wait for what is due before them."""
+    lives = [whole_life(seed, STEPS) for seed in SEEDS]
+    monkeypatch.setattr(BlockExecution, "is_behind", property(lambda execution: False))
+    monkeypatch.setattr(BlockExecution, "apply", hurried)
+    noticed = 0
+    for world in lives:
+        try:
+            other_blocks_give_the_same(world, ready())
+        except (AssertionError, Inadmissible):
+            noticed += 1
+    assert noticed
+
+
+APPLY = BlockExecution.apply
+
+
+def hurried(execution: BlockExecution, decoded: Decoded) -> Receipt:
+    execution._is_behind = False
+    return APPLY(execution, decoded)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lives_under_a_queue_that_is_behind(seed: int) -> None:
     """One due item per block and lane: what waits is no excuse for a broken invariant."""
     world, fate = deepcopy(ready()), Fate(seed)
     world.limit(due_class1_weight_max=1, due_weight_max=1)
-    world.watcher = Watch(keeps_up=False)
     while len(world.steps) < STEPS:
         fate.step(world)
 

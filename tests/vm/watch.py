@@ -38,7 +38,7 @@ from otcnode.vm.accounts.records import (
 from otcnode.vm.arithmetic import PPM
 from otcnode.vm.contracts import lifecycle as contracts
 from otcnode.vm.contracts.records import CONTRACT_TEXTS, CONTRACTS
-from otcnode.vm.due import DUE, LANE_RELEASE, LANE_REST, due_time
+from otcnode.vm.due import DUE, due_time
 from otcnode.vm.events import Event
 from otcnode.vm.governance.events import CashCorrected, UnitsForced
 from otcnode.vm.governance.records import PROPOSALS, ProposalStatus
@@ -103,16 +103,12 @@ LIVING_ON = frozenset({ACCOUNTS.prefix, PRODUCTS.prefix})
 class Watch:
     """Remembers what may happen once only, over one life of a ledger."""
 
-    def __init__(self, *, keeps_up: bool = True) -> None:
-        self._keeps_up = keeps_up
+    def __init__(self) -> None:
         self._paid: set[tuple[bytes, int]] = set()
         self._references: set[tuple[str, str, str]] = set()
 
     def block(self, before: State, after: State, result: BlockResult, time_ms: int) -> None:
-        for lane in (LANE_RELEASE, LANE_REST):
-            self.queue_in_order(before, result, time_ms, (lane,))
-        if self._keeps_up:
-            self.queue_in_order(before, result, time_ms, (LANE_RELEASE, LANE_REST))
+        self.queue_in_order(before, after, result, time_ms)
         self.statuses_follow(before, after, result)
         self.frozen_cash_stays(before, after, result)
         receipts: list[AutomaticReceipt | Receipt] = [*result.automatic, *result.receipts]
@@ -127,21 +123,18 @@ class Watch:
             if receipt.code is not Code.OK:
                 assert not receipt.events, "9: a failure reports nothing"
 
-    def queue_in_order(self, before: State, result: BlockResult, time_ms: int, lanes: tuple[bytes, ...]) -> None:
-        """33: what was due runs in its order, each item once; the two lanes together where neither is behind."""
-        waiting = [
-            (key[1:], entry.item, entry.kind)
-            for lane in lanes
-            for key, entry in before.scan(DUE, lane)
-            if due_time(key) <= time_ms
-        ]
-        places = {(item, kind): place for place, item, kind in waiting}
+    def queue_in_order(self, before: State, after: State, result: BlockResult, time_ms: int) -> None:
+        """33: what was due runs in its order, each item once; and no transaction before something that was due."""
+        waiting = {key: entry for key, entry in before.scan(DUE) if due_time(key) <= time_ms}
+        places = {(entry.item, entry.kind): key[1:] for key, entry in waiting.items()}
         ran = [(receipt.item, receipt.kind) for receipt in result.automatic]
         known = [places[name] for name in ran if name in places]
         once = [name for name in ran if name in places]
         assert len(set(once)) == len(once) or len(set(ran)) < len(ran), "33: twice"
         firsts = [places[name] for name in dict.fromkeys(once)]
         assert firsts == sorted(firsts), f"33: out of order: {known}"
+        if result.receipts:
+            assert not any(after.get(DUE, key) is not None for key in waiting), "33: transactions came first"
 
     def statuses_follow(self, before: State, after: State, result: BlockResult) -> None:
         """19: no text changes once it is being signed. 20: statuses follow their tables; what has ended is as it was.

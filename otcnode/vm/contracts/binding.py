@@ -35,11 +35,11 @@ def in_force(context: Context, contract_id: Bytes32) -> tuple[Bytes32, Contract]
 
     Failed(E_NOT_FOUND) if there is no such contract. Whether it is effective is for the caller to see.
     """
-    contract = lifecycle.current(context, contract_id)
+    contract = context.need(CONTRACTS, contract_id, "contract")
     while contract.status is ContractStatus.AMENDED:
         # not link by link: a line of amendments may be of any length
         contract_id = context.need(IN_FORCE, contract.root, "contract in force").contract
-        contract = lifecycle.current(context, contract_id)
+        contract = context.need(CONTRACTS, contract_id, "contract")
     return contract_id, contract
 
 

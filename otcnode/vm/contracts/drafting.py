@@ -42,7 +42,7 @@ def create(context: Context, operation: ContractCreate) -> None:
     issuer = _check_named(context, operation)
     old = None
     if operation.supersedes is not None:
-        old = lifecycle.current(context, operation.supersedes)
+        old = context.need(CONTRACTS, operation.supersedes, "contract")
         if context.principal not in (*old.signers, old.creator):
             fail(Code.NOT_PARTY, "of the contract to be superseded")
         if old.status is not ContractStatus.EFFECTIVE:
@@ -191,7 +191,7 @@ def _draft(context: Context, operation: ContractCreate, old: Contract | None, na
 
 def own_contract(context: Context, name: bytes) -> Contract:
     """Failed(E_NOT_FOUND, E_NOT_PARTY) unless it is the sender's own draft."""
-    contract = lifecycle.current(context, name)
+    contract = context.need(CONTRACTS, name, "contract")
     if contract.creator != context.principal:
         fail(Code.NOT_PARTY, "not its creator")
     return contract

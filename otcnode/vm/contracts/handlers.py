@@ -11,6 +11,7 @@ from otcnode.vm.contracts.lifecycle import refuse_unless
 from otcnode.vm.contracts.operations import ContractAccede, ContractCallback, ContractRescind
 from otcnode.vm.contracts.records import (
     ACCESSIONS,
+    CONTRACTS,
     CONTRACTS_BY_PARTY,
     Contract,
     ContractKind,
@@ -25,14 +26,14 @@ _EFFECTIVE = frozenset({ContractStatus.EFFECTIVE})
 
 
 def rescind(context: Context, operation: ContractRescind) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     if context.principal not in _investors(context, contract):
         fail(Code.NOT_PARTY, "only an investor who signed may rescind")
     if contract.cooling_off is None:
         fail(Code.STATE, "the contract has no cooling-off")
     refuse_unless(context, contract, _SIGNED, contract.turns_effective_at)
     assert contract.subject is not None
-    # a close that is due voids what is not effective yet, also where the queue is behind
+    # a close that was put off by a pause voids what is not effective yet
     context.refuse_if_due_pending(contract.subject)
     lifecycle.move(context, operation.contract, contract, ContractStatus.RESCINDED)
     for rescinded in context.hooks.contract_rescinded:
@@ -47,12 +48,12 @@ def _investors(context: Context, contract: Contract) -> set[bytes]:
 
 
 def call_back(context: Context, operation: ContractCallback) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     if context.principal in (contract.salesperson, *contract.signers):
         fail(Code.FOUR_EYES, "who sold or signed the contract does not make the call")
     refuse_unless(context, contract, _SIGNED, None)
     if contract.subject is not None:
-        # a close that is due finds the contract not called back, also where the queue is behind
+        # a close that was put off by a pause finds the contract not called back
         context.refuse_if_due_pending(contract.subject)
     match contract.effective:
         case CoolingOff(period_ms, True):
@@ -66,7 +67,7 @@ def call_back(context: Context, operation: ContractCallback) -> None:
 
 
 def accede(context: Context, operation: ContractAccede) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     refuse_unless(context, contract, _EFFECTIVE, None)
     context.refuse_if_frozen(context.principal)
     if not contract.open or contract.nature is not ContractKind.MASTER:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from otcnode.errors import Code
-from otcnode.vm import due
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts.events import ContractChanged
 from otcnode.vm.contracts.records import (
@@ -22,7 +21,7 @@ from otcnode.vm.contracts.records import (
     Immediately,
     InForce,
 )
-from otcnode.vm.due import DUE, DueClass, DueItem
+from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.keys import MARKER, OPEN_CONTRACT
 from otcnode.vm.rules import DueHandler, DueWeight
 from otcnode.vm.state import State
@@ -82,12 +81,10 @@ def _count_successor(context: Context, name: bytes, change: int) -> None:
     context.put(CONTRACTS, name, replace(contract, successors_open=contract.successors_open + change))
 
 
-def move(
-    context: Context, name: bytes, contract: Contract, status: ContractStatus, reason: str = "", at: int | None = None
-) -> Contract:
-    """Bring the contract into a status, as of `at` (now); what belongs to the status it leaves goes with it."""
+def move(context: Context, name: bytes, contract: Contract, status: ContractStatus, reason: str = "") -> Contract:
+    """Bring the contract into a status; what belongs to the status it leaves goes with it."""
     assert status in TRANSITIONS[contract.status], f"{contract.status} to {status}"
-    at = context.now if at is None else at
+    now = context.now
     if contract.status in OPEN and status not in OPEN:
         context.close_item(contract.creator, OPEN_CONTRACT, name)
         context.unschedule(name)
@@ -98,10 +95,10 @@ def move(
         contract,
         status=status,
         reason=reason,
-        signing_at=at if status is _S.SIGNING else contract.signing_at,
-        signed_at=at if status is _S.SIGNED else contract.signed_at,
-        effective_at=at if status is _S.EFFECTIVE else contract.effective_at,
-        ended_at=at if status in TERMINAL else contract.ended_at,
+        signing_at=now if status is _S.SIGNING else contract.signing_at,
+        signed_at=now if status is _S.SIGNED else contract.signed_at,
+        effective_at=now if status is _S.EFFECTIVE else contract.effective_at,
+        ended_at=now if status in TERMINAL else contract.ended_at,
     )
     context.put(CONTRACTS, name, after)
     context.emit(ContractChanged(name, status, reason))
@@ -127,13 +124,13 @@ def complete_signing(context: Context, name: bytes, contract: Contract) -> None:
         context.schedule(turns_at, DueClass.RELEASE, TURN, name)
 
 
-def turn_effective(context: Context, name: bytes, at: int | None = None) -> None:
+def turn_effective(context: Context, name: bytes) -> None:
     """SIGNED → EFFECTIVE; what it supersedes is AMENDED or TERMINATED in the same step."""
     contract = context.need(CONTRACTS, name, "contract")
-    contract = move(context, name, contract, _S.EFFECTIVE, at=at)
+    contract = move(context, name, contract, _S.EFFECTIVE)
     if contract.supersedes is not None:
         status = _S.TERMINATED if contract.kind is ContractKind.TERMINATION else _S.AMENDED
-        end_effective(context, contract.supersedes, status, successor=name, at=at)
+        end_effective(context, contract.supersedes, status, successor=name)
         if status is _S.AMENDED:
             context.put(IN_FORCE, contract.root, InForce(name))
 
@@ -145,60 +142,27 @@ def end_effective(
     *,
     successor: bytes | None = None,
     reason: str = "",
-    at: int | None = None,
 ) -> None:
     """EFFECTIVE → AMENDED, TERMINATED or FULFILLED; whatever else would supersede it is VOIDED."""
     contract = context.need(CONTRACTS, name, "contract")
     for rival in _successors(context, name) if contract.successors_open else ():
-        _void_rival(context, rival, status, context.now if at is None else at)
+        _void_rival(context, rival, status)
     contract = replace(context.need(CONTRACTS, name, "contract"), superseded_by=successor)
-    move(context, name, contract, status, reason, at)
+    move(context, name, contract, status, reason)
 
 
-def _void_rival(context: Context, name: bytes, status: ContractStatus, at: int) -> None:
-    """A rival whose own deadline came first expired then, even where the queue has not got to it."""
+def _void_rival(context: Context, name: bytes, status: ContractStatus) -> None:
+    """A rival whose own deadline is the very moment expired, whichever of the two comes first in the queue."""
     rival = context.need(CONTRACTS, name, "contract")
     deadline = phase_deadline(rival)
-    if deadline is not None and deadline <= at:
-        move(context, name, rival, _S.EXPIRED, LATE, deadline)
+    if deadline is not None and deadline <= context.now:
+        move(context, name, rival, _S.EXPIRED, LATE)
     else:
-        move(context, name, rival, _S.VOIDED, f"what it would supersede is {status.value}", at)
-
-
-def current(context: Context, name: bytes) -> Contract:
-    """The contract as time has made it, even where the queue is behind; Failed(E_NOT_FOUND).
-
-    Contracts that turn effective by time do so in the order of the queue, as far as this one is concerned: itself,
-    what it supersedes, and what would supersede either.
-    """
-    contract = context.need(CONTRACTS, name, "contract")
-    rivals = contract.supersedes if contract.status in OPEN else None
-    if rivals is None and not contract.successors_open and contract.status is not _S.SIGNED:
-        return contract
-    family = {name}
-    if contract.successors_open:
-        family.update(_successors(context, name))
-    if rivals is not None:
-        family.update(_successors(context, rivals))
-    overdue = [entry for member in sorted(family) for entry in _overdue(context, member)]
-    for key, item in sorted(overdue, key=lambda entry: entry[0]):
-        if context.get(DUE, key) is not None:
-            due.remove(context.state, key, item)
-            turn_effective(context, item.item, due.due_time(key))
-    return context.need(CONTRACTS, name, "contract")
+        move(context, name, rival, _S.VOIDED, f"what it would supersede is {status.value}")
 
 
 def _successors(context: Context, name: bytes) -> list[bytes]:
     return [suffix[32:] for suffix, _ in context.state.scan(SUCCESSORS, name)]
-
-
-def _overdue(context: Context, name: bytes) -> list[tuple[bytes, DueItem]]:
-    """The entry of the queue that should have made the contract effective by now, if there is one."""
-    contract = context.need(CONTRACTS, name, "contract")
-    turns_at = contract.turns_effective_at
-    if contract.status is not _S.SIGNED or turns_at is None or turns_at > context.now:
-        return []
-    return [(key, context.need(DUE, key, "due item")) for key in due.keys_of(context.state, name)]
 
 
 def _on_turn(context: Context, item: DueItem) -> None:

@@ -51,7 +51,7 @@ def _refuse_if_frozen(context: Context) -> None:
 
 
 def confirm(context: Context, operation: ContractConfirm) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     slot = _slot(context, contract, operation.slot, (SlotRole.SIGNER, SlotRole.APPROVER))
     refuse_unless(context, contract, _CONFIRMING, contract.confirm_by)
     _refuse_if_frozen(context)
@@ -67,7 +67,7 @@ def confirm(context: Context, operation: ContractConfirm) -> None:
 
 
 def sign(context: Context, operation: ContractSign) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     slot = _slot(context, contract, operation.slot, (SlotRole.SIGNER,))
     place = operation.contract + bytes([operation.slot]) + operation.key
     signed = slot.signed or context.get(CONTRACT_SIGNATURES, place) is not None
@@ -130,7 +130,7 @@ def _check_signature(context: Context, operation: ContractSign, contract: Contra
 
 
 def reject(context: Context, operation: ContractReject) -> None:
-    contract = lifecycle.current(context, operation.contract)
+    contract = context.need(CONTRACTS, operation.contract, "contract")
     parties = [slot.account for slot in contract.slots if slot.role is not SlotRole.CC]
     if context.principal not in parties:
         fail(Code.NOT_PARTY, "neither SIGNER nor APPROVER")

@@ -34,7 +34,7 @@ _VOIDABLE = frozenset({ContractStatus.DRAFT, ContractStatus.CONFIRMING, Contract
 
 
 def _contract(context: Context, name: bytes) -> None:
-    record = lifecycle.current(context, name)
+    record = context.need(CONTRACTS, name, "contract")
     lifecycle.refuse_unless(context, record, _VOIDABLE, lifecycle.phase_deadline(record))
     lifecycle.move(context, name, record, ContractStatus.VOIDED, REASON)
 

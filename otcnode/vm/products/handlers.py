@@ -163,7 +163,7 @@ def open_product(context: Context, item: DueItem) -> None:
 def cancel(context: Context, operation: ProductCancel) -> None:
     name = operation.product
     rule = terms(context, name)
-    record = lifecycle.open_by_time(context, name, product(context, name), rule)
+    record = product(context, name)
     desks = [role.value for role in _CANCELLING_DESKS if role in context.actor_roles]
     is_issuer = record.issuer == context.actor
     if not is_issuer and not desks:

@@ -11,7 +11,6 @@ from otcnode.errors import Code, Failed
 from otcnode.vm import balances
 from otcnode.vm.context import Context, paused
 from otcnode.vm.contracts import binding
-from otcnode.vm.contracts import lifecycle as contracts
 from otcnode.vm.contracts.records import CONTRACTS, ContractStatus
 from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.keys import integer
@@ -50,8 +49,7 @@ def close(context: Context, item: DueItem) -> None:
     if _waits(context, item):
         return
     name, rule = item.item, terms(context, item.item)
-    record = lifecycle.open_by_time(context, name, product(context, name), rule)
-    lifecycle.move(context, name, record, ProductStatus.CLOSED)
+    lifecycle.move(context, name, product(context, name), ProductStatus.CLOSED)
     eligible = _void_without_contract(context, name)
     if sum(entry.quantity for _, entry in eligible) < rule.min_raise:
         _fail_product(context, name, rule, eligible, "less than the minimum was subscribed")
@@ -87,7 +85,7 @@ def _void_without_contract(context: Context, name: bytes) -> _Participants:
 
 def _contract_stands(context: Context, name: bytes) -> bool:
     """Whether the contract, or what amended it, was effective at the due time, whatever happened to it since."""
-    contract = contracts.current(context, name)
+    contract = context.need(CONTRACTS, name, "contract")
     while contract.status is ContractStatus.AMENDED and _ended_by(contract.ended_at, context.now):
         assert contract.superseded_by is not None
         contract = context.need(CONTRACTS, contract.superseded_by, "contract")

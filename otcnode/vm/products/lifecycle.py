@@ -48,7 +48,7 @@ def move(context: Context, name: bytes, record: Product, status: ProductStatus, 
 
 
 def open_by_time(context: Context, name: bytes, record: Product, terms: ProductTerms) -> Product:
-    """The product as time has made it: an APPROVED one is OPEN from `open` on, even where the queue is behind."""
+    """The product as time has made it: an APPROVED one is OPEN from `open` on, also when its review came later."""
     if record.status is not ProductStatus.APPROVED or context.now < terms.open:
         return record
     context.unschedule(name, OPEN)

@@ -12,7 +12,7 @@ from otcnode.vm.arithmetic import stored
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts import binding
 from otcnode.vm.keys import OPEN_SUBSCRIPTION, integer
-from otcnode.vm.products import events, lifecycle
+from otcnode.vm.products import events
 from otcnode.vm.products.eligibility import product, require_qualified, terms
 from otcnode.vm.products.operations import ProductCancelSubscription, ProductSubscribe
 from otcnode.vm.products.records import (
@@ -42,7 +42,7 @@ _LEFT = frozenset({SubscriptionStatus.CANCELLED, SubscriptionStatus.WITHDRAWN})
 def subscribe(context: Context, operation: ProductSubscribe) -> None:
     name, investor = operation.product, context.principal
     rule = terms(context, name)
-    record = lifecycle.open_by_time(context, name, product(context, name), rule)
+    record = product(context, name)
     binding.require_exists(context, operation.contract)
     account = context.account(investor)
     if investor == record.issuer or account.organisation == context.account(record.issuer).organisation:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from otcnode.errors import Code
+from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.contracts import binding
-from otcnode.vm.contracts.events import ContractAcceded, ContractChanged
+from otcnode.vm.contracts.events import ContractAcceded
 from otcnode.vm.contracts.operations import ContractAccede, ContractCallback, ContractRescind
 from otcnode.vm.contracts.records import AtTime, ContractKind, ContractStatus
 from tests.vm.contracts.desk import HOUR_MS, PRODUCT, SIGN, Desk, slot_of
@@ -125,33 +125,38 @@ def test_a_frozen_investor_may_rescind(desk: Desk) -> None:
     assert desk.status(name) is S.RESCINDED
 
 
-def test_reading_a_contract_whose_time_has_come_before_the_queue_got_to_it(desk: Desk) -> None:
-    """A due item of a later class sees the contract as its own due time has it, however long the queue is."""
+def test_a_contract_whose_time_has_come_is_effective_since_then(desk: Desk) -> None:
     at = desk.now + 3 * DAY_MS
     name = desk.bring_to(desk.create(effective=AtTime(at)), S.SIGNED)
-    assert not binding.contract_is_effective(desk.context(at - 1), name)
-    context = desk.context(at + DAY_MS)
+    desk.block(at=at - 1)
+    assert not binding.contract_is_effective(desk.context(), name)
+    desk.block(at=at + DAY_MS)
+    context = desk.context()
     assert binding.contract_is_effective(context, name)
     assert binding.in_force(context, name)[1].effective_at == at
 
 
 def behind(desk: Desk, at: int) -> None:
-    """Expiries that keep the queue busy for the blocks to come at `at`, before what is due then."""
+    """Expiries that keep the queue busy for the blocks to come at `at`, before what is due then; transactions wait."""
     for _ in range(3):
         desk.create(confirm_by=at - 1, sign_by=at - 1)
     desk.slow_down()
 
 
-def test_rules_whose_time_has_come_can_be_joined_before_the_queue_got_to_them(desk: Desk) -> None:
+def test_who_joins_rules_whose_time_has_come_comes_after_what_is_due_before(desk: Desk) -> None:
     at = desk.now + HOUR_MS // 2
     rules = desk.create(kind=ContractKind.MASTER, open=True, subject=None, effective=AtTime(at))
     desk.bring_to(rules, S.SIGNED)
     behind(desk, at)
-    receipt = desk.act("CAT", ContractAccede(rules), at=at)
-    assert [type(event) for event in receipt.events] == [ContractChanged, ContractAcceded]
+    joining = desk.sign("CAT", ContractAccede(rules), purpose=SIGN, valid_until=at + 1)
+    with pytest.raises(Inadmissible) as refused:
+        desk.begin(at).apply(joining)
+    assert refused.value.code is Code.STATE
+    assert desk.catch_up(at) == 3
+    result = desk.block(joining, at=at)
+    assert [entry.kind for entry in result.automatic] == ["contract.turn"]
+    assert [type(event) for event in result.receipts[0].events] == [ContractAcceded]
     assert (desk.status(rules), desk.contract(rules).effective_at) == (S.EFFECTIVE, at)
-    kinds = [entry.kind for _ in range(4) for entry in desk.block(at=at).automatic]
-    assert kinds == ["contract.phase_end", "contract.phase_end"]
 
 
 @pytest.mark.parametrize(("late_ms", "code"), [(-1, Code.OK), (0, Code.EXPIRED)])

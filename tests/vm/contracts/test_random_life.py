@@ -180,7 +180,7 @@ def test_the_queue_can_be_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     desk.slow_down()
     names = [desk.create(confirm_by=desk.now + HOUR_MS, sign_by=desk.now + HOUR_MS) for _ in range(2)]
     at = desk.contract(names[1]).confirm_by
-    desk.act("ISS", ContractSubmit(names[1]), Code.EXPIRED, at=at)
+    desk.block(at=at)
     assert [desk.status(name) for name in names] == [S.EXPIRED, S.DRAFT]
     desk.act("ISS", ContractSubmit(names[1]), Code.EXPIRED, at=at)
     assert desk.status(names[1]) is S.EXPIRED

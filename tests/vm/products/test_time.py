@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode.codec import encode
-from otcnode.errors import Code
+from otcnode.errors import Code, Inadmissible
 from otcnode.vm.accounts.operations import AccountFreeze
 from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.keys import SINGLE
@@ -157,7 +158,7 @@ def test_a_backlog_of_openings_keeps_nobody_from_subscribing() -> None:
     assert market.block().automatic == ()
 
 
-def test_a_delayed_coupon_stops_who_would_trade_ahead_of_it() -> None:
+def test_who_would_trade_ahead_of_a_delayed_coupon_waits_for_it() -> None:
     market = Market(due_weight_max=1)
     product = market.established({"ANN": 40})
     other = market.established(
@@ -170,10 +171,16 @@ def test_a_delayed_coupon_stops_who_would_trade_ahead_of_it() -> None:
         maturity=MATURITY,
     )
     pay = market.product_terms(product).start_of(FIRST_PAY)
-    # one coupon fits into the block; the other waits, and so does its product
-    market.act("BEN", RedeemRequest(other, 1, pay + 9 * DAY_MS), code=Code.STATE, at=pay)
-    market.act("ANN", RedeemRequest(product, 1, pay + 9 * DAY_MS))
-    market.act("BEN", RedeemRequest(other, 1, pay + 9 * DAY_MS))
+    # one coupon fits into the block; the other waits, and so does everything else
+    until = pay + 9 * DAY_MS
+    for name, held in (("BEN", other), ("ANN", product)):
+        request = market.sign(name, RedeemRequest(held, 1, until), valid_until=pay + 1)
+        with pytest.raises(Inadmissible) as refused:
+            market.begin(pay).apply(request)
+        assert refused.value.code is Code.STATE
+    assert market.catch_up(pay) == 1
+    market.act("BEN", RedeemRequest(other, 1, until), at=pay)
+    market.act("ANN", RedeemRequest(product, 1, until))
 
 
 def set_paused(market: Market, paused: bool) -> None:

@@ -255,17 +255,14 @@ def test_a_trade_whose_settlement_is_late_can_no_longer_be_cancelled() -> None:
     settle_at = floor.now + HOUR_MS
     trades = [floor.locked(quantity=1, affirm_by=settle_at, settle_at=settle_at) for _ in range(3)]
     floor.limit(due_weight_max=1)
-    floor.act("BEN", TradeCancel(trades[2]), at=settle_at, code=Code.EXPIRED)
+    floor.block(at=settle_at)
     assert [floor.trade(name).status for name in trades] == [_T.SETTLED, _T.LOCKED, _T.LOCKED]
-    floor.block()
-    floor.block()
+    floor.act("BEN", TradeCancel(trades[2]), at=settle_at, code=Code.EXPIRED)
     assert [floor.trade(name).ended_at for name in trades] == [settle_at] * 3
 
 
 def lagging(floor: Floor, until: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """An offer, a request with a quote, and a proposal of SAM, all over at `until`, with the queue far behind."""
-    for _ in range(3):
-        floor.propose(affirm_by=until, settle_at=until + DAY_MS)
+    """An offer, a request with a quote, and a proposal of SAM, all over at `until`, by a queue that takes its time."""
     offer, rfq = floor.list_offer(quantity=5, until=until), floor.ask(until=until, quantity=5)
     quote = floor.submit("SAM", rfq, until=until)
     trade = floor.propose(affirm_by=until, settle_at=until + DAY_MS)
@@ -277,10 +274,10 @@ def test_what_is_ended_from_outside_after_its_time_had_expired_before() -> None:
     floor = Floor()
     until = floor.now + HOUR_MS
     offer, rfq, quote, _ = lagging(floor, until)
-    floor.freeze_at("SAM", until + 1)
+    floor.freeze_at("SAM", until)
     assert (floor.offer(offer).status, floor.offer(offer).ended_at) == (_O.EXPIRED, until)
     assert (floor.quote(quote).status, floor.quote(quote).ended_at) == (_Q.EXPIRED, until)
-    assert floor.rfq(rfq).status is _R.OPEN
+    assert (floor.rfq(rfq).status, floor.rfq(rfq).ended_at) == (_R.EXPIRED, until)
 
 
 def test_maturity_finds_what_had_expired_before_it() -> None:
@@ -290,6 +287,7 @@ def test_maturity_finds_what_had_expired_before_it() -> None:
     floor.advance(maturity - DAY_MS - HOUR_MS)
     until = maturity - DAY_MS - 1
     offer, rfq, quote, trade = lagging(floor, until)
+    assert floor.catch_up(maturity) == 2
     floor.block(at=maturity)
     found: list[Offer | Rfq | Quote | Trade] = [
         floor.offer(offer),
