@@ -202,6 +202,7 @@ def test_issuance_waits_while_the_market_is_paused_and_comes_to_the_same_afterwa
     assert market.figures("ANN")[1] == 5_005_00
     set_paused(market, False)
     context = market.context()
+    context.transaction_id = bytes(32)
     for resumed in context.hooks.market_resumed:
         resumed(context)
     market.view.write(context.state.writes())
