@@ -310,6 +310,8 @@ class Package:
         self.chain, self.subject = chain, fields["subject"]
         trusted = Chain(chain, fields["genesis"])
         shown = [(named(entry, TRANSACTION_PROOF), unpack(entry[1])) for entry in fields["transactions"]]
+        if len({pack(transaction[0]) for _, transaction in shown}) != len(shown):
+            raise Refused("PROOF_INVALID", "a transaction is shown twice")
         for _, transaction in shown:
             self._check_signatures(transaction)
         for step in fields["epochs"]:
@@ -493,11 +495,14 @@ def check_trade(package: Package) -> str:
     kinds = ("trade.propose",) if trade["source"] is None else ("offer.take", "quote.respond")
     made = [e for kind in kinds for e in package.operations(kind) if created(e[0]["id"], e[1]) == package.subject]
     _need(made, "the transaction that made the trade")
+    _mandate_of(package, made[0][0], "the proposal")
     receipts = [*package.automatic, *package.transactions]
     events = [event for receipt in receipts for event in receipt["events"]]
     if trade["executed_at"] is not None:
         if trade["source"] is None:
-            _need(package.on_subject("trade.affirm"), "the affirmation")
+            affirmed = package.on_subject("trade.affirm")
+            _need(affirmed, "the affirmation")
+            _mandate_of(package, affirmed[0][0], "the affirmation")
         told = [named(event[1:], EXECUTED) for event in events if event[0] == "trade.executed"]
         told = [event for event in told if event.pop("trade") == package.subject]
         if not told or any(trade[field] != value for field, value in told[0].items()):
@@ -506,6 +511,14 @@ def check_trade(package: Package) -> str:
         settled = [e for e in events if (e[0], e[1]) == ("trade.changed", package.subject) and e[4] == "SETTLED"]
         _need(settled, "the receipt of the settlement")
     return f"trade {package.subject.hex()} is {trade['status']}"
+
+
+def _mandate_of(package: Package, transaction: dict, what: str) -> None:
+    """A party of a trade acted itself, or its agent did under an entrustment that held."""
+    body, principal = transaction["body"], transaction["body"]["on_behalf_of"]
+    if principal is not None and principal != body["sender"]:
+        used_at = transaction["header"]["time_ms"]
+        package.mandate(what, principal, body["sender"], body["entrustment"], "TRADE", used_at)
 
 
 def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None = None) -> str:

@@ -16,9 +16,11 @@ R = TypeVar("R")
 
 
 class Act(Record, frozen=True):
-    """An account did something by a transaction, for another where `entrustment` names what entitled it to."""
+    """`account` did something by a transaction, for `principal` where that is another; `entrustment` then names what
+    entitled it to."""
 
     account: AccountId
+    principal: AccountId
     entrustment: Bytes32 | None
     time_ms: Milliseconds
     height: Height
@@ -27,7 +29,8 @@ class Act(Record, frozen=True):
 
 def act_of(transaction: ProvenTransaction) -> Act:
     body, header = transaction.decoded.transaction.body, transaction.header
-    return Act(body.sender, body.entrustment, header.time_ms, header.height, transaction.decoded.id)
+    principal = body.sender if body.on_behalf_of is None else body.on_behalf_of
+    return Act(body.sender, principal, body.entrustment, header.time_ms, header.height, transaction.decoded.id)
 
 
 def acts_on(opened: Opened, kind: type[R], field: str = "contract") -> Iterator[tuple[Act, R]]:
@@ -36,6 +39,12 @@ def acts_on(opened: Opened, kind: type[R], field: str = "contract") -> Iterator[
         for _, operation in transaction.operations(kind):
             if getattr(operation, field) == opened.subject:
                 yield act_of(transaction), operation
+
+
+def check_act(opened: Opened, what: str, act: Act, scope: Scope) -> None:
+    """Raises Refused(SIGNATURE_INVALID) if an agent acted that was not entitled to."""
+    if act.account != act.principal:
+        check_mandate(opened, what, act.principal, act.account, act.entrustment, scope, act.time_ms)
 
 
 def check_mandate(

@@ -72,7 +72,9 @@ def collect(source: Source, kind: Kind, subject: Bytes32, view: StateView, heigh
         if len(transactions) > limits.evidence_transactions_max:
             raise TooLarge
     state = State(view)
-    keys = _contract_keys(state, subject, bodies) if kind is Kind.CONTRACT else [TRADES.prefix + subject]
+    keys = _contract_keys(state, subject) if kind is Kind.CONTRACT else [TRADES.prefix + subject]
+    used = {decoded.transaction.body.entrustment for decoded in bodies}
+    keys += sorted(ENTRUSTMENTS.prefix + name for name in used if name is not None)
     return Package(
         FORMAT,
         kind,
@@ -96,18 +98,15 @@ def _step(source: Source, epoch: Epoch) -> EpochStep:
     return EpochStep(epoch, _certified(source, epoch.number - 1))
 
 
-def _contract_keys(state: State, contract: bytes, bodies: Sequence[Decoded]) -> list[bytes]:
-    """The contract, its text and signatures, the signing keys' histories, and every entrustment that was used."""
+def _contract_keys(state: State, contract: bytes) -> list[bytes]:
+    """The contract, its text and signatures, and the signing keys' histories."""
     signatures = state.scan(CONTRACT_SIGNATURES, contract)
     histories = {KEYS.prefix + record.by + suffix[33:] for suffix, record in signatures}
-    used = {decoded.transaction.body.entrustment for decoded in bodies}
-    entrustments = {ENTRUSTMENTS.prefix + name for name in used if name is not None}
     return [
         CONTRACTS.prefix + contract,
         CONTRACT_TEXTS.prefix + contract,
         *(CONTRACT_SIGNATURES.prefix + suffix for suffix, _ in signatures),
         *sorted(histories),
-        *sorted(entrustments),
     ]
 
 

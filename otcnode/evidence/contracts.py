@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from otcnode.codec import Record
 from otcnode.crypto import verify
-from otcnode.evidence.acts import Act, act_of, acts_on, check_mandate
+from otcnode.evidence.acts import Act, act_of, acts_on, check_act, check_mandate
 from otcnode.evidence.opened import Opened
 from otcnode.evidence.verdict import Outcome, Refused
 from otcnode.genesis import KeyPurpose
@@ -191,12 +191,9 @@ def _slot(
 def _confirmation(opened: Opened, contract: Contract, index: int, by: bytes) -> Act:
     principal = contract.slots[index].account
     for act, operation in acts_on(opened, ContractConfirm):
-        if (operation.slot, operation.version, act.account) != (index, contract.version, by):
-            continue
-        if by != principal:
-            place = f"the confirmation of slot {index}"
-            check_mandate(opened, place, principal, by, act.entrustment, Scope.CONFIRM, act.time_ms)
-        return act
+        if (operation.slot, operation.version, act.account, act.principal) == (index, contract.version, by, principal):
+            check_act(opened, f"the confirmation of slot {index}", act, Scope.CONFIRM)
+            return act
     raise Refused(Outcome.INCOMPLETE, f"the transaction that confirmed slot {index} is not in the package")
 
 

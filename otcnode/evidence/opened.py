@@ -49,6 +49,8 @@ class Opened:
     def __init__(self, package: Package, chain: bytes) -> None:
         genesis = _genesis(package, chain)
         decoded = [_decoded(proof) for proof in package.transactions]
+        if len({entry.id for entry in decoded}) != len(decoded):
+            raise Refused(Outcome.PROOF_INVALID, "a transaction is shown twice")
         _check_signatures(decoded)
         self.chain = chain
         self.subject = package.subject

@@ -5,13 +5,14 @@ from __future__ import annotations
 from msgspec.structs import asdict
 
 from otcnode.codec import Record
-from otcnode.evidence.acts import Act, act_of, acts_on
+from otcnode.evidence.acts import Act, act_of, acts_on, check_act
 from otcnode.evidence.opened import Opened
 from otcnode.evidence.verdict import Outcome, Refused
 from otcnode.types import AccountId, Bytes32, Height, Milliseconds, Natural
 from otcnode.vm.accounts.events import CashMoved, UnitsMoved
 from otcnode.vm.context import created_id
 from otcnode.vm.events import Event
+from otcnode.vm.rules import Scope
 from otcnode.vm.trades.events import TradeChanged, TradeExecuted
 from otcnode.vm.trades.operations import OfferTake, QuoteRespond, TradeAffirm, TradePropose
 from otcnode.vm.trades.records import TRADES, Trade, TradeStatus
@@ -66,9 +67,11 @@ def trade_facts(opened: Opened) -> TradeFacts:
     """Raises Refused."""
     trade = opened.get(TRADES, opened.subject, "the trade")
     proposed = _proposal(opened, trade)
+    check_act(opened, "the proposal", proposed, Scope.TRADE)
     affirmed = None
     if trade.source is None and trade.executed_at is not None:
         affirmed = _affirmation(opened)
+        check_act(opened, "the affirmation", affirmed, Scope.TRADE)
     if trade.executed_at is not None and not _told(opened, trade):
         raise Refused(Outcome.INCOMPLETE, "the receipt that says that the trade was agreed is not in the package")
     return TradeFacts(

@@ -118,8 +118,11 @@ class Story:
             key = key_of(by, SIGN)
             await self.act(by, ContractSign(name, slot, 2, key.public, key.sign(message)), SIGN, **fields)
 
-    async def settle_a_trade(self, settle_in_ms: int | None = None) -> None:
-        """OTHER sells INVESTOR 10 units of a note, under a master contract both acceded to; at once, or later."""
+    async def settle_a_trade(self, settle_in_ms: int | None = None, *, by_agent: bool = False) -> None:
+        """OTHER sells INVESTOR 10 units of a note, under a master contract both acceded to; at once, or later.
+
+        With `by_agent` BANK affirms for INVESTOR.
+        """
         node = self.node
         items.put_product(node, items.NOTE, ProductType.FIXED_NOTE, ProductStatus.ACTIVE)
         items.put_contract(node, items.MASTER, ContractKind.MASTER, ContractStatus.EFFECTIVE, open_=True)
@@ -143,7 +146,15 @@ class Story:
             settle_at=settle_at,
         )
         self.trade = await self.act(OTHER, proposal)
-        await self.act(INVESTOR, TradeAffirm(self.trade))
+        if by_agent:
+            cap = 10**9
+            powers = Powers((Scope.TRADE,), None, None, None, cap, cap, START_MS, START_MS + HOUR_MS, SALT, False)
+            mandate = await self.act(INVESTOR, EntrustGrant(account_of(BANK), powers), MANAGE)
+            await self.act(BANK, EntrustAccept(mandate), MANAGE)
+            acting = {"on_behalf_of": account_of(INVESTOR), "entrustment": mandate}
+            await self.act(BANK, TradeAffirm(self.trade), **acting)
+        else:
+            await self.act(INVESTOR, TradeAffirm(self.trade))
         if settle_in_ms is not None:
             await node.commit(step_ms=settle_in_ms)
 

@@ -24,7 +24,7 @@ from otcnode.vm.rules import Scope
 from otcnode.vm.trades.records import TradeStatus
 from otcnode.vm.transactions import Transaction, decode_transaction
 from tests.evidence.story import CONTENT, HOUR_MS, SALT, TERMS, Story
-from tests.rpc.fake import INVESTOR, ISSUER, OTHER, START_MS, account_of, key_of, make_genesis
+from tests.rpc.fake import BANK, INVESTOR, ISSUER, OTHER, START_MS, account_of, key_of, make_genesis
 
 
 async def signed() -> tuple[Story, Package]:
@@ -118,6 +118,27 @@ async def test_whatever_is_taken_out_is_missed() -> None:
             for place in range(len(getattr(package, field))):
                 verdict = check(story, without(field, place)(package))
                 assert verdict.outcome in outcomes, (field, place, verdict)
+
+
+async def test_one_transaction_does_not_stand_for_two() -> None:
+    """Two revisions, of which one is shown twice and the other left out: the count alone would not notice."""
+    story, package = await signed()
+    doubled = (*package.transactions, package.transactions[1])
+    assert check(story, replace(package, transactions=doubled)).outcome is Outcome.PROOF_INVALID
+
+
+async def test_an_agents_trade_shows_what_entitled_it() -> None:
+    story = Story()
+    await story.settle_a_trade(by_agent=True)
+    package = story.package(Kind.TRADE, story.trade)
+    verdict = check(story, package)
+    assert verdict.outcome is Outcome.OK, verdict.detail
+    facts = verdict.facts
+    assert isinstance(facts, TradeFacts) and facts.affirmed is not None
+    assert (facts.affirmed.account, facts.affirmed.principal) == (account_of(BANK), account_of(INVESTOR))
+    without_it = tuple(entry for entry in package.state if not entry.key.startswith(ENTRUSTMENTS.prefix))
+    assert len(without_it) == len(package.state) - 1
+    assert check(story, replace(package, state=without_it)).outcome is Outcome.INCOMPLETE
 
 
 async def test_a_false_signature_is_told_as_such() -> None:

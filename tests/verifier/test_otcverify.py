@@ -63,9 +63,9 @@ async def contract_package() -> tuple[Story, Package]:
     return story, story.package(Kind.CONTRACT, story.contract)
 
 
-async def trade_package(settle_in_ms: int | None = None) -> tuple[Story, Package]:
+async def trade_package(settle_in_ms: int | None = None, *, by_agent: bool = False) -> tuple[Story, Package]:
     story = Story()
-    await story.settle_a_trade(settle_in_ms)
+    await story.settle_a_trade(settle_in_ms, by_agent=by_agent)
     return story, story.package(Kind.TRADE, story.trade)
 
 
@@ -156,7 +156,7 @@ async def test_both_say_ok() -> None:
 
 
 async def test_both_miss_the_same_things() -> None:
-    for story, package in (await contract_package(), await trade_package(10_000)):
+    for story, package in (await contract_package(), await trade_package(10_000), await trade_package(by_agent=True)):
         for field in ("state", "transactions", "automatic", "blocks", "epochs"):
             entries = getattr(package, field)
             for place in range(len(entries)):
@@ -164,6 +164,8 @@ async def test_both_miss_the_same_things() -> None:
                 expected = verify(raw, story.node.chain).outcome
                 assert expected is not Outcome.OK
                 assert said(raw, story.node.chain) == expected
+                doubled = write(replace(package, **{field: (*entries, entries[place])}))
+                assert said(doubled, story.node.chain) == verify(doubled, story.node.chain).outcome
 
 
 async def test_both_notice_a_changed_byte() -> None:
