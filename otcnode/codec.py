@@ -33,9 +33,8 @@ def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(kind)
 
 
-def encode(value: object) -> bytes:
-    """The canonical bytes of `value`."""
-    return _encoder.encode(value)
+encode = _encoder.encode
+"""The canonical bytes of a value."""
 
 
 @overload

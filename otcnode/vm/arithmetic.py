@@ -6,6 +6,7 @@ per million. Intermediate results are unbounded; what is stored must pass `store
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from enum import StrEnum
 
 from otcnode.errors import Code, Failed
@@ -94,11 +95,13 @@ def days_between(start: int, end: int, day_count: DayCount) -> int:
 
 
 def accrual_days(date: int, *, value_date: int, pay_dates: tuple[int, ...], day_count: DayCount) -> int:
-    """Days of interest running on `date`: since the last pay date on or before it, else since the value date.
+    """Days of interest running on `date`: since the last pay date (ascending) on or before it, else since the value
+    date.
 
     On a pay date it is 0; before the value date nothing accrues.
     """
-    start = max((paid for paid in pay_dates if paid <= date), default=value_date)
+    paid = bisect_right(pay_dates, date)
+    start = pay_dates[paid - 1] if paid else value_date
     return days_between(start, date, day_count) if date > start else 0
 
 

@@ -6,6 +6,8 @@ free at the settlement time − locked − frozen). Amounts are minor units or 1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from otcnode.errors import Code
@@ -46,9 +48,10 @@ from otcnode.vm.due import DueClass
 from otcnode.vm.keys import MARKER, integer
 
 NO_CASH = CashBalance(0, 0, 0, None)
-NO_UNITS = Holding(0, 0, 0, (), 0)
+NO_UNITS = Holding(0, 0, 0, (), 0, b"")
 NO_TOTAL = UnitTotal(0, 0)
 NO_HOLDERS = HolderCount(0, 0)
+LOTS_AT_ONCE_MAX = 64
 WAKE = "cash.risen"
 """Kind of the due item that a watched balance schedules when its available cash rises."""
 
@@ -65,10 +68,10 @@ def move_cash(context: Context, account: bytes, cash: str, balance: int, locked:
     key = account + cash.encode()
     before = context.get(CASH_BALANCES, key) or NO_CASH
     after = CashBalance(before.balance + balance, before.locked + locked, before.frozen + frozen, before.watch)
-    rise = balance - locked - frozen
-    if rise < 0 and after.available < 0:
+    rise, available = balance - locked - frozen, after.available
+    if rise < 0 and available < 0:
         fail(Code.LACK_CASH, f"{before.available} available, {-rise} needed")
-    assert after.balance >= 0 <= after.locked and after.frozen >= 0 <= after.available
+    assert after.balance >= 0 <= after.locked and after.frozen >= 0 <= available
     if after.balance > INTEGER_MAX:
         fail(Code.OVERFLOW, "balance")
     if rise > 0 and after.watch is not None:
@@ -172,16 +175,17 @@ def add_lot(
     """Credit units as one new lot."""
     before = holding(context, account, product)
     sequence = before.lots_created
+    place = integer(acquired_at) + integer(sequence)
     after = Holding(
         before.balance + quantity,
         before.locked,
         before.frozen,
         _restrict(before.restricted, lockup_until, quantity),
         sequence + 1,
+        min(before.first_lot or place, place),
     )
     _move_units(context, account, product, after, quantity, 0, 0)
-    key = account + product + integer(acquired_at) + integer(sequence)
-    context.put(LOTS, key, Lot(quantity, lockup_until))
+    context.put(LOTS, account + product + place, Lot(quantity, lockup_until))
     context.emit(LotMoved(account, product, acquired_at, sequence, lockup_until, quantity))
 
 
@@ -202,34 +206,49 @@ def draw_lots(
     if quantity - from_frozen > before.available:
         fail(Code.LACK_QTY, f"{before.available} available, {quantity - from_frozen} needed")
     drawn: list[tuple[int, int, int]] = []
-    restricted = before.restricted
-    left = quantity
-    cursor: bytes | None = None
-    while left:
-        lots = context.state.scan(LOTS, account + product, after=cursor, limit=64)
-        if not lots:
-            fail(Code.LOCKUP, f"{left} of {quantity} are still in lock-up")
-        for key, lot in lots:
-            cursor = key
-            if lot.lockup_until > context.now and not ignore_lockup:
-                continue
-            part = min(left, lot.quantity)
-            acquired_at, sequence = int.from_bytes(key[64:72], "big"), int.from_bytes(key[72:], "big")
-            if part == lot.quantity:
-                context.delete(LOTS, key)
-            else:
-                context.put(LOTS, key, Lot(lot.quantity - part, lot.lockup_until))
-            context.emit(LotMoved(account, product, acquired_at, sequence, lot.lockup_until, -part))
-            restricted = _restrict(restricted, lot.lockup_until, -part)
-            drawn.append((acquired_at, lot.lockup_until, part))
-            left -= part
-            if not left:
-                break
-    after = Holding(
-        before.balance - quantity, before.locked, before.frozen - from_frozen, restricted, before.lots_created
-    )
+    restricted, first_left, left = before.restricted, b"", quantity
+    owner = account + product
+    lots = _lots(context, owner, before.first_lot)
+    for place, lot in lots:
+        if lot.lockup_until > context.now and not ignore_lockup:
+            first_left = first_left or place
+            continue
+        part = min(left, lot.quantity)
+        if part == lot.quantity:
+            context.delete(LOTS, owner + place)
+        else:
+            context.put(LOTS, owner + place, Lot(lot.quantity - part, lot.lockup_until))
+            first_left = first_left or place
+        acquired_at, sequence = int.from_bytes(place[:8], "big"), int.from_bytes(place[8:], "big")
+        context.emit(LotMoved(account, product, acquired_at, sequence, lot.lockup_until, -part))
+        restricted = _restrict(restricted, lot.lockup_until, -part)
+        drawn.append((acquired_at, lot.lockup_until, part))
+        left -= part
+        if not left:
+            break
+    if left:
+        fail(Code.LOCKUP, f"{left} of {quantity} are still in lock-up")
+    balance = before.balance - quantity
+    if balance and not first_left:
+        first_left = next(lots)[0]
+    after = Holding(balance, before.locked, before.frozen - from_frozen, restricted, before.lots_created, first_left)
     _move_units(context, account, product, after, -quantity, 0, -from_frozen)
     return drawn
+
+
+def _lots(context: Context, owner: bytes, first: bytes) -> Iterator[tuple[bytes, Lot]]:
+    """(place, lot), first in, first out; `owner` is account ‖ product. Only those behind the first, which is known, are
+    searched for, and more at once the more are asked for."""
+    if not first:
+        return
+    lot = context.get(LOTS, owner + first)
+    assert lot is not None
+    yield first, lot
+    cursor, limit = owner + first, 1
+    while lots := context.state.scan(LOTS, owner, after=cursor, limit=limit):
+        for cursor, lot in lots:
+            yield cursor[64:], lot
+        limit = min(2 * limit, LOTS_AT_ONCE_MAX)
 
 
 def _restrict(parts: tuple[Restricted, ...], lockup_until: int, change: int) -> tuple[Restricted, ...]:

@@ -171,7 +171,10 @@ class Context:
 
     def account(self, account: bytes) -> Account:
         """Failed(E_NOT_FOUND) if there is none."""
-        return self.need(ACCOUNTS, account, "account")
+        record = self.get(ACCOUNTS, account)
+        if record is None:
+            fail(Code.NOT_FOUND, "account")
+        return record
 
     def is_frozen(self, account: bytes) -> bool:
         """Whether the account is under a FULL freeze."""

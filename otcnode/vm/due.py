@@ -47,10 +47,17 @@ class DueItem(Record, frozen=True):
     weight: Natural
 
 
-class Entries(Record, frozen=True):
-    """Keys in DUE, ascending: one record and not a key each, so that what an item has is looked up, not searched."""
+class Place(Record, frozen=True):
+    """A key in DUE, and the kind of the entry there."""
 
-    keys: tuple[bytes, ...]
+    key: bytes
+    kind: str
+
+
+class Entries(Record, frozen=True):
+    """Ascending by key; one record and not a key each, so that what an item has is looked up, not searched."""
+
+    places: tuple[Place, ...]
 
 
 class Counters(Record, frozen=True):
@@ -73,8 +80,11 @@ def counters(state: State) -> Counters:
     return state.get(COUNTERS, SINGLE) or Counters(0, 0)
 
 
-def lane(due_class: DueClass) -> bytes:
-    return LANE_RELEASE if due_class is DueClass.RELEASE else LANE_REST
+_AROUND_TIME = {
+    due_class: (LANE_RELEASE if due_class is DueClass.RELEASE else LANE_REST, bytes([due_class]))
+    for due_class in DueClass
+}
+"""Lane and class byte, between which the due time stands in a key."""
 
 
 def due_time(key: bytes) -> int:
@@ -85,47 +95,59 @@ def schedule(state: State, due_ms: int, due_class: DueClass, item: DueItem) -> N
     """Run `item` in the first block whose time is ≥ due_ms. One item may have several entries, of different kinds."""
     numbers = counters(state)
     state.put(COUNTERS, SINGLE, Counters(numbers.due_sequence + 1, numbers.pending_accounts))
-    key = lane(due_class) + integer(due_ms) + bytes([due_class]) + integer(numbers.due_sequence)
+    before, after = _AROUND_TIME[due_class]
+    key = before + integer(due_ms) + after + integer(numbers.due_sequence)
     state.put(DUE, key, item)
-    _note(state, DUE_BY_ITEM, item.item, key)
+    place = Place(key, item.kind)
+    _note(state, DUE_BY_ITEM, item.item, place)
     if item.product is not None and due_class in _HOLDING_UP:
-        _note(state, DUE_BY_PRODUCT, item.product, key)
+        _note(state, DUE_BY_PRODUCT, item.product, place)
 
 
-def _note(state: State, index: Table[Entries], name: bytes, key: bytes) -> None:
+def _note(state: State, index: Table[Entries], name: bytes, place: Place) -> None:
     before = state.get(index, name)
-    state.put(index, name, Entries((key,) if before is None else tuple(sorted((*before.keys, key)))))
+    places: tuple[Place, ...] = (place,)
+    if before is not None:
+        places = tuple(sorted((*before.places, place), key=lambda entry: entry.key))
+    state.put(index, name, Entries(places))
 
 
 def _forget(state: State, index: Table[Entries], name: bytes, key: bytes) -> None:
     before = state.get(index, name)
-    assert before is not None and key in before.keys
-    if len(before.keys) == 1:
-        state.delete(index, name)
+    assert before is not None
+    left = tuple([place for place in before.places if place.key != key])
+    assert len(left) == len(before.places) - 1
+    if left:
+        state.put(index, name, Entries(left))
     else:
-        state.put(index, name, Entries(tuple([other for other in before.keys if other != key])))
+        state.delete(index, name)
 
 
-def keys_of(state: State, item: bytes) -> tuple[bytes, ...]:
-    """The keys of what is scheduled for the item: the lanes one after the other, each in its order."""
+def places_of(state: State, item: bytes) -> tuple[Place, ...]:
+    """Where something is scheduled for the item: the lanes one after the other, each in its order."""
     found = state.get(DUE_BY_ITEM, item)
-    return () if found is None else found.keys
+    return () if found is None else found.places
 
 
 def cancel(state: State, item: bytes, kind: str | None = None) -> None:
     """Take the item's entries (of one kind, or all) off the queue."""
-    for key in keys_of(state, item):
-        entry = state.get(DUE, key)
-        assert entry is not None
-        if kind is None or entry.kind == kind:
-            remove(state, key, entry)
+    for place in places_of(state, item):
+        if kind is None or place.kind == kind:
+            _remove(state, place.key, item)
 
 
 def remove(state: State, key: bytes, entry: DueItem) -> None:
+    _remove(state, key, entry.item)
+
+
+def _remove(state: State, key: bytes, item: bytes) -> None:
+    if key[9] in _HOLDING_UP:
+        entry = state.get(DUE, key)
+        assert entry is not None
+        if entry.product is not None:
+            _forget(state, DUE_BY_PRODUCT, entry.product, key)
     state.delete(DUE, key)
-    _forget(state, DUE_BY_ITEM, entry.item, key)
-    if entry.product is not None and key[9] in _HOLDING_UP:
-        _forget(state, DUE_BY_PRODUCT, entry.product, key)
+    _forget(state, DUE_BY_ITEM, item, key)
 
 
 def first(
@@ -185,7 +207,7 @@ class Lane:
 def product_has_pending(state: State, product: bytes, block_time_ms: int) -> bool:
     """Whether a coupon, maturity, close or establishment of the product is due and has not run yet."""
     entries = state.get(DUE_BY_PRODUCT, product)
-    return entries is not None and due_time(entries.keys[0]) <= block_time_ms
+    return entries is not None and due_time(entries.places[0].key) <= block_time_ms
 
 
 def next_due(view: StateView) -> int | None:

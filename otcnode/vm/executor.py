@@ -108,15 +108,17 @@ class BlockExecution:
         left = 2 * self._environment.parameters.block_transactions_max
         until = integer(self._environment.time_ms + 1)
         cursor: bytes | None = None
+        batch = SEEN_BATCH
         while left > 0:
-            entries = self._state.scan(SEEN, after=cursor, limit=min(left, SEEN_BATCH))
+            entries = self._state.scan(SEEN, after=cursor, limit=min(left, batch))
             expired = [suffix for suffix, _ in entries if suffix < until]
             for suffix in expired:
                 self._state.delete(SEEN, suffix)
-            if len(expired) < SEEN_BATCH:
+            if len(expired) < batch:
                 return
             cursor = expired[-1]
             left -= len(expired)
+            batch *= 2
 
     def apply(self, decoded: Decoded) -> Receipt:
         """Execute one transaction. Raises Inadmissible, and then nothing has happened."""
@@ -212,15 +214,20 @@ def admit(state: State, environment: Environment, decoded: Decoded) -> Account |
 
 def _check_keys(state: State, account: Account, rules: list[Rule], decoded: Decoded) -> None:
     sender = decoded.transaction.body.sender
-    keys = [state.get(KEYS, sender + entry.key) for entry in decoded.transaction.signatures]
-    if None in keys:
-        raise Inadmissible(Code.AUTH, "signed by a key that is not the sender's")
-    given = [key.purpose for key in keys if key is not None and key.revoked_at is None]
-    if len(given) != len(keys):
+    given: list[KeyPurpose] = []
+    revoked = False
+    for entry in decoded.transaction.signatures:
+        key = state.get(KEYS, sender + entry.key)
+        if key is None:
+            raise Inadmissible(Code.AUTH, "signed by a key that is not the sender's")
+        revoked |= key.revoked_at is not None
+        given.append(key.purpose)
+    if revoked:
         raise Inadmissible(Code.KEY_REVOKED, "signed by a key that was revoked")
-    wanted = {rule.purpose for rule in rules}
-    if not wanted.issuperset(given):
-        raise Inadmissible(Code.KEY_PURPOSE, "signed by a key of another purpose")
+    wanted = [rule.purpose for rule in rules]
+    for purpose in given:
+        if purpose not in wanted:
+            raise Inadmissible(Code.KEY_PURPOSE, "signed by a key of another purpose")
     for rule in rules:
         # never none: an account without keys of a purpose has a threshold of 0 for it
         needed = 1 if rule.one_key else max(1, account.thresholds.of(rule.purpose))

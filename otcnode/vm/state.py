@@ -7,7 +7,7 @@ one. Reads and writes go through tables (vm/keys.py).
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice, takewhile
@@ -46,14 +46,15 @@ class Deleter(Protocol):
 class State:
     """The state as the block sees it so far: the parent's view and everything written since."""
 
-    __slots__ = ("_base", "_journal", "_listed", "_sorted", "_unsorted", "_values")
+    __slots__ = ("_base", "_journal", "_known", "_listed", "_sorted", "_unsorted", "_values")
 
     def __init__(self, base: StateView) -> None:
         self._base = base
         self._values: defaultdict[Table[Any], dict[bytes, Any]] = defaultdict(dict)
         """Per table, suffix to decoded value, None where there is none; read or written in this block."""
-        self._journal: list[tuple[Table[Any], bytes, Any]] = []
-        """(table, suffix, value before) per write: so that it can be undone, and to know what was written."""
+        self._journal: list[tuple[Table[Any], dict[bytes, Any], bytes, Any]] = []
+        """(table, its values, suffix, value before) per write: so that it can be undone, and to know what was
+        written."""
         self._listed = 0
         """How much of the journal is in the two lists below: a block that scans little sorts little."""
         self._unsorted: defaultdict[Table[Any], list[bytes]] = defaultdict(list)
@@ -61,6 +62,8 @@ class State:
         self._sorted: defaultdict[Table[Any], list[bytes]] = defaultdict(list)
         """The other suffixes that were written, ascending, each once. A write that was undone may leave its own here:
         that hides nothing, as the values say what holds."""
+        self._known: defaultdict[Table[Any], set[bytes]] = defaultdict(set)
+        """What is in `_sorted`."""
 
     def get(self, table: Table[R], suffix: bytes, /) -> R | None:
         values = self._values[table]
@@ -72,12 +75,12 @@ class State:
 
     def put(self, table: Table[R], suffix: bytes, value: R, /) -> None:
         values = self._values[table]
-        self._journal.append((table, suffix, values.get(suffix, _UNREAD)))
+        self._journal.append((table, values, suffix, values.get(suffix, _UNREAD)))
         values[suffix] = value
 
     def delete(self, table: Table[R], suffix: bytes, /) -> None:
         values = self._values[table]
-        self._journal.append((table, suffix, values.get(suffix, _UNREAD)))
+        self._journal.append((table, values, suffix, values.get(suffix, _UNREAD)))
         values[suffix] = None
 
     def is_known_absent(self, table: Table[R], suffix: bytes) -> bool:
@@ -91,27 +94,29 @@ class State:
         """Undo every write since `savepoint`."""
         journal = self._journal
         while len(journal) > savepoint:
-            table, suffix, value = journal.pop()
+            _, values, suffix, value = journal.pop()
             if value is _UNREAD:
-                del self._values[table][suffix]
+                del values[suffix]
             else:
-                self._values[table][suffix] = value
+                values[suffix] = value
         self._listed = min(self._listed, savepoint)
 
     def _written(self, table: Table[R]) -> list[bytes]:
         """The suffixes that were written under a table, ascending."""
-        for written, suffix, _ in self._journal[self._listed :]:
+        for written, _, suffix, _ in self._journal[self._listed :]:
             self._unsorted[written].append(suffix)
         self._listed = len(self._journal)
         suffixes = self._sorted[table]
-        unsorted = self._unsorted.pop(table, ())
-        if len(unsorted) >= _SORT_AT_ONCE_KEYS:
-            suffixes = self._sorted[table] = sorted({*suffixes, *unsorted})
-            return suffixes
-        for suffix in unsorted:
-            place = bisect_left(suffixes, suffix)
-            if place == len(suffixes) or suffixes[place] != suffix:
-                suffixes.insert(place, suffix)
+        if table in self._unsorted:
+            known = self._known[table]
+            new = [suffix for suffix in dict.fromkeys(self._unsorted.pop(table)) if suffix not in known]
+            known.update(new)
+            if len(new) >= _SORT_AT_ONCE_KEYS:
+                suffixes += new
+                suffixes.sort()
+            else:
+                for suffix in new:
+                    insort(suffixes, suffix)
         return suffixes
 
     def scan(
@@ -159,5 +164,5 @@ class State:
 
     def writes(self) -> dict[bytes, bytes | None]:
         """The block's writes in canonical bytes, ascending by key; None deletes."""
-        written = {table.prefix + suffix: self._values[table][suffix] for table, suffix, _ in self._journal}
+        written = {table.prefix + suffix: values[suffix] for table, values, suffix, _ in self._journal}
         return {key: None if (value := written[key]) is None else encode(value) for key in sorted(written)}

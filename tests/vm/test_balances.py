@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code, Failed
@@ -12,9 +14,10 @@ from otcnode.vm.due import DUE
 from otcnode.vm.executor import environment_at
 from otcnode.vm.folding import Fold, state_figures
 from otcnode.vm.invariants import check_state
+from otcnode.vm.keys import integer
 from otcnode.vm.registry import HOOKS
 from otcnode.vm.state import State
-from tests.vm.ledger import CASH, START_MS, Ledger
+from tests.vm.ledger import CASH, START_MS, DictionaryView, Ledger
 
 ANN, BOB = genesis_account_id("ISS"), genesis_account_id("LIST")
 PRODUCT = sha256(b"product")
@@ -23,8 +26,11 @@ ITEM = sha256(b"item")
 
 @pytest.fixture
 def context() -> Context:
-    ledger = Ledger()
-    return Context(State(ledger.view), environment_at(ledger.view, ledger.chain, 1, START_MS), START_MS, HOOKS)
+    return new_context(Ledger().view)
+
+
+def new_context(view: DictionaryView) -> Context:
+    return Context(State(view), environment_at(view, bytes(32), 1, START_MS), START_MS, HOOKS)
 
 
 def consistent(context: Context) -> None:
@@ -64,6 +70,64 @@ def test_lots_are_drawn_first_in_first_out_and_those_in_lock_up_are_skipped(cont
     refused(Code.LOCKUP, lambda: balances.draw_lots(context, ANN, PRODUCT, 16))
     context.now = START_MS + 1
     assert balances.draw_lots(context, ANN, PRODUCT, 16)[0] == (START_MS - 9, START_MS + 1, 16)
+
+
+lot_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(1, 9), st.integers(1, 4), st.sampled_from([0, 0, START_MS + 1])),
+        st.tuples(st.sampled_from(["draw", "draw ignoring lock-up"]), st.integers(1, 9), st.just(0), st.just(0)),
+    ),
+    max_size=30,
+)
+_Lot = tuple[int, int, int, int]
+"""(acquired_at, sequence, lockup_until, quantity)"""
+
+
+def draw_slowly(lots: list[_Lot], quantity: int, *, ignore_lockup: bool) -> tuple[list[_Lot], list[_Lot]] | None:
+    """What is drawn and what is left, both in order; None if there is not enough."""
+    drawn, left = [], []
+    for acquired_at, sequence, lockup_until, held in lots:
+        part = 0 if lockup_until > START_MS and not ignore_lockup else min(held, quantity)
+        quantity -= part
+        drawn += [(acquired_at, sequence, lockup_until, part)] if part else []
+        left += [(acquired_at, sequence, lockup_until, held - part)] if part < held else []
+    return None if quantity else (drawn, left)
+
+
+@given(lot_steps, st.integers(0, 20))
+def test_lots_are_drawn_as_from_a_list_by_date_and_creation(script: list[tuple[str, int, int, int]], cut: int) -> None:
+    """Lots of older dates may come in later, as forced transfers bring them; from step `cut` on in another block."""
+    context = new_context(Ledger().view)
+    lots: list[_Lot] = []
+    for number, (act, quantity, age, lockup_until) in enumerate(script):
+        if number == cut:
+            view = DictionaryView(dict(Ledger().view.values))
+            view.write(context.state.writes())
+            context = new_context(view)
+        if act == "add":
+            sequence = balances.holding(context, ANN, PRODUCT).lots_created
+            lots = sorted([*lots, (START_MS - age, sequence, lockup_until, quantity)])
+            balances.issue(context, ANN, PRODUCT, quantity, acquired_at=START_MS - age, lockup_until=lockup_until)
+        else:
+            ignore = act != "draw"
+            expected = draw_slowly(lots, quantity, ignore_lockup=ignore)
+            point = context.attempt()
+            try:
+                drawn = balances.draw_lots(context, ANN, PRODUCT, quantity, ignore_lockup=ignore)
+            except Failed:
+                assert expected is None
+                context.undo(point)
+            else:
+                assert expected is not None
+                assert drawn == [(acquired_at, until, part) for acquired_at, _, until, part in expected[0]]
+                lots = expected[1]
+        found = [
+            (int.from_bytes(key[64:72], "big"), int.from_bytes(key[72:], "big"), lot.lockup_until, lot.quantity)
+            for key, lot in context.state.scan(LOTS, ANN + PRODUCT)
+        ]
+        assert found == lots
+        first = integer(lots[0][0]) + integer(lots[0][1]) if lots else b""
+        assert balances.holding(context, ANN, PRODUCT).first_lot == first
 
 
 def test_a_locked_delivery_moves_exactly_its_quantity_as_one_free_lot(context: Context) -> None:

@@ -29,7 +29,7 @@ from otcnode.vm.accounts.records import (
     WithdrawalStatus,
 )
 from otcnode.vm.accounts.totals import total_at
-from otcnode.vm.due import keys_of
+from otcnode.vm.due import places_of
 from otcnode.vm.keys import OPEN_ENTRUSTMENT, OPEN_RECOVERY, OPEN_WITHDRAWAL
 from otcnode.vm.state import State
 from otcnode.vm.violation import Violation
@@ -68,7 +68,7 @@ def entrustments_kept(state: State) -> Iterator[Violation]:
             yield Violation(22, f"entrustment {name.hex()}: its agent or its end")
         if record.used and status in (EntrustmentStatus.PROPOSED, EntrustmentStatus.DECLINED):
             yield Violation(23, f"entrustment {name.hex()}: used, but never accepted")
-        places = active.pop(name, None), bool(keys_of(state, name)), record.ended_at is None
+        places = active.pop(name, None), bool(places_of(state, name)), record.ended_at is None
         parties = record.agent + record.principal if status is EntrustmentStatus.ACTIVE else None
         is_open = state.get(OPEN_ITEMS, record.principal + OPEN_ENTRUSTMENT + name) is not None
         if places != (parties, live, live) or is_open is not live:

@@ -148,14 +148,20 @@ class Restricted(Record, frozen=True):
     quantity: Natural
 
 
+LotPlace: TypeAlias = Annotated[bytes, Meta(max_length=16)]
+"""acquired_at ‖ sequence of a lot, the end of its key in LOTS; empty where there is none."""
+
+
 class Holding(Record, frozen=True):
-    """An account's units of one product. `restricted` sums the lots that have a lock-up, by its end, ascending."""
+    """An account's units of one product. `restricted` sums the lots that have a lock-up, by its end, ascending;
+    `first_lot` is the place of the one that came in first: most sales draw on it alone."""
 
     balance: Natural
     locked: Natural
     frozen: Natural
     restricted: tuple[Restricted, ...]
     lots_created: Natural
+    first_lot: LotPlace
 
     @property
     def available(self) -> int:

@@ -19,6 +19,7 @@ from otcnode.vm.contracts.records import (
     Contract,
     ContractKind,
     ContractStatus,
+    SlotRole,
 )
 
 _SUBSCRIBABLE = frozenset({ContractStatus.SIGNED, ContractStatus.EFFECTIVE})
@@ -50,7 +51,10 @@ def contract_is_effective(context: Context, contract_id: Bytes32) -> bool:
 
 def binds(context: Context, contract: Contract, account: AccountId) -> bool:
     """Whether the account is bound as SIGNER or by accession."""
-    return account in contract.signers or context.get(ACCESSIONS, contract.root + account) is not None
+    for slot in contract.slots:
+        if slot.account == account and slot.role is SlotRole.SIGNER:
+            return True
+    return context.get(ACCESSIONS, contract.root + account) is not None
 
 
 def require_trading_contract(

@@ -21,7 +21,7 @@ from otcnode.vm.contracts.records import (
     ContractStatus,
     CoolingOff,
 )
-from otcnode.vm.due import keys_of
+from otcnode.vm.due import places_of
 from otcnode.vm.keys import OPEN_CONTRACT
 from otcnode.vm.state import State
 from otcnode.vm.violation import Violation
@@ -86,7 +86,7 @@ def endings_final(state: State) -> Iterator[Violation]:
             yield Violation(20, f"contract {name.hex()}: {contract.status.value}, ended at {contract.ended_at}")
         if (state.get(OPEN_ITEMS, contract.creator + OPEN_CONTRACT + name) is not None) != is_open:
             yield Violation(20, f"contract {name.hex()}: {contract.status.value}, and its open item says otherwise")
-        if not is_open and keys_of(state, name):
+        if not is_open and places_of(state, name):
             yield Violation(20, f"contract {name.hex()}: {contract.status.value}, with something still due")
         old = contract.supersedes
         if old is not None and (state.get(SUCCESSORS, old + name) is not None) != is_open:

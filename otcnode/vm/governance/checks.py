@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from otcnode.vm.accounts.records import ACCOUNTS, OPEN_ITEMS
-from otcnode.vm.due import keys_of
+from otcnode.vm.due import places_of
 from otcnode.vm.governance.decisions import DECISIONS
 from otcnode.vm.governance.records import (
     GOVERNING,
@@ -31,7 +31,7 @@ def proposals_kept(state: State) -> Iterator[Violation]:
             yield Violation(28, f"proposal {name.hex()}: executed with {len(organisations)} approvals")
         live = record.status is ProposalStatus.PROPOSED
         is_open = state.get(OPEN_ITEMS, record.proposer + OPEN_PROPOSAL + name) is not None
-        due = bool(keys_of(state, name))
+        due = bool(places_of(state, name))
         if not live == is_open == due == (record.ended_at is None):
             yield Violation(20, f"proposal {name.hex()}: {record.status.value}, and its indexes say otherwise")
 

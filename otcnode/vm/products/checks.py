@@ -16,7 +16,7 @@ from otcnode.vm.accounts.records import (
     LockPurpose,
     UnitTotal,
 )
-from otcnode.vm.due import keys_of
+from otcnode.vm.due import places_of
 from otcnode.vm.keys import OPEN_PRODUCT, OPEN_REDEMPTION, OPEN_SUBSCRIPTION, integer
 from otcnode.vm.products.allotment import allot
 from otcnode.vm.products.records import (
@@ -151,7 +151,7 @@ def ends_kept(state: State) -> Iterator[Violation]:
     for name, record in state.scan(PRODUCTS):
         ended = record.status in TERMINAL
         code = state.get(PRODUCT_CODES, record.code.encode())
-        if ended and keys_of(state, name):
+        if ended and places_of(state, name):
             yield Violation(20, f"product {record.code} has ended and has something scheduled")
         if (code is not None and code.item == name) == ended:
             yield Violation(20, f"product {record.code}: code")

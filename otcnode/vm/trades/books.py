@@ -46,5 +46,8 @@ def refuse_unless_party(context: Context, parties: Collection[bytes], what: str)
 
 def refuse_frozen(context: Context, *counterparties: bytes) -> None:
     """Failed(E_FROZEN) if whoever signs, the principal or a counterparty is under a FULL freeze."""
-    for account in dict.fromkeys((context.actor, context.principal, *counterparties)):
+    context.refuse_if_frozen(context.actor)
+    if context.principal != context.actor:
+        context.refuse_if_frozen(context.principal)
+    for account in counterparties:
         context.refuse_if_frozen(account)

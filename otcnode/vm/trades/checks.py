@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from otcnode.vm.accounts.records import LOCKS, OPEN_ITEMS, Lock, LockPurpose
 from otcnode.vm.contracts.records import CONTRACTS, ContractStatus
-from otcnode.vm.due import DUE, due_time, keys_of
+from otcnode.vm.due import DUE, due_time, places_of
 from otcnode.vm.keys import OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, OPEN_TRADE
 from otcnode.vm.products.records import PRODUCT_TERMS, PRODUCTS, ProductStatus
 from otcnode.vm.state import State
@@ -135,7 +135,7 @@ def open_items_kept(state: State) -> Iterator[Violation]:
     if sorted(key for key, _ in state.scan(TRADING_OPEN)) != sorted(listed):
         yield Violation(20, "what stands on products")
     for name, (what, due_at) in sorted(times.items()):
-        entries = [(key, state.get(DUE, key)) for key in keys_of(state, name)]
+        entries = [(place.key, state.get(DUE, place.key)) for place in places_of(state, name)]
         plan = [(entry.kind, due_time(key)) for key, entry in entries if entry is not None]
         if plan != ([(what, due_at)] if due_at else []):
             yield Violation(33, f"item {name.hex()} is scheduled as {plan}")

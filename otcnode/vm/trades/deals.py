@@ -26,6 +26,7 @@ from otcnode.vm.trades.records import (
     TRADE_TRANSITIONS,
     TRADES,
     TURNAROUNDS,
+    Accounts,
     Side,
     Trade,
     TradeStatus,
@@ -280,26 +281,27 @@ def enter(context: Context, name: bytes, trade: Trade) -> None:
     Failed(E_LIMIT) if a party would have too much open.
     """
     before = context.get(TRADES, name)
-    _count_open(context, name, set() if before is None else _open_for(before), _open_for(trade), trade.product)
+    _count_open(context, name, () if before is None else _open_for(before), _open_for(trade), trade.product)
     context.put(TRADES, name, trade)
     if before is None:
         books.index(context, OPEN_TRADE, name, trade.product, (trade.buyer, trade.seller))
 
 
-def _open_for(trade: Trade) -> set[bytes]:
-    match trade.status:
-        case TradeStatus.PROPOSED:
-            return {trade.proposer}
-        case TradeStatus.LOCKED:
-            return {trade.buyer, trade.seller}
-    return set()
+def _open_for(trade: Trade) -> Accounts:
+    if trade.status is TradeStatus.PROPOSED:
+        return (trade.proposer,)
+    if trade.status is TradeStatus.LOCKED:
+        return trade.buyer, trade.seller
+    return ()
 
 
-def _count_open(context: Context, name: bytes, before: set[bytes], after: set[bytes], product: bytes) -> None:
-    for account in sorted(before - after):
-        context.close_item(account, OPEN_TRADE, name)
-    for account in sorted(after - before):
-        context.open_item(account, OPEN_TRADE, name)
+def _count_open(context: Context, name: bytes, before: Accounts, after: Accounts, product: bytes) -> None:
+    for account in before:
+        if account not in after:
+            context.close_item(account, OPEN_TRADE, name)
+    for account in after:
+        if account not in before:
+            context.open_item(account, OPEN_TRADE, name)
     if after and not before:
         books.open_on_product(context, OPEN_TRADE, name, product)
     if before and not after:
