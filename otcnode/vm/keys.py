@@ -55,6 +55,7 @@ class Prefix(Enum):
     WITHDRAWAL_BY_PARTY = b"\x64"
     REDEMPTION_BY_PARTY = b"\x65"
     KEY_LIVE = b"\x66"
+    PRODUCT_RECORD = b"\x67"
 
     CONTRACT = b"\x20"
     CONTRACT_TEXT = b"\x21"

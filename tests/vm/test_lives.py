@@ -222,7 +222,7 @@ INVARIANTS: dict[int, tuple[Callable[..., Any], ...]] = {
     21: (contracts.cooling_off_held,),
     22: (accounts.entrustments_kept, Watch.mandates_hold),
     23: (accounts.entrustments_kept, Watch.statuses_follow),
-    24: (products.payments_kept, Watch.conserved, Watch.once_only),
+    24: (products.payments_kept, products.records_kept, Watch.conserved, Watch.once_only),
     25: (products.units_issued, trades.nothing_stands_on_what_matured),
     26: (accounts.withdrawals_locked, Watch.once_only),
     27: (replays_are_refused,),

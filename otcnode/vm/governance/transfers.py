@@ -10,12 +10,13 @@ from otcnode.vm.accounts.records import FREEZES, FREEZES_BY_ACCOUNT, FrozenPart
 from otcnode.vm.context import Context, fail
 from otcnode.vm.governance.events import UnitsForced
 from otcnode.vm.governance.records import ForcedTransfer
+from otcnode.vm.products import payments
 from otcnode.vm.products.eligibility import product, require_buyer
 from otcnode.vm.products.records import ProductStatus
 from otcnode.vm.trades import deals
 from otcnode.vm.trades.records import TRADES, TradeStatus
 
-_MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.DEFAULTED})
+_MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.PAYMENT_OVERDUE, ProductStatus.DEFAULTED})
 
 
 def check_transfer(context: Context, action: ForcedTransfer) -> None:
@@ -34,7 +35,8 @@ def check_transfer(context: Context, action: ForcedTransfer) -> None:
 
 
 def transfer(context: Context, action: ForcedTransfer) -> None:
-    """Frozen units first, then available ones; lots keep their dates, lock-up does not matter.
+    """Frozen units first, then available ones; lots keep their dates, lock-up does not matter. A coupon that is unpaid
+    stays owed to who held the units on its day.
 
     Failed(E_STATE): the product's units cannot move, the recipient is not ACTIVE, or a trade named is not LOCKED.
     Failed(E_FIELD{trades}): a trade in which the sender does not sell this product. Failed(E_NOT_QUALIFIED,
@@ -49,6 +51,7 @@ def transfer(context: Context, action: ForcedTransfer) -> None:
     context.refuse_unless_active(recipient)
     _fail_trades(context, action)
     require_buyer(context, recipient, name, seller=sender, quantity=action.quantity)
+    payments.record_balances(context, name, sender, recipient)
     from_frozen = min(action.quantity, balances.holding(context, sender, name).frozen)
     drawn = balances.draw_lots(context, sender, name, action.quantity, from_frozen=from_frozen, ignore_lockup=True)
     for acquired_at, lockup_until, quantity in drawn:

@@ -26,6 +26,7 @@ from otcnode.vm.products.records import (
     PRODUCTS,
     PRODUCTS_BY_STATUS,
     PRODUCTS_OVERDUE,
+    RECORDED_BALANCES,
     REDEMPTIONS,
     REDEMPTIONS_BY_PRODUCT,
     REQUESTED_PART,
@@ -146,6 +147,21 @@ def payments_kept(state: State) -> Iterator[Violation]:
             yield Violation(24, f"product {record.code}: matured before its last payment")
 
 
+def records_kept(state: State) -> Iterator[Violation]:
+    """24: what was held on a day is recorded only while the day is unpaid, and for each day it is all that is held."""
+    sums: Counter[tuple[bytes, int]] = Counter()
+    for key, record in state.scan(RECORDED_BALANCES):
+        name, date, account = key[:32], int.from_bytes(key[32:40], "big"), key[40:]
+        held = state.get(HOLDINGS, name + account)
+        sums[name, date] += record.quantity - (0 if held is None else held.balance)
+        owner = state.get(PRODUCTS, name)
+        if owner is None or date not in owner.unpaid:
+            yield Violation(24, f"a balance of {name.hex()} is recorded for the day {date}, which is not unpaid")
+    for (name, date), difference in sorted(sums.items()):
+        if difference:
+            yield Violation(24, f"what is recorded of {name.hex()} for the day {date} differs by {difference}")
+
+
 def ends_kept(state: State) -> Iterator[Violation]:
     """4, 20: a terminal product has nothing scheduled and holds neither its code nor a place among open items."""
     for name, record in state.scan(PRODUCTS):
@@ -180,6 +196,7 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     allotments,
     holders_counted,
     payments_kept,
+    records_kept,
     ends_kept,
     redemptions_locked,
 )

@@ -3,8 +3,9 @@
 The coupon of the maturity date and the principal are one obligation. An obligation is paid in full or not at all, to
 the balances (locked and frozen included) at 00:00 local of its day: it runs at that instant, before any settlement of
 the same instant, and nothing moves units of the product while it waits. What cannot be paid makes the product
-PAYMENT_OVERDUE until the issuer's cash suffices or the days of grace end. Meanwhile units move by forced transfer only,
-and what is unpaid on them goes with them.
+PAYMENT_OVERDUE until the issuer's cash suffices or the days of grace end. Meanwhile units move by forced transfer only:
+the unpaid coupon stays owed to who held them at 00:00 of its day (RECORDED_BALANCES); the principal, for which they are
+burnt, goes with them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from otcnode.vm.products.records import (
     PRODUCT_TERMS,
     PRODUCTS,
     PRODUCTS_OVERDUE,
+    RECORDED_BALANCES,
     Product,
     ProductStatus,
     ProductTerms,
+    RecordedBalance,
     SubscriptionStatus,
 )
 from otcnode.vm.products.redemptions import expire_open
@@ -57,6 +60,7 @@ class _Share:
 
     account: bytes
     holding: Holding
+    """As it is now; of who held units on the day and has none any more, nothing."""
     coupon: int
     principal: int
 
@@ -83,11 +87,18 @@ class _Obligation:
 def _obligation(context: Context, name: bytes, rule: ProductTerms, date: int) -> _Obligation:
     matures = date == rule.maturity
     days = coupon_days(rule, date) if date in rule.pay_dates else 0
+    holdings = {key[32:]: holding for key, holding in context.state.scan(HOLDINGS, name)}
+    recorded = {
+        key[40:]: record.quantity for key, record in context.state.scan(RECORDED_BALANCES, name + integer(date))
+    }
+    if recorded:
+        holdings = {account: holdings.get(account, balances.NO_UNITS) for account in sorted({*holdings, *recorded})}
     shares = []
-    for key, holding in context.state.scan(HOLDINGS, name):
-        coupon = interest_of_days(rule, holding.balance, days) if days else 0
+    for account, holding in holdings.items():
+        on_the_day = recorded.get(account, holding.balance)
+        coupon = interest_of_days(rule, on_the_day, days) if days else 0
         worth = principal(holding.balance, rule.face, quantity_decimals=rule.quantity_decimals) if matures else 0
-        shares.append(_Share(key[32:], holding, coupon, worth))
+        shares.append(_Share(account, holding, coupon, worth))
     return _Obligation(date, days, matures, tuple(shares))
 
 
@@ -155,6 +166,8 @@ def _pay_in_order(context: Context, name: bytes) -> None:
         if not _can_pay(context, record, rule, obligation.total):
             return
         _pay(context, name, record, rule, obligation)
+        for key, _ in context.state.scan(RECORDED_BALANCES, name + integer(obligation.date)):
+            context.delete(RECORDED_BALANCES, key)
         record = replace(record, unpaid=record.unpaid[1:])
         context.put(PRODUCTS, name, record)
         if obligation.matures:
@@ -173,7 +186,7 @@ def _pay(context: Context, name: bytes, record: Product, rule: ProductTerms, obl
         frozen = _freeze_proceeds(context, name, rule, obligation, share) if share.holding.frozen else 0
         if share.amount:
             balances.move_cash(context, share.account, rule.cash, share.amount, frozen=frozen)
-        if obligation.matures:
+        if obligation.matures and share.holding.balance:
             units = share.holding
             balances.burn(context, share.account, name, units.balance, from_frozen=units.frozen, ignore_lockup=True)
     coupon = sum(share.coupon for share in obligation.shares)
@@ -206,6 +219,16 @@ def _freeze_proceeds(context: Context, name: bytes, rule: ProductTerms, obligati
         parts = tuple(FrozenPart(asset, amount) for asset, amount in sorted(amounts.items()))
         context.put(FREEZES, freeze_id, replace(record, parts=parts))
     return frozen
+
+
+def record_balances(context: Context, name: bytes, *accounts: bytes) -> None:
+    """Units are about to move between the accounts: note what each held on the days that are still unpaid."""
+    for date in product(context, name).unpaid:
+        for account in accounts:
+            key = name + integer(date) + account
+            if context.get(RECORDED_BALANCES, key) is None:
+                held = balances.holding(context, account, name).balance
+                context.put(RECORDED_BALANCES, key, RecordedBalance(held))
 
 
 def _mature(context: Context, name: bytes, record: Product, rule: ProductTerms) -> None:

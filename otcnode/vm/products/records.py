@@ -236,6 +236,12 @@ class Disclosure(Record, frozen=True):
     posted_at: Milliseconds
 
 
+class RecordedBalance(Record, frozen=True):
+    """What an account held at 00:00 of an unpaid day, where that is not what it holds now: the coupon is owed on it."""
+
+    quantity: Natural
+
+
 class Reference(Record, frozen=True):
     """The value of an index entry that names one item."""
 
@@ -256,6 +262,8 @@ PRODUCT_PARTIES = Table(Prefix.PRODUCT_PARTY, Marker)
 """account id ‖ product id: issuer, fee payee and custodian of a product that is not terminal"""
 PRODUCTS_OVERDUE = Table(Prefix.PRODUCT_OVERDUE, Marker)
 """issuer's account id ‖ start of the first unpaid day ‖ product id"""
+RECORDED_BALANCES = Table(Prefix.PRODUCT_RECORD, RecordedBalance)
+"""product id ‖ unpaid day ‖ account id; none where the balance has not changed since that day"""
 PRODUCTS_WAITING = Table(Prefix.PRODUCT_WAITING, Reference)
 """due time ‖ sequence: an issuance step that came due while the market was paused"""
 SUBSCRIPTIONS = Table(Prefix.SUBSCRIPTION, Subscription)
