@@ -96,10 +96,14 @@ class ChainBuilder:
 
 
 def make_home(
-    directory: Path, blocks: int, transactions: int, told: Callable[[int], None] = lambda height: None
+    directory: Path,
+    blocks: int,
+    transactions: int,
+    told: Callable[[int], None] = lambda height: None,
+    genesis: Genesis | None = None,
 ) -> Genesis:
     """A home with genesis and database but without key and configuration, for tools that look into one."""
-    genesis = genesis_of()
+    genesis = genesis or genesis_of()
     directory.mkdir(parents=True)
     (directory / "genesis.json").write_bytes(genesis_module.dump(genesis))
     kv = LevelKeyValue(directory / "data" / "chain", create=True)

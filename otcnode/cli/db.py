@@ -1,4 +1,4 @@
-"""`otcnode db`: looking into the data directory of a node that is not running."""
+"""`otcnode db`: looking into and working on the data directory of a node that is not running."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 
-from otcnode import genesis as genesis_module
 from otcnode.blocks import Entry, transactions_root
-from otcnode.cli.exits import EXIT_NO
+from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
+from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
+from otcnode.cli.stopped import home_option, json_option, opened, readable
 from otcnode.config import Home
 from otcnode.errors import Inadmissible, StorageDamage
-from otcnode.genesis import chain_id
 from otcnode.storage import tools
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
@@ -23,40 +22,44 @@ from otcnode.storage.store import Store
 from otcnode.vm.invariants import CHECKS, check_state
 from otcnode.vm.transactions import decode_transaction
 
-home_option = click.option(
-    "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
-)
-
 
 @click.group()
 def db() -> None:
-    """Look into the data directory of a node that is not running."""
+    """Look into, check, cut and export the data directory of a node that is not running."""
 
 
 @db.command()
 @home_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def verify(directory: Path, as_json: bool) -> None:
+@click.option(
+    "--from", "first", type=click.IntRange(min=1), help="Leave the blocks below out: they were checked before."
+)
+@json_option
+def verify(directory: Path, first: int | None, as_json: bool) -> None:
     """Check everything: hashes, certificates, roots, indexes, history, and the ledger's invariants.
 
-    Ends with 0 if all is in order, 2 if something is damaged (it is named), 1 if the state breaks an invariant.
+    Ends with 0 if all is in order, 2 if something is damaged (it is named), 1 if the state breaks an invariant. Stopped
+    by Ctrl-C, it says with which --from to go on.
     """
-    home = Home(directory)
-    chain = chain_id(genesis_module.load(home.genesis))
-    console = Console(stderr=True, highlight=False)
-    kv = LevelKeyValue(home.database)
-    try:
-        with bars(console) as show:
-            found = tools.verify(kv, chain, _transactions_root, show)
-        violations = check_state(Store.open(kv, chain, 0).state)
-    finally:
-        kv.close()
+    with opened(directory) as stopped:
+        reached = 0
+        try:
+            with bars() as show:
+
+                def note(part: str, done: int, whole: int) -> None:
+                    nonlocal reached
+                    reached = done if part == tools.BLOCKS else reached
+                    show(part, done, whole)
+
+                found = tools.verify(stopped.kv, stopped.chain, _transactions_root, note, first)
+                violations = check_state(Store.open(stopped.kv, stopped.chain, 0).state)
+        except KeyboardInterrupt:
+            click.echo(f"stopped; go on with --from {reached + 1}", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         answer = {**found._asdict(), "violations": [str(violation) for violation in violations]}
         click.echo(msgspec.json.encode(answer))
     else:
-        for name, value in found._asdict().items():
-            click.echo(f"{name.replace('_', ' '):<18} {value}")
+        click.echo(readable(found._asdict()))
         for violation in violations:
             click.echo(f"invariant {violation.invariant}: {violation.detail}", err=True)
         click.echo(f"{len(CHECKS)} groups of invariants: {'broken' if violations else 'in order'}")
@@ -107,5 +110,5 @@ def _transactions_root(raws: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...
     return transactions_root(entries), tuple(entry.id for entry in decoded)
 
 
-for _command in (snapshot, restore):
+for _command in (replay, rollback, prune, snapshot, restore, export):
     db.add_command(_command)

@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("otcnode.cli.node", "Where one or more nodes stand."),
     "explain": ("otcnode.cli.node", "Why the chain does or does not move."),
     "verify": ("otcnode.cli.verify", "Check files of evidence offline, with nothing but the genesis hash."),
-    "db": ("otcnode.cli.db", "Look into the data directory of a node that is not running."),
+    "db": ("otcnode.cli.db", "Check, cut, take back and export the data of a node that is not running."),
     "scenario": ("otcnode.cli.scenario", "Play ledger stories from files."),
     "simulate": ("otcnode.cli.simulate", "Run whole networks in virtual time under faults."),
     "bench": ("otcnode.cli.bench", "Measure a local cluster honestly."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from otcnode.blocks import Header
 from otcnode.codec import decode, encode
 from otcnode.errors import ConfigurationError
@@ -14,13 +16,13 @@ from otcnode.storage.state_tree import StateTree
 from otcnode.storage.state_view import replaced_value
 
 
-def rollback(kv: KeyValue, chain: bytes, height: int, progress: Progress = silent) -> None:
-    """Make `height` the committed height again. May be stopped after any block and gone on with.
+def rollback(kv: KeyValue, chain: bytes, height: int, prepare: Callable[[], None], progress: Progress = silent) -> int:
+    """Make `height` the committed height again; returns the one before. May be stopped after any block and gone on
+    with. `prepare` is called ahead of the first write: it makes the voting record void, because what was signed for the
+    blocks that go stays signed.
 
     Raises ConfigurationError if the history does not reach that far, StorageDamage before anything is written if what
     a block replaced does not give back the state root below it.
-
-    The caller has made the voting record void before: what was signed for the blocks taken back stays signed.
     """
     meta = read_chain_meta(kv, chain)
     head = read_record(kv, Meta.HEAD.value, Head, "the head")
@@ -29,10 +31,13 @@ def rollback(kv: KeyValue, chain: bytes, height: int, progress: Progress = silen
     tree = StateTree.load(kv, meta.buckets)
     if tree.root != _root_at(kv, meta, head.height):
         raise damaged("the state tree")
-    whole = head.height - height
+    before = head.height
+    if before > height:
+        prepare()
     while head.height > height:
         head = _take_back(kv, meta, head, tree)
-        progress("blocks taken back", whole - (head.height - height), whole)
+        progress("blocks taken back", before - head.height, before - height)
+    return before
 
 
 def _take_back(kv: KeyValue, meta: ChainMeta, head: Head, tree: StateTree) -> Head:

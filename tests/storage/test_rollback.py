@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.storage import rollback as rollbacks
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
-from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.kv import KeyValue, MemoryKeyValue
+from otcnode.storage.progress import Progress, silent
 from otcnode.storage.pruning import prune
-from otcnode.storage.rollback import rollback
 from otcnode.storage.schema import Table, height_key, terminated
 from otcnode.storage.tools import verify
 from tests.storage.chain import CHAIN, create, expected_state, reopen
@@ -16,6 +17,13 @@ from tests.storage.test_pruning import SECOND, grow
 from tests.storage.test_tools import roots
 
 HEIGHT = 25
+
+
+def rollback(kv: KeyValue, chain: bytes, height: int, progress: Progress = silent) -> list[str]:
+    """What was done before the first write."""
+    said: list[str] = []
+    rollbacks.rollback(kv, chain, height, lambda: said.append("prepared"), progress)
+    return said
 
 
 def chain(height: int = HEIGHT) -> MemoryKeyValue:
@@ -27,7 +35,7 @@ def chain(height: int = HEIGHT) -> MemoryKeyValue:
 @pytest.mark.parametrize("height", [0, 1, SECOND.number - 2, SECOND.number - 1, SECOND.number, HEIGHT - 1, HEIGHT])
 def test_a_rollback_leaves_exactly_the_store_of_that_height(height: int) -> None:
     kv = chain()
-    rollback(kv, CHAIN, height)
+    assert rollback(kv, CHAIN, height) == (["prepared"] if height < HEIGHT else [])
     assert list(kv.scan(b"")) == list(chain(height).scan(b""))
 
 
@@ -44,7 +52,7 @@ def test_it_says_how_far_it_is_and_stops_where_the_history_ends() -> None:
     told: list[tuple[str, int, int]] = []
     for wrong in (HEIGHT - 11, HEIGHT + 1, -1):
         with pytest.raises(ConfigurationError, match="taken back to heights 15 to 25"):
-            rollback(kv, CHAIN, wrong)
+            rollbacks.rollback(kv, CHAIN, wrong, lambda: pytest.fail("nothing may be done"))
     rollback(kv, CHAIN, 15, lambda *step: told.append(step))
     assert told == [("blocks taken back", step, 10) for step in range(1, 11)]
     assert dict(reopen(kv).state.scan(b"")) == expected_state(15)

@@ -1,0 +1,151 @@
+"""`otcnode db replay | rollback | prune | export`: long work on the data directory of a stopped node."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from otcnode.cli.exits import EXIT_INTERRUPTED
+from otcnode.cli.stopped import bars, home_option, json_option, opened, readable
+from otcnode.home import void_record
+from otcnode.maintenance import export as exports
+from otcnode.maintenance import replay as replays
+from otcnode.storage import pruning
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.rollback import rollback as take_back
+from otcnode.storage.schema import Table
+from otcnode.storage.store import Store
+
+
+@click.command()
+@home_option
+@click.option("--from", "height", type=click.IntRange(min=0), help="Begin at the state after this height.")
+@click.option(
+    "--scratch", type=click.Path(path_type=Path), help="Where the replayed state is kept; by default in the home."
+)
+@json_option
+def replay(directory: Path, height: int | None, scratch: Path | None, as_json: bool) -> None:
+    """Execute the kept blocks once more and compare everything.
+
+    From the genesis, or where blocks are pruned from the lowest state that is known: every root and field of the
+    headers, receipts, index entries, and at the end the whole state. Ends with 1 and the height that differs. Stopped by
+    Ctrl-C, the same command goes on.
+    """
+    with opened(directory) as stopped:
+        scratch = stopped.home.database.parent / "replay" if scratch is None else scratch
+        source = Store.open(stopped.kv, stopped.chain, 0)
+        beside = LevelKeyValue(scratch, create=True)
+        try:
+            with bars() as show:
+                store = replays.begin(source, beside, stopped.genesis, height, show)
+                found = replays.replay(source, stopped.kv, store, stopped.genesis.time_ms, show)
+        except KeyboardInterrupt:
+            _stopped("go on with the same command")
+        finally:
+            beside.close()
+        shutil.rmtree(scratch)
+    _answer(found._asdict(), as_json, "every block came out as it is stored")
+
+
+@click.command()
+@home_option
+@click.option("--to", "height", type=click.IntRange(min=0), required=True, help="The last height that stays.")
+@json_option
+def rollback(directory: Path, height: int, as_json: bool) -> None:
+    """Take the last blocks back, as far as the history of states reaches.
+
+    The voting record becomes void first: what this validator has signed stays signed, so it is silent until none of it
+    can matter. Stopped by Ctrl-C, the same command goes on.
+    """
+    voided = False
+
+    with opened(directory) as stopped:
+
+        def void() -> None:
+            nonlocal voided
+            voided = void_record(stopped.home)
+
+        try:
+            with bars() as show:
+                before = take_back(stopped.kv, stopped.chain, height, void, show)
+        except KeyboardInterrupt:
+            _stopped("the store is at the height that it had reached; go on with the same command")
+    fields: dict[str, object] = {"height": height, "blocks_taken_back": before - height, "record_voided": voided}
+    text = "the voting record is void: this validator is silent until nothing it has signed can matter"
+    _answer(fields, as_json, text if voided else "")
+
+
+@click.command()
+@home_option
+@click.option("--keep-blocks", type=click.IntRange(min=1), required=True, help="Blocks that stay whole.")
+@click.option("--keep-history", type=click.IntRange(min=0), help="Heights below the last whose state stays known.")
+@json_option
+def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: bool) -> None:
+    """Drop old blocks and states, and give the disk back.
+
+    The certified headers by which the validator sets are followed stay. To keep it so, set storage.blocks_kept in
+    node.toml. Stopped by Ctrl-C, the same command goes on.
+    """
+    with opened(directory) as stopped:
+        before = stopped.kv.size_bytes()
+        try:
+            with bars() as show:
+                found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show)
+                for done, table in enumerate(Table, 1):
+                    stopped.kv.compact(table.value)
+                    show("giving the disk back", done, len(Table))
+        except KeyboardInterrupt:
+            _stopped("go on with the same command")
+        sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}
+    _answer({**found._asdict(), **sizes}, as_json)
+
+
+@click.command()
+@home_option
+@click.argument("kind", type=click.Choice([kind.value for kind in exports.Kind]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in exports.Format]),
+    default=exports.Format.JSONL.value,
+    show_default=True,
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="A file; for Parquet a directory of files."
+)
+@click.option("--from", "first", type=click.IntRange(min=1), help="The first height; by default the lowest kept.")
+@click.option("--to", "last", type=click.IntRange(min=1), help="The last height; by default the last.")
+@json_option
+def export(
+    directory: Path, kind: str, form: str, output: Path, first: int | None, last: int | None, as_json: bool
+) -> None:
+    """Write blocks, transactions or events as rows for other programs.
+
+    An export never overwrites. Stopped by Ctrl-C, the same command goes on. Parquet needs the extra otcnode[export].
+    """
+    with opened(directory) as stopped:
+        store = Store.open(stopped.kv, stopped.chain, 0)
+        try:
+            with bars() as show:
+                found = exports.export(store, exports.Kind(kind), exports.Format(form), output, first, last, show)
+        except KeyboardInterrupt:
+            _stopped("go on with the same command")
+    _answer(found._asdict(), as_json)
+
+
+def _stopped(advice: str) -> NoReturn:
+    click.echo(f"stopped; {advice}", err=True)
+    raise SystemExit(EXIT_INTERRUPTED)
+
+
+def _answer(fields: dict[str, object], as_json: bool, text: str = "") -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(fields))
+        return
+    click.echo(readable(fields))
+    if text:
+        click.echo(text)

@@ -1,0 +1,103 @@
+"""The tools on a chain of 100,000 transactions, as processes that are interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otcnode.bench.chain import make_home
+
+pytestmark = [pytest.mark.process, pytest.mark.long]
+
+BLOCKS, TRANSACTIONS = 500, 200
+TIMEOUT = 600
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("long") / "home"
+    make_home(directory, BLOCKS, TRANSACTIONS)
+    return directory
+
+
+@pytest.fixture
+def home(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "otcnode", "db", *map(str, words), "--json"]
+
+
+def db(*words: object) -> Any:
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def interrupted(seconds: float, *words: object) -> str:
+    """What the command prints when Ctrl-C is pressed after this time; it must not be done by then."""
+    with subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        assert process.poll() is None, "done too soon to be interrupted"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_verify(home: Path) -> None:
+    said = interrupted(6, "verify", "--home", home)
+    assert "go on with --from" in said
+    found = db("verify", "--home", home)
+    assert (found["height"], found["transactions"], found["violations"]) == (BLOCKS, BLOCKS * TRANSACTIONS, [])
+
+
+def test_replay(home: Path) -> None:
+    assert "go on with the same command" in interrupted(8, "replay", "--home", home)
+    found = db("replay", "--home", home)
+    assert 0 < found["first"] < found["last"] == BLOCKS
+    assert found["transactions"] == (BLOCKS - found["first"]) * TRANSACTIONS
+
+
+def test_rollback_and_replay_of_what_is_left(home: Path) -> None:
+    assert "go on with the same command" in interrupted(4, "rollback", "--home", home, "--to", 10)
+    between = db("verify", "--home", home)["height"]
+    assert 10 < between < BLOCKS
+    assert db("rollback", "--home", home, "--to", 10)["blocks_taken_back"] == between - 10
+    assert db("verify", "--home", home)["transactions"] == 10 * TRANSACTIONS
+    assert db("replay", "--home", home)["last"] == 10
+
+
+def test_prune_gives_the_disk_back(home: Path) -> None:
+    found = db("prune", "--home", home, "--keep-blocks", 50, "--keep-history", 50)
+    assert found["bytes_after"] < found["bytes_before"] / 2
+    assert db("verify", "--home", home)["blocks_first"] == BLOCKS - 49
+    assert db("replay", "--home", home)["first"] == BLOCKS - 50
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_export(home: Path, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    words = ("export", "events", "--home", home, "--format", form, "--output", tmp_path / "out")
+    assert "go on with the same command" in interrupted(4, *words)
+    assert db(*words)["last"] == BLOCKS
+    db("export", "events", "--home", home, "--format", form, "--output", tmp_path / "whole")
+    if form == "parquet":
+        assert [entry.name for entry in (tmp_path / "out").iterdir()] == [
+            entry.name for entry in (tmp_path / "whole").iterdir()
+        ]
+        return
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert len((tmp_path / "out").read_bytes().splitlines()) > BLOCKS * TRANSACTIONS
