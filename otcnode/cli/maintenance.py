@@ -32,8 +32,8 @@ def replay(directory: Path, height: int | None, scratch: Path | None, as_json: b
     """Execute the kept blocks once more and compare everything.
 
     From the genesis, or where blocks are pruned from the lowest state that is known: every root and field of the
-    headers, receipts, index entries, and at the end the whole state. Ends with 1 and the height that differs. Stopped by
-    Ctrl-C, the same command goes on.
+    headers, receipts, index entries, and at the end the whole state. Ends with 1 and the height that differs. Stopped
+    by Ctrl-C, the same command goes on.
     """
     with opened(directory) as stopped:
         scratch = stopped.home.database.parent / "replay" if scratch is None else scratch

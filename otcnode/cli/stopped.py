@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from otcnode.storage.level import LevelKeyValue
 home_option = click.option(
     "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
 )
+LINE_SECONDS = 2.0
+"""Between lines of progress where nobody watches a bar."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -46,8 +50,11 @@ def opened(directory: Path) -> Iterator[Stopped]:
 
 @contextmanager
 def bars() -> Iterator[progress.Progress]:
-    """A bar per part on standard error, where that is a terminal."""
+    """A bar per part on standard error; where that is no terminal, a line every few seconds."""
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,7 +62,7 @@ def bars() -> Iterator[progress.Progress]:
         TextColumn("{task.completed}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+    with Progress(*columns, console=console, transient=True) as shown:
         tasks: dict[str, TaskID] = {}
 
         def show(part: str, done: int, whole: int) -> None:
@@ -64,6 +71,18 @@ def bars() -> Iterator[progress.Progress]:
             shown.update(tasks[part], completed=done, total=whole or None)
 
         yield show
+
+
+def _lines() -> progress.Progress:
+    told = time.monotonic()
+
+    def show(part: str, done: int, whole: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            click.echo(f"{part}: {done} of {whole}" if whole else f"{part}: {done}", err=True)
+
+    return show
 
 
 def readable(fields: dict[str, object]) -> str:

@@ -42,9 +42,9 @@ def home(built: Path, tmp_path: Path) -> Path:
 
 def db(*words: object, code: int = 0) -> Result:
     result = CliRunner().invoke(otcnode, ["db", *map(str, words)])
-    if code == 0 and result.exception is not None:
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == code or result.exception is not None, result.output
+    assert result.exit_code == code, result.output
     return result
 
 
