@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from otcnode.cli.exits import EXIT_INTERRUPTED
-from otcnode.cli.stopped import bars, home_option, json_option, opened, readable
+from otcnode.cli.progress import bars
+from otcnode.cli.stopped import home_option, json_option, opened, readable
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays

@@ -1,21 +1,36 @@
-"""How far long work is: a bar per part, where the output is a terminal."""
+"""How far long work is: a bar per part where standard error is a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from otcnode.storage.progress import Progress
 
+LINE_SECONDS = 2.0
+
 
 @contextmanager
-def bars(console: Console) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+def bars() -> Iterator[Progress]:
+    """A bar per part on standard error; where that is no terminal, a line every few seconds."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}"),
+        TimeElapsedColumn(),
+    )
+    with rich_progress.Progress(*columns, console=console, transient=True) as shown:
         tasks: dict[str, TaskID] = {}
 
         def show(part: str, done: int, whole: int) -> None:
@@ -24,3 +39,15 @@ def bars(console: Console) -> Iterator[Progress]:
             shown.update(tasks[part], completed=done, total=whole or None)
 
         yield show
+
+
+def _lines() -> Progress:
+    told = time.monotonic()
+
+    def show(part: str, done: int, whole: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            click.echo(f"{part}: {done} of {whole}" if whole else f"{part}: {done}", err=True)
+
+    return show

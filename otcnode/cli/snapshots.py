@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 
 from otcnode import genesis as genesis_module
 from otcnode.cli.progress import bars
+from otcnode.cli.stopped import home_option, json_option
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError, ProofError, StorageDamage
 from otcnode.genesis import chain_id
@@ -25,11 +25,6 @@ from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
 from otcnode.storage.state_tree import depth_of
 from otcnode.storage.store import Store
-
-home_option = click.option(
-    "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.command()
@@ -49,7 +44,7 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
         closing.callback(kv.close)
         source = source_of(Store.open(kv, chain_id(genesis), 0))
         closing.callback(source.reader.close)
-        with bars(Console(stderr=True, highlight=False)) as show:
+        with bars() as show:
             for step in make(source, folder):
                 show(step.part, step.done, step.whole)
     manifest = read_manifest(folder)
@@ -118,7 +113,7 @@ def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
 
 def _gather(incoming: Incoming, folder: Folder, source: Path) -> None:
     whole = incoming.manifest.chunks
-    with bars(Console(stderr=True, highlight=False)) as show:
+    with bars() as show:
         for index in sorted(incoming.missing):
             raw = folder.read(chunk_name(index))
             if raw is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,21 @@ def test_a_stopped_parquet_export_goes_on(home: Path, tmp_path: Path, monkeypatc
     heights = parquet.read_table(tmp_path / "out", columns=["height"])["height"].to_pylist()
     assert sorted(set(heights)) == list(range(1, HEIGHT + 1))
     assert "holds other files" in refused(ConfigurationError, *words, "--from", 2)
+
+
+# the guide
+
+
+def test_the_commands_of_the_operations_guide_do_what_it_says(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    section = guide[guide.index("## Tools for a stopped node") :]
+    commands = re.findall(r"^\$ otcnode db (.*)$", section[: section.index("\n```\n")], re.MULTILINE)
+    assert len(commands) >= 8
+    home.rename(tmp_path / "validator1")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        db(*command.split())
+    assert asked("verify", "--home", "validator1")["blocks_first"] == 26
+    assert len((tmp_path / "blocks.jsonl").read_text().splitlines()) == HEIGHT
