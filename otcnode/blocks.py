@@ -32,7 +32,7 @@ from otcnode.types import (
 BLOCK_DOMAIN = "otcnode/block/1"
 COMMIT_DOMAIN = "otcnode/commit/1"
 PREPARE_DOMAIN = "otcnode/prepare/1"
-VALIDATORS_DOMAIN = "otcnode/validators/1"
+VALIDATORS_DOMAIN = "otcnode/validators/2"
 TRANSACTION_FULL_DOMAIN = "otcnode/transaction-full/1"
 HEADER_VERSION = 1
 
@@ -119,11 +119,26 @@ def quorum(count: int) -> int:
     return (count + maximum_faulty(count)) // 2 + 1
 
 
+class ConsensusParameters(Record, frozen=True):
+    """What validators must agree on to agree on blocks; see genesis.ChainParameters for each. They are an epoch's, so
+    that all messages of one epoch are judged by one set of them."""
+
+    window: Natural
+    drift_real_ms: Natural
+    heartbeat_real_ms: Natural
+    rotation_blocks: Natural
+    inclusion_timeout_real_ms: Natural
+    block_transactions_max: Natural
+    block_bytes_max: Natural
+
+
 class Epoch(Record, frozen=True):
-    """The validators, sorted by id, that decide heights `number` and above until the next epoch."""
+    """The validators, sorted by id, that decide heights `number` and above until the next epoch, and by which
+    parameters they do."""
 
     number: EpochNumber
     validators: tuple[NodeId, ...]
+    parameters: ConsensusParameters
 
     @property
     def quorum(self) -> int:
@@ -138,9 +153,11 @@ class Epoch(Record, frozen=True):
         return self.validators[view % len(self.validators)]
 
 
-def validators_hash(validators: Sequence[bytes]) -> Hash:
-    assert list(validators) == sorted(set(validators))
-    return tagged_hash(VALIDATORS_DOMAIN, encode(list(validators)))
+def validators_hash(epoch: Epoch) -> Hash:
+    """Names who decides, from which height on and by which parameters: a header says so of itself and of the block
+    after it, so that nobody needs to execute a block to see that an epoch ends with it."""
+    assert list(epoch.validators) == sorted(set(epoch.validators))
+    return tagged_hash(VALIDATORS_DOMAIN, encode(epoch))
 
 
 def commit_preimage(chain: bytes, epoch: int, view: int, height: int, block: Bytes32) -> bytes:

@@ -22,7 +22,7 @@ from otcnode.blocks import (
 from otcnode.errors import Inadmissible
 from otcnode.storage.state_tree import TreeChanges
 from otcnode.vm.executor import BlockExecution, environment_at
-from otcnode.vm.governance.validators import epoch_after
+from otcnode.vm.governance.validators import epoch_at
 from otcnode.vm.results import BlockResult
 from otcnode.vm.transactions import Decoded
 from otcnode.vm.view import Overlay, StateView
@@ -41,7 +41,7 @@ class Parent:
     view: StateView
     tree: TreeChanges | None
     epoch: Epoch
-    """The validators that decide the height above."""
+    """Who decides the height above, by which limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def build(
     Returns the executed block and the ids of candidates that were inadmissible on it.
     """
     environment = environment_at(parent.view, chain, parent.height + 1, time_ms)
-    parameters = environment.parameters
+    parameters = parent.epoch.parameters
     execution = BlockExecution(parent.view, environment)
     execution.run_due()
     chosen: list[Decoded] = []
@@ -126,7 +126,7 @@ def check(
     if header.proposer not in parent.epoch.validators:
         raise BlockFault("the proposer is not a validator")
     environment = environment_at(parent.view, chain, header.height, header.time_ms)
-    parameters = environment.parameters
+    parameters = parent.epoch.parameters
     if len(transactions) > parameters.block_transactions_max:
         raise BlockFault(f"{len(transactions)} transactions, at most {parameters.block_transactions_max}")
     size = sum(len(decoded.raw) for decoded in transactions)
@@ -160,7 +160,7 @@ def _finish(
     overlay = Overlay(parent.view)
     overlay.absorb(result.writes)
     tree = speculate(result.writes, parent.tree)
-    next_epoch = epoch_after(overlay, parent.height + 1, parent.epoch)
+    next_epoch = epoch_at(overlay, parent.height + 2)
     receipts = tuple(result.receipt_leaves())
     entries = tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
     header = Header(
@@ -174,8 +174,8 @@ def _finish(
         transactions_root=transactions_root(entries),
         receipts_root=merkle.root(receipts),
         state_root=tree.root,
-        validators_hash=validators_hash(parent.epoch.validators),
-        next_validators_hash=validators_hash(next_epoch.validators),
+        validators_hash=validators_hash(parent.epoch),
+        next_validators_hash=validators_hash(next_epoch),
     )
     return Speculation(
         header, block_hash(header), entries, tuple(transactions), result, receipts, overlay, tree, next_epoch

@@ -1,7 +1,7 @@
 """Following the validators from the genesis on, each change of them proven by those before it. Pure.
 
-The header just below an epoch, certified by the validators of the epoch before it, names the hash of the next
-validators. So whoever holds the genesis file needs to trust nobody who tells it about later ones.
+The header just below an epoch, certified by the validators of the epoch before it, names the hash of the next epoch:
+its number, validators and parameters. So whoever holds the genesis file needs to trust nobody who tells it of later ones.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from otcnode.blocks import Certificate, Epoch, Header, Verify, block_hash, check
 from otcnode.codec import Record
 from otcnode.crypto import verify as ed25519_verify
 from otcnode.errors import ProofError
-from otcnode.types import NodeId
 
 
 class EpochChange(Record, frozen=True):
-    """The certified header just below an epoch, and the validators that decide from the height above it on."""
+    """The certified header just below an epoch, and the epoch."""
 
     header: Header
     certificate: Certificate
-    validators: tuple[NodeId, ...]
+    epoch: Epoch
 
 
 class ProvenEpochs:
@@ -47,7 +46,7 @@ class ProvenEpochs:
         epoch = self.at(header.height)
         if header.chain != self.chain:
             raise ProofError("a header of another chain")
-        if header.validators_hash != validators_hash(epoch.validators):
+        if header.validators_hash != validators_hash(epoch):
             raise ProofError("the header names other validators than those proven for its height")
         return epoch
 
@@ -59,17 +58,16 @@ class ProvenEpochs:
 
     def extend(self, change: EpochChange) -> Epoch:
         """Learn the epoch that begins above the header of `change`."""
-        header, names = change.header, change.validators
-        number = header.height + 1
+        header, epoch = change.header, change.epoch
+        number, names = epoch.number, epoch.validators
+        if number != header.height + 1:
+            raise ProofError(f"epoch {number} is proven by the header of height {number - 1}")
         if number <= self.last.number:
             raise ProofError(f"epoch {number} does not follow epoch {self.last.number}")
         if not names or list(names) != sorted(set(names)):
             raise ProofError(f"the validators of epoch {number} are not sorted, each once")
         self.check(header, change.certificate)
-        if names == self.last.validators:
-            raise ProofError(f"epoch {number} has the validators of the epoch before it")
-        if header.next_validators_hash != validators_hash(names):
+        if header.next_validators_hash != validators_hash(epoch):
             raise ProofError(f"the header before epoch {number} names other validators")
-        epoch = Epoch(number, names)
         self._epochs.append(epoch)
         return epoch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from otcnode.blocks import Epoch
+from otcnode.blocks import ConsensusParameters, Epoch
 from otcnode.codec import encode
 from otcnode.crypto import tagged_hash
 from otcnode.errors import ConfigurationError
@@ -67,6 +67,11 @@ class ChainParameters(_Document, frozen=True, kw_only=True):
     settle_horizon_ms: Natural = 366 * 86_400_000
     attest_window_blocks: Natural = 10_000
     governance_approvals: Natural = 2
+
+    @property
+    def consensus(self) -> ConsensusParameters:
+        """Those that are an epoch's."""
+        return ConsensusParameters(*[getattr(self, name) for name in ConsensusParameters.__struct_fields__])
 
 
 class GenesisValidator(_Document, frozen=True, kw_only=True):
@@ -167,7 +172,8 @@ def genesis_account_id(name: str) -> AccountId:
 
 
 def first_epoch(genesis: Genesis) -> Epoch:
-    return Epoch(1, tuple(sorted(validator.id for validator in genesis.validators)))
+    validators = tuple(sorted(validator.id for validator in genesis.validators))
+    return Epoch(1, validators, genesis.parameters.consensus)
 
 
 def admitted(genesis: Genesis) -> frozenset[bytes]:

@@ -107,7 +107,6 @@ class Node:
             Configuration(
                 chain=self._chain,
                 own=self._key.id,
-                parameters=self._genesis.parameters,
                 clock_rate=self._genesis.clock.rate,
                 view_timeout_ms_base=section.view_timeout_ms,
                 view_timeout_ms_max=section.view_timeout_ms_max,

@@ -14,6 +14,7 @@ from otcnode.blocks import (
 )
 from otcnode.crypto import SigningKey
 from otcnode.errors import ProofError
+from otcnode.genesis import ChainParameters
 
 CHAIN = b"c" * 32
 BLOCK = b"b" * 32
@@ -35,7 +36,7 @@ def test_two_quorums_share_an_honest_validator_and_the_honest_can_form_one(count
 
 
 def certificate(count: int, *, view: int = 3, block: bytes = BLOCK) -> tuple[Certificate, Epoch]:
-    epoch = Epoch(1, tuple(key.public for key in KEYS[:4]))
+    epoch = Epoch(1, tuple(key.public for key in KEYS[:4]), ChainParameters().consensus)
     message = commit_preimage(CHAIN, 1, view, 9, block)
     signatures = tuple(ValidatorSignature(key.public, key.sign(message)) for key in KEYS[:count])
     return Certificate(1, view, 9, block, signatures), epoch

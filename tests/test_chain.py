@@ -13,17 +13,18 @@ from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.genesis import KeyPurpose, chain_id, first_epoch
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.store import Store
-from otcnode.vm.accounts.operations import AccountFreeze
+from otcnode.vm.accounts.operations import AccountFreeze, CashDeposit
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.governance.events import ProposalChanged
 from otcnode.vm.governance.operations import AccessLog, GovernanceApprove, GovernancePropose, ValidatorReady
-from otcnode.vm.governance.records import NodeAdmit, ValidatorSet
+from otcnode.vm.governance.records import NodeAdmit, ParameterChange, ParameterSet, ValidatorSet
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import Decoded, sign_as_node
-from tests.vm.ledger import EVIDENCE, START_MS, Ledger, key_of, make_genesis
+from tests.vm.ledger import CASH, EVIDENCE, START_MS, Ledger, key_of, make_genesis
 
 MANAGE = KeyPurpose.MANAGE
 OLD, NEW = key_of("v"), key_of("joiner")
+OLD_EPOCH = first_epoch(make_genesis(state_buckets=16))
 
 
 class Growing:
@@ -55,7 +56,7 @@ class Growing:
         self.parent = block.as_parent()
         return block
 
-    def decide(self, action: NodeAdmit | ValidatorSet) -> Speculation:
+    def decide(self, action: NodeAdmit | ValidatorSet | ParameterSet) -> Speculation:
         block = self.grow(self.signed("REG", GovernancePropose(action, "why", EVIDENCE)))
         (name,) = [event.proposal for event in block.result.events if isinstance(event, ProposalChanged)]
         return self.grow(self.signed("LIST", GovernanceApprove(name)))
@@ -67,18 +68,19 @@ def test_a_change_executed_at_h_is_announced_at_h_plus_1_and_decides_h_plus_2() 
     said = growing.parent.height
     growing.grow(sign_as_node(growing.chain, ValidatorReady(NEW.public, said), NEW, bytes(32), START_MS + 60_000))
     deciding = growing.decide(ValidatorSet((NEW.public,)))
-    old, new = validators_hash([OLD.public]), validators_hash([NEW.public])
     here = deciding.header.height
+    new_epoch = Epoch(here + 2, (NEW.public,), OLD_EPOCH.parameters)
+    old, new = validators_hash(OLD_EPOCH), validators_hash(new_epoch)
     assert (deciding.header.validators_hash, deciding.header.next_validators_hash) == (old, old)
-    assert deciding.next_epoch == Epoch(1, (OLD.public,))
+    assert deciding.next_epoch == OLD_EPOCH
     last = growing.grow()
     assert (last.header.validators_hash, last.header.next_validators_hash) == (old, new)
-    assert last.next_epoch == Epoch(here + 2, (NEW.public,))
+    assert last.next_epoch == new_epoch
     with pytest.raises(BlockFault, match="proposer"):
         growing.grow(proposer=OLD.public)
     first = growing.grow()
     assert (first.header.validators_hash, first.header.next_validators_hash) == (new, new)
-    assert growing.grow().next_epoch == Epoch(here + 2, (NEW.public,))
+    assert growing.grow().next_epoch == new_epoch
 
 
 def test_a_block_that_announces_other_validators_is_refused() -> None:
@@ -86,7 +88,7 @@ def test_a_block_that_announces_other_validators_is_refused() -> None:
     block, _ = chain.build(
         growing.parent, growing.chain, OLD.public, START_MS + 1, [], 100, growing.store.tree.speculate
     )
-    wrong = replace(block.header, next_validators_hash=validators_hash([NEW.public]))
+    wrong = replace(block.header, next_validators_hash=validators_hash(Epoch(1, (NEW.public,), OLD_EPOCH.parameters)))
     with pytest.raises(BlockFault, match="next_validators_hash"):
         chain.check(growing.parent, growing.chain, wrong, (), growing.store.tree.speculate)
 
@@ -107,3 +109,17 @@ def test_transactions_wait_until_what_is_due_fits_into_a_block() -> None:
         chain.check(parent, growing.chain, behind.header, (eager,), growing.store.tree.speculate)
     following = growing.grow(eager)
     assert (following.header.transaction_count, len(following.result.automatic)) == (1, 1)
+
+
+def test_limits_of_a_block_change_with_the_epoch_and_not_a_height_before() -> None:
+    """The block between is decided by replicas that still keep to the old limits."""
+    growing = Growing()
+    growing.decide(ParameterSet((ParameterChange("block_transactions_max", 1),)))
+
+    def deposits() -> list[Decoded]:
+        names = [f"{growing.parent.height}-{number}" for number in range(2)]
+        operations = [CashDeposit(growing.signer.ids["KYC"], CASH, 1, name) for name in names]
+        return [growing.signed("BANK", operation, KeyPurpose.TRADE) for operation in operations]
+
+    assert growing.grow(*deposits()).header.transaction_count == 2
+    assert growing.grow(*deposits()).header.transaction_count == 1

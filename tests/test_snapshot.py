@@ -25,6 +25,7 @@ from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey, sha256
 from otcnode.epochs import EpochChange
 from otcnode.errors import ProofError
+from otcnode.genesis import ChainParameters
 from otcnode.snapshot import (
     SNAPSHOT_VERSION,
     Chunk,
@@ -168,11 +169,15 @@ KEYS = tuple(sorted((SigningKey(sha256(b"validator %d" % number)) for number in 
 SETS = (KEYS[:4], KEYS[1:5], KEYS[1:6])
 """The validators of epochs 1, 11 and 21."""
 NUMBERS = (1, 11, 21)
-FIRST = Epoch(1, tuple(key.public for key in SETS[0]))
+PARAMETERS = ChainParameters().consensus
 
 
 def names(keys: Sequence[SigningKey]) -> tuple[bytes, ...]:
     return tuple(key.public for key in keys)
+
+
+def epoch_of(place: int) -> Epoch:
+    return Epoch(NUMBERS[place], names(SETS[place]), PARAMETERS)
 
 
 def signed(header: Header, epoch: int, keys: Sequence[SigningKey]) -> Certificate:
@@ -182,25 +187,28 @@ def signed(header: Header, epoch: int, keys: Sequence[SigningKey]) -> Certificat
     return Certificate(epoch, 0, header.height, name, signatures)
 
 
-def header_at(height: int, keys: Sequence[SigningKey], following: Sequence[SigningKey]) -> Header:
+def header_at(height: int, epoch: Epoch, following: Epoch) -> Header:
     empty = bytes(32)
     return Header(
-        HEADER_VERSION, CHAIN, height, empty, height, names(keys)[0], 0, empty, empty, tree_of(STATE, 256).root,
-        validators_hash(names(keys)), validators_hash(names(following)),
+        HEADER_VERSION, CHAIN, height, empty, height, epoch.validators[0], 0, empty, empty, tree_of(STATE, 256).root,
+        validators_hash(epoch), validators_hash(following),
     )  # fmt: skip
 
 
 def change(place: int) -> EpochChange:
     """To the epoch at `place`."""
-    header = header_at(NUMBERS[place] - 1, SETS[place - 1], SETS[place])
-    return EpochChange(header, signed(header, NUMBERS[place - 1], SETS[place - 1]), names(SETS[place]))
+    header = header_at(NUMBERS[place] - 1, epoch_of(place - 1), epoch_of(place))
+    return EpochChange(header, signed(header, NUMBERS[place - 1], SETS[place - 1]), epoch_of(place))
+
+
+FIRST = epoch_of(0)
 
 
 @cache
 def manifest_at(height: int) -> Manifest:
     place = max(place for place, number in enumerate(NUMBERS) if number <= height)
     following = place + 1 if height + 1 in NUMBERS else place
-    header = header_at(height, SETS[place], SETS[following])
+    header = header_at(height, epoch_of(place), epoch_of(following))
     certificate = signed(header, NUMBERS[place], SETS[place])
     changes = tuple(change(place) for place in range(1, following + 1))
     return Manifest(SNAPSHOT_VERSION, CHAIN, changes, header, certificate, 1, len(STATE), 1_000)
@@ -211,7 +219,7 @@ def test_a_manifest_proves_its_header_and_the_validators_above(height: int, epoc
     manifest = decode_manifest(encode(manifest_at(height)))
     proven = check_manifest(manifest, CHAIN, FIRST, 2)
     assert proven.block_hash == block_hash(manifest.header)
-    assert proven.epochs == tuple(Epoch(NUMBERS[place], names(SETS[place])) for place in range(epochs))
+    assert proven.epochs == tuple(epoch_of(place) for place in range(epochs))
 
 
 def _replaced(height: int, **fields: object) -> Manifest:
@@ -220,6 +228,11 @@ def _replaced(height: int, **fields: object) -> Manifest:
 
 def _without_certificate_of(height: int, keys: Sequence[SigningKey], epoch: int) -> Manifest:
     return _replaced(height, certificate=signed(manifest_at(height).header, epoch, keys))
+
+
+def _altered(**fields: object) -> EpochChange:
+    last = change(2)
+    return msgspec.structs.replace(last, epoch=msgspec.structs.replace(last.epoch, **fields))
 
 
 def _strangers_history() -> Manifest:
@@ -244,13 +257,18 @@ FALSE_MANIFESTS: dict[str, tuple[Callable[[], Manifest], str]] = {
     "a later change": (lambda: _replaced(5, changes=(change(1),)), "above the height of the snapshot"),
     "another header": (lambda: _replaced(5, header=manifest_at(6).header), "for another block"),
     "other validators": (
-        lambda: _replaced(30, changes=(change(1), msgspec.structs.replace(change(2), validators=names(KEYS)))),
+        lambda: _replaced(30, changes=(change(1), _altered(validators=names(KEYS)))),
         "names other validators",
     ),
     "validators out of order": (
-        lambda: _replaced(30, changes=(change(1), msgspec.structs.replace(change(2), validators=names(SETS[2])[::-1]))),
+        lambda: _replaced(30, changes=(change(1), _altered(validators=names(SETS[2])[::-1]))),
         "not sorted",
     ),
+    "other parameters": (
+        lambda: _replaced(30, changes=(change(1), _altered(parameters=msgspec.structs.replace(PARAMETERS, window=9)))),
+        "names other validators",
+    ),
+    "another number": (lambda: _replaced(30, changes=(change(1), _altered(number=22))), "by the header of height 21"),
 }
 
 
@@ -262,17 +280,18 @@ def test_a_false_manifest_is_refused_by_its_name(case: str) -> None:
 
 
 def test_a_validators_return_is_not_hidden() -> None:
-    """Epochs A, B, A: the last header names A again, but its certificate is of the third epoch."""
-    back = header_at(20, SETS[1], SETS[0])
-    header = header_at(30, SETS[0], SETS[0])
+    """Epochs A, B, A: the validators of the last are those of the first, but it is another epoch."""
+    again = msgspec.structs.replace(FIRST, number=21)
+    back = header_at(20, epoch_of(1), again)
+    header = header_at(30, again, again)
     whole = _replaced(
         30,
         header=header,
         certificate=signed(header, 21, SETS[0]),
-        changes=(change(1), EpochChange(back, signed(back, 11, SETS[1]), names(SETS[0]))),
+        changes=(change(1), EpochChange(back, signed(back, 11, SETS[1]), again)),
     )
     assert len(check_manifest(whole, CHAIN, FIRST, 2).epochs) == 3
-    with pytest.raises(ProofError, match="certificate of epoch 21, expected 1"):
+    with pytest.raises(ProofError, match="other validators than those proven"):
         check_manifest(msgspec.structs.replace(whole, changes=()), CHAIN, FIRST, 2)
 
 

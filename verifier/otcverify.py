@@ -28,7 +28,11 @@ from nacl.exceptions import CryptoError
 PACKAGE = "format kind subject genesis epochs last state blocks transactions automatic document"
 CERTIFIED = "header certificate"
 STEP = "epoch announced_by"
-EPOCH = "number validators"
+EPOCH = "number validators parameters"
+PARAMETERS = (
+    "window drift_real_ms heartbeat_real_ms rotation_blocks inclusion_timeout_real_ms block_transactions_max"
+    " block_bytes_max"
+)
 HEADER = (
     "version chain height parent time_ms proposer transaction_count transactions_root receipts_root state_root"
     " validators_hash next_validators_hash"
@@ -258,7 +262,8 @@ class Chain:
             raise Refused("GENESIS_MISMATCH", "of another chain")
         document = _Unpacker(genesis).value()  # its hash is its identity, whatever the order in its maps
         self.chain = chain
-        self.epochs = [(1, sorted(validator["id"] for validator in document["validators"]))]
+        parameters = [document["parameters"][name] for name in PARAMETERS.split()]
+        self.epochs = [[1, sorted(validator["id"] for validator in document["validators"]), parameters]]
 
     def header(self, header_array: object, certificate_array: object) -> dict:
         """A header, once a quorum of the validators of its height has certified it."""
@@ -266,8 +271,9 @@ class Chain:
         name = tagged("otcnode/block/1", pack(header_array))
         if not isinstance(header["height"], int) or header["height"] < 1 or header["chain"] != self.chain:
             raise Refused("PROOF_INVALID", "a header of another chain")
-        number, validators = [epoch for epoch in self.epochs if epoch[0] <= header["height"]][-1]
-        if header["validators_hash"] != tagged("otcnode/validators/1", pack(validators)):
+        epoch = [epoch for epoch in self.epochs if epoch[0] <= header["height"]][-1]
+        number, validators = epoch[:2]
+        if header["validators_hash"] != tagged("otcnode/validators/2", pack(epoch)):
             raise Refused("PROOF_INVALID", "a header of other validators")
         if (certificate["epoch"], certificate["height"], certificate["block_hash"]) != (
             number,
@@ -286,15 +292,17 @@ class Chain:
             raise Refused("PROOF_INVALID", "a validator's signature is wrong")
         return header
 
-    def extend(self, number: int, validators: list, header_array: object, certificate_array: object) -> None:
+    def extend(self, epoch_array: object, header_array: object, certificate_array: object) -> None:
+        epoch = named(epoch_array, EPOCH)
+        number, validators = epoch["number"], epoch["validators"]
         header = self.header(header_array, certificate_array)
         if number <= self.epochs[-1][0] or header["height"] != number - 1:
             raise Refused("PROOF_INVALID", "an epoch out of order")
         if not validators or validators != sorted(set(validators)):
             raise Refused("PROOF_INVALID", "validators out of order")
-        if header["next_validators_hash"] != tagged("otcnode/validators/1", pack(validators)):
+        if header["next_validators_hash"] != tagged("otcnode/validators/2", pack(epoch_array)):
             raise Refused("PROOF_INVALID", "the header before an epoch names other validators")
-        self.epochs.append((number, validators))
+        self.epochs.append(epoch_array)
 
 
 # Packages -----------------------------------------------------------------------------------------------------------
@@ -316,8 +324,8 @@ class Package:
             self._check_signatures(transaction)
         for step in fields["epochs"]:
             step = named(step, STEP)
-            epoch, by = named(step["epoch"], EPOCH), named(step["announced_by"], CERTIFIED)
-            trusted.extend(epoch["number"], epoch["validators"], by["header"], by["certificate"])
+            by = named(step["announced_by"], CERTIFIED)
+            trusted.extend(step["epoch"], by["header"], by["certificate"])
         self.last = trusted.header(*fields["last"])
         headers = {}
         for block in fields["blocks"]:

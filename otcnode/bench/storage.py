@@ -18,6 +18,7 @@ import click
 
 from otcnode.blocks import HEADER_VERSION, Certificate, Entry, Epoch, Header, block_hash, transactions_root
 from otcnode.crypto import sha256
+from otcnode.genesis import ChainParameters
 from otcnode.merkle import root
 from otcnode.storage.kv import Write
 from otcnode.storage.level import LevelKeyValue
@@ -100,7 +101,9 @@ def block_commit(keys: int, directory: Path, runs: int) -> dict[str, float]:
     path = directory / f"store-{keys}"
     kv = _TimedKeyValue(path, create=True)
     genesis = {key: value for writes in batches(keys, chance) for key, value in writes.items()}
-    store = Store.create(kv, chain, genesis, BUCKETS, Epoch(1, (ZERO_HASH,)), HISTORY_BLOCKS)
+    store = Store.create(
+        kv, chain, genesis, BUCKETS, Epoch(1, (ZERO_HASH,), ChainParameters().consensus), HISTORY_BLOCKS
+    )
     del genesis
     total, write, tree_ms = [], [], []
     for _ in range(runs):

@@ -78,7 +78,7 @@ def learn_bodies(core: Core, event: Bodies | Fetched) -> Candidate | None:
     """The candidate that they belong to, if it is still one."""
     candidate = core.state.candidates.get(event.block_hash)
     if candidate is not None:
-        candidate.learn_bodies(event.transactions, core.configuration.parameters.block_bytes_max)
+        candidate.learn_bodies(event.transactions, core.state.parameters.block_bytes_max)
     return candidate
 
 

@@ -42,7 +42,7 @@ def plan(state: State) -> Plan | Later:
     height = (state.committed if head is None else head.height) + 1
     clock_ms = state.now.ledger_ms
     time_ms = max(clock_ms, parent_ms + 1)
-    earliest_ms = time_ms - state.configuration.drift_ms // 2
+    earliest_ms = time_ms - state.drift_ms // 2
     if earliest_ms > clock_ms:
         return Later(earliest_ms, "the parent's time is ahead of the clock")
     beat = _heartbeat_ms(state, parent_ms) <= clock_ms
@@ -94,7 +94,7 @@ def _obstacle(state: State) -> str | None:
 
 def rotation_height(state: State) -> int:
     """The first height above the view's base at which the primary's turn ends; beyond every height if never."""
-    blocks = state.configuration.parameters.rotation_blocks
+    blocks = state.parameters.rotation_blocks
     if blocks == 0:
         return 2**63
     return (state.base // blocks + 1) * blocks
@@ -112,7 +112,7 @@ def _is_due(state: State, time_ms: int) -> bool:
 
 
 def _heartbeat_ms(state: State, parent_ms: int) -> int:
-    return parent_ms + state.configuration.heartbeat_ms
+    return parent_ms + state.heartbeat_ms
 
 
 def someone_is_silent(state: State) -> bool:

@@ -102,7 +102,7 @@ def _grow_patience_back(core: Core, header: Header | None) -> None:
     if state.blocks_since_step >= limits.blocks_per_timeout_step:
         state.blocks_since_step = 0
         state.timeout_steps = max(0, state.timeout_steps - 1)
-    most = max(1, core.configuration.parameters.block_transactions_max)
+    most = max(1, state.parameters.block_transactions_max)
     state.transactions_max = min(most, state.transactions_max * 2)
     if not building.someone_is_silent(state) or (header is not None and header.transaction_count):
         state.wake_blocks = 0
@@ -111,7 +111,7 @@ def _grow_patience_back(core: Core, header: Header | None) -> None:
 def _rotate(core: Core) -> None:
     """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged."""
     state = core.state
-    blocks = core.configuration.parameters.rotation_blocks
+    blocks = state.parameters.rotation_blocks
     if blocks == 0 or state.committed % blocks != 0 or state.base >= state.committed or not state.active:
         return
     if state.may_sign(state.view + 1):

@@ -1,4 +1,4 @@
-"""What a replica is told once. Chain parameters bind every node; the rest is this node's own."""
+"""What a replica is told once, by its own node. What all nodes agree on is the epoch's (blocks.ConsensusParameters)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from otcnode import limits
 from otcnode.blocks import Epoch
-from otcnode.genesis import ChainParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,26 +18,11 @@ class Configuration:
 
     chain: bytes
     own: bytes | None
-    parameters: ChainParameters
     clock_rate: int = 1
     view_timeout_ms_base: int = 2_000
     view_timeout_ms_max: int = 30_000
     vote_again_after_loss: bool = False
     record_bytes_before_compaction: int = limits.record_bytes_before_compaction
-
-    @property
-    def window(self) -> int:
-        return self.parameters.window
-
-    @property
-    def drift_ms(self) -> int:
-        """Ledger milliseconds."""
-        return self.parameters.drift_real_ms * self.clock_rate
-
-    @property
-    def heartbeat_ms(self) -> int:
-        """Ledger milliseconds."""
-        return self.parameters.heartbeat_real_ms * self.clock_rate
 
     @property
     def wake_interval_ms(self) -> int:

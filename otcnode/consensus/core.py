@@ -129,5 +129,5 @@ def fresh_state(configuration: Configuration, tip: Tip, now: Now) -> State:
         fresh_above=base,
         view_since_ms=now.monotonic_ms,
         last_commit_ms=now.monotonic_ms,
-        transactions_max=max(1, configuration.parameters.block_transactions_max),
+        transactions_max=max(1, tip.next_epoch.parameters.block_transactions_max),
     )

@@ -147,7 +147,7 @@ def _own_reasons(state: State) -> Iterable[str]:
     silence = state.silence
     if silence is not None and state.is_validator:
         if silence.height is None:
-            until = silence.since_ms + 2 * state.configuration.drift_ms
+            until = silence.since_ms + 2 * state.drift_ms
             yield f"silent: no intact voting record; waits for a block with a time after {until}"
         else:
             yield f"silent: no intact voting record; votes again from height {silence.height + state.window} on"

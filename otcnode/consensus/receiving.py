@@ -26,7 +26,7 @@ def on_pre_prepare(core: Core, sender: bytes, message: PrePrepare) -> None:
     held = state.waiting.get((primary, header.height))
     if message.view < state.view or primary == state.own or (held is not None and held.view >= message.view):
         return
-    small = header.transaction_count <= core.configuration.parameters.block_transactions_max
+    small = header.transaction_count <= state.parameters.block_transactions_max
     if small and entries_match(header, message.entries):
         state.waiting[(primary, header.height)] = message
 

@@ -11,7 +11,7 @@ def observe_commit(state: State) -> None:
     certificate = state.tip.certificate
     if silence is None or silence.height is not None or certificate is None:
         return
-    if state.tip.time_ms > silence.since_ms + 2 * state.configuration.drift_ms:
+    if state.tip.time_ms > silence.since_ms + 2 * state.drift_ms:
         silence.height = state.tip.height
         silence.epoch = certificate.epoch
         silence.view = certificate.view

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from otcnode import limits
-from otcnode.blocks import Certificate, Epoch, Header, block_hash
+from otcnode.blocks import Certificate, ConsensusParameters, Epoch, Header, block_hash
 from otcnode.consensus.candidates import Candidate
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Tip, Work
@@ -127,8 +127,23 @@ class State:
         return self.configuration.own
 
     @property
+    def parameters(self) -> ConsensusParameters:
+        """Those of the epoch."""
+        return self.epoch.parameters
+
+    @property
     def window(self) -> int:
-        return self.configuration.window
+        return self.parameters.window
+
+    @property
+    def drift_ms(self) -> int:
+        """Ledger milliseconds."""
+        return self.parameters.drift_real_ms * self.configuration.clock_rate
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Ledger milliseconds."""
+        return self.parameters.heartbeat_real_ms * self.configuration.clock_rate
 
     @property
     def primary(self) -> bytes:

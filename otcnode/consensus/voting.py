@@ -62,8 +62,8 @@ def _refusal(core: Core, message: PrePrepare, parent: Header | None) -> str | No
     header = message.header
     parent_hash = state.tip.block_hash if parent is None else state.accepted[parent.height]
     parent_ms = state.tip.time_ms if parent is None else parent.time_ms
-    clock_ms, drift_ms = state.now.ledger_ms, core.configuration.drift_ms
-    members = validators_hash(state.epoch.validators)
+    clock_ms, drift_ms = state.now.ledger_ms, state.drift_ms
+    members = validators_hash(state.epoch)
     if header.parent != parent_hash:
         return "its parent is not the block below"
     if parent is not None and parent.next_validators_hash != members:

@@ -44,9 +44,7 @@ class TrustedChain:
     def extend(self, epoch: Epoch, header_raw: bytes, certificate_raw: bytes) -> None:
         """Learn the epoch that follows, from the certified header just before it."""
         header, certificate = _decoded(Header, header_raw), _decoded(Certificate, certificate_raw)
-        if header.height != epoch.number - 1:
-            raise ProofError(f"epoch {epoch.number} is proven by the header of height {epoch.number - 1}")
-        self._epochs.extend(EpochChange(header, certificate, epoch.validators))
+        self._epochs.extend(EpochChange(header, certificate, epoch))
 
     def receipt(
         self,

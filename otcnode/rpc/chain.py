@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from otcnode.blocks import Epoch, Header, block_hash
@@ -116,6 +117,18 @@ class ValidatorResult(Result, frozen=True):
     organisation: str
 
 
+class EpochParametersResult(Result, frozen=True, kw_only=True):
+    """The parameters of consensus, which change with the epoch only."""
+
+    window: int
+    drift_real_ms: int
+    heartbeat_real_ms: int
+    rotation_blocks: int
+    inclusion_timeout_real_ms: int
+    block_transactions_max: int
+    block_bytes_max: int
+
+
 class EpochResult(Result, frozen=True):
     """Validators in their order, deciding heights from `number` on until the next epoch. `raw` is the canonical epoch;
     `header` and `certificate` are of the block before it, which prove it, and null for the first, which the genesis
@@ -124,6 +137,7 @@ class EpochResult(Result, frozen=True):
     number: int
     quorum: int
     validators: list[ValidatorResult]
+    parameters: EpochParametersResult
     raw: bytes
     header: bytes | None
     certificate: bytes | None
@@ -228,6 +242,7 @@ async def validator_list(context: Context, params: Params) -> ValidatorListResul
             epoch.number,
             epoch.quorum,
             rows,
+            EpochParametersResult(**msgspec.structs.asdict(epoch.parameters)),
             encode(epoch),
             encode(service.header(announced)) if announced else None,
             encode(service.certificate(announced)) if announced else None,

@@ -120,7 +120,6 @@ class Node:
         configuration = Configuration(
             self._chain,
             self.key.public,
-            world.genesis.parameters,
             view_timeout_ms_base=plan.view_timeout_ms,
             view_timeout_ms_max=plan.view_timeout_ms_max,
             record_bytes_before_compaction=plan.record_bytes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-FORMAT = 3
+FORMAT = 4
 """The version of this layout; a store of another format is refused."""
 
 HEIGHT_BYTES = 8

@@ -80,7 +80,7 @@ def source_of(store: Store) -> Source:
         below = epoch.number - 1
         header = read_record(reader, height_key(Table.HEADER, below), Header, f"header {below}")
         certificate = read_record(reader, height_key(Table.CERTIFICATE, below), Certificate, f"certificate {below}")
-        changes.append(EpochChange(header, certificate, epoch.validators))
+        changes.append(EpochChange(header, certificate, epoch))
     return Source(reader, hashes, store.chain, tip.header, tip.certificate, tuple(changes))
 
 

@@ -127,7 +127,7 @@ def _verify_epochs(reader: Reader, meta: ChainMeta, head: Head, epochs: Mapping[
         if number > head.height + 1:
             raise wrong(f"epoch {number} begins beyond the height above the committed one")
         end = _verify_header(reader, meta, number - 1, epochs[before])
-        if end.next_validators_hash != validators_hash(epochs[number].validators):
+        if end.next_validators_hash != validators_hash(epochs[number]):
             raise wrong(f"header {end.height} names other validators than epoch {number}")
 
 
@@ -152,7 +152,7 @@ def _verify_header(reader: Reader, meta: ChainMeta, height: int, epoch: Epoch) -
 
 
 def _verify_link(header: Header, parent: Header | None, epoch: Epoch) -> None:
-    names = validators_hash(epoch.validators)
+    names = validators_hash(epoch)
     if header.validators_hash != names or (parent is not None and parent.next_validators_hash != names):
         raise wrong(f"header {header.height} names other validators than epoch {epoch.number}")
     if parent is not None and header.time_ms <= parent.time_ms:

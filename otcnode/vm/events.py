@@ -81,6 +81,7 @@ GovernanceEvent: TypeAlias = (
     | governance.RolesSet
     | governance.ParametersSet
     | governance.MarketPaused
+    | governance.EpochScheduled
     | governance.ValidatorsChanged
     | governance.ValidatorReadied
     | governance.NodeAdmitted

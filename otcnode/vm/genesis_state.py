@@ -53,7 +53,7 @@ def genesis_writes(genesis: Genesis) -> dict[bytes, bytes]:
     for node in nodes:
         _write_node(state, node)
     epoch = first_epoch(genesis)
-    state.put(SCHEDULE, SINGLE, Schedule(epoch.number, epoch.validators, None))
+    state.put(SCHEDULE, SINGLE, Schedule(epoch, None))
     for account in genesis.accounts:
         _write_account(state, account, genesis.time_ms)
     for cash in genesis.cash:

@@ -178,6 +178,7 @@ PARTIES: dict[type[Any], Find] = {
     governance.RolesSet: _account,
     governance.ParametersSet: _everybody,
     governance.MarketPaused: _everybody,
+    governance.EpochScheduled: _everybody,
     governance.ValidatorsChanged: _everybody,
     governance.ValidatorReadied: _everybody,
     governance.NodeAdmitted: _everybody,

@@ -93,7 +93,6 @@ class Node:
         configuration = Configuration(
             CHAIN,
             self.name,
-            self.cluster.parameters,
             view_timeout_ms_base=self.cluster.view_timeout_ms_base,
             vote_again_after_loss=self.vote_again,
         )
@@ -276,7 +275,7 @@ class Cluster:
     ) -> None:
         self.parameters = parameters or ChainParameters(heartbeat_real_ms=3_600_000)
         names = sorted(hashlib.sha256(f"node {index}".encode()).digest() for index in range(count + spare))
-        self.genesis = first_state(tuple(names[:count]))
+        self.genesis = first_state(tuple(names[:count]), self.parameters.consensus)
         self.time_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._token = 0

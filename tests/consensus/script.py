@@ -23,7 +23,7 @@ from otcnode.consensus.messages import (
 from otcnode.consensus.view_change import select
 from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Node, commit_of, describe, pre_prepare_of, prepare_of
-from tests.consensus.toy import CHAIN, CHANGE, ToyState, entries_of, execute, fake_sign
+from tests.consensus.toy import CHAIN, CHANGE, WINDOW, ToyState, entries_of, execute, fake_sign
 
 
 def run_script(text: str) -> str:
@@ -90,6 +90,10 @@ class Script:
         """Submit a change of the validator set to these nodes."""
         names = sorted(self.cluster.nodes[int(word)].name for word in words)
         self.cluster.submit(CHANGE + b"".join(names))
+
+    def do_window(self, words: list[str], options: dict[str, str]) -> None:
+        """Submit a change of the window."""
+        self.cluster.submit(WINDOW + words[0].encode())
 
     def do_advance(self, words: list[str], options: dict[str, str]) -> None:
         self.cluster.advance(int(words[0]))

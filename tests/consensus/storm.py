@@ -14,7 +14,7 @@ from otcnode.consensus.messages import Commit, Decision, Entries, Message, NewVi
 from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Crash, Node
 from tests.consensus.liars import Liar
-from tests.consensus.toy import CHANGE
+from tests.consensus.toy import CHANGE, WINDOW
 
 
 def storm(seed: int, count: int = 4, rounds: int = 40) -> Cluster:
@@ -44,7 +44,10 @@ def storm(seed: int, count: int = 4, rounds: int = 40) -> Cluster:
                 node.submit(b"%d" % number)
         if changes and chance.random() < 0.3:
             members = chance.sample([node.name for node in cluster.nodes], count)
-            cluster.submit(CHANGE + b"".join(sorted(members)) + b"#%d" % number)
+            other = (
+                CHANGE + b"".join(sorted(members)) if chance.random() < 0.6 else WINDOW + b"%d" % chance.randint(1, 4)
+            )
+            cluster.submit(other + b"#%d" % number)
         weather.turn()
         cluster.advance(chance.choice([30, 100, 400, 800]))
     return cluster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from otcnode.blocks import Epoch
 from otcnode.consensus import effects
 from otcnode.consensus.certificates import proof_from
 from otcnode.consensus.messages import Commit, Decision, Message, Mode, Prepare
@@ -88,16 +87,16 @@ def test_nor_voted_for_where_the_new_epoch_has_the_same_validators() -> None:
 
 def test_votes_of_a_quorum_without_the_primary_are_no_proof() -> None:
     names = tuple(bytes([letter]) * 32 for letter in b"ABCD")
-    genesis = first_state(names)
+    genesis = first_state(names, ChainParameters().consensus)
     header, state = execute(genesis, (), genesis.time_ms + 1, names[0])
     book = VoteBook()
     for name in names[1:]:
         vote = prepare_of(name, 1, 0, 1, state.block_hash)
         book.add(1, name, Vote(0, vote.block_hash, vote.signature), 0)
-    assert proof_from(book, Epoch(1, names), 0, header, state.block_hash) is None
+    assert proof_from(book, genesis.epoch, 0, header, state.block_hash) is None
     vote = prepare_of(names[0], 1, 0, 1, state.block_hash)
     book.add(1, names[0], Vote(0, vote.block_hash, vote.signature), 0)
-    found = proof_from(book, Epoch(1, names), 0, header, state.block_hash)
+    found = proof_from(book, genesis.epoch, 0, header, state.block_hash)
     assert found is not None and [entry.validator for entry in found.signatures] == list(names[:3])
 
 

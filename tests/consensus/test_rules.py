@@ -12,6 +12,7 @@ from otcnode.consensus.certificates import certificate_from
 from otcnode.consensus.messages import Commit, Message, Prepare, ViewChange
 from otcnode.consensus.record import RecordEntry
 from otcnode.consensus.votes import Vote, VoteBook
+from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Crash, Node, commit_of, prepare_of
 
 
@@ -209,7 +210,7 @@ def test_a_flood_of_views_displaces_only_the_votes_of_its_sender() -> None:
 
 
 def test_votes_of_different_views_make_no_certificate() -> None:
-    epoch = Epoch(1, tuple(bytes([index]) * 32 for index in range(4)))
+    epoch = Epoch(1, tuple(bytes([index]) * 32 for index in range(4)), ChainParameters().consensus)
     book = VoteBook()
     for view, name in enumerate(epoch.validators):
         vote = commit_of(name, 1, view % 2, 1, bytes(32))

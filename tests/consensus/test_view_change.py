@@ -15,10 +15,11 @@ from otcnode.consensus.messages import (
 )
 from otcnode.consensus.view_change import check_new_view, check_view_change, select
 from otcnode.errors import ProofError
+from otcnode.genesis import ChainParameters
 from tests.consensus.toy import CHAIN, ToyState, execute, fake_sign, fake_verify, first_state
 
 NAMES = tuple(bytes([letter]) * 32 for letter in b"ABCD")
-GENESIS = first_state(NAMES)
+GENESIS = first_state(NAMES, ChainParameters().consensus)
 EPOCH = GENESIS.epoch
 
 

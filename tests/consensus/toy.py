@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from otcnode.blocks import (
     HEADER_VERSION,
+    ConsensusParameters,
     Entry,
     Epoch,
     Header,
@@ -19,6 +22,8 @@ from otcnode.blocks import (
 CHAIN = hashlib.sha256(b"toy chain").digest()
 GENESIS = hashlib.sha256(b"toy genesis").digest()
 CHANGE = b"validators:"
+WINDOW = b"window:"
+"""What follows, up to a #, is the window from the second height after on."""
 
 
 def fake_sign(secret: bytes, message: bytes) -> bytes:
@@ -43,8 +48,8 @@ class ToyState:
     seen: frozenset[bytes]
 
 
-def first_state(validators: tuple[bytes, ...]) -> ToyState:
-    return ToyState(0, GENESIS, 0, GENESIS, Epoch(1, validators), None, frozenset())
+def first_state(validators: tuple[bytes, ...], parameters: ConsensusParameters) -> ToyState:
+    return ToyState(0, GENESIS, 0, GENESIS, Epoch(1, validators, parameters), None, frozenset())
 
 
 def entries_of(bodies: tuple[bytes, ...]) -> tuple[Entry, ...]:
@@ -58,12 +63,15 @@ def execute(parent: ToyState, bodies: tuple[bytes, ...], time_ms: int, proposer:
     if coming is not None and coming.number == height + 1:
         epoch, coming = coming, None
     for body in bodies:
+        if body.startswith(WINDOW) and coming is None:
+            window = int(body[len(WINDOW) :].split(b"#")[0])
+            coming = Epoch(height + 2, epoch.validators, replace(epoch.parameters, window=window))
         if body.startswith(CHANGE) and coming is None:
             # What follows the last whole name only makes the transaction unlike others.
             names = body[len(CHANGE) :]
             names = names[: len(names) // 32 * 32]
             members = tuple(sorted(names[index : index + 32] for index in range(0, len(names), 32)))
-            coming = Epoch(height + 2, members)
+            coming = Epoch(height + 2, members, epoch.parameters)
     root = hashlib.sha256(parent.root + b"".join(hashlib.sha256(body).digest() for body in bodies)).digest()
     entries = entries_of(bodies)
     header = Header(
@@ -77,8 +85,8 @@ def execute(parent: ToyState, bodies: tuple[bytes, ...], time_ms: int, proposer:
         transactions_root(entries),
         root,
         root,
-        validators_hash(parent.epoch.validators),
-        validators_hash(epoch.validators),
+        validators_hash(parent.epoch),
+        validators_hash(epoch),
     )
     name = block_hash(header)
     return header, ToyState(height, name, time_ms, root, epoch, coming, parent.seen | frozenset(bodies))

@@ -126,7 +126,7 @@ class Station:
                 100,
             )
         self.store = Store.open(self.kv, self.chain, 100)
-        replica = Replica(Configuration(self.chain, self.own, genesis.parameters), key.sign)
+        replica = Replica(Configuration(self.chain, self.own), key.sign)
         self.engine = Engine(self.chain, genesis.time_ms, key, self.store, self.votes, replica, self, self)
 
     @property

@@ -15,9 +15,10 @@ from otcnode.vm.governance.records import PROPOSAL_OPEN_MS, NodeAdmit, Validator
 from otcnode.vm.governance.validators import READY_BLOCKS
 from otcnode.vm.transactions import sign_as_node
 from tests.vm.governance.council import Council
-from tests.vm.ledger import key_of
+from tests.vm.ledger import key_of, make_genesis
 
 OLD, NEW = key_of("v"), key_of("joiner")
+PARAMETERS = make_genesis().parameters.consensus
 OTHERS = tuple(sorted(key_of(f"validator {index}").public for index in range(3)))
 SET = tuple(sorted((OLD.public, NEW.public)))
 ADMIT = NodeAdmit(NEW.public, True, "joiner", "Some bank", "")
@@ -29,7 +30,7 @@ class Station:
     def __init__(self) -> None:
         self.council = Council()
         self.candidacy = Candidacy(NEW.public, lambda: self.council.view)
-        self.epoch = Epoch(1, (OLD.public,))
+        self.epoch = Epoch(1, (OLD.public,), PARAMETERS)
         self.now_ms = 0
 
     def hears(
@@ -112,14 +113,14 @@ def test_what_did_not_come_through_is_said_again_after_a_while(station: Station)
 
 
 def test_only_with_a_quorum_of_validators_at_hand(station: Station) -> None:
-    station.epoch = Epoch(1, OTHERS)
+    station.epoch = Epoch(1, OTHERS, PARAMETERS)
     station.propose()
     assert station.hears(connected=OTHERS[:1]) is None
     assert station.hears(connected=OTHERS) is not None
 
 
 def test_only_once_it_has_synced_and_one_liar_holds_nobody_up(station: Station) -> None:
-    station.epoch = Epoch(1, (*OTHERS, bytes([255]) * 32))
+    station.epoch = Epoch(1, (*OTHERS, bytes([255]) * 32), PARAMETERS)
     station.propose()
     far = station.council.height + SYNCED_BLOCKS + 1
     assert station.hears(OTHERS, {OTHERS[0]: far, OTHERS[1]: far}) is None
@@ -128,8 +129,8 @@ def test_only_once_it_has_synced_and_one_liar_holds_nobody_up(station: Station) 
 
 def test_not_by_a_validator_and_not_by_a_node_that_was_turned_away(station: Station) -> None:
     station.propose()
-    station.epoch = Epoch(1, SET)
+    station.epoch = Epoch(1, SET, PARAMETERS)
     assert station.hears() is None
-    station.epoch = Epoch(1, (OLD.public,))
+    station.epoch = Epoch(1, (OLD.public,), PARAMETERS)
     station.council.decide(NodeAdmit(NEW.public, False, "joiner", "Some bank", ""))
     assert station.hears() is None

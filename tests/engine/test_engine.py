@@ -133,7 +133,7 @@ def _propose_unchecked(liar: Station, copy: Decoded) -> None:
     """Send every other validator a well-formed proposal of one block with this transaction, and its body."""
     tip = liar.engine.flight.tip()
     entries = (Entry(copy.id, copy.full_hash),)
-    members = validators_hash(tip.next_epoch.validators)
+    members = validators_hash(tip.next_epoch)
     header = Header(
         1,
         liar.chain,

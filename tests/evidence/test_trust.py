@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import merkle
-from otcnode.blocks import Certificate, Epoch, Header, block_hash
+from otcnode.blocks import Certificate, Header, block_hash
 from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey
 from otcnode.errors import ProofError
@@ -61,7 +61,7 @@ async def test_validators_made_up_by_a_node_are_not_believed() -> None:
     node, liar = FakeNode(), FakeNode()
     trust = await chain_of(node, 1)
     liar.validator_keys = sorted((SigningKey(bytes([place]) * 32) for place in range(4)), key=lambda key: key.public)
-    liar._epochs = [Epoch(1, tuple(key.public for key in liar.validator_keys))]
+    liar._epochs = [replace(liar.epochs()[0], validators=tuple(key.public for key in liar.validator_keys))]
     await liar.commit()
     with pytest.raises(ProofError, match="other validators"):
         trust.header(encode(liar.header(1)), encode(liar.certificate(1)))
@@ -103,6 +103,7 @@ async def test_a_new_epoch_is_learnt_from_the_header_before_it() -> None:
         (replace(epoch, validators=epoch.validators[::-1]), before),
         (replace(epoch, number=2), before),
         (replace(epoch, number=4), before),
+        (replace(epoch, parameters=replace(epoch.parameters, window=9)), before),
         (epoch, (encode(node.header(1)), encode(node.certificate(1)))),
         (epoch, new),
     ):
@@ -112,3 +113,13 @@ async def test_a_new_epoch_is_learnt_from_the_header_before_it() -> None:
     assert block_hash(trust.header(*new)) == block_hash(node.header(3))
     with pytest.raises(ProofError):
         trust.extend(epoch, *before)
+
+
+async def test_a_node_cannot_begin_an_epoch_of_the_same_validators() -> None:
+    """It would have every later certificate, which is of the true epoch, taken for a false one."""
+    node = FakeNode()
+    trust = await chain_of(node, 2)
+    made_up = replace(trust.last_epoch, number=2)
+    with pytest.raises(ProofError, match="names other validators"):
+        trust.extend(made_up, encode(node.header(1)), encode(node.certificate(1)))
+    assert trust.header(encode(node.header(2)), encode(node.certificate(2))).height == 2

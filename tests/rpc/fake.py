@@ -156,7 +156,7 @@ class FakeNode:
         self._states: dict[bytes, TransactionState] = {}
         self._pool: list[Decoded] = []
         self._changed = asyncio.Condition()
-        self._epochs = [Epoch(1, tuple(key.public for key in self.validator_keys))]
+        self._epochs = [Epoch(1, tuple(key.public for key in self.validator_keys), self._genesis.parameters.consensus)]
         self.automatic = automatic
         self.first_kept = first_kept
         self.blocks_first = 1
@@ -206,10 +206,11 @@ class FakeNode:
             tuple(encode(entry) for entry in result.automatic), tuple(encode(entry) for entry in result.receipts)
         )
         epoch = self.epoch_at(height)
-        following = epoch.validators
+        following = epoch
         if next_validators is not None:
-            following = tuple(sorted(key.public for key in next_validators))
-            self._epochs.append(Epoch(height + 1, following))
+            joined = tuple(sorted(key.public for key in next_validators))
+            following = Epoch(height + 1, joined, epoch.parameters)
+            self._epochs.append(following)
             known = {key.public: key for key in (*self.validator_keys, *next_validators)}
             self.validator_keys = [known[public] for public in sorted(known)]
         header = Header(
@@ -223,7 +224,7 @@ class FakeNode:
             transactions_root=transactions_root([Entry(decoded.id, decoded.full_hash) for decoded in chosen]),
             receipts_root=merkle.root([*receipts.automatic, *receipts.transactions]),
             state_root=self._tree.root,
-            validators_hash=validators_hash(epoch.validators),
+            validators_hash=validators_hash(epoch),
             next_validators_hash=validators_hash(following),
         )
         block = Block(header, tuple(decoded.raw for decoded in chosen))

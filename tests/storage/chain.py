@@ -18,6 +18,7 @@ from otcnode.blocks import (
     validators_hash,
 )
 from otcnode.crypto import SigningKey, sha256
+from otcnode.genesis import ChainParameters
 from otcnode.storage.kv import KeyValue, Write
 from otcnode.storage.state_tree import TreeChanges
 from otcnode.storage.store import Store
@@ -26,7 +27,7 @@ CHAIN = sha256(b"a chain")
 KEY = SigningKey(bytes(32))
 JOINER = SigningKey(sha256(b"joiner"))
 VALIDATORS = (KEY.public,)
-EPOCH = Epoch(1, VALIDATORS)
+EPOCH = Epoch(1, VALIDATORS, ChainParameters().consensus)
 BUCKETS = 256
 GENESIS = {b"account/" + bytes([n]): b"genesis %d" % n for n in range(20)}
 HISTORY_BLOCKS = 1_000
@@ -82,8 +83,8 @@ def append(
         transactions_root=transactions_root(entries),
         receipts_root=merkle.root(receipts),
         state_root=changes.root,
-        validators_hash=validators_hash(store.epoch_of(height).validators),
-        next_validators_hash=validators_hash(after.validators),
+        validators_hash=validators_hash(store.epoch_of(height)),
+        next_validators_hash=validators_hash(after),
     )
     store.commit(
         header=header,

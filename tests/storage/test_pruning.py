@@ -23,7 +23,7 @@ from tests.storage.test_tools import roots
 
 HEIGHT = 25
 KEPT = 6
-SECOND = Epoch(9, tuple(sorted([*EPOCH.validators, JOINER.public])))
+SECOND = Epoch(9, tuple(sorted([*EPOCH.validators, JOINER.public])), EPOCH.parameters)
 
 
 def grow(store: Store, height: int) -> None:
@@ -87,7 +87,7 @@ def test_the_validator_sets_can_be_followed_from_the_first_epoch_on() -> None:
     end, certificate = store.header(SECOND.number - 1), store.certificate(SECOND.number - 1)
     assert end is not None and certificate is not None and certificate.block_hash == block_hash(end)
     check_certificate(certificate, CHAIN, EPOCH)
-    assert end.next_validators_hash == validators_hash(SECOND.validators)
+    assert end.next_validators_hash == validators_hash(SECOND)
     assert store.header(SECOND.number - 2) is None and store.certificate(SECOND.number) is None
 
 

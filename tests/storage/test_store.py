@@ -164,7 +164,7 @@ def test_index_entries_are_scanned_without_their_table() -> None:
 def test_epochs_are_kept_with_the_block_that_ends_the_one_before() -> None:
     kv = MemoryKeyValue()
     store = create(kv)
-    second = Epoch(3, tuple(sorted([*EPOCH.validators, sha256(b"joiner")])))
+    second = Epoch(3, tuple(sorted([*EPOCH.validators, sha256(b"joiner")])), EPOCH.parameters)
     append(store, next_epoch=EPOCH)
     append(store, next_epoch=second)
     for opened in (store, reopen(kv)):

@@ -49,8 +49,8 @@ def validators_admitted(state: State) -> Iterator[Violation]:
     if schedule is None:
         yield Violation(20, "there is no schedule of validators")
         return
-    last = schedule.validators if schedule.pending is None else schedule.pending.validators
-    for members in (schedule.validators, last):
+    last = (schedule.current if schedule.pending is None else schedule.pending).validators
+    for members in (schedule.current.validators, last):
         if not members or members != tuple(sorted(set(members))):
             yield Violation(20, "validators are not sorted, each once, at least one")
     if any(state.get(NODES, node) is None for node in last):

@@ -70,7 +70,7 @@ def _admit(context: Context, action: NodeAdmit) -> None:
         return
     schedule = validators.schedule_at(context.state, context.environment.height)
     coming = () if schedule.pending is None else schedule.pending.validators
-    if action.node in (*schedule.validators, *coming):
+    if action.node in (*schedule.current.validators, *coming):
         fail(Code.STATE, "a validator")
     context.delete(NODES, action.node)
     context.delete(READINESS, action.node)

@@ -41,6 +41,12 @@ class MarketPaused(Record, frozen=True, tag="market.paused"):
     paused: bool
 
 
+class EpochScheduled(Record, frozen=True, tag="epoch.scheduled"):
+    """From `first_height` on heights are decided by other validators or other parameters."""
+
+    first_height: Height
+
+
 class ValidatorsChanged(Record, frozen=True, tag="validators.changed"):
     """These decide the heights from `first_height` on."""
 

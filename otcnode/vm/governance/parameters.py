@@ -11,6 +11,7 @@ from otcnode.vm.context import PARAMETERS, Context, fail
 from otcnode.vm.governance.events import ParametersSet
 from otcnode.vm.governance.records import ParameterSet
 from otcnode.vm.governance.roles import governing_organisations
+from otcnode.vm.governance.validators import begin_epoch
 from otcnode.vm.keys import SINGLE
 
 BOUNDS: dict[str, tuple[int, int]] = {
@@ -51,9 +52,13 @@ def check_parameters(context: Context, action: ParameterSet) -> None:
 
 
 def set_parameters(context: Context, action: ParameterSet) -> None:
-    """Change the parameters from the next block on."""
+    """Change the parameters from the next block on; those of consensus are the next epoch's. Failed(E_STATE) where one
+    of these changes while another epoch is about to begin."""
     check_parameters(context, action)
     before = context.need(PARAMETERS, SINGLE, "parameters")
     changes = {change.name: change.value for change in action.changes}
-    context.put(PARAMETERS, SINGLE, msgspec.structs.replace(before, **changes))
+    after = msgspec.structs.replace(before, **changes)
+    if after.consensus != before.consensus:
+        begin_epoch(context, parameters=after.consensus)
+    context.put(PARAMETERS, SINGLE, after)
     context.emit(ParametersSet(action.changes))

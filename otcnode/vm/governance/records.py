@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
+from otcnode.blocks import Epoch
 from otcnode.codec import Record
 from otcnode.genesis import Role
 from otcnode.types import AccountId, Bytes32, Hash, Height, Milliseconds, Natural, NodeId
@@ -40,7 +41,8 @@ class ParameterChange(Record, frozen=True):
 
 
 class ParameterSet(Record, frozen=True, tag="PARAM_SET"):
-    """Change chain parameters, ascending by name, from the next block on."""
+    """Change chain parameters, ascending by name, from the next block on; those of consensus begin an epoch two heights
+    later."""
 
     changes: Annotated[tuple[ParameterChange, ...], Meta(min_length=1, max_length=64)]
 
@@ -177,18 +179,11 @@ class Node(Record, frozen=True):
     address: str
 
 
-class NextValidators(Record, frozen=True):
-    first_height: Height
-    """The first height they decide."""
-    validators: tuple[NodeId, ...]
-
-
 class Schedule(Record, frozen=True):
-    """Who decides which heights: `validators` those from `number` on, the pending ones from their own height on."""
+    """Who decides which heights, by which parameters: `current` from its number on, `pending` from its own on."""
 
-    number: Height
-    validators: tuple[NodeId, ...]
-    pending: NextValidators | None
+    current: Epoch
+    pending: Epoch | None
 
 
 class Readiness(Record, frozen=True):

@@ -1,16 +1,17 @@
-"""Who decides which height. A change executed at height h activates at h + 2; at most one is pending.
+"""Who decides which height, by which parameters. A change executed at height h begins an epoch at h + 2; at most one is
+pending.
 
 A joiner must have said lately that it is ready, so that a dead one cannot halt the chain.
 """
 
 from __future__ import annotations
 
-from otcnode.blocks import Epoch
+from otcnode.blocks import ConsensusParameters, Epoch
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
 from otcnode.types import NodeId
 from otcnode.vm.context import Context, fail
-from otcnode.vm.governance.events import ValidatorReadied, ValidatorsChanged
+from otcnode.vm.governance.events import EpochScheduled, ValidatorReadied, ValidatorsChanged
 from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.governance.records import (
     NODES,
@@ -19,7 +20,6 @@ from otcnode.vm.governance.records import (
     PROPOSALS_BY_TIME,
     READINESS,
     SCHEDULE,
-    NextValidators,
     Proposal,
     ProposalStatus,
     Readiness,
@@ -46,13 +46,33 @@ def ready(context: Context, operation: ValidatorReady) -> None:
 
 
 def schedule_at(state: State, height: int) -> Schedule:
-    """Who decides a height and, if one is pending at it, which change follows."""
+    """Who decides a height and, if one is pending at it, which change follows. `state`: after a block one or two below,
+    or later."""
     schedule = state.get(SCHEDULE, SINGLE)
     assert schedule is not None, "a state begins with its genesis"
     pending = schedule.pending
-    if pending is not None and pending.first_height <= height:
-        return Schedule(pending.first_height, pending.validators, None)
+    if pending is not None and pending.number <= height:
+        return Schedule(pending, None)
     return schedule
+
+
+def begin_epoch(
+    context: Context, *, validators: tuple[NodeId, ...] | None = None, parameters: ConsensusParameters | None = None
+) -> Epoch:
+    """Schedule an epoch with other validators or parameters. Failed(E_STATE) while another is pending."""
+    here = context.environment.height
+    schedule = schedule_at(context.state, here)
+    if schedule.pending is not None:
+        fail(Code.STATE, f"a change is pending until height {schedule.pending.number}")
+    current = schedule.current
+    pending = Epoch(
+        here + ACTIVATION_DISTANCE,
+        current.validators if validators is None else validators,
+        current.parameters if parameters is None else parameters,
+    )
+    context.put(SCHEDULE, SINGLE, Schedule(current, pending))
+    context.emit(EpochScheduled(pending.number))
+    return pending
 
 
 def check_set(context: Context, action: ValidatorSet) -> None:
@@ -68,17 +88,15 @@ def set_validators(context: Context, action: ValidatorSet) -> None:
     check_set(context, action)
     here = context.environment.height
     schedule = schedule_at(context.state, here)
-    if schedule.pending is not None:
-        fail(Code.STATE, f"a change is pending until height {schedule.pending.first_height}")
-    if action.validators == schedule.validators:
+    deciding = schedule.current.validators
+    if schedule.pending is None and action.validators == deciding:
         fail(Code.FIELD, "validators: these decide already")
-    for node in sorted(set(action.validators) - set(schedule.validators)):
+    for node in sorted(set(action.validators) - set(deciding)):
         said = context.get(READINESS, node)
         if said is None or said.height < here - READY_BLOCKS:
             fail(Code.STATE, f"node {node.hex()} has not said lately that it is ready")
-    pending = NextValidators(here + ACTIVATION_DISTANCE, action.validators)
-    context.put(SCHEDULE, SINGLE, Schedule(schedule.number, schedule.validators, pending))
-    context.emit(ValidatorsChanged(pending.first_height, pending.validators))
+    pending = begin_epoch(context, validators=action.validators)
+    context.emit(ValidatorsChanged(pending.number, pending.validators))
 
 
 def names(proposal: Proposal, node: NodeId) -> bool:
@@ -94,10 +112,9 @@ def open_proposals_naming(state: State, node: NodeId, time_ms: int) -> list[byte
     return [name for name in recent if (found := state.get(PROPOSALS, name)) is not None and names(found, node)]
 
 
-def epoch_after(view: StateView, height: int, epoch: Epoch) -> Epoch:
-    """The epoch of height + 1, for the state after the block at `height`, which is of `epoch`."""
-    schedule = schedule_at(State(view), height + 1)
-    return Epoch(schedule.number, schedule.validators) if schedule.number == height + 1 else epoch
+def epoch_at(view: StateView, height: int) -> Epoch:
+    """The epoch that decides `height`, by the state after the block below it."""
+    return schedule_at(State(view), height).current
 
 
 OPERATIONS: dict[type, Rule] = {

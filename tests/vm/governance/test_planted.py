@@ -74,10 +74,16 @@ def approve_twice(council: Council, state: State) -> None:
     state.put(PROPOSALS, name, replace(record, approvals=record.approvals * 2))
 
 
+def nobody_decides(council: Council, state: State) -> None:
+    schedule = state.get(SCHEDULE, SINGLE)
+    assert schedule is not None
+    state.put(SCHEDULE, SINGLE, replace(schedule, current=replace(schedule.current, validators=())))
+
+
 def unknown_validator(council: Council, state: State) -> None:
     schedule = state.get(SCHEDULE, SINGLE)
     assert schedule is not None
-    state.put(SCHEDULE, SINGLE, replace(schedule, validators=(sha256(b"nobody"),)))
+    state.put(SCHEDULE, SINGLE, replace(schedule, current=replace(schedule.current, validators=(sha256(b"nobody"),))))
 
 
 PLANTED: dict[str, tuple[int, Plant]] = {
@@ -106,7 +112,7 @@ PLANTED: dict[str, tuple[int, Plant]] = {
     "a proposal that ended and is still open": (20, change_first(PROPOSALS, status=ProposalStatus.EXPIRED)),
     "a governor who is not listed": (28, remove_first(GOVERNORS)),
     "governing without a role": (28, change_account("LIST", roles=())),
-    "no validators": (20, change(SCHEDULE, SINGLE, validators=())),
+    "no validators": (20, nobody_decides),
     "a validator that is no node": (20, unknown_validator),
     "no schedule": (20, lambda council, state: state.delete(SCHEDULE, SINGLE)),
     "a validator turned away": (20, lambda council, state: state.delete(NODES, key_of("v").public)),

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from otcnode.blocks import Epoch
+from otcnode.blocks import Epoch, validators_hash
 from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import Code, Inadmissible
 from otcnode.vm.accounts.operations import KeyRevoke
 from otcnode.vm.authority import authority_changed
 from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.governance.operations import ValidatorReady
-from otcnode.vm.governance.records import NextValidators, NodeAdmit, Schedule, ValidatorSet
-from otcnode.vm.governance.validators import READY_BLOCKS, epoch_after, schedule_at
+from otcnode.vm.governance.records import NodeAdmit, ParameterChange, ParameterSet, Schedule, ValidatorSet
+from otcnode.vm.governance.validators import READY_BLOCKS, epoch_at, schedule_at
 from otcnode.vm.transactions import Decoded, sign_as_node
 from tests.vm.governance.council import Council
-from tests.vm.ledger import key_of
+from tests.vm.ledger import key_of, make_genesis
 
 OLD = key_of("v").public
+PARAMETERS = make_genesis().parameters.consensus
 
 
 def joiner(index: int) -> SigningKey:
@@ -62,15 +64,15 @@ def test_a_change_decides_the_second_height_after_it(council: Council) -> None:
     said(council, 1, 2, 3)
     wanted = set_of(1, 2, 3)
     council.decide(ValidatorSet(wanted))
-    here, before = council.height, Epoch(1, (OLD,))
-    assert epoch_after(council.view, here, before) == before
+    here, before = council.height, Epoch(1, (OLD,), PARAMETERS)
+    assert epoch_at(council.view, here + 1) == before
     council.block()
-    after = epoch_after(council.view, here + 1, before)
-    assert after == Epoch(here + 2, wanted)
+    after = epoch_at(council.view, here + 2)
+    assert after == Epoch(here + 2, wanted, PARAMETERS)
     council.block()
-    assert epoch_after(council.view, here + 2, after) == after
-    assert schedule_at(council.state, here + 1) == Schedule(1, (OLD,), NextValidators(here + 2, wanted))
-    assert schedule_at(council.state, here + 2) == Schedule(here + 2, wanted, None)
+    assert epoch_at(council.view, here + 3) == after
+    assert schedule_at(council.state, here + 1) == Schedule(before, after)
+    assert schedule_at(council.state, here + 2) == Schedule(after, None)
 
 
 def test_one_change_at_a_time(council: Council) -> None:
@@ -80,7 +82,7 @@ def test_one_change_at_a_time(council: Council) -> None:
     council.approve(first)
     council.approve(second, code=Code.STATE)
     council.approve(second)
-    assert schedule_at(council.state, council.height + 2).validators == set_of(2)
+    assert schedule_at(council.state, council.height + 2).current.validators == set_of(2)
 
 
 def test_the_set_is_never_empty_unsorted_unknown_or_the_same(council: Council) -> None:
@@ -121,7 +123,7 @@ def test_leaving_needs_no_readiness_and_a_leaver_can_be_turned_away_afterwards(c
     council.decide(ValidatorSet(set_of(1, old=False)))
     leaver = NodeAdmit(OLD, False, "v", "V", "")
     council.decide(leaver)
-    assert schedule_at(council.state, council.height + 1).validators == set_of(1, old=False)
+    assert schedule_at(council.state, council.height + 1).current.validators == set_of(1, old=False)
 
 
 def test_a_node_that_is_about_to_vote_is_not_turned_away(council: Council) -> None:
@@ -172,3 +174,31 @@ def test_what_a_node_said_enters_once_and_is_worth_nothing_once_it_is_turned_awa
     assert council.last is not None
     assert authority_changed(council.last.writes) == [joiner(1).public]
     assert refusal(council, waiting) is Code.NOT_FOUND
+
+
+def test_parameters_of_consensus_begin_an_epoch_of_the_same_validators(council: Council) -> None:
+    council.decide(ParameterSet((ParameterChange("window", 9),)))
+    here, old = council.height, Epoch(1, (OLD,), PARAMETERS)
+    new = Epoch(here + 2, (OLD,), replace(PARAMETERS, window=9))
+    assert schedule_at(council.state, here + 1) == Schedule(old, new)
+    assert [epoch_at(council.view, here + ahead) for ahead in (1, 2)] == [old, new]
+    assert validators_hash(old) != validators_hash(new), "a header shows the end of such an epoch too"
+
+
+def test_parameters_of_the_ledger_alone_begin_none(council: Council) -> None:
+    same = ParameterChange("window", PARAMETERS.window)
+    council.decide(ParameterSet((ParameterChange("attest_window_blocks", 20), same)))
+    assert schedule_at(council.state, council.height + 1) == Schedule(Epoch(1, (OLD,), PARAMETERS), None)
+
+
+def test_validators_and_parameters_change_one_after_the_other(council: Council) -> None:
+    admitted(council, 1)
+    said(council, 1)
+    members = council.put_forward(ValidatorSet(set_of(1)))
+    window = council.put_forward(ParameterSet((ParameterChange("window", 9),)))
+    council.approve(window)
+    council.approve(members, code=Code.STATE)
+    council.approve(members)
+    council.block()
+    changed = epoch_at(council.view, council.height + 1)
+    assert (changed.validators, changed.parameters.window) == (set_of(1), 9)
