@@ -1,7 +1,7 @@
 """Following the validators from the genesis on, each change of them proven by those before it. Pure.
 
 The header just below an epoch, certified by the validators of the epoch before it, names the hash of the next epoch:
-its number, validators and parameters. So whoever holds the genesis file needs to trust nobody who tells it of later ones.
+its number, validators and parameters. So whoever holds the genesis file needs to trust nobody about later ones.
 """
 
 from __future__ import annotations
