@@ -29,7 +29,7 @@ from tests.storage.chain import BUCKETS, CHAIN, EPOCH, KEY, append, create, expe
 from tests.storage.test_tools import roots as transaction_roots
 
 HEIGHT = 9
-NEXT = Epoch(6, tuple(sorted((KEY.public, SigningKey(sha256(b"a second validator")).public))))
+NEXT = Epoch(6, tuple(sorted((KEY.public, SigningKey(sha256(b"a second validator")).public))), EPOCH.parameters)
 
 
 @pytest.fixture(autouse=True)
