@@ -97,6 +97,10 @@ class StorageDamage(OtcnodeError):
     """What is on disk is not what was written. The message names the place and the command that helps."""
 
 
+class FolderDamage(StorageDamage):
+    """The same of a file in a folder of snapshots, which no chain depends on."""
+
+
 class NodeFailed(Exception):
     """A mistake of our own ended a running node; its log has the whole story."""
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from otcnode import limits
 from otcnode.blocks import CertifiedBlock
-from otcnode.codec import Record
-from otcnode.types import Height, Natural
+from otcnode.sync_messages import BlocksRequest, BlocksResponse
 
 REQUEST_TIMEOUT_MS = 3_000
 DISTRUST_MS = 10_000
@@ -21,27 +19,6 @@ HEDGE_MS = 500
 """A height asked for longer ago than this is asked for from another peer too: whoever answers last holds up nobody."""
 HEIGHTS_AHEAD_MAX = 256
 """Blocks fetched but not yet executed; bounds memory together with the size of a response."""
-
-
-class TipNotice(Record, frozen=True, tag="tip"):
-    """The sender's committed height: a hint for peers that do not take part in consensus."""
-
-    height: Height
-
-
-class BlocksRequest(Record, frozen=True, tag="blocks-request"):
-    first: Height
-    count: Natural
-
-
-class BlocksResponse(Record, frozen=True, tag="blocks"):
-    """Consecutive certified blocks from `first` on; fewer than asked for where they would grow too large."""
-
-    first: Height
-    blocks: tuple[CertifiedBlock, ...]
-
-
-SyncMessage: TypeAlias = TipNotice | BlocksRequest | BlocksResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +53,7 @@ class BlockSync:
 
     def __init__(self) -> None:
         self._claims: dict[bytes, int] = {}
+        self._first_kept: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
         self._outstanding: dict[bytes, _Outstanding] = {}
         self._late: dict[bytes, _Outstanding] = {}
@@ -83,9 +61,16 @@ class BlockSync:
         self._buffer: dict[int, _Buffered] = {}
         self._buffered_bytes = 0
 
-    def hint(self, peer: bytes, height: int) -> None:
-        """`peer` claims to have committed `height`."""
+    def hint(self, peer: bytes, height: int, first: int | None = None) -> None:
+        """`peer` claims to have committed `height`, and to keep blocks from `first` on."""
         self._claims[peer] = max(height, self._claims.get(peer, 0))
+        if first is not None:
+            self._first_kept[peer] = first
+
+    def lacking(self, committed: int, now_ms: int) -> bool:
+        """Whether there are peers further than `committed`, and none of them keeps the block above it."""
+        further = [peer for peer in self._claims if self._claims[peer] > committed and self._trusted(peer, now_ms)]
+        return further != [] and all(self._first_kept.get(peer, 1) > committed + 1 for peer in further)
 
     def claims(self) -> Mapping[bytes, int]:
         """What each peer says it has committed."""
@@ -93,6 +78,7 @@ class BlockSync:
 
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)
+        self._first_kept.pop(peer, None)
         self._outstanding.pop(peer, None)
         self._late.pop(peer, None)
 
@@ -112,6 +98,8 @@ class BlockSync:
             if peer in self._outstanding or not self._trusted(peer, now_ms):
                 continue
             first = self._first_missing(committed, now_ms)
+            if first < self._first_kept.get(peer, 1):
+                continue
             if first > committed + 1 and self._buffered_bytes >= limits.sync_buffer_bytes_max:
                 continue
             last = min(claimed, first + limits.sync_blocks_per_request_max - 1, committed + HEIGHTS_AHEAD_MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from otcnode.blocks import (
     CertifiedBlock,
@@ -19,13 +20,37 @@ from otcnode.engine.flight import Flight, entries_of
 from otcnode.engine.host import Host
 from otcnode.engine.intake import Intake
 from otcnode.engine.serving import BlockServer
+from otcnode.engine.snapshot_serving import SnapshotServer
+from otcnode.engine.snapshot_taking import Shelf, SnapshotTaker
 from otcnode.errors import DecodeError, Inadmissible, ProofError
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
-from otcnode.sync import BlocksRequest, BlocksResponse, BlockSync, SyncMessage, TipNotice
+from otcnode.sync import BlockSync
+from otcnode.sync_messages import (
+    BlocksRequest,
+    BlocksResponse,
+    ChunkRequest,
+    ChunkResponse,
+    ManifestRequest,
+    ManifestResponse,
+    Offers,
+    OffersRequest,
+    SyncMessage,
+    TipNotice,
+)
 from otcnode.vm.transactions import Decoded
 
 Apply = Callable[[Speculation, CertifiedBlock], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """What a node does about snapshots. `interval_blocks`: one is made at every height that this divides (0: none).
+    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never)."""
+
+    shelf: Shelf
+    interval_blocks: int
+    behind_blocks: int
 
 
 class CatchUp:
@@ -42,6 +67,7 @@ class CatchUp:
         apply: Apply,
         disagree: Callable[[str], None],
         verify: Verify,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._chain = chain_id
         self._store = store
@@ -56,6 +82,25 @@ class CatchUp:
         self._stopped = False
         self._server = BlockServer(store, host)
         self.sync = BlockSync()
+        self._behind_blocks = 0
+        self.snapshot_server: SnapshotServer | None = None
+        self.snapshot_taker: SnapshotTaker | None = None
+        if snapshots is not None:
+            self._behind_blocks = snapshots.behind_blocks
+            self.snapshot_server = SnapshotServer(store, snapshots.shelf.made, host, snapshots.interval_blocks)
+            self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify)
+
+    def start(self) -> None:
+        """Go on with what was left on the disk."""
+        if self.snapshot_server is not None:
+            self.snapshot_server.start()
+        if self.snapshot_taker is not None and self._behind_blocks:
+            self.snapshot_taker.start()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self.snapshot_server is not None:
+            self.snapshot_server.close()
 
     def stop(self) -> None:
         """Something inside is wrong: nothing is asked for or applied any more."""
@@ -68,8 +113,16 @@ class CatchUp:
             self._host.penalise(peer, str(error))
             return
         match message:
-            case TipNotice(height):
+            case TipNotice(height, first):
+                self.sync.hint(peer, height, first)
                 self.hint(peer, height)
+            case OffersRequest() | ManifestRequest() | ChunkRequest():
+                if self.snapshot_server is not None:
+                    self.snapshot_server.request(peer, message)
+            case Offers() | ManifestResponse() | ChunkResponse():
+                if self.snapshot_taker is not None and not self._stopped:
+                    self.snapshot_taker.received(peer, message)
+                    self.poll()
             case BlocksRequest():
                 self._server.request(peer, message)
             case BlocksResponse():
@@ -85,19 +138,53 @@ class CatchUp:
             self.sync.hint(peer, height)
             self.poll()
 
+    def connected(self, peer: bytes) -> None:
+        if self.snapshot_taker is not None:
+            self.snapshot_taker.sync.connected(peer)
+
     def disconnected(self, peer: bytes) -> None:
         self.sync.disconnected(peer)
         self._server.disconnected(peer)
+        if self.snapshot_server is not None:
+            self.snapshot_server.disconnected(peer)
+        if self.snapshot_taker is not None:
+            self.snapshot_taker.sync.disconnected(peer)
+
+    def committed(self, height: int) -> None:
+        """A block is durable."""
+        if self.snapshot_server is not None:
+            self.snapshot_server.committed(height)
 
     def announce(self, peer: bytes) -> None:
-        self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height)))
+        self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height, self._store.blocks_first)))
 
-    def poll(self) -> None:
-        """Ask for what is missing; called on every tick."""
+    def tick(self) -> None:
+        """Several times a second."""
         if self._stopped:
             return
         self._server.poll()
+        if self.snapshot_server is not None:
+            self.snapshot_server.poll()
+        self.poll()
+
+    def _snapshot_above(self, now_ms: int) -> int | None:
+        """The height above which a snapshot is wanted; None: blocks will do."""
+        height = self._store.tip.height
+        if self.sync.lacking(height, now_ms):
+            return height
+        if self.sync.progress(height, now_ms).target - height >= self._behind_blocks:
+            return height + self._behind_blocks - 1
+        return None
+
+    def poll(self) -> None:
+        """Ask for what is missing."""
+        if self._stopped:
+            return
         now_ms = self._host.now().monotonic_ms
+        if self.snapshot_taker is not None and self._behind_blocks:
+            self.snapshot_taker.poll(self._snapshot_above(now_ms))
+            if self.snapshot_taker.busy:
+                return
         for peer, request in self.sync.poll(self._store.tip.height, now_ms):
             self._host.send(peer, Channel.SYNC, encode(request))
         self._advance()

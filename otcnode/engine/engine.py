@@ -19,7 +19,7 @@ from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
-from otcnode.engine.catch_up import CatchUp
+from otcnode.engine.catch_up import CatchUp, Snapshots
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
@@ -42,7 +42,7 @@ class Engine:
     """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.
 
     `before_effect` is called ahead of every effect; the simulator crashes nodes there. `verify` judges the votes in the
-    certificates of synced blocks.
+    certificates of synced blocks and snapshots. Without `snapshots` none is made, served or taken.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Engine:
         observer: Observer,
         before_effect: Callable[[effects.Effect], None] | None = None,
         verify: Verify = crypto.verify,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._chain = chain_id
         self._key = key
@@ -79,7 +80,16 @@ class Engine:
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
-            chain_id, store, self.flight, self.intake, self._authenticity, host, self._apply_synced, self._halt, verify
+            chain_id,
+            store,
+            self.flight,
+            self.intake,
+            self._authenticity,
+            host,
+            self._apply_synced,
+            self._halt,
+            verify,
+            snapshots,
         )
 
     # ---- what the world does
@@ -88,6 +98,11 @@ class Engine:
         """First call: restores the replica from its record."""
         self._feed(events.Started(self.flight.tip(), self._votes_log.load()))
         self._work_changed()
+        self.catch_up.start()
+
+    def close(self) -> None:
+        """Last call, before the store is closed."""
+        self.catch_up.close()
 
     def received(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         if self.halted is not None or not self.replica.started:
@@ -108,6 +123,7 @@ class Engine:
     def connected(self, peer: bytes) -> None:
         # A new connection in place of one that died: what was asked over that one is lost.
         self.catch_up.disconnected(peer)
+        self.catch_up.connected(peer)
         self._peers.add(peer)
         self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
@@ -127,7 +143,7 @@ class Engine:
             return
         self.intake.expire()
         self.intake.flush()
-        self.catch_up.poll()
+        self.catch_up.tick()
         self._offer()
         if len(self.flight) > limits.blocks_in_flight_kept:
             self.flight.keep_only(self.replica.state.candidates)
@@ -355,6 +371,7 @@ class Engine:
         self.intake.committed(identifiers, result.explanations, header.time_ms, authority_changed(result.writes))
         self._candidacy.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)
+        self.catch_up.committed(header.height)
         if any(key.startswith(NODES.prefix) for key in result.writes):
             self._observer.nodes_changed()
         validators = speculation.next_epoch.validators

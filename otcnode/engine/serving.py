@@ -9,7 +9,7 @@ from otcnode.engine.host import Host
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
-from otcnode.sync import BlocksRequest, BlocksResponse
+from otcnode.sync_messages import BlocksRequest, BlocksResponse
 
 BLOCK_OVERHEAD_BYTES = 2_000
 """What an empty block costs: its header and certificate, and reading it."""

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from otcnode.crypto import sha256
-from otcnode.errors import StorageDamage
+from otcnode.errors import FolderDamage
 
 _DRAFT = ".draft"
 _CHECKSUM_BYTES = 32
@@ -38,7 +38,7 @@ class DirectoryFolder:
             raise _damage(path, error) from None
         content = raw[_CHECKSUM_BYTES:]
         if sha256(content) != raw[:_CHECKSUM_BYTES]:
-            raise StorageDamage(f"{path} is damaged; delete {self._path}, a snapshot can be made again")
+            raise FolderDamage(f"{path} is damaged; delete {self._path}, a snapshot can be made again")
         return content
 
     def write(self, name: str, content: bytes) -> None:
@@ -115,7 +115,7 @@ def _sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _damage(path: Path, error: OSError) -> StorageDamage:
+def _damage(path: Path, error: OSError) -> FolderDamage:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageDamage(f"the disk of {path} is full; free space, then try again")
-    return StorageDamage(f"cannot use {path}: {error.strerror}")
+        return FolderDamage(f"the disk of {path} is full; free space, then try again")
+    return FolderDamage(f"cannot use {path}: {error.strerror}")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Folder(Protocol):
-    """Files by name. Raises StorageDamage where what is stored is not what was written, or the disk refuses."""
+    """Files by name. Raises FolderDamage where what is stored is not what was written, or the disk refuses."""
 
     def names(self) -> list[str]:
         """In order."""

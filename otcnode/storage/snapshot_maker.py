@@ -7,14 +7,14 @@ is small, so that whoever makes a snapshot can do other things in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from otcnode import limits
 from otcnode.blocks import Certificate, Header
 from otcnode.codec import decode, encode
 from otcnode.epochs import EpochChange
-from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, FolderDamage, ProofError
 from otcnode.snapshot import (
     SNAPSHOT_VERSION,
     Manifest,
@@ -88,7 +88,7 @@ def chunk_name(index: int) -> str:
     return f"chunk-{index:06x}"
 
 
-def make(source: Source, folder: Folder) -> Iterator[Step]:
+def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
     """Make the snapshot in `folder`; it is whole once its manifest is there, which comes last. Chunks that are there
     already, of an attempt that was stopped, are not made again.
 
@@ -217,14 +217,14 @@ def _discard_scratch(folder: Folder) -> None:
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """None if there is no whole snapshot in the folder. Raises StorageDamage if its manifest does not decode."""
+    """None if there is no whole snapshot in the folder. Raises FolderDamage if its manifest does not decode."""
     raw = folder.read(MANIFEST)
     if raw is None:
         return None
     try:
         return decode_manifest(raw)
     except ProofError as error:
-        raise StorageDamage(f"{error}; delete the snapshot, it can be made again") from None
+        raise FolderDamage(f"{error}; delete the snapshot, it can be made again") from None
 
 
 def offer_of(manifest: Manifest) -> Offer:

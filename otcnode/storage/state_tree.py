@@ -127,6 +127,10 @@ class StateTree:
     def root(self) -> bytes:
         return bytes(self._tree[:HASH_BYTES])
 
+    @property
+    def buckets(self) -> int:
+        return len(self._pages)
+
     def speculate(self, writes: Mapping[bytes, bytes | None], parent: TreeChanges | None = None) -> TreeChanges:
         """The changes that `writes` make on top of `parent`, or of the committed state. `parent` must be in flight
         on the committed state, or be what was adopted last."""

@@ -17,6 +17,7 @@ from otcnode.consensus.events import Now, Timer
 from otcnode.consensus.record import birth
 from otcnode.consensus.replica import Replica
 from otcnode.crypto import SignatureCheck, SigningKey, sha256, verify
+from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
 from otcnode.genesis import (
@@ -34,6 +35,7 @@ from otcnode.genesis import (
     genesis_account_id,
 )
 from otcnode.p2p.framing import Channel
+from otcnode.storage.folder import Folders, MemoryFolders
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import MemoryVotesLog, VotesLog
@@ -83,6 +85,30 @@ def genesis_of(validators: int, window: int = 4, transactions_max: int = 1_000) 
     )
 
 
+class MemoryShelf:
+    """Snapshots served and gathered in memory; `installed` is what a whole one left for the next engine."""
+
+    def __init__(self) -> None:
+        self.made: Folders = MemoryFolders()
+        self.gathered: MemoryKeyValue | None = None
+        self.installed: MemoryKeyValue | None = None
+
+    def begun(self) -> bool:
+        return self.gathered is not None
+
+    def incoming(self) -> KeyValue:
+        if self.gathered is None:
+            self.gathered = MemoryKeyValue()
+        return self.gathered
+
+    def discard(self) -> None:
+        self.gathered = None
+
+    def install(self) -> None:
+        assert self.installed is None, "once"
+        self.installed, self.gathered = self.gathered, None
+
+
 class Station:
     """One engine and the world it sees: Host and Observer."""
 
@@ -94,6 +120,9 @@ class Station:
         kv: KeyValue | None = None,
         votes: VotesLog | None = None,
         now_ms: int = 0,
+        shelf: MemoryShelf | None = None,
+        interval_blocks: int = 0,
+        behind_blocks: int = 0,
     ) -> None:
         self.genesis = genesis
         self.chain = chain_id(genesis)
@@ -127,7 +156,18 @@ class Station:
             )
         self.store = Store.open(self.kv, self.chain, 100)
         replica = Replica(Configuration(self.chain, self.own), key.sign)
-        self.engine = Engine(self.chain, genesis.time_ms, key, self.store, self.votes, replica, self, self)
+        self.shelf = shelf or MemoryShelf()
+        self.engine = Engine(
+            self.chain,
+            genesis.time_ms,
+            key,
+            self.store,
+            self.votes,
+            replica,
+            self,
+            self,
+            snapshots=Snapshots(self.shelf, interval_blocks, behind_blocks),
+        )
 
     @property
     def height(self) -> int:

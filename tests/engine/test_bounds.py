@@ -12,7 +12,7 @@ from otcnode.engine.host import Stage
 from otcnode.mempool import Limits, Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import Push
-from otcnode.sync import TipNotice
+from otcnode.sync_messages import TipNotice
 from otcnode.vm.transactions import Decoded
 from tests.engine.network import START_MS, Net, alone, deposit, key_add, key_revoke, stations
 
@@ -26,7 +26,7 @@ def test_whoever_is_not_connected_is_not_asked_for_blocks() -> None:
     station.settle()
     assert station.payloads(other.own, Channel.SYNC) == []
     station.engine.connected(other.own)
-    station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10)))
+    station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10, 1)))
     station.settle()
     assert len(station.payloads(other.own, Channel.SYNC)) == 2
 
@@ -37,7 +37,7 @@ def test_a_peer_that_comes_back_without_having_gone_is_asked_anew() -> None:
     station.engine.start()
     for _ in range(2):
         station.engine.connected(other.own)
-        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10)))
+        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10, 1)))
         station.settle()
         assert len(station.payloads(other.own, Channel.SYNC)) == 2
 
@@ -127,7 +127,7 @@ def test_a_thousand_hostile_hints_leave_one_request(monkeypatch: pytest.MonkeyPa
     station.engine.connected(other.own)
     station.sent.clear()
     for height in range(1_000):
-        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10**9 + height)))
+        station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10**9 + height, 1)))
     station.settle()
     assert len(station.payloads(other.own, Channel.SYNC)) == 1
 

@@ -14,7 +14,7 @@ from otcnode.consensus.effects import Sync
 from otcnode.engine.host import Stage
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
-from otcnode.sync import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
+from otcnode.sync_messages import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
 from tests.engine.network import Net, Station, alone, deposit, genesis_of, key_of, stations
 
 FOLLOWER = key_of("follower")
@@ -67,7 +67,7 @@ def asked(station: Station, height: int, *peers: bytes) -> None:
     """Peers claim a height and have been asked."""
     for peer in peers:
         station.engine.connected(peer)
-        give(station, peer, TipNotice(height))
+        give(station, peer, TipNotice(height, 1))
         assert any(isinstance(message, BlocksRequest) for message in said(station, peer))
 
 
@@ -202,9 +202,9 @@ def test_claims_far_beyond_the_chain_do_not_stall_others() -> None:
     for peer in (PEER, OTHER):
         station.engine.connected(peer)
     for _ in range(5):
-        give(station, PEER, TipNotice(10**9))
+        give(station, PEER, TipNotice(10**9, 1))
         for _ in range(29):
-            give(station, OTHER, TipNotice(70))
+            give(station, OTHER, TipNotice(70, 1))
             for message in said(station, OTHER):
                 if isinstance(message, BlocksRequest) and message.first <= 70:
                     first = message.first

@@ -1,0 +1,168 @@
+"""Making snapshots at regular heights, a little at every tick, and serving them to whoever joins."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from typing import NamedTuple
+
+from otcnode import limits
+from otcnode.codec import encode
+from otcnode.engine.host import Host
+from otcnode.errors import ConfigurationError, FolderDamage
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.rates import Rate, TokenBucket
+from otcnode.snapshot import Offer
+from otcnode.storage.folder import Folder, Folders
+from otcnode.storage.snapshot_maker import MANIFEST, Source, Step, chunk_name, make, offer_of, read_manifest, source_of
+from otcnode.storage.store import Store
+from otcnode.sync_messages import (
+    ChunkRequest,
+    ChunkResponse,
+    ManifestRequest,
+    ManifestResponse,
+    Offers,
+    OffersRequest,
+    SnapshotAnswer,
+    SnapshotRequest,
+)
+
+ANSWER_OVERHEAD_BYTES = 2_000
+"""What the smallest answer costs."""
+
+
+class _Made(NamedTuple):
+    name: str
+    offer: Offer
+    folder: Folder
+
+
+class _Work(NamedTuple):
+    name: str
+    source: Source
+    folder: Folder
+    steps: Generator[Step, None, None]
+
+
+class SnapshotServer:
+    """`interval_blocks` 0: none are made, those that are there are served. A snapshot that cannot be kept or read is
+    given up with a note: no other node depends on this one's."""
+
+    def __init__(self, store: Store, folders: Folders, host: Host, interval_blocks: int) -> None:
+        self._store = store
+        self._folders = folders
+        self._host = host
+        self._interval_blocks = interval_blocks
+        self._made: dict[bytes, _Made] = {}
+        self._work: _Work | None = None
+        self._served: dict[bytes, TokenBucket] = {}
+        self._waiting: dict[bytes, deque[SnapshotRequest]] = {}
+
+    def start(self) -> None:
+        """Find what is there; half a snapshot is thrown away."""
+        for name in self._folders.names():
+            folder = self._folders.open(name)
+            try:
+                manifest = read_manifest(folder)
+                if manifest is None:
+                    self._folders.remove(name)
+                else:
+                    self._keep(_Made(name, offer_of(manifest), folder))
+            except FolderDamage as damage:
+                self._give_up(name, damage)
+
+    def committed(self, height: int) -> None:
+        """Begin a snapshot of this height if its turn has come and none is being made."""
+        if not self._interval_blocks or height % self._interval_blocks or self._work is not None:
+            return
+        name = f"{height:012d}"
+        source = source_of(self._store)
+        folder = self._folders.open(name)
+        self._work = _Work(name, source, folder, make(source, folder))
+
+    def poll(self) -> None:
+        """One piece of the work that is to be done, and answers whose time has come."""
+        self._go_on()
+        waiting, self._waiting = self._waiting, {}
+        for peer, requests in waiting.items():
+            for request in requests:
+                self.request(peer, request)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._end_work()
+
+    def disconnected(self, peer: bytes) -> None:
+        self._served.pop(peer, None)
+        self._waiting.pop(peer, None)
+
+    def request(self, peer: bytes, request: SnapshotRequest) -> None:
+        """Answer now, or when the peer has had less lately."""
+        now_ms = self._host.now().monotonic_ms
+        served = self._served.get(peer)
+        if served is None:
+            rate = limits.sync_served_bytes_per_second
+            served = self._served[peer] = TokenBucket(Rate(rate, rate), now_ms)
+        if served.take(0, now_ms):
+            waiting = self._waiting.setdefault(peer, deque(maxlen=limits.snapshot_chunks_asked_max))
+            waiting.append(request)
+            return
+        payload = encode(self._answer(request))
+        served.take(max(len(payload), ANSWER_OVERHEAD_BYTES), now_ms)
+        self._host.send(peer, Channel.SYNC, payload)
+
+    def _answer(self, request: SnapshotRequest) -> SnapshotAnswer:
+        match request:
+            case OffersRequest():
+                return Offers(tuple(made.offer for made in self._made.values()))
+            case ManifestRequest(snapshot):
+                return ManifestResponse(snapshot, self._read(snapshot, MANIFEST))
+            case ChunkRequest(snapshot, index):
+                return ChunkResponse(snapshot, index, self._read(snapshot, chunk_name(index)))
+
+    def _read(self, snapshot: bytes, name: str) -> bytes:
+        made = self._made.get(snapshot)
+        if made is None:
+            return b""
+        try:
+            return made.folder.read(name) or b""
+        except FolderDamage as damage:
+            del self._made[snapshot]
+            self._give_up(made.name, damage)
+            return b""
+
+    def _go_on(self) -> None:
+        if self._work is None:
+            return
+        work = self._work
+        try:
+            if next(work.steps, None) is not None:
+                return
+            manifest = read_manifest(work.folder)
+            assert manifest is not None, "its maker has come to its end"
+            self._end_work()
+            self._keep(_Made(work.name, offer_of(manifest), work.folder))
+            self._host.note("info", "snapshot made", height=manifest.header.height, chunks=manifest.chunks)
+        except (FolderDamage, ConfigurationError) as error:
+            self._end_work()
+            self._give_up(work.name, error)
+
+    def _end_work(self) -> None:
+        if self._work is not None:
+            self._work.steps.close()
+            self._work.source.reader.close()
+            self._work = None
+
+    def _keep(self, made: _Made) -> None:
+        """In order of height; the oldest go when there are too many."""
+        kept = sorted([*self._made.values(), made], key=lambda entry: entry.offer.height)
+        for old in kept[: -limits.snapshots_kept]:
+            self._folders.remove(old.name)
+        self._made = {entry.offer.block_hash: entry for entry in kept[-limits.snapshots_kept :]}
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        self._host.note("error", "a snapshot is given up", snapshot=name, reason=str(error))
+        try:
+            self._folders.remove(name)
+        except FolderDamage as damage:
+            self._host.note("error", "a snapshot cannot be deleted", snapshot=name, reason=str(damage))

@@ -1,0 +1,155 @@
+"""Taking a snapshot from peers: the messages of `snapshot_sync`, and the store in which the snapshot is gathered."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from otcnode.blocks import Verify
+from otcnode.codec import encode
+from otcnode.engine.host import Host
+from otcnode.errors import ProofError
+from otcnode.p2p.framing import Channel
+from otcnode.snapshot import decode_chunk, decode_manifest
+from otcnode.snapshot_sync import Phase, SnapshotSync
+from otcnode.storage.folder import Folders
+from otcnode.storage.incoming import Incoming, Roots, begun
+from otcnode.storage.kv import KeyValue
+from otcnode.storage.snapshot_maker import offer_of
+from otcnode.storage.store import Store
+from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
+
+
+class Shelf(Protocol):
+    """Where a node keeps the snapshots that it serves, and gathers the one that it takes."""
+
+    made: Folders
+
+    def begun(self) -> bool:
+        """Whether something has been gathered."""
+        ...
+
+    def incoming(self) -> KeyValue:
+        """The store in which a snapshot is gathered: empty, or as it was left."""
+        ...
+
+    def discard(self) -> None:
+        """Give up what has been gathered."""
+        ...
+
+    def install(self) -> None:
+        """The gathered store is whole: end this engine, soon, and start another one on that store."""
+        ...
+
+
+class SnapshotTaker:
+    """Nothing of the node's own chain is touched before the whole snapshot is there and proven."""
+
+    def __init__(self, store: Store, shelf: Shelf, host: Host, verify: Verify) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._host = host
+        self._verify = verify
+        first_epoch = store.epochs()[0]
+        self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
+        self._incoming: Incoming | None = None
+        self.sync = SnapshotSync()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a snapshot has been chosen: no blocks are taken meanwhile."""
+        return self.sync.phase is not Phase.IDLE
+
+    @property
+    def incoming(self) -> Incoming | None:
+        """What has been gathered of the chosen snapshot."""
+        return self._incoming
+
+    def start(self) -> None:
+        """Go on with what was gathered before a stop, if it is still ahead of the chain."""
+        if not self._shelf.begun():
+            return
+        try:
+            manifest = begun(self._shelf.incoming())
+            if manifest is None or manifest.header.height <= self._store.tip.height:
+                self._shelf.discard()
+                return
+            self._incoming = Incoming(self._shelf.incoming(), self._roots, manifest, self._verify)
+        except ProofError:
+            self._shelf.discard()
+            return
+        self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
+
+    def poll(self, above: int | None) -> None:
+        """Ask for what is missing. `above`: a snapshot above this height is wanted; None: none is."""
+        for peer, request in self.sync.poll(self._host.now().monotonic_ms, above):
+            self._host.send(peer, Channel.SYNC, encode(request))
+        if self.sync.phase is Phase.IDLE and self._incoming is not None:
+            self._host.note("warning", "a snapshot is given up: nobody offers it any more", height=self._height())
+            self._forget()
+        self._install_if_whole()
+
+    def received(self, peer: bytes, answer: SnapshotAnswer) -> None:
+        match answer:
+            case Offers(offers):
+                self.sync.offered(peer, offers)
+            case ManifestResponse(snapshot, raw):
+                if self.sync.awaited(peer, None) and self.sync.phase is Phase.MANIFEST and self._is_chosen(snapshot):
+                    self._begin(peer, raw)
+            case ChunkResponse(snapshot, index, raw):
+                if self.sync.awaited(peer, index) and self._is_chosen(snapshot):
+                    self._take(peer, index, raw)
+
+    def _is_chosen(self, snapshot: bytes) -> bool:
+        return self.sync.chosen is not None and self.sync.chosen.block_hash == snapshot
+
+    def _begin(self, peer: bytes, raw: bytes) -> None:
+        """The manifest of the chosen snapshot, or what pretends to be."""
+        chosen = self.sync.chosen
+        if not raw:
+            self.sync.lacks(peer)
+            self.sync.abandon()
+            return
+        try:
+            manifest = decode_manifest(raw)
+            if offer_of(manifest) != chosen:
+                raise ProofError("the manifest is of another snapshot than was offered")
+            self._shelf.discard()
+            self._incoming = Incoming(self._shelf.incoming(), self._roots, manifest, self._verify)
+        except ProofError as error:
+            self._blame(peer, error)
+            self.sync.abandon()
+            return
+        self.sync.proven(self._incoming.missing)
+        self._host.note("info", "taking a snapshot", height=self._height(), chunks=manifest.chunks)
+
+    def _take(self, peer: bytes, index: int, raw: bytes) -> None:
+        if self._incoming is None:
+            return
+        if not raw:
+            self.sync.lacks(peer)
+            return
+        try:
+            self._incoming.put(index, decode_chunk(raw))
+        except ProofError as error:
+            self._blame(peer, error)
+            return
+        self.sync.kept(index)
+        self._install_if_whole()
+
+    def _install_if_whole(self) -> None:
+        if self.sync.phase is Phase.WHOLE and self._incoming is not None:
+            self._host.note("info", "the snapshot is whole", height=self._height())
+            self._incoming.finish()
+            self._incoming = None
+            self._shelf.install()
+
+    def _height(self) -> int:
+        return 0 if self._incoming is None else self._incoming.height
+
+    def _forget(self) -> None:
+        self._incoming = None
+        self._shelf.discard()
+
+    def _blame(self, peer: bytes, error: ProofError) -> None:
+        self.sync.distrust(peer, self._host.now().monotonic_ms)
+        self._host.penalise(peer, f"served a false snapshot: {error}")
