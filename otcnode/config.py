@@ -48,13 +48,29 @@ class StorageSection(_Section, frozen=True, kw_only=True):
     """Blocks that are kept whole, with receipts and indexes; 0 is all."""
 
 
+class SnapshotsSection(_Section, frozen=True, kw_only=True):
+    interval_blocks: int = 10_000
+    """A snapshot is made, to be served, at every height that this divides (0: none). Nodes that use the same number
+    serve the same ones."""
+    behind_blocks: int = 20_000
+    """A node that is so far behind takes a snapshot instead of the blocks; it does so too where no peer keeps blocks
+    that it needs. 0: never."""
+
+
 class NodeConfiguration(_Section, frozen=True, kw_only=True):
     name: str
     p2p: P2PSection = P2PSection()
     rpc: RpcSection = RpcSection()
     consensus: ConsensusSection = ConsensusSection()
     storage: StorageSection = StorageSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     log: LogSection = LogSection()
+
+    @property
+    def snapshot_interval_blocks(self) -> int:
+        """Whoever takes a snapshot needs the blocks above it: the last two are always among those that are kept."""
+        interval, kept = self.snapshots.interval_blocks, self.storage.blocks_kept
+        return min(interval, kept // 2) if kept else interval
 
 
 class Home:
@@ -96,6 +112,8 @@ def load_configuration(home: Home) -> NodeConfiguration:
             f"{home.configuration}: 0 < consensus.view_timeout_ms <= consensus.view_timeout_ms_max must hold"
         )
     _check_storage(home, configuration.storage)
+    if configuration.snapshots.interval_blocks < 0 or configuration.snapshots.behind_blocks < 0:
+        raise ConfigurationError(f"{home.configuration}: the numbers of blocks in [snapshots] must not be negative")
     return configuration
 
 

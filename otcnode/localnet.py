@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from otcnode import genesis as genesis_module
 from otcnode.config import Home, load_configuration, split_address
@@ -24,11 +25,13 @@ from otcnode.genesis import (
     Clock,
     Genesis,
     GenesisAccount,
+    GenesisNode,
     GenesisValidator,
 )
 from otcnode.home import create_home, create_key
 from otcnode.node_key import NodeKey
 
+K = TypeVar("K", GenesisValidator, GenesisNode)
 _OURS = re.compile(r"node[1-9][0-9]*|(keys|wallet|evidence).*")
 """What a cluster keeps in its directory."""
 READY_TIMEOUT_S = 30.0
@@ -62,6 +65,26 @@ class Plan:
     clock_rate: int = 1
     parameters: ChainParameters = field(default_factory=ChainParameters)
     view_timeout_ms: int = 2_000
+    full_nodes: int = 0
+    """Nodes that follow and serve the API; they come after the validators."""
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A node, for the genesis."""
+
+    plan: Plan
+    index: int
+    id: bytes
+
+    def of(self, kind: type[K]) -> K:
+        number = self.index + 1
+        return kind(
+            name=f"node{number}",
+            id=self.id,
+            organisation=f"Institution {number}",
+            address=f"127.0.0.1:{self.plan.base_port + 2 * self.index}",
+        )
 
 
 def create(plan: Plan) -> Genesis:
@@ -69,22 +92,16 @@ def create(plan: Plan) -> Genesis:
     holds one already."""
     if any(plan.directory.glob("node*")):
         raise ConfigurationError(f"{plan.directory} holds a cluster: choose another directory or pass --reset")
-    keys = [NodeKey.generate() for _ in range(plan.validators)]
+    keys = [NodeKey.generate() for _ in range(plan.validators + plan.full_nodes)]
     now_ms = time.time_ns() // 1_000_000
+    described = [_Described(plan, index, key.id) for index, key in enumerate(keys)]
     genesis = Genesis(
         network=f"localnet-{plan.validators}",
         clock=Clock(origin_ms=now_ms, rate=plan.clock_rate),
         time_ms=now_ms,
         parameters=plan.parameters,
-        validators=tuple(
-            GenesisValidator(
-                name=f"node{index + 1}",
-                id=key.id,
-                organisation=f"Institution {index + 1}",
-                address=f"127.0.0.1:{plan.base_port + 2 * index}",
-            )
-            for index, key in enumerate(keys)
-        ),
+        validators=tuple(entry.of(GenesisValidator) for entry in described[: plan.validators]),
+        nodes=tuple(entry.of(GenesisNode) for entry in described[plan.validators :]),
         accounts=plan.accounts,
         cash=plan.cash,
     )

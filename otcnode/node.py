@@ -19,6 +19,7 @@ from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
 from otcnode.consensus.replica import Replica
 from otcnode.crypto import SignatureCheck, verify
+from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
@@ -32,6 +33,7 @@ from otcnode.p2p.handshake import Identity
 from otcnode.p2p.transport import Transport
 from otcnode.rpc.server import RpcServer
 from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.verifier import Verifier
@@ -39,7 +41,8 @@ from otcnode.vm.genesis_state import genesis_writes
 
 
 def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeConfiguration) -> Store:
-    """Open the node's chain, beginning it from the genesis at the first start."""
+    """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis."""
+    complete_installation(home.incoming, home.database)
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
     history, kept = configuration.storage.history_blocks, configuration.storage.blocks_kept or None
@@ -76,6 +79,8 @@ class Node:
         self._counters: Counter[str] = Counter()
         self._failure: Exception | None = None
         self._ended = False
+        self._installing = False
+        self._told_to_stop = False
         self._stopped = asyncio.Event()
 
     # ---- running
@@ -84,22 +89,44 @@ class Node:
         """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on, NodeFailed
         where it made a mistake."""
         self._loop = asyncio.get_running_loop()
+        while await self._live() and not self._told_to_stop:
+            self._log.info("the snapshot takes the place of the chain")
+            # What the engine that has ended still had to do is dropped before the next one begins.
+            await asyncio.sleep(0)
+
+    async def _live(self) -> bool:
+        """One engine from its start to its end; whether another one is to follow it on the snapshot that it took."""
+        self._stopped = asyncio.Event()
+        self._ended = self._installing = False
         async with AsyncExitStack() as closing:
             store = open_store(self._home, self._genesis, self._chain, self._configuration)
             closing.callback(store.close)
             votes_log = FileVotesLog(self._home.record)
             closing.callback(votes_log.close)
+            self._shelf = DiskShelf(self._home.snapshots, self._home.incoming, self._install)
+            closing.callback(self._shelf.close)
             self._verifier = Verifier(self._loop)
             closing.push_async_callback(self._verifier.close)
             closing.callback(self._end)
             self._assemble(store, votes_log)
             await self._serve()
+        return self._installing
+
+    def _install(self) -> None:
+        self._installing = True
+        self._stopped.set()
+
+    def _stop(self) -> None:
+        self._told_to_stop = True
+        self._stopped.set()
 
     def _end(self) -> None:
         """Nothing reaches the engine any more, for what it stands on is being closed."""
         self._ended = True
         for handle in self._timers.values():
             handle.cancel()
+        self._timers.clear()
+        self._engine.close()
 
     def _assemble(self, store: Store, votes_log: FileVotesLog) -> None:
         section = self._configuration.consensus
@@ -116,7 +143,19 @@ class Node:
             verify,
         )
         self._engine = Engine(
-            self._chain, self._genesis.time_ms, self._key.signing, store, votes_log, replica, self, self
+            self._chain,
+            self._genesis.time_ms,
+            self._key.signing,
+            store,
+            votes_log,
+            replica,
+            self,
+            self,
+            snapshots=Snapshots(
+                self._shelf,
+                self._configuration.snapshot_interval_blocks,
+                self._configuration.snapshots.behind_blocks,
+            ),
         )
         self._store = store
         self._membership = Membership(self._key.id, self._configuration.p2p.peers)
@@ -148,7 +187,7 @@ class Node:
 
     async def _serve(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stopped.set)
+            self._loop.add_signal_handler(number, self._stop)
         # First of all: whoever connects is served by an engine that has begun.
         self._engine.start()
         async with AsyncExitStack() as stopping:

@@ -322,6 +322,8 @@ class Service:
             peers_expected=len(expected),
             target_height=progress.target,
             synced=progress.target <= tip.height and engine.stopped is None,
+            syncing=self._syncing(progress.target),
+            blocks_first=self._store.blocks_first,
             disk_writable=self._disk_writable(),
             halted=engine.stopped,
             mempool_transactions=len(engine.intake.pool),
@@ -329,6 +331,16 @@ class Service:
             uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
             counters=self._counters(),
         )
+
+    def _syncing(self, target: int) -> service.Syncing | None:
+        taker, height = self._engine.catch_up.snapshot_taker, self._store.tip.height
+        if taker is not None and taker.incoming is not None:
+            chunks = taker.incoming.manifest.chunks
+            done = chunks - len(taker.incoming.missing)
+            return service.Syncing(what="snapshot", height=taker.incoming.height, done=done, whole=chunks)
+        if target > height:
+            return service.Syncing(what="blocks", height=target, done=height, whole=target)
+        return None
 
     def explain(self) -> service.Explanation:
         engine = self._engine

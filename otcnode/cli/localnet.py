@@ -21,13 +21,22 @@ DEFAULT_DIRECTORY = Path("localnet")
 @click.command()
 @click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31))
 @click.option(
+    "--full-nodes",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 31),
+    help="Nodes that follow, serve clients and do not vote.",
+)
+@click.option(
     "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY, show_default=True, help="Where it lives."
 )
 @click.option("--port", default=26650, show_default=True, type=click.IntRange(1024, 65_000), help="The first port.")
 @click.option("--reset", is_flag=True, help="Delete an existing cluster in the directory first.")
 @click.option("--demo", is_flag=True, help="Play the story of a product on a fresh cluster (implies --reset).")
 @click.option("--exit", "exit_after", is_flag=True, help="With --demo: stop the cluster when the story is over.")
-def localnet(validators: int, directory: Path, port: int, reset: bool, demo: bool, exit_after: bool) -> None:
+def localnet(
+    validators: int, full_nodes: int, directory: Path, port: int, reset: bool, demo: bool, exit_after: bool
+) -> None:
     """Make and run a cluster on this machine; Ctrl-C stops it.
 
     Without --reset an existing cluster in the directory is started again where it stopped.
@@ -41,6 +50,7 @@ def localnet(validators: int, directory: Path, port: int, reset: bool, demo: boo
             local.Plan(
                 directory=directory,
                 validators=validators,
+                full_nodes=full_nodes,
                 base_port=port,
                 accounts=cast.accounts,
                 cash=cast.cash,
@@ -49,7 +59,7 @@ def localnet(validators: int, directory: Path, port: int, reset: bool, demo: boo
             )
         )
     with local.Cluster(directory) as cluster:
-        console.print(f"Starting {len(cluster.members)} validators in {directory} …")
+        console.print(f"Starting {len(cluster.members)} nodes in {directory} …")
         cluster.start_all()
         cluster.wait_ready()
         if demo and not story.play(cluster, load_cast(directory), console):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from otcnode import genesis as genesis_module
@@ -31,6 +35,7 @@ urls_option = click.option(
     show_default=True,
     help="A node's RPC address; give it several times to ask several nodes.",
 )
+WATCH_S = 1.0
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -138,28 +143,58 @@ def run(directory: Path, vote_again_after_loss: bool) -> None:
 @click.command()
 @urls_option
 @json_option
-def status(urls: tuple[str, ...], as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C, with how far a node has synced.")
+def status(urls: tuple[str, ...], as_json: bool, watch: bool) -> None:
     """Where one or more nodes stand."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs")
     answers = asyncio.run(_ask(urls, "node_status"))
     if as_json:
         click.echo(msgspec.json.encode(answers))
+    elif watch:
+        _watch(urls, answers)
     else:
-        table = Table("node", "mode", "height", "view", "peers", "pool", "state")
-        for url, answer in answers.items():
-            if "error" in answer:
-                table.add_row(url, f"[red]{answer['error']}[/red]", "", "", "", "", "")
-                continue
-            table.add_row(
-                str(answer["name"]),
-                str(answer["mode"]),
-                str(answer["height"]),
-                str(answer["view"]),
-                f"{answer['peers_connected']}/{answer['peers_expected']}",
-                str(answer["mempool_transactions"]),
-                "synced" if answer["synced"] else f"catching up to {answer['target_height']}",
-            )
-        Console().print(table)
+        Console().print(_status_table(answers))
     _exit_if_none_answered(answers)
+
+
+def _watch(urls: tuple[str, ...], answers: dict[str, dict[str, Any]]) -> None:
+    with Live(_status_table(answers), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(WATCH_S)
+                live.update(_status_table(asyncio.run(_ask(urls, "node_status"))), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
+    table = Table("node", "mode", "height", "view", "peers", "pool", "state")
+    for url, answer in answers.items():
+        if "error" in answer:
+            table.add_row(url, f"[red]{answer['error']}[/red]", "", "", "", "", "")
+            continue
+        table.add_row(
+            str(answer["name"]),
+            str(answer["mode"]),
+            str(answer["height"]),
+            str(answer["view"]),
+            f"{answer['peers_connected']}/{answer['peers_expected']}",
+            str(answer["mempool_transactions"]),
+            _syncing(answer),
+        )
+    return table
+
+
+def _syncing(answer: dict[str, Any]) -> RenderableType:
+    """Synced, or a bar and what it means."""
+    syncing = answer["syncing"]
+    if syncing is None:
+        return "synced" if answer["synced"] else "halted"
+    done, whole = syncing["done"], syncing["whole"]
+    unit = "chunks" if syncing["what"] == "snapshot" else "blocks"
+    text = f"{done:,}/{whole:,} {unit} to height {syncing['height']:,}"
+    return Group(ProgressBar(total=whole, completed=done, width=24), text)
 
 
 @click.command()
@@ -176,12 +211,12 @@ def explain(urls: tuple[str, ...], as_json: bool) -> None:
     _exit_if_none_answered(answers)
 
 
-def _exit_if_none_answered(answers: dict[str, dict[str, object]]) -> None:
+def _exit_if_none_answered(answers: dict[str, dict[str, Any]]) -> None:
     if all("error" in answer for answer in answers.values()):
         raise SystemExit(EXIT_UNREACHABLE)
 
 
-async def _ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, object]]:
+async def _ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, Any]]:
     """The answer of each node, or {"error": why}."""
     timeout = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -189,7 +224,7 @@ async def _ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, object
     return dict(zip(urls, results, strict=True))
 
 
-async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dict[str, object]:
+async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dict[str, Any]:
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
     try:
         async with session.post(url, json=request) as response:
@@ -198,5 +233,5 @@ async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dic
         return {"error": f"no answer ({error or 'timed out'})"}
     if "error" in body:
         return {"error": str(body["error"].get("message"))}
-    result: dict[str, object] = body["result"]
+    result: dict[str, Any] = body["result"]
     return result

@@ -70,7 +70,7 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
         raise ConfigurationError(f"{source} holds no whole snapshot")
     roots = roots_of(genesis_module.load(home.genesis))
     check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
-    shelf = DiskShelf(home.snapshots, home.incoming)
+    shelf = DiskShelf(home.snapshots, home.incoming, lambda: None)
     with ExitStack() as closing:
         closing.callback(shelf.close)
         _hold(closing, home, roots, None if replace else manifest.header.height)

@@ -5,10 +5,22 @@ from __future__ import annotations
 from otcnode import __version__
 from otcnode.rpc import format as form
 from otcnode.rpc.method import Context, Params, Result
+from otcnode.rpc.service import Syncing
+
+
+class SyncingResult(Result, frozen=True):
+    """What a node that is behind takes from others: `what` is snapshot (`done` chunks of `whole`) or blocks (`done`
+    heights of `whole`); `height` is where it will be then."""
+
+    what: str
+    height: int
+    done: int
+    whole: int
 
 
 class NodeStatusResult(Result, frozen=True, kw_only=True):
-    """`mode` is what consensus is doing here in a word; `synced` means nothing higher is known to exist."""
+    """`mode` is what consensus is doing here in a word; `synced` means nothing higher is known to exist, else `syncing`
+    says how far it is. Blocks below `blocks_first` are not kept here."""
 
     name: str
     node: form.NodeText
@@ -28,6 +40,8 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     peers_expected: int
     target_height: int
     synced: bool
+    syncing: SyncingResult | None
+    blocks_first: int
     halted: str | None
     mempool_transactions: int
     mempool_bytes: int
@@ -100,11 +114,17 @@ async def status(context: Context, params: Params) -> NodeStatusResult:
         peers_expected=now.peers_expected,
         target_height=now.target_height,
         synced=now.synced,
+        syncing=None if now.syncing is None else _syncing(now.syncing),
+        blocks_first=now.blocks_first,
         halted=now.halted,
         mempool_transactions=now.mempool_transactions,
         mempool_bytes=now.mempool_bytes,
         uptime_ms=now.uptime_ms,
     )
+
+
+def _syncing(now: Syncing) -> SyncingResult:
+    return SyncingResult(now.what, now.height, now.done, now.whole)
 
 
 async def explain(context: Context, params: Params) -> ExplanationResult:

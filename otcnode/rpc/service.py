@@ -91,6 +91,16 @@ class BlockReceipts(Frozen, frozen=True):
     transactions: tuple[bytes, ...]
 
 
+class Syncing(Frozen, frozen=True, kw_only=True):
+    """What a node that is behind is taking from others: "snapshot" in chunks or "blocks" in heights; `height` is where
+    it will be then."""
+
+    what: str
+    height: int
+    done: int
+    whole: int
+
+
 class NodeStatus(Frozen, frozen=True, kw_only=True):
     """A node at one moment. Times are ledger milliseconds, `uptime_ms` real ones."""
 
@@ -119,6 +129,10 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     uptime_ms: int
     counters: Mapping[str, int]
     """Totals since the start, by name (for example `blocks_committed`); they become Prometheus counters."""
+    syncing: Syncing | None = None
+    """None: it is not behind."""
+    blocks_first: int = 1
+    """The lowest height whose block is kept here."""
 
 
 class Explanation(Frozen, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from otcnode.errors import ConfigurationError, StorageDamage
@@ -22,9 +23,10 @@ INCOMING_CACHE_BYTES = 8 << 20
 
 
 class DiskShelf:
-    """Owned by one process."""
+    """Owned by one process. `installed` is called when a gathered store is whole and is to take the chain's place."""
 
-    def __init__(self, made: Path, incoming: Path) -> None:
+    def __init__(self, made: Path, incoming: Path, installed: Callable[[], None]) -> None:
+        self._installed = installed
         self.made: Folders = DirectoryFolders(made)
         self._path = incoming
         self._incoming: LevelKeyValue | None = None
@@ -48,6 +50,9 @@ class DiskShelf:
         """Give up what has been gathered."""
         self.close()
         shutil.rmtree(self._path, ignore_errors=True)
+
+    def install(self) -> None:
+        self._installed()
 
     def close(self) -> None:
         if self._incoming is not None:
