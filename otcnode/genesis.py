@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from otcnode import limits
 from otcnode.blocks import ConsensusParameters, Epoch
 from otcnode.codec import encode
 from otcnode.crypto import tagged_hash
@@ -223,5 +224,5 @@ def check(genesis: Genesis) -> None:
         raise ConfigurationError(f"state_buckets must be a power of 16, not {buckets}")
     if genesis.clock.rate < 1:
         raise ConfigurationError("the clock's rate must be at least 1")
-    if genesis.parameters.window < 1:
-        raise ConfigurationError("window must be at least 1")
+    if not 1 <= genesis.parameters.window <= limits.window_max:
+        raise ConfigurationError(f"window must be 1 to {limits.window_max}, not {genesis.parameters.window}")

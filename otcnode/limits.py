@@ -55,6 +55,8 @@ reconnect_ms_max = 5_000
 
 # consensus
 view_max = 2**40
+window_max = 64
+"""Heights in flight that a chain can ask for at most."""
 buffered_heights_windows = 2
 """Votes are kept up to committed + this many windows."""
 votes_other_views_per_validator_max = 2
@@ -63,7 +65,19 @@ candidates_per_height_max = 8
 own_vote_views_max = 64
 """Views whose own votes are remembered for comparison with what others show."""
 decisions_kept = 16
-accusations_per_height_max = 256
+offences_per_validator_max = 64
+"""Remembered of one validator in one epoch; more would tell nothing new."""
+evidence_bytes_max = 4 << 20
+"""Of one piece: a NEW-VIEW of a hundred validators is larger than half of it."""
+evidence_bytes_per_validator_max = 16 << 20
+evidence_greeting_bytes_max = 256 << 10
+"""Of the latest evidence, sent to a peer that has just connected."""
+urgent_per_validator_max = 100
+"""Waiting transactions that one validator may push past the quotas of the primary's pool."""
+urgent_bytes_max = 1 << 20
+"""Of bodies in one message."""
+view_changes_per_second_max = 8
+"""Of one author, whose proofs are then looked at; more are not."""
 status_interval_ms = 500
 status_interval_ms_min = 100
 hearing_ms_max = 2_500

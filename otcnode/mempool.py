@@ -26,6 +26,7 @@ class Refusal(StrEnum):
 
     FULL = "the pool is full"
     QUOTA = "its author has too many transactions waiting"
+    URGENT = "its bearer has brought too many past the quotas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Limits:
     """Of applications, which anyone can make; they have no sender."""
     per_node_max: int = limits.mempool_transactions_per_node_max
     """Of operations that one node signs by itself."""
+    urgent_per_validator_max: int = limits.urgent_per_validator_max
+    """Of those that one validator has pushed past the other bounds."""
 
 
 class Mempool:
@@ -48,6 +51,8 @@ class Mempool:
         self._by_full_hash: dict[bytes, Decoded] = {}
         self._per_author: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
+        self._seen_ms: dict[bytes, int] = {}
+        self._bearer: dict[bytes, bytes] = {}
         self._by_end: list[tuple[int, bytes]] = []
         """(valid_until, id): a heap. What has left the pool is taken out now and then, many at a time."""
 
@@ -72,10 +77,18 @@ class Mempool:
         """In order of arrival. The pool must not change while this runs."""
         return iter(self._waiting.values())
 
-    def refuses(self, decoded: Decoded) -> Refusal | None:
-        """Why `add` would refuse this transaction now, None if it would not."""
+    def seen_ms(self, transaction_id: bytes) -> int | None:
+        """When it came into the pool, as its caller counts time."""
+        return self._seen_ms.get(transaction_id)
+
+    def refuses(self, decoded: Decoded, bearer: bytes | None = None) -> Refusal | None:
+        """Why `add` would refuse this transaction now, None if it would not. `bearer`: the validator that pushes it
+        because it has waited too long; what it may so push is bounded, and nothing else is looked at."""
         if decoded.id in self._waiting:
             return None
+        if bearer is not None:
+            brought = sum(other == bearer for other in self._bearer.values())
+            return Refusal.URGENT if brought >= self._bounds.urgent_per_validator_max else None
         if len(self._waiting) >= self._bounds.transactions_max:
             return Refusal.FULL
         if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
@@ -85,15 +98,18 @@ class Mempool:
             return Refusal.QUOTA
         return None
 
-    def add(self, decoded: Decoded) -> Refusal | None:
+    def add(self, decoded: Decoded, now_ms: int = 0, bearer: bytes | None = None) -> Refusal | None:
         """Take a transaction, or say why not. One id is held once: the first copy stays."""
-        refusal = self.refuses(decoded)
+        refusal = self.refuses(decoded, bearer)
         if refusal is not None or decoded.id in self._waiting:
             return refusal
         self._waiting[decoded.id] = decoded
         self._by_full_hash[decoded.full_hash] = decoded
         self._per_author.setdefault(self._author(decoded.transaction.body)[0], {})[decoded.id] = None
         self._bytes += len(decoded.raw)
+        self._seen_ms[decoded.id] = now_ms
+        if bearer is not None:
+            self._bearer[decoded.id] = bearer
         heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
         return None
 
@@ -104,6 +120,8 @@ class Mempool:
                 continue
             del self._by_full_hash[decoded.full_hash]
             self._bytes -= len(decoded.raw)
+            del self._seen_ms[transaction_id]
+            self._bearer.pop(transaction_id, None)
             author, _ = self._author(decoded.transaction.body)
             of_author = self._per_author[author]
             del of_author[transaction_id]

@@ -116,3 +116,23 @@ def test_counts_always_agree_with_the_contents(steps: list[tuple[bool, int, int]
             of_account = pool.of_author(bytes([account]) * 32)
             assert of_account == [entry for entry in held if entry.transaction.body.sender == bytes([account]) * 32]
             assert len(of_account) <= 4
+
+
+def test_a_validator_pushes_so_many_past_the_quotas_and_no_more() -> None:
+    pool = Mempool(Limits(transactions_max=2, bytes_max=10**6, per_account_max=1, urgent_per_validator_max=2))
+    assert pool.add(transaction(1)) is None
+    assert pool.add(transaction(2)) is Refusal.QUOTA
+    first, second = b"v" * 32, b"w" * 32
+    assert [pool.add(transaction(number), bearer=first) for number in (2, 3, 4)] == [None, None, Refusal.URGENT]
+    assert pool.add(transaction(4), bearer=second) is None
+    pool.remove([transaction(2).id])
+    assert pool.add(transaction(5), bearer=first) is None
+
+
+def test_remembers_when_a_transaction_came() -> None:
+    pool = Mempool()
+    pool.add(transaction(1), 17)
+    pool.add(transaction(1), 99)
+    assert pool.seen_ms(transaction(1).id) == 17
+    pool.remove([transaction(1).id])
+    assert pool.seen_ms(transaction(1).id) is None

@@ -1,34 +1,51 @@
-"""Seeing what an honest validator never signs, in what arrives (see evidence.py for what anyone can check)."""
+"""Seeing what an honest validator never signs, in what arrives (see evidence.py for what anyone can check), and naming
+the peer that hands over what no honest node passes on."""
 
 from __future__ import annotations
 
 from otcnode import limits
-from otcnode.codec import encode
 from otcnode.consensus import status
 from otcnode.consensus.core import Core
-from otcnode.consensus.effects import Accuse
-from otcnode.consensus.evidence import check_hidden_proof
-from otcnode.consensus.messages import Commit, Message, Prepare, ViewChange
+from otcnode.consensus.effects import Accuse, Blame
+from otcnode.consensus.evidence import check_evidence, double_vote, epoch_of, shows_proof
+from otcnode.consensus.messages import Accusation, Commit, Evidence, HiddenProof, Prepare, ViewChange
 from otcnode.consensus.votes import VoteBook
 from otcnode.errors import ProofError
 
 
-def accuse(core: Core, validator: bytes, kind: str, view: int, height: int, *messages: Message) -> None:
-    """Once per kind and place; bounded, for a liar can offend at every view."""
-    key = (validator, kind, view, height)
-    if key not in core.accused and len(core.accused) < limits.accusations_per_height_max:
-        core.accused.add(key)
-        core.effects.append(Accuse(validator, kind, tuple(encode(message) for message in messages)))
+def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
+    """Once per offence, and bounded for each validator. Raises ProofError if it proves none: nobody is accused of
+    anything that others could not check."""
+    offence = check_evidence(evidence, core.configuration.chain, core.state.epoch, core.verify)
+    known = core.offences.setdefault(offence.validator, set())
+    if offence not in known and len(known) < limits.offences_per_validator_max:
+        known.add(offence)
+        core.effects.append(Accuse(offence, evidence, source))
+
+
+def on_accusation(core: Core, sender: bytes, message: Accusation) -> None:
+    """What another node has seen. Of an epoch that is over, the chain itself tells; of one to come, nothing can be
+    checked yet."""
+    if epoch_of(message.evidence) != core.state.epoch.number:
+        return
+    try:
+        accuse(core, message.evidence, sender)
+    except ProofError as error:
+        blame(core, sender, f"an accusation that proves nothing: {error}")
+
+
+def blame(core: Core, peer: bytes, reason: str) -> None:
+    """`peer` is whoever handed it over: the author may be framed, but whoever relays checks first."""
+    core.effects.append(Blame(peer, reason))
 
 
 def accuse_double_vote(core: Core, message: Prepare | Commit, book: VoteBook) -> None:
-    kind = "double PREPARE" if isinstance(message, Prepare) else "double COMMIT"
     held = book.get(message.height, message.validator, message.view)
     assert held is not None, "a conflict is with a vote that is held"
     first = type(message)(
         message.epoch, message.view, message.height, held.block_hash, message.validator, held.signature
     )
-    accuse(core, message.validator, kind, message.view, message.height, first, message)
+    accuse(core, double_vote(first, message))
 
 
 def look_for_hidden_proofs(core: Core, message: ViewChange) -> None:
@@ -42,10 +59,5 @@ def look_for_hidden_proofs(core: Core, message: ViewChange) -> None:
 
 
 def look_for_hidden_proof(core: Core, message: ViewChange, commit: Commit) -> None:
-    if commit.view >= message.view or commit.height <= message.committed:
-        return
-    try:
-        check_hidden_proof(commit, message, core.configuration.chain, core.state.epoch, core.verify)
-    except ProofError:
-        return
-    accuse(core, message.validator, "hidden proof", commit.view, commit.height, commit, message)
+    if not shows_proof(commit, message):
+        accuse(core, HiddenProof(commit, message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otcnode import limits
+from otcnode.consensus import accusing
 from otcnode.consensus.candidates import Candidate
 from otcnode.consensus.core import Core
 from otcnode.consensus.events import Fetched
@@ -70,20 +71,28 @@ def ask_again(core: Core) -> None:
 
 def learn_entries(core: Core, sender: bytes, message: Entries) -> None:
     candidate = core.state.candidates.get(message.block_hash)
-    if candidate is not None and candidate.learn_entries(message.entries):
+    if candidate is None or candidate.entries is not None:
+        return
+    if candidate.learn_entries(message.entries):
         candidate.source, candidate.requested_ms = sender, None
+    else:
+        accusing.blame(core, sender, "entries that are not what the header commits to")
 
 
-def learn_bodies(core: Core, event: Bodies | Fetched) -> Candidate | None:
-    """The candidate that they belong to, if it is still one."""
-    candidate = core.state.candidates.get(event.block_hash)
-    if candidate is not None:
-        candidate.learn_bodies(event.transactions, core.state.parameters.block_bytes_max)
-    return candidate
+def learn_bodies(core: Core, sender: bytes, message: Bodies) -> None:
+    candidate = core.state.candidates.get(message.block_hash)
+    if candidate is not None and not candidate.learn_bodies(message.transactions, _bytes_max(core)):
+        accusing.blame(core, sender, "a body that is not what its entry names")
 
 
 def learn_from_pool(core: Core, event: Fetched) -> None:
     """What the pool does not have is asked of peers."""
-    candidate = learn_bodies(core, event)
+    candidate = core.state.candidates.get(event.block_hash)
     if candidate is not None:
+        named = candidate.learn_bodies(event.transactions, _bytes_max(core))
+        assert named, "the pool names bodies by their full hashes"
         request_missing(core, candidate)
+
+
+def _bytes_max(core: Core) -> int:
+    return core.state.parameters.block_bytes_max

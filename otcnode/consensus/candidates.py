@@ -66,17 +66,22 @@ class Candidate:
         self.entries = entries
         return True
 
-    def learn_bodies(self, transactions: Iterable[tuple[int, bytes]], bytes_max: int) -> None:
+    def learn_bodies(self, transactions: Iterable[tuple[int, bytes]], bytes_max: int) -> bool:
         """Take each body that is exactly the one its entry names, and of all together no more than a block may have:
-        a proposal of more is never complete."""
+        a proposal of more is never complete. False if there was one among them that is not what its entry names."""
         if self.entries is None or self.complete:
-            return
+            return True
         room_bytes = bytes_max - sum(len(raw) for raw in self.bodies.values())
         for position, raw in transactions:
-            wanted = 0 <= position < len(self.entries) and position not in self.bodies and len(raw) <= room_bytes
-            if wanted and transaction_full_hash(raw) == self.entries[position].full_hash:
-                self.bodies[position] = raw
-                room_bytes -= len(raw)
+            if position >= len(self.entries):
+                return False
+            if position in self.bodies or len(raw) > room_bytes:
+                continue
+            if transaction_full_hash(raw) != self.entries[position].full_hash:
+                return False
+            self.bodies[position] = raw
+            room_bytes -= len(raw)
+        return True
 
 
 def entries_match(header: Header, entries: tuple[Entry, ...]) -> bool:

@@ -92,7 +92,6 @@ def _forget_through(core: Core, height: int) -> None:
     for commit_key in [key for key in state.own_commits if key[1] <= height]:
         del state.own_commits[commit_key]
     core.served_ms.clear()
-    core.accused.clear()
     memory.drop_broken_chain(state)
 
 
@@ -115,7 +114,7 @@ def _rotate(core: Core) -> None:
     if blocks == 0 or state.committed % blocks != 0 or state.base >= state.committed or not state.active:
         return
     if state.may_sign(state.view + 1):
-        view_changing.ask_for(core, state.view + 1)
+        view_changing.ask_for(core, state.view + 1, f"the primary's turn ended at height {state.committed}")
 
 
 def _begin_epoch(core: Core, decision: Decision | None) -> None:
@@ -134,6 +133,8 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
         fresh.silence.view_seen = -1
     core.state = fresh
     core.building = None
+    core.offences.clear()
+    core.view_changes_checked.clear()
     if core.recording:
         core.compact()
 

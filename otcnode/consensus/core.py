@@ -11,6 +11,7 @@ from otcnode.consensus import memory, record
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.effects import Alarm, Broadcast, Build, Compact, Effect, Save, Send
 from otcnode.consensus.events import Now, Tip, Work
+from otcnode.consensus.evidence import Offence
 from otcnode.consensus.messages import Message
 from otcnode.consensus.state import Heard, Silence, State
 
@@ -44,7 +45,10 @@ class Core:
     status_hastened: bool = False
     served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = field(default_factory=dict)
     """When a peer may be served the same again, and how long it then waits."""
-    accused: set[tuple[bytes, str, int, int]] = field(default_factory=set)
+    offences: dict[bytes, set[Offence]] = field(default_factory=dict)
+    """Of each validator, what it was accused of in this epoch; bounded by limits.offences_per_validator_max."""
+    view_changes_checked: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """By author: the second (real) of the last one, and how many were looked at in it."""
 
     def save(self, entry: record.RecordEntry) -> None:
         """Saves with nothing between them share one effect."""

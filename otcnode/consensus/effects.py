@@ -11,7 +11,8 @@ from typing import TypeAlias
 from otcnode.blocks import Certificate, Entry, Header
 from otcnode.codec import Record
 from otcnode.consensus.events import Timer
-from otcnode.consensus.messages import Message
+from otcnode.consensus.evidence import Offence
+from otcnode.consensus.messages import Evidence, Message
 from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
 
 
@@ -88,12 +89,26 @@ class SetTimer(Record, frozen=True, tag="set-timer"):
 
 
 class Accuse(Record, frozen=True, tag="accuse"):
-    """Two signed messages of one validator that an honest one never signs both, as canonical message bytes (or one
-    message that is wrong in itself)."""
+    """A validator did what an honest one never does, and this proves it to anyone: keep it and pass it on. `source` is
+    the peer that brought it; None: seen here. Comes once per offence while the epoch lasts and this process lives."""
+
+    offence: Offence
+    evidence: Evidence
+    source: NodeId | None
+
+
+class Blame(Record, frozen=True, tag="blame"):
+    """`peer` handed over what no honest node says or passes on, for each checks before it relays."""
+
+    peer: NodeId
+    reason: str
+
+
+class Admit(Record, frozen=True, tag="admit"):
+    """Bodies that `validator` wants in a block at last: take the admissible ones past the quotas."""
 
     validator: NodeId
-    kind: str
-    messages: tuple[bytes, ...]
+    transactions: tuple[bytes, ...]
 
 
 class Alarm(Record, frozen=True, tag="alarm"):
@@ -104,5 +119,18 @@ class Alarm(Record, frozen=True, tag="alarm"):
 
 
 Effect: TypeAlias = (
-    Save | Compact | Send | Broadcast | Build | Fetch | Execute | Commit | Sync | SetTimer | Accuse | Alarm
+    Save
+    | Compact
+    | Send
+    | Broadcast
+    | Build
+    | Fetch
+    | Execute
+    | Commit
+    | Sync
+    | SetTimer
+    | Accuse
+    | Blame
+    | Admit
+    | Alarm
 )

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from otcnode.blocks import Certificate, Entry, Epoch, Header
 from otcnode.codec import Record
 from otcnode.consensus.messages import Message
-from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
+from otcnode.types import BlockHash, EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
 
 class Now(Record, frozen=True):
@@ -92,8 +92,16 @@ class Synced(Record, frozen=True, tag="synced"):
     tip: Tip
 
 
+class Complaint(Record, frozen=True, tag="complaint"):
+    """The primary of this view is alive and does not do its part: it leaves a transaction out, or is slow."""
+
+    epoch: EpochNumber
+    view: View
+    reason: str
+
+
 class Elapsed(Record, frozen=True, tag="elapsed"):
     timer: Timer
 
 
-Event: TypeAlias = Started | Received | Work | Built | Fetched | Executed | Synced | Elapsed
+Event: TypeAlias = Started | Received | Work | Built | Fetched | Executed | Synced | Complaint | Elapsed

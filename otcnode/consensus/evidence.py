@@ -1,12 +1,30 @@
 """Misbehaviour that anyone can check: what an honest validator never signs. Pure; verified without a node or a network.
 
-Each function raises ProofError unless the messages prove exactly what it says of one validator of `epoch`.
+A piece of evidence is one value of a closed set, and `check_evidence` is all there is to believe: it needs the chain
+and the epoch (its validators, and its parameters, which never change within one).
+
+Two different VIEW-CHANGEs for one view are no evidence: a replica may have committed more in between.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import assert_never
+
 from otcnode.blocks import Epoch, Verify, block_hash, commit_preimage, prepare_preimage
-from otcnode.consensus.messages import Commit, NewView, Prepare, ViewChange
+from otcnode.codec import Record
+from otcnode.consensus.messages import (
+    Commit,
+    DoubleCommit,
+    DoublePrepare,
+    Evidence,
+    HiddenProof,
+    InvalidNewView,
+    InvalidViewChange,
+    NewView,
+    Prepare,
+    ViewChange,
+)
 from otcnode.consensus.view_change import (
     check_new_view,
     check_view_change,
@@ -14,63 +32,71 @@ from otcnode.consensus.view_change import (
     is_signed_view_change,
 )
 from otcnode.errors import ProofError
+from otcnode.types import EpochNumber, Height, NodeId, View
 
 
-def check_double_vote(
+class Kind(StrEnum):
+    """What a validator did. A PRE-PREPARE is its primary's PREPARE, so two of them are shown as two PREPAREs."""
+
+    DOUBLE_PRE_PREPARE = "double PRE-PREPARE"
+    DOUBLE_PREPARE = "double PREPARE"
+    DOUBLE_COMMIT = "double COMMIT"
+    INVALID_VIEW_CHANGE = "invalid VIEW-CHANGE"
+    INVALID_NEW_VIEW = "invalid NEW-VIEW"
+    HIDDEN_PROOF = "hidden proof"
+
+
+class Offence(Record, frozen=True):
+    """Who did what, and where: one offence counts once, however many messages show it. Height 0: of a whole view."""
+
+    validator: NodeId
+    kind: Kind
+    epoch: EpochNumber
+    view: View
+    height: Height
+
+
+def double_vote(first: Prepare | Commit, second: Prepare | Commit) -> Evidence:
+    """The one form in which two contradicting votes of one kind are shown."""
+    if isinstance(first, Prepare) and isinstance(second, Prepare):
+        return DoublePrepare(*sorted((first, second), key=lambda vote: vote.block_hash))
+    assert isinstance(first, Commit) and isinstance(second, Commit)
+    return DoubleCommit(*sorted((first, second), key=lambda vote: vote.block_hash))
+
+
+def epoch_of(evidence: Evidence) -> int:
+    """The epoch whose validators are needed to check it."""
+    match evidence:
+        case DoublePrepare() | DoubleCommit():
+            return evidence.first.epoch
+        case InvalidViewChange(message):
+            return message.epoch
+        case InvalidNewView(message):
+            return message.epoch
+        case HiddenProof(commit):
+            return commit.epoch
+        case _:
+            assert_never(evidence)
+
+
+def check_evidence(evidence: Evidence, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+    """The offence that the evidence proves; raises ProofError unless it proves one of a validator of `epoch`."""
+    match evidence:
+        case DoublePrepare(first, second) | DoubleCommit(first, second):
+            return _check_double_vote(first, second, chain, epoch, verify)
+        case InvalidViewChange(message):
+            return _check_invalid_view_change(message, chain, epoch, verify)
+        case InvalidNewView(message):
+            return _check_invalid_new_view(message, chain, epoch, verify)
+        case HiddenProof(commit, view_change):
+            return _check_hidden_proof(commit, view_change, chain, epoch, verify)
+        case _:
+            assert_never(evidence)
+
+
+def _check_double_vote(
     first: Prepare | Commit, second: Prepare | Commit, chain: bytes, epoch: Epoch, verify: Verify
-) -> None:
-    """Two PREPAREs or two COMMITs for different blocks at one view and height. A PRE-PREPARE is its primary's PREPARE,
-    so two PRE-PREPAREs are shown in the same form."""
-    if type(first) is not type(second):
-        raise ProofError("votes of two kinds")
-    _require_same_place(first, second)
-    if first.block_hash == second.block_hash:
-        raise ProofError("both votes are for one block")
-    for vote in (first, second):
-        _require_vote(vote, chain, epoch, verify)
-
-
-def check_invalid_view_change(message: ViewChange, chain: bytes, epoch: Epoch, window: int, verify: Verify) -> None:
-    """A signed VIEW-CHANGE that claims what it does not prove."""
-    if message.epoch != epoch.number or not is_signed_view_change(message, chain, epoch, verify):
-        raise ProofError("not a VIEW-CHANGE signed by a validator of this epoch")
-    try:
-        check_view_change(message, chain, epoch, window, verify)
-    except ProofError:
-        return
-    raise ProofError("the VIEW-CHANGE is valid")
-
-
-def check_invalid_new_view(message: NewView, chain: bytes, epoch: Epoch, window: int, verify: Verify) -> None:
-    """A signed NEW-VIEW with an invalid VIEW-CHANGE in it, or with wrong re-proposals."""
-    if message.epoch != epoch.number or not is_signed_new_view(message, chain, epoch, verify):
-        raise ProofError("not a NEW-VIEW signed by a validator of this epoch")
-    try:
-        check_new_view(message, chain, epoch, window, verify)
-    except ProofError:
-        return
-    raise ProofError("the NEW-VIEW is valid")
-
-
-def check_hidden_proof(commit: Commit, view_change: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
-    """COMMIT(w, h, B) beside VIEW-CHANGE(v' > w, c < h) whose proof at h is absent, of a view below w, or of view w
-    for another block. A proof of a view above w clears it, whatever its block."""
-    if commit.validator != view_change.validator:
-        raise ProofError("messages of two validators")
-    _require_vote(commit, chain, epoch, verify)
-    if view_change.epoch != epoch.number or not is_signed_view_change(view_change, chain, epoch, verify):
-        raise ProofError("not a VIEW-CHANGE signed by a validator of this epoch")
-    if commit.view >= view_change.view or view_change.committed >= commit.height:
-        raise ProofError("the VIEW-CHANGE owed no proof for that COMMIT")
-    for proof in view_change.proofs:
-        if proof.header.height != commit.height:
-            continue
-        shown = proof.view == commit.view and block_hash(proof.header) == commit.block_hash
-        if proof.view > commit.view or shown:
-            raise ProofError("the VIEW-CHANGE shows the proof")
-
-
-def _require_same_place(first: Prepare | Commit, second: Prepare | Commit) -> None:
+) -> Offence:
     if (first.validator, first.epoch, first.view, first.height) != (
         second.validator,
         second.epoch,
@@ -78,6 +104,64 @@ def _require_same_place(first: Prepare | Commit, second: Prepare | Commit) -> No
         second.height,
     ):
         raise ProofError("the votes are not of one validator at one epoch, view and height")
+    if first.block_hash >= second.block_hash:
+        raise ProofError("the votes are not for two blocks in ascending order of their hashes")
+    for vote in (first, second):
+        _require_vote(vote, chain, epoch, verify)
+    kind = Kind.DOUBLE_COMMIT
+    if isinstance(first, Prepare):
+        is_primary = epoch.primary(first.view) == first.validator
+        kind = Kind.DOUBLE_PRE_PREPARE if is_primary else Kind.DOUBLE_PREPARE
+    return Offence(first.validator, kind, epoch.number, first.view, first.height)
+
+
+def _check_invalid_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+    _require_view_change(message, chain, epoch, verify)
+    try:
+        check_view_change(message, chain, epoch, verify)
+    except ProofError:
+        return Offence(message.validator, Kind.INVALID_VIEW_CHANGE, epoch.number, message.view, 0)
+    raise ProofError("the VIEW-CHANGE is valid")
+
+
+def _check_invalid_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+    if message.epoch != epoch.number or not is_signed_new_view(message, chain, epoch, verify):
+        raise ProofError("not a NEW-VIEW signed by a validator of this epoch")
+    try:
+        check_new_view(message, chain, epoch, verify)
+    except ProofError:
+        return Offence(message.validator, Kind.INVALID_NEW_VIEW, epoch.number, message.view, 0)
+    raise ProofError("the NEW-VIEW is valid")
+
+
+def _check_hidden_proof(commit: Commit, view_change: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+    """COMMIT(w, h, B) beside VIEW-CHANGE(v' > w, c < h) whose proof at h is absent, of a view below w, or of view w
+    for another block. A proof of a view above w clears it, whatever its block."""
+    if commit.validator != view_change.validator:
+        raise ProofError("messages of two validators")
+    _require_vote(commit, chain, epoch, verify)
+    _require_view_change(view_change, chain, epoch, verify)
+    if shows_proof(commit, view_change):
+        raise ProofError("the VIEW-CHANGE shows the proof, or owed none")
+    return Offence(commit.validator, Kind.HIDDEN_PROOF, epoch.number, commit.view, commit.height)
+
+
+def shows_proof(commit: Commit, view_change: ViewChange) -> bool:
+    """Whether the VIEW-CHANGE is such as an honest replica could send that has sent the COMMIT."""
+    if commit.view >= view_change.view or view_change.committed >= commit.height:
+        return True
+    for proof in view_change.proofs:
+        if proof.header.height != commit.height:
+            continue
+        same = proof.view == commit.view and block_hash(proof.header) == commit.block_hash
+        if proof.view > commit.view or same:
+            return True
+    return False
+
+
+def _require_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
+    if message.epoch != epoch.number or not is_signed_view_change(message, chain, epoch, verify):
+        raise ProofError("not a VIEW-CHANGE signed by a validator of this epoch")
 
 
 def _require_vote(vote: Prepare | Commit, chain: bytes, epoch: Epoch, verify: Verify) -> None:

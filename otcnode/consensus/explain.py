@@ -175,6 +175,8 @@ def _silent_name(state: State, name: bytes) -> str:
 
 
 def _view_reasons(state: State) -> Iterable[str]:
+    if state.asked_because and state.new_view is None:
+        yield f"asked for view {state.view}: {state.asked_because}"
     if state.new_view is not None:
         yield f"view {state.view}: waits to commit its base {state.base}, is at {state.committed}"
         return

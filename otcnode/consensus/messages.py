@@ -157,8 +157,67 @@ class Decision(Record, frozen=True, tag="decision"):
     certificate: Certificate
 
 
+class DoublePrepare(Record, frozen=True, tag="double-prepare"):
+    """PREPAREs of one validator for two blocks at one view and height, in ascending order of block hash."""
+
+    first: Prepare
+    second: Prepare
+
+
+class DoubleCommit(Record, frozen=True, tag="double-commit"):
+    """COMMITs of one validator for two blocks at one view and height, in ascending order of block hash."""
+
+    first: Commit
+    second: Commit
+
+
+class InvalidViewChange(Record, frozen=True, tag="invalid-view-change"):
+    """A signed VIEW-CHANGE that claims what it does not prove."""
+
+    view_change: ViewChange
+
+
+class InvalidNewView(Record, frozen=True, tag="invalid-new-view"):
+    """A signed NEW-VIEW with an invalid VIEW-CHANGE in it, or with wrong re-proposals."""
+
+    new_view: NewView
+
+
+class HiddenProof(Record, frozen=True, tag="hidden-proof"):
+    """A COMMIT, and a later VIEW-CHANGE that does not show the proof which that COMMIT presupposed."""
+
+    commit: Commit
+    view_change: ViewChange
+
+
+Evidence: TypeAlias = DoublePrepare | DoubleCommit | InvalidViewChange | InvalidNewView | HiddenProof
+
+
+class Accusation(Record, frozen=True, tag="accusation"):
+    """Evidence on its way from node to node; whoever passes it on has checked it."""
+
+    evidence: Evidence
+
+
+class Urgent(Record, frozen=True, tag="urgent"):
+    """Bodies of transactions that have waited too long here, for the primary: it takes them past its quotas."""
+
+    transactions: tuple[bytes, ...]
+
+
 Message: TypeAlias = (
-    PrePrepare | Prepare | Commit | ViewChange | NewView | Status | BodyRequest | Entries | Bodies | Decision
+    PrePrepare
+    | Prepare
+    | Commit
+    | ViewChange
+    | NewView
+    | Status
+    | BodyRequest
+    | Entries
+    | Bodies
+    | Decision
+    | Accusation
+    | Urgent
 )
 
 

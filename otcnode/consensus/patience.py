@@ -6,7 +6,7 @@ from otcnode import limits
 from otcnode.consensus import building, view_changing
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import SetTimer
-from otcnode.consensus.events import Timer
+from otcnode.consensus.events import Complaint, Timer
 
 
 def view_timer_elapsed(core: Core) -> None:
@@ -17,19 +17,35 @@ def view_timer_elapsed(core: Core) -> None:
     if left_ms > 0:
         core.effects.append(SetTimer(Timer.VIEW, left_ms))
         return
+    waited_ms = view_timeout_ms(core)
     state.timeout_steps = min(state.timeout_steps + 1, 62)
     state.blocks_since_step = 0
     state.transactions_max = max(1, state.transactions_max // 2)
-    view_changing.ask_for(core, state.view + 1)
+    what = "left something undone" if state.active else "did not open it"
+    view_changing.ask_for(core, state.view + 1, f"the primary of view {state.view} {what} for {waited_ms} ms")
+
+
+def complained(core: Core, event: Complaint) -> None:
+    """The primary is alive and does not do its part. This is no failure of the timer: patience stays as it is."""
+    state = core.state
+    here = (event.epoch, event.view) == (state.epoch.number, state.view)
+    if here and state.active and state.own != state.primary and _may_leave(core):
+        view_changing.ask_for(core, state.view + 1, event.reason)
+
+
+def _may_leave(core: Core) -> bool:
+    """Whether this replica may ask for the next view, and hears enough others to form a quorum with."""
+    state = core.state
+    if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
+        return False
+    return sum(state.is_heard(name) for name in state.others) >= state.epoch.quorum - 1
 
 
 def _view_timer_runs(core: Core) -> bool:
     """Active: while something is pending. After asking for a view: once a quorum asks for it or higher. Never
     while too few are heard to form a quorum with."""
     state = core.state
-    if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
-        return False
-    if sum(state.is_heard(name) for name in state.others) < state.epoch.quorum - 1:
+    if not _may_leave(core):
         return False
     if state.active:
         return building.is_pending(state)

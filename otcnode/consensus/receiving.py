@@ -7,8 +7,8 @@ from otcnode.blocks import Certificate, block_hash, check_certificate, commit_pr
 from otcnode.consensus import accusing, memory, retransmission
 from otcnode.consensus.candidates import entries_match
 from otcnode.consensus.core import Core
-from otcnode.consensus.effects import Sync
-from otcnode.consensus.messages import Commit, Decision, Prepare, PrePrepare
+from otcnode.consensus.effects import Admit, Sync
+from otcnode.consensus.messages import Commit, Decision, Prepare, PrePrepare, Urgent
 from otcnode.consensus.votes import Added, Vote, VoteBook
 from otcnode.errors import ProofError
 
@@ -26,9 +26,12 @@ def on_pre_prepare(core: Core, sender: bytes, message: PrePrepare) -> None:
     held = state.waiting.get((primary, header.height))
     if message.view < state.view or primary == state.own or (held is not None and held.view >= message.view):
         return
-    small = header.transaction_count <= state.parameters.block_transactions_max
-    if small and entries_match(header, message.entries):
+    if header.transaction_count > state.parameters.block_transactions_max:
+        return
+    if entries_match(header, message.entries):
         state.waiting[(primary, header.height)] = message
+    else:
+        accusing.blame(core, sender, "a PRE-PREPARE whose list is not the one its header commits to")
 
 
 def on_vote(core: Core, sender: bytes, message: Prepare | Commit) -> None:
@@ -50,15 +53,21 @@ def _take_vote(core: Core, sender: bytes, message: Prepare | Commit) -> bool:
     """Put an authentic vote into its book; False if it is not authentic or contradicts an earlier one."""
     state = core.state
     if message.validator not in state.epoch.validators:
+        accusing.blame(core, sender, "a vote of nobody who votes in this epoch")
         return False
     book = _book(core, message)
     outcome = book.judge(message.height, message.validator, message.view, message.block_hash)
-    if outcome is Added.DUPLICATE and book is state.prepares:
-        # A liar can sign one vote twice; its proposal is as good with either signature.
+    if outcome is Added.DUPLICATE:
         held = book.get(message.height, message.validator, message.view)
-        return held is not None and (held.signature == message.signature or _is_authentic_vote(core, message))
-    if outcome is Added.DUPLICATE or not _is_authentic_vote(core, message):
+        assert held is not None
+        if book is state.commits or held.signature == message.signature:
+            return book is state.prepares
+    if not _is_authentic_vote(core, message):
+        accusing.blame(core, sender, "a vote with a false signature")
         return False
+    if outcome is Added.DUPLICATE:
+        # A liar can sign one vote twice; its proposal is as good with either signature.
+        return True
     if message.validator == state.own:
         if not memory.is_own_vote(state, message):
             core.shown_own(message.view, "a vote")
@@ -86,6 +95,16 @@ def _is_authentic_vote(core: Core, message: Prepare | Commit) -> bool:
     return core.verify(message.validator, signed, message.signature)
 
 
+def on_urgent(core: Core, sender: bytes, message: Urgent) -> None:
+    """What another validator has waited with for too long; only a primary can do anything about it."""
+    state = core.state
+    size_bytes = sum(map(len, message.transactions))
+    if len(message.transactions) > limits.urgent_per_validator_max or size_bytes > limits.urgent_bytes_max:
+        accusing.blame(core, sender, "pushed more transactions than a validator may")
+    elif sender in state.epoch.validators and state.active and state.own == state.primary:
+        core.effects.append(Admit(sender, message.transactions))
+
+
 def on_decision(core: Core, sender: bytes, message: Decision) -> None:
     state = core.state
     certificate = message.certificate
@@ -98,9 +117,11 @@ def on_decision(core: Core, sender: bytes, message: Decision) -> None:
     if certificate.height > state.committed + limits.buffered_heights_windows * state.window:
         core.effects.append(Sync(sender, certificate.height))
         return
-    if certificate.height in state.certificates or message.header.height != certificate.height:
+    if certificate.height in state.certificates:
         return
-    if block_hash(message.header) != certificate.block_hash or not _is_valid(core, certificate):
+    same = message.header.height == certificate.height and block_hash(message.header) == certificate.block_hash
+    if not same or not _is_valid(core, certificate):
+        accusing.blame(core, sender, "a decision without a valid certificate")
         return
     learn_certificate(core, certificate)
     candidate = state.candidates.get(certificate.block_hash)

@@ -12,6 +12,7 @@ from typing import assert_never
 from otcnode import crypto
 from otcnode.blocks import Verify
 from otcnode.consensus import (
+    accusing,
     bodies,
     committing,
     memory,
@@ -28,6 +29,7 @@ from otcnode.consensus.core import Core, Signer, fresh_state
 from otcnode.consensus.effects import Effect, Sync
 from otcnode.consensus.events import (
     Built,
+    Complaint,
     Elapsed,
     Event,
     Executed,
@@ -41,6 +43,7 @@ from otcnode.consensus.events import (
 )
 from otcnode.consensus.explain import Explanation, Inspection, explain, inspect
 from otcnode.consensus.messages import (
+    Accusation,
     Bodies,
     BodyRequest,
     Commit,
@@ -52,6 +55,7 @@ from otcnode.consensus.messages import (
     Prepare,
     PrePrepare,
     Status,
+    Urgent,
     ViewChange,
 )
 from otcnode.consensus.state import Silence, State
@@ -127,6 +131,8 @@ class Replica:
             case Synced(tip):
                 if tip.height == self.state.committed + 1:
                     committing.committed(self.core, tip, None)
+            case Complaint():
+                patience.complained(self.core, event)
             case Elapsed(timer):
                 self._elapsed(timer)
             case Started():
@@ -152,9 +158,13 @@ class Replica:
             case Entries():
                 bodies.learn_entries(self.core, sender, message)
             case Bodies():
-                bodies.learn_bodies(self.core, message)
+                bodies.learn_bodies(self.core, sender, message)
             case Decision():
                 receiving.on_decision(self.core, sender, message)
+            case Accusation():
+                accusing.on_accusation(self.core, sender, message)
+            case Urgent():
+                receiving.on_urgent(self.core, sender, message)
             case _:
                 assert_never(message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otcnode import limits
-from otcnode.consensus import status
+from otcnode.consensus import accusing, status
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import SetTimer, Sync
 from otcnode.consensus.events import Timer
@@ -49,6 +49,7 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
     if len(message.heights) > limits.buffered_heights_windows * state.window or _is_soon_again(core, sender):
         return
     if not core.verify(sender, status_preimage(core.configuration.chain, message), message.signature):
+        accusing.blame(core, sender, "a STATUS with a false signature")
         return
     state.heard[sender] = Heard(state.now.monotonic_ms, message, state.now.monotonic_ms)
     _compare_heights(core, sender, message)

@@ -77,6 +77,8 @@ class State:
     new_view: NewView | None = None
     own_view_change: ViewChange | None = None
     view_since_ms: int = 0
+    asked_because: str = ""
+    """Why this replica left its last view; empty after a restart."""
 
     # what may be signed
     floor: int = 0

@@ -58,8 +58,11 @@ def is_signed_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Ver
     )
 
 
-def check_view_change(message: ViewChange, chain: bytes, epoch: Epoch, window: int, verify: Verify) -> None:
-    """Raise ProofError unless what the (already authentic) message claims is proved in it."""
+def check_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
+    """Raise ProofError unless what the (already authentic) message claims is proved in it.
+
+    Nothing is looked at but the message and its epoch, so that everybody judges it alike, at any time.
+    """
     if message.epoch != epoch.number:
         raise ProofError(f"VIEW-CHANGE of epoch {message.epoch}")
     if not 0 < message.view < limits.view_max:
@@ -68,8 +71,8 @@ def check_view_change(message: ViewChange, chain: bytes, epoch: Epoch, window: i
     heights = [proof.header.height for proof in message.proofs]
     if heights != list(range(message.committed + 1, message.committed + 1 + len(heights))):
         raise ProofError("the proofs are not of contiguous heights above the committed one")
-    if len(heights) > window:
-        raise ProofError(f"{len(heights)} proofs, the window is {window}")
+    if len(heights) > epoch.parameters.window:
+        raise ProofError(f"{len(heights)} proofs, the window is {epoch.parameters.window}")
     for proof in message.proofs:
         if proof.view >= message.view:
             raise ProofError("a proof of a view that is not below the one asked for")
@@ -96,7 +99,6 @@ def check_new_view(
     message: NewView,
     chain: bytes,
     epoch: Epoch,
-    window: int,
     verify: Verify,
     known: Callable[[ViewChange], bool] = lambda _: False,
 ) -> Selection:
@@ -118,7 +120,7 @@ def check_new_view(
             continue
         if not is_signed_view_change(entry, chain, epoch, verify):
             raise ProofError("a VIEW-CHANGE with a false signature")
-        check_view_change(entry, chain, epoch, window, verify)
+        check_view_change(entry, chain, epoch, verify)
     selection = select(message.view_changes)
     if tuple(entry.header for entry in message.reproposals) != selection.headers:
         raise ProofError("the re-proposals are not those that follow from the VIEW-CHANGEs")

@@ -7,7 +7,16 @@ from otcnode.blocks import block_hash, prepare_preimage
 from otcnode.consensus import accusing, memory, receiving, record, retransmission
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Sync
-from otcnode.consensus.messages import NewView, Prepare, Reproposal, ViewChange, new_view_preimage, view_change_preimage
+from otcnode.consensus.messages import (
+    InvalidNewView,
+    InvalidViewChange,
+    NewView,
+    Prepare,
+    Reproposal,
+    ViewChange,
+    new_view_preimage,
+    view_change_preimage,
+)
 from otcnode.consensus.view_change import (
     check_new_view,
     check_view_change,
@@ -27,20 +36,34 @@ def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
         return
     chain, epoch = core.configuration.chain, state.epoch
     if not is_signed_view_change(message, chain, epoch, core.verify):
+        accusing.blame(core, sender, "a VIEW-CHANGE with a false signature")
         return
     if message.validator == state.own:
         core.shown_own(message.view, "a VIEW-CHANGE")
         return
+    if _asks_too_often(core, message.validator):
+        return
     try:
-        check_view_change(message, chain, epoch, state.window, core.verify)
+        check_view_change(message, chain, epoch, core.verify)
     except ProofError as error:
-        accusing.accuse(core, message.validator, f"invalid VIEW-CHANGE: {error}", message.view, 0, message)
+        accusing.accuse(core, InvalidViewChange(message))
+        accusing.blame(core, sender, f"an invalid VIEW-CHANGE: {error}")
         return
     state.view_changes[message.validator] = message
     core.hear(message.validator)
     accusing.look_for_hidden_proofs(core, message)
     if message.certificate is not None and message.committed > state.committed:
         receiving.learn_certificate(core, message.certificate)
+
+
+def _asks_too_often(core: Core, author: bytes) -> bool:
+    """Each VIEW-CHANGE costs up to a window of proofs to check. An honest author's views are at least its shortest
+    timeout apart, and what is not looked at now comes again with a STATUS."""
+    second = core.state.now.monotonic_ms // 1_000
+    last, count = core.view_changes_checked.get(author, (second, 0))
+    count = count + 1 if last == second else 1
+    core.view_changes_checked[author] = (second, count)
+    return count > limits.view_changes_per_second_max
 
 
 def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
@@ -50,9 +73,8 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
     if message.view < state.view or (message.view == state.view and (state.active or state.new_view is not None)):
         return
     chain, epoch = core.configuration.chain, state.epoch
-    if message.validator != epoch.primary(message.view):
-        return
     if not is_signed_new_view(message, chain, epoch, core.verify):
+        accusing.blame(core, sender, "a NEW-VIEW with a false signature")
         return
     if message.validator == state.own:
         core.shown_own(message.view, "a NEW-VIEW")
@@ -62,11 +84,13 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
         return state.view_changes.get(entry.validator) == entry
 
     try:
-        check_new_view(message, chain, epoch, state.window, core.verify, known)
+        check_new_view(message, chain, epoch, core.verify, known)
     except ProofError as error:
-        accusing.accuse(core, message.validator, f"invalid NEW-VIEW: {error}", message.view, 0, message)
-        if message.view == state.view and state.may_sign(state.view + 1):
-            ask_for(core, state.view + 1)
+        accusing.accuse(core, InvalidNewView(message))
+        accusing.blame(core, sender, f"an invalid NEW-VIEW: {error}")
+        is_primary = message.validator == epoch.primary(message.view)
+        if is_primary and message.view == state.view and state.may_sign(state.view + 1):
+            ask_for(core, state.view + 1, f"the NEW-VIEW of view {state.view} is invalid: {error}")
         return
     for entry in message.view_changes:
         if not known(entry):
@@ -90,12 +114,12 @@ def join(core: Core) -> bool:
     rank = state.epoch.weak_quorum
     if len(views) < rank or views[rank - 1] <= state.view or not state.may_sign(views[rank - 1]):
         return False
-    ask_for(core, views[rank - 1])
+    ask_for(core, views[rank - 1], f"{rank} others ask for view {views[rank - 1]} or higher")
     return True
 
 
-def ask_for(core: Core, view: int) -> None:
-    """Leave the current view: nothing of a lower one is signed from here on."""
+def ask_for(core: Core, view: int, reason: str) -> None:
+    """Leave the current view: nothing of a lower one is signed from here on. `reason` is for `explain`."""
     state = core.state
     assert view > state.view and state.own is not None
     if view >= limits.view_max:
@@ -110,6 +134,7 @@ def ask_for(core: Core, view: int) -> None:
     signature = core.sign(view_change_preimage(core.configuration.chain, plain))
     message = ViewChange(plain.epoch, view, plain.committed, certificate, plain.proofs, state.own, signature)
     memory.ask(state, message)
+    state.asked_because = reason
     _left_view(core)
     core.save(record.Asked(message))
     core.broadcast(message)

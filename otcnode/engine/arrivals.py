@@ -16,12 +16,14 @@ Answer = Callable[[TransactionState], None]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """From a peer (`source`) or from a client (`answer`), found admissible on the state of `height`."""
+    """From a peer (`source`) or from a client (`answer`), found admissible on the state of `height`. `urgent`: `source`
+    is a validator that pushes it past the quotas."""
 
     decoded: Decoded
     height: int
     source: bytes | None = None
     answer: Answer | None = None
+    urgent: bool = False
 
 
 class Arrivals:

@@ -20,9 +20,11 @@ from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
+from otcnode.engine.evidence import EvidenceKeeper
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
+from otcnode.engine.primary_watch import PrimaryWatch
 from otcnode.errors import DecodeError, Inadmissible, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
@@ -77,6 +79,7 @@ class Engine:
         """Why this node has stopped taking part, where something inside it is wrong."""
         self._authenticity = Authenticity(host)
         self._candidacy = Candidacy(self._own, lambda: store.state)
+        self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
@@ -91,6 +94,7 @@ class Engine:
             verify,
             snapshots,
         )
+        self._watch = PrimaryWatch(replica, self.intake, self.flight, host)
 
     # ---- what the world does
 
@@ -128,6 +132,7 @@ class Engine:
         self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
         self.catch_up.announce(peer)
+        self.evidence.greet(peer, self.flight.tip().next_epoch.number)
 
     def disconnected(self, peer: bytes) -> None:
         self._peers.discard(peer)
@@ -145,6 +150,8 @@ class Engine:
         self.intake.flush()
         self.catch_up.tick()
         self._offer()
+        if self.replica.started:
+            self._complain(self._watch.tick())
         if len(self.flight) > limits.blocks_in_flight_kept:
             self.flight.keep_only(self.replica.state.candidates)
 
@@ -194,6 +201,10 @@ class Engine:
             self._host.penalise(peer, str(error))
             return
         self._feed(events.Received(peer, message))
+
+    def _complain(self, complaint: events.Complaint | None) -> None:
+        if complaint is not None:
+            self._feed(complaint)
 
     def _feed(self, event: events.Event) -> None:
         """Step the replica; an event that arises while effects are performed waits until they all are. Before Started
@@ -255,8 +266,12 @@ class Engine:
                 self._host.later(lambda: self._hint(peer, height))
             case effects.SetTimer(timer, delay_ms):
                 self._host.set_timer(timer, delay_ms)
-            case effects.Accuse(validator, kind, _):
-                self._alarm(f"validator {validator.hex()[:12]} broke the protocol: {kind}")
+            case effects.Accuse():
+                self._accuse(effect)
+            case effects.Blame(peer, reason):
+                self._host.penalise(peer, reason)
+            case effects.Admit(validator, transactions):
+                self.intake.urgent(validator, transactions)
             case effects.Alarm(text):
                 self._alarm(text)
             case _:
@@ -310,6 +325,7 @@ class Engine:
 
     def _execute(self, header: Header, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
         """Authenticate what this node has not seen yet, then execute; the answer may come much later."""
+        self._watch.proposed(block_hash(header))
         try:
             transactions = [
                 self.intake.decoded(entry.full_hash, raw) for entry, raw in zip(entries, bodies, strict=True)
@@ -353,12 +369,15 @@ class Engine:
     def _commit(self, header: Header, certificate: Certificate) -> None:
         speculation = self.flight.get(certificate.block_hash)
         assert speculation is not None, "the replica commits only what this node has executed"
+        self._watch.committed(speculation, certificate.view)
         self._finalise(speculation, certificate)
         self._work_changed()
+        self._complain(self._watch.judged())
 
     def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
         with self._whole_or_never_again():
             self._finalise(speculation, certified.certificate)
+        self._watch.caught_up()
         # The replica learns of this block before anything lets it ask for the next one.
         self._feed(events.Synced(self.flight.tip()))
         self._work_changed()
@@ -382,7 +401,15 @@ class Engine:
     def _work_changed(self) -> None:
         self._feed(events.Work(len(self.intake.pool), next_due(self._store.state)))
 
-    # ---- what is wrong here
+    # ---- what is wrong here, and elsewhere
+
+    def _accuse(self, effect: effects.Accuse) -> None:
+        offence = effect.offence
+        if self.evidence.keep(offence, effect.evidence, effect.source):
+            where = f"epoch {offence.epoch}, view {offence.view}" + (
+                f", height {offence.height}" * bool(offence.height)
+            )
+            self._alarm(f"validator {offence.validator.hex()[:12]} broke the protocol: {offence.kind} ({where})")
 
     def _alarm(self, text: str) -> None:
         self.alarms.append(text)

@@ -29,6 +29,11 @@ class Flight:
         """Whether some block in flight holds the transaction."""
         return transaction_id in self._proposed
 
+    @property
+    def transactions_proposed(self) -> int:
+        """How many different ones the blocks in flight hold."""
+        return len(self._proposed)
+
     def tip(self) -> Tip:
         tip = self._store.tip
         return Tip(tip.height, tip.block_hash, self.time_ms, tip.certificate, self._epoch)

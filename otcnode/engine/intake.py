@@ -79,19 +79,23 @@ class Intake:
             return
         self._arrive(Arrival(decoded, self._store.tip.height, answer=answer))
 
-    def check(self, decoded: Decoded) -> None:
-        """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock."""
-        check_admissible(self._store.state, self._environment(), decoded)
+    def check(self, decoded: Decoded, at_time_ms: int | None = None) -> None:
+        """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock, or
+        at another ledger time."""
+        time_ms = self._next_time_ms() if at_time_ms is None else at_time_ms
+        check_admissible(self._store.state, self._environment(time_ms), decoded)
 
     @property
     def transaction_ttl_ms(self) -> int:
         """How far ahead `valid_until` may be in the next block."""
-        return self._environment().parameters.max_transaction_ttl_ms
+        return self._environment(self._next_time_ms()).parameters.max_transaction_ttl_ms
 
-    def _environment(self) -> Environment:
-        """Of the block that would be built now. The parameters are read once per committed block."""
+    def _next_time_ms(self) -> int:
+        return max(self._host.now().ledger_ms, self._flight.time_ms + 1)
+
+    def _environment(self, time_ms: int) -> Environment:
+        """Of the block that would be built at a time. The parameters are read once per committed block."""
         height = self._store.tip.height + 1
-        time_ms = max(self._host.now().ledger_ms, self._flight.time_ms + 1)
         if self._next_block is None or self._next_block.height != height:
             self._next_block = environment_at(self._store.state, self._chain, height, time_ms)
         elif self._next_block.time_ms != time_ms:
@@ -144,12 +148,29 @@ class Intake:
         else:
             self.gossip.forget([decoded.full_hash])
 
+    def urgent(self, validator: bytes, raws: Iterable[bytes]) -> None:
+        """Bodies that a validator has waited with for too long: the admissible ones come in past the quotas."""
+        for raw in raws:
+            try:
+                decoded = decode_transaction(raw)
+                if not self._wanted(decoded) or self._arrivals.holds(decoded):
+                    continue
+                self.check(decoded)
+            except Inadmissible as error:
+                if error.code in NEVER:
+                    self._host.penalise(validator, f"pushed a transaction that can never be valid: {error}")
+                    return
+                continue
+            if self.pool.refuses(decoded, validator) is None and self._arrivals.has_room(decoded):
+                self._arrive(Arrival(decoded, self._store.tip.height, source=validator, urgent=True))
+
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
         """Authentic bodies learnt from a proposal: they wait here too, should the proposal be dropped."""
+        now_ms = self._host.now().monotonic_ms
         fresh = [
             (decoded.full_hash, decoded.raw)
             for decoded in transactions
-            if self._wanted(decoded) and self.pool.add(decoded) is None
+            if self._wanted(decoded) and self.pool.add(decoded, now_ms) is None
         ]
         if fresh:
             self.gossip.local(fresh)
@@ -287,7 +308,8 @@ class Intake:
                 self.check(decoded)
             except Inadmissible as error:
                 return TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
-        refusal = self.pool.add(decoded)
+        bearer = arrival.source if arrival.urgent else None
+        refusal = self.pool.add(decoded, self._host.now().monotonic_ms, bearer)
         if refusal is not None:
             return TransactionState(Stage.DROPPED, reason=refusal.value)
         return TransactionState(Stage.POOLED)

@@ -290,15 +290,15 @@ class World:
 
     def effect(self, node: int, effect: effects.Effect) -> None:
         match effect:
-            case effects.Accuse(validator, kind):
-                accused = self.validators.index(validator)
-                self.mark("accused: " + kind.partition(":")[0])
-                self.note(node, f"accuses n{accused}: {kind}")
+            case effects.Accuse(offence):
+                accused = self.validators.index(offence.validator)
+                self.mark(f"accused: {offence.kind}")
+                self.note(node, f"accuses n{accused}: {offence.kind}")
                 if accused in self._honest and node in self._honest:
-                    raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {kind}")
+                    raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {offence.kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
-            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save():
+            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save() | effects.Blame():
                 pass
             case effects.Compact():
                 self.mark("voting record compacted")

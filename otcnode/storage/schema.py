@@ -47,6 +47,8 @@ class Table(bytes, Enum):
     INDEXED = b"k"
     """height → canonical `store.Indexed`: the entries of TRANSACTION and INDEX that are of this block (to prune and to
     roll back)."""
+    EVIDENCE = b"o"
+    """name → evidence of misbehaviour that this node has kept, opaque here; no part of the chain."""
 
 
 class Meta(bytes, Enum):

@@ -295,6 +295,16 @@ class Store:
         """Everything as it is now, whatever is committed later, and the tree's hashes; the reader is to be closed."""
         return self._kv.snapshot(), self.tree.hashes()
 
+    def keep_evidence(self, name: bytes, raw: bytes) -> None:
+        """Durably, beside the chain. Whoever keeps it bounds it."""
+        self._kv.write([(Table.EVIDENCE.value + name, raw)])
+
+    def evidence(self) -> Iterator[tuple[bytes, bytes]]:
+        """(name, evidence) of all that is kept, by name."""
+        table = Table.EVIDENCE.value
+        for key, raw in self._kv.scan(table):
+            yield key[len(table) :], raw
+
     def close(self) -> None:
         self._kv.close()
 

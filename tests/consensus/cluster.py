@@ -22,7 +22,7 @@ from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events, record
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer, Tip
-from otcnode.consensus.messages import Commit, Message, Prepare, PrePrepare
+from otcnode.consensus.messages import Accusation, Commit, Message, Prepare, PrePrepare
 from otcnode.consensus.replica import Replica
 from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
@@ -74,7 +74,8 @@ class Node:
         self.stepping = False
         self.generation = 0
         self.alarms: list[str] = []
-        self.accusations: list[tuple[bytes, str, tuple[bytes, ...]]] = []
+        self.accusations: list[effects.Accuse] = []
+        self.blamed: list[tuple[bytes, str]] = []
         self.vote_again = False
 
     # ---- life
@@ -190,9 +191,18 @@ class Node:
                 self.cluster.sync(self, peer)
             case effects.SetTimer(timer, delay_ms):
                 self.set_timer(timer, delay_ms)
-            case effects.Accuse(validator, kind, messages):
-                self.accusations.append((validator, kind, messages))
-                self.cluster.accused(self, validator, kind)
+            case effects.Accuse():
+                self.accusations.append(effect)
+                self.cluster.accused(self, effect)
+                for other in self.cluster.nodes:
+                    if other is not self and other.name != effect.source:
+                        self.cluster.send(self, other.name, Accusation(effect.evidence))
+            case effects.Blame(peer, reason):
+                self.blamed.append((peer, reason))
+                self.cluster.blamed(self, peer, reason)
+            case effects.Admit(_, transactions):
+                for raw in transactions:
+                    self.submit(raw)
             case effects.Alarm(text):
                 self.alarms.append(text)
             case _:
@@ -440,10 +450,15 @@ class Cluster:
             if known != name:
                 raise Violation(f"node {self.by_name[signer].index} signed two {kind}s at view {view} height {height}")
 
-    def accused(self, node: Node, validator: bytes, kind: str) -> None:
-        accused = self.by_name[validator].index
+    def accused(self, node: Node, accusation: effects.Accuse) -> None:
+        accused = self.by_name[accusation.offence.validator].index
         if accused not in self.liars and node.index not in self.liars:
-            raise Violation(f"node {node.index} accuses honest node {accused} of {kind}")
+            raise Violation(f"node {node.index} accuses honest node {accused} of {accusation.offence.kind}")
+
+    def blamed(self, node: Node, peer: bytes, reason: str) -> None:
+        blamed = self.by_name[peer].index
+        if blamed not in self.liars and node.index not in self.liars:
+            raise Violation(f"node {node.index} blames honest node {blamed}: {reason}")
 
     def heights(self) -> list[int]:
         return [node.tip_state().height for node in self.nodes]

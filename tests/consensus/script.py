@@ -291,9 +291,18 @@ class Script:
 
     def do_accusations(self, words: list[str], options: dict[str, str]) -> list[str]:
         found = {
-            f"node {self.cluster.by_name[validator].index}: {kind}"
+            f"node {self.cluster.by_name[accusation.offence.validator].index}: {accusation.offence.kind}"
             for node in self.cluster.nodes
-            for validator, kind, _ in node.accusations
+            for accusation in node.accusations
+        }
+        return sorted(found)
+
+    def do_blamed(self, words: list[str], options: dict[str, str]) -> list[str]:
+        """Whom the nodes blame for what it handed over."""
+        found = {
+            f"node {self.cluster.by_name[peer].index}: {reason}"
+            for node in self.cluster.nodes
+            for peer, reason in node.blamed
         }
         return sorted(found)
 

@@ -76,7 +76,7 @@ def test_a_primary_that_contradicts_its_own_proposal_again_cannot_stop_a_replica
     assert cluster.advance_until(lambda: _views(cluster)[2] >= 1, 10_000)
     cluster.nodes[0].start()
     assert cluster.advance_until(lambda: cluster.heights()[2] >= 1, 60_000)
-    assert [kind for _, kind, _ in cluster.nodes[2].accusations] == ["double PREPARE"]
+    assert [accusation.offence.kind for accusation in cluster.nodes[2].accusations] == ["double PRE-PREPARE"]
 
 
 def test_a_primary_never_proposes_twice_at_one_place_though_it_restarts_on_another_chain() -> None:
@@ -280,7 +280,7 @@ def test_a_view_change_seen_only_inside_a_new_view_still_shows_a_hidden_proof() 
     cluster.submit(b"a")
     assert cluster.advance_until(lambda: _views(cluster)[2] >= 1, 20_000)
     cluster.advance(500)
-    assert "hidden proof" in [kind for _, kind, _ in cluster.nodes[2].accusations]
+    assert "hidden proof" in [accusation.offence.kind for accusation in cluster.nodes[2].accusations]
 
 
 def test_a_vote_signed_in_two_ways_does_not_keep_its_proposal_out() -> None:

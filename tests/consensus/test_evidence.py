@@ -5,25 +5,46 @@ from __future__ import annotations
 import pytest
 
 from otcnode.blocks import block_hash
-from otcnode.consensus.evidence import (
-    check_double_vote,
-    check_hidden_proof,
-    check_invalid_new_view,
-    check_invalid_view_change,
+from otcnode.codec import decode, encode
+from otcnode.consensus.evidence import Kind, Offence, check_evidence, double_vote
+from otcnode.consensus.messages import (
+    Commit,
+    DoubleCommit,
+    DoublePrepare,
+    Evidence,
+    HiddenProof,
+    InvalidNewView,
+    InvalidViewChange,
+    Prepare,
+    ViewChange,
 )
-from otcnode.consensus.messages import ViewChange
 from otcnode.errors import ProofError
 from tests.consensus.cluster import commit_of, prepare_of
 from tests.consensus.test_view_change import A1, A2, B1, EPOCH, NAMES, QUORUM, asking, certificate, opening, proof
 from tests.consensus.toy import CHAIN, fake_verify
 
-A, B = block_hash(A1), block_hash(B1)
-COMMIT = commit_of(NAMES[0], 1, 1, 1, A)
+A, B = sorted((block_hash(A1), block_hash(B1)))
+COMMIT = commit_of(NAMES[0], 1, 1, 1, block_hash(A1))
 
 
-def test_two_votes_for_two_blocks_are_evidence() -> None:
-    for make in (prepare_of, commit_of):
-        check_double_vote(make(NAMES[0], 1, 0, 1, A), make(NAMES[0], 1, 0, 1, B), CHAIN, EPOCH, fake_verify)
+def _check(evidence: Evidence) -> Offence:
+    """As whoever reads it from a file."""
+    return check_evidence(decode(Evidence, encode(evidence)), CHAIN, EPOCH, fake_verify)
+
+
+@pytest.mark.parametrize(
+    ("validator", "make", "kind"),
+    [
+        (NAMES[0], prepare_of, Kind.DOUBLE_PRE_PREPARE),
+        (NAMES[1], prepare_of, Kind.DOUBLE_PREPARE),
+        (NAMES[0], commit_of, Kind.DOUBLE_COMMIT),
+    ],
+)
+def test_two_votes_for_two_blocks_are_evidence(validator: bytes, make: object, kind: Kind) -> None:
+    assert callable(make)
+    first, second = make(validator, 1, 0, 1, A), make(validator, 1, 0, 1, B)
+    for evidence in (double_vote(first, second), double_vote(second, first)):
+        assert _check(evidence) == Offence(validator, kind, 1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +55,25 @@ def test_two_votes_for_two_blocks_are_evidence() -> None:
         prepare_of(NAMES[0], 1, 0, 2, B),
         prepare_of(NAMES[1], 1, 0, 1, B),
         prepare_of(NAMES[0], 2, 0, 1, B),
-        commit_of(NAMES[0], 1, 0, 1, B),
+        Prepare(1, 0, 1, B, NAMES[0], bytes(64)),
     ],
 )
-def test_these_votes_are_not_evidence(second: object) -> None:
-    with pytest.raises(ProofError):
-        check_double_vote(prepare_of(NAMES[0], 1, 0, 1, A), second, CHAIN, EPOCH, fake_verify)  # type: ignore[arg-type]
+def test_these_votes_are_not_evidence(second: Prepare) -> None:
+    first = prepare_of(NAMES[0], 1, 0, 1, A)
+    for evidence in (DoublePrepare(first, second), DoublePrepare(second, first)):
+        with pytest.raises(ProofError):
+            _check(evidence)
+
+
+def test_the_same_votes_in_the_other_order_are_not_a_second_piece_of_evidence() -> None:
+    with pytest.raises(ProofError, match="ascending"):
+        _check(DoubleCommit(commit_of(NAMES[0], 1, 0, 1, B), commit_of(NAMES[0], 1, 0, 1, A)))
+
+
+def test_votes_of_nobody_in_the_epoch_are_not_evidence() -> None:
+    stranger = b"S" * 32
+    with pytest.raises(ProofError, match="of this epoch"):
+        _check(DoubleCommit(commit_of(stranger, 1, 0, 1, A), commit_of(stranger, 1, 0, 1, B)))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +85,7 @@ def test_these_votes_are_not_evidence(second: object) -> None:
     ],
 )
 def test_a_hidden_proof_is_evidence(view_change: ViewChange) -> None:
-    check_hidden_proof(COMMIT, view_change, CHAIN, EPOCH, fake_verify)
+    assert _check(HiddenProof(COMMIT, view_change)) == Offence(NAMES[0], Kind.HIDDEN_PROOF, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +100,31 @@ def test_a_hidden_proof_is_evidence(view_change: ViewChange) -> None:
 )
 def test_a_shown_or_superseded_proof_is_not_evidence(view_change: ViewChange) -> None:
     with pytest.raises(ProofError):
-        check_hidden_proof(COMMIT, view_change, CHAIN, EPOCH, fake_verify)
+        _check(HiddenProof(COMMIT, view_change))
+
+
+def test_a_hidden_proof_needs_both_signatures() -> None:
+    unsigned = Commit(1, 1, 1, COMMIT.block_hash, NAMES[0], bytes(64))
+    with pytest.raises(ProofError, match="false signature"):
+        _check(HiddenProof(unsigned, asking(NAMES[0], 2)))
+    framed = ViewChange(1, 2, 0, None, (), NAMES[0], asking(NAMES[1], 2).signature)
+    with pytest.raises(ProofError, match="not a VIEW-CHANGE signed"):
+        _check(HiddenProof(COMMIT, framed))
 
 
 def test_invalid_view_messages_are_evidence_and_valid_ones_are_not() -> None:
-    check_invalid_view_change(asking(NAMES[0], 2, (proof(A2, 0),)), CHAIN, EPOCH, 4, fake_verify)
-    check_invalid_new_view(opening(1, QUORUM, ()), CHAIN, EPOCH, 4, fake_verify)
-    with pytest.raises(ProofError):
-        check_invalid_view_change(QUORUM[0], CHAIN, EPOCH, 4, fake_verify)
-    with pytest.raises(ProofError):
-        check_invalid_new_view(opening(1, QUORUM, (A1,)), CHAIN, EPOCH, 4, fake_verify)
+    message = asking(NAMES[0], 2, (proof(A2, 0),))
+    assert _check(InvalidViewChange(message)) == Offence(NAMES[0], Kind.INVALID_VIEW_CHANGE, 1, 2, 0)
+    opened = opening(1, QUORUM, ())
+    assert _check(InvalidNewView(opened)) == Offence(opened.validator, Kind.INVALID_NEW_VIEW, 1, 1, 0)
+    with pytest.raises(ProofError, match="is valid"):
+        _check(InvalidViewChange(QUORUM[0]))
+    with pytest.raises(ProofError, match="is valid"):
+        _check(InvalidNewView(opening(1, QUORUM, (A1,))))
+
+
+def test_what_its_alleged_author_did_not_sign_is_not_evidence() -> None:
+    message = asking(NAMES[0], 2, (proof(A2, 0),))
+    framed = ViewChange(1, 2, 0, None, message.proofs, NAMES[1], message.signature)
+    with pytest.raises(ProofError, match="not a VIEW-CHANGE signed"):
+        _check(InvalidViewChange(framed))

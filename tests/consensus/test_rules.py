@@ -224,6 +224,7 @@ def test_a_message_far_above_or_of_a_stranger_changes_nothing() -> None:
     cluster.advance(10)
     replica = cluster.nodes[0].replica
     assert replica is not None
+    cluster.liars.add(3)
     liar = cluster.nodes[3].name
     for message in (
         prepare_of(liar, 1, 0, 9, bytes(32)),

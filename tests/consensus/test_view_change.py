@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.blocks import Certificate, Header, ValidatorSignature, block_hash, commit_preimage, prepare_preimage
 from otcnode.consensus.messages import (
@@ -100,9 +101,9 @@ def test_a_proof_above_the_base_must_extend_the_certified_block() -> None:
 
 
 def test_accepts_an_honest_view_change() -> None:
-    check_view_change(asking(NAMES[0], 2, (proof(A1, 0), proof(A2, 1))), CHAIN, EPOCH, 4, fake_verify)
+    check_view_change(asking(NAMES[0], 2, (proof(A1, 0), proof(A2, 1))), CHAIN, EPOCH, fake_verify)
     message = asking(NAMES[0], 2, (proof(A2, 0),), certificate(A1))
-    check_view_change(message, CHAIN, EPOCH, 4, fake_verify)
+    check_view_change(message, CHAIN, EPOCH, fake_verify)
 
 
 @pytest.mark.parametrize(
@@ -120,25 +121,26 @@ def test_accepts_an_honest_view_change() -> None:
 )
 def test_refuses_a_view_change(message: ViewChange, reason: str) -> None:
     with pytest.raises(ProofError, match=reason):
-        check_view_change(message, CHAIN, EPOCH, 4, fake_verify)
+        check_view_change(message, CHAIN, EPOCH, fake_verify)
 
 
-def test_refuses_more_proofs_than_the_window() -> None:
+def test_refuses_more_proofs_than_the_window_of_the_epoch() -> None:
+    narrow = replace(EPOCH, parameters=replace(EPOCH.parameters, window=1))
     with pytest.raises(ProofError, match="window"):
-        check_view_change(asking(NAMES[0], 2, (proof(A1, 0), proof(A2, 0))), CHAIN, EPOCH, 1, fake_verify)
+        check_view_change(asking(NAMES[0], 2, (proof(A1, 0), proof(A2, 0))), CHAIN, narrow, fake_verify)
 
 
 def test_refuses_a_certificate_of_prepares() -> None:
     forged = Certificate(1, 0, 1, block_hash(A1), proof(A1, 0).signatures)
     with pytest.raises(ProofError, match="signature"):
-        check_view_change(asking(NAMES[0], 2, (), forged), CHAIN, EPOCH, 4, fake_verify)
+        check_view_change(asking(NAMES[0], 2, (), forged), CHAIN, EPOCH, fake_verify)
 
 
 QUORUM = tuple(asking(name, 1, (proof(A1, 0),)) for name in NAMES[:3])
 
 
 def test_accepts_an_honest_new_view() -> None:
-    assert check_new_view(opening(1, QUORUM, (A1,)), CHAIN, EPOCH, 4, fake_verify).headers == (A1,)
+    assert check_new_view(opening(1, QUORUM, (A1,)), CHAIN, EPOCH, fake_verify).headers == (A1,)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +158,10 @@ def test_accepts_an_honest_new_view() -> None:
 )
 def test_refuses_a_new_view(message: NewView, reason: str) -> None:
     with pytest.raises(ProofError, match=reason):
-        check_new_view(message, CHAIN, EPOCH, 4, fake_verify)
+        check_new_view(message, CHAIN, EPOCH, fake_verify)
 
 
 def test_refuses_a_new_view_with_a_view_change_that_its_sender_never_signed() -> None:
     forged = ViewChange(1, 1, 0, None, (), NAMES[2], bytes(64))
     with pytest.raises(ProofError, match="false signature"):
-        check_new_view(opening(1, (*QUORUM[:2], forged), (A1,)), CHAIN, EPOCH, 4, fake_verify)
+        check_new_view(opening(1, (*QUORUM[:2], forged), (A1,)), CHAIN, EPOCH, fake_verify)

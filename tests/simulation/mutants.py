@@ -101,9 +101,9 @@ def proof_forgotten() -> AbstractContextManager[Any]:
     """A VIEW-CHANGE comes without the proofs that its sender holds."""
     right = view_changing.ask_for
 
-    def ask_for(core: Core, view: int) -> None:
+    def ask_for(core: Core, view: int, reason: str) -> None:
         core.state.proofs.clear()
-        right(core, view)
+        right(core, view, reason)
 
     return patch.object(view_changing, "ask_for", ask_for)
 

@@ -18,7 +18,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     # at least twice the shortest view timeout, so that a re-proposed block is not refused for its age
     "drift_real_ms": (4_000, 60_000),
     "heartbeat_real_ms": (500, 600_000),
-    "window": (1, 64),
+    "window": (1, limits.window_max),
     "rotation_blocks": (10, 10_000_000),
     "inclusion_timeout_real_ms": (1_000, 60_000),
     "block_transactions_max": (1, 100_000),

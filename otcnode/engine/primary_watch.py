@@ -1,0 +1,166 @@
+"""Watches the primary of the view on behalf of those who wait: pushes what it may not know of, and tells the replica
+when it leaves transactions out (consensus/inclusion.py) or is slow (consensus/throughput.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from otcnode import limits
+from otcnode.blocks import ConsensusParameters, Header
+from otcnode.chain import Speculation
+from otcnode.codec import encode
+from otcnode.consensus.events import Complaint
+from otcnode.consensus.inclusion import InclusionWatch, Proposed
+from otcnode.consensus.messages import Urgent
+from otcnode.consensus.replica import Replica
+from otcnode.consensus.throughput import Throughput
+from otcnode.engine.flight import Flight
+from otcnode.engine.host import Host
+from otcnode.engine.intake import Intake
+from otcnode.errors import Inadmissible
+from otcnode.p2p.framing import Channel
+from otcnode.vm.transactions import Decoded
+
+SCAN_MS = 500
+"""Between looks for transactions that have waited too long."""
+STANDSTILL_MS = 1_000
+"""A tick that comes so late says that this process stood still: what it measured is about itself."""
+
+
+class PrimaryWatch:
+    """Told by the engine what is proposed and committed; asked at every tick for a complaint."""
+
+    def __init__(self, replica: Replica, intake: Intake, flight: Flight, host: Host) -> None:
+        self._replica = replica
+        self._intake = intake
+        self._flight = flight
+        self._host = host
+        self._view: tuple[int, int] | None = None
+        self._inclusion = InclusionWatch()
+        self._throughput = Throughput()
+        self._proposed_ms: dict[bytes, int] = {}
+        self._passed_over: list[tuple[bytes, str]] = []
+        self._ticked_ms = 0
+        self._scanned_ms = 0
+
+    def proposed(self, name: bytes) -> None:
+        """A proposal is about to be executed here."""
+        if self._view is not None and len(self._proposed_ms) < limits.blocks_in_flight_kept:
+            self._proposed_ms.setdefault(name, self._host.now().monotonic_ms)
+
+    def caught_up(self) -> None:
+        """Blocks came by sync: this node was away."""
+        self._restart(self._host.now().monotonic_ms)
+
+    def committed(self, speculation: Speculation, view: int) -> None:
+        """Before the pool forgets what the block holds."""
+        pool, header = self._intake.pool, speculation.header
+        now_ms = self._host.now().monotonic_ms
+        seen = [pool.seen_ms(entry.id) for entry in speculation.entries]
+        known = [seen_ms for seen_ms in seen if seen_ms is not None]
+        operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
+        self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
+        since_ms = self._proposed_ms.pop(speculation.block_hash, None)
+        if since_ms is None or self._view is None or self._view[1] != view:
+            self._inclusion.ended(entry.id for entry in speculation.entries)
+            return
+        block = Proposed(
+            {entry.id for entry in speculation.entries},
+            since_ms,
+            self._has_room(header, sum(len(decoded.raw) for decoded in speculation.transactions)),
+            None if len(known) < len(seen) else max(known, default=None),
+        )
+        self._passed_over = self._inclusion.committed(block, self._timeout_ms)
+
+    def judged(self) -> Complaint | None:
+        """After the block is final: whether one it passed over is overdue."""
+        for transaction, reason in self._passed_over:
+            decoded = self._intake.pool.get(transaction)
+            if decoded is None or not self._is_admissible(decoded):
+                self._inclusion.ended([transaction])
+            elif not self._flight.is_proposed(transaction):
+                return self._complain(f"transaction {transaction.hex()[:12]} is overdue: the primary proposed {reason}")
+        return None
+
+    def tick(self) -> Complaint | None:
+        """Several times a second."""
+        now_ms = self._host.now().monotonic_ms
+        late = now_ms - self._ticked_ms > STANDSTILL_MS
+        self._ticked_ms = now_ms
+        state = self._replica.state
+        view = (state.epoch.number, state.view) if state.active and state.is_validator else None
+        if view != self._view:
+            self._view = view
+            self._throughput.enter(now_ms, len(state.epoch.validators))
+            self._restart(now_ms)
+        elif late:
+            self._restart(now_ms)
+        if view is None:
+            return None
+        slow = self._throughput.look(now_ms, len(self._intake.pool), self._flight.transactions_proposed)
+        if state.own == state.primary:
+            return None
+        if now_ms - self._scanned_ms >= SCAN_MS:
+            self._scanned_ms = now_ms
+            self._push(state.primary, now_ms)
+        return None if slow is None else self._complain(f"its primary is slow: {slow}")
+
+    def _restart(self, now_ms: int) -> None:
+        self._inclusion.restart(now_ms)
+        self._throughput.restart(now_ms)
+        self._proposed_ms.clear()
+        self._passed_over = []
+
+    def _complain(self, reason: str) -> Complaint:
+        assert self._view is not None
+        return Complaint(self._view[0], self._view[1], reason)
+
+    def _push(self, primary: bytes, now_ms: int) -> None:
+        if not self._replica.state.is_heard(primary):
+            return
+        chosen = self._inclusion.to_push(self._unproposed(), now_ms, self._timeout_ms)
+        bodies = [self._intake.pool.get(transaction) for transaction in chosen]
+        batch: list[bytes] = []
+        for decoded in bodies:
+            assert decoded is not None
+            if sum(map(len, batch)) + len(decoded.raw) > limits.urgent_bytes_max:
+                self._host.send(primary, Channel.CONSENSUS, encode(Urgent(tuple(batch))))
+                batch = []
+            batch.append(decoded.raw)
+        if batch:
+            self._host.send(primary, Channel.CONSENSUS, encode(Urgent(tuple(batch))))
+
+    def _unproposed(self) -> Iterator[tuple[bytes, int]]:
+        pool = self._intake.pool
+        for decoded in pool:
+            if not self._flight.is_proposed(decoded.id):
+                seen_ms = pool.seen_ms(decoded.id)
+                assert seen_ms is not None
+                yield decoded.id, seen_ms
+
+    def _is_admissible(self, decoded: Decoded) -> bool:
+        """On the committed state, by the time of its last block as by this node's clock: clocks differ."""
+        try:
+            self._intake.check(decoded)
+            self._intake.check(decoded, at_time_ms=self._flight.time_ms + 1)
+        except Inadmissible:
+            return False
+        return True
+
+    def _has_room(self, header: Header, size_bytes: int) -> bool:
+        """Whether anything more would surely have fitted. After failed views a primary makes its blocks small, and
+        twice as large with every commit: so much at least it allowed itself."""
+        state, parameters = self._replica.state, self._parameters
+        doublings = max(0, min(header.height - state.base - state.window, 31))
+        most = min(parameters.block_transactions_max, 1 << doublings)
+        return (
+            header.transaction_count < most and size_bytes + limits.transaction_bytes_max <= parameters.block_bytes_max
+        )
+
+    @property
+    def _parameters(self) -> ConsensusParameters:
+        return self._replica.state.parameters
+
+    @property
+    def _timeout_ms(self) -> int:
+        return self._parameters.inclusion_timeout_real_ms

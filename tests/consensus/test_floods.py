@@ -1,0 +1,174 @@
+"""One liar floods each collection with everything it may sign: nothing grows beyond its bound, and nothing stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from otcnode import limits
+from otcnode.blocks import block_hash
+from otcnode.consensus.evidence import double_vote
+from otcnode.consensus.messages import (
+    Accusation,
+    BodyRequest,
+    Commit,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Urgent,
+    ViewChange,
+    new_view_preimage,
+    view_change_preimage,
+)
+from otcnode.consensus.replica import Replica
+from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of, prepare_of
+from tests.consensus.toy import CHAIN, entries_of, execute, fake_sign
+
+MANY = 300
+LIAR, VICTIM = 3, 1
+
+
+def _replica(node: Node) -> Replica:
+    assert node.replica is not None
+    return node.replica
+
+
+def _cluster() -> Cluster:
+    cluster = Cluster(4)
+    cluster.liars.add(LIAR)
+    cluster.start()
+    cluster.advance(600)
+    return cluster
+
+
+def _view_change(name: bytes, view: int, epoch: int = 1) -> ViewChange:
+    plain = ViewChange(epoch, view, 0, None, (), name, bytes(64))
+    return ViewChange(epoch, view, 0, None, (), name, fake_sign(name, view_change_preimage(CHAIN, plain)))
+
+
+def _new_view(name: bytes, view: int) -> NewView:
+    plain = NewView(1, view, (), (), name, bytes(64))
+    return NewView(1, view, (), (), name, fake_sign(name, new_view_preimage(CHAIN, plain)))
+
+
+def _votes(name: bytes) -> Iterator[Message]:
+    for number in range(MANY):
+        for make in (prepare_of, commit_of):
+            yield make(name, 1, number, 1 + number % 20, bytes([number % 7]) * 32)
+
+
+def _double_votes(name: bytes) -> Iterator[Message]:
+    for view in range(MANY):
+        for make in (prepare_of, commit_of):
+            for letter in (b"A", b"B", b"C"):
+                yield make(name, 1, view, 1, letter * 32)
+
+
+def _proposals(name: bytes) -> Iterator[Message]:
+    cluster = Cluster(4)
+    for number in range(MANY):
+        body = b"%d" % number
+        header, _ = execute(cluster.genesis, (body,), cluster.genesis.time_ms + 1 + number, name)
+        yield pre_prepare_of(name, 1, LIAR + 4 * number, header, entries_of((body,)))
+
+
+def _view_changes(name: bytes) -> Iterator[Message]:
+    yield from (_view_change(name, 1 + view) for view in range(MANY))
+
+
+def _new_views(name: bytes) -> Iterator[Message]:
+    yield from (_new_view(name, LIAR + 4 * view) for view in range(MANY))
+
+
+def _accusations(name: bytes) -> Iterator[Message]:
+    for view in range(MANY):
+        votes = [prepare_of(name, 1, view, 1, letter * 32) for letter in (b"A", b"B")]
+        yield Accusation(double_vote(*votes))
+
+
+def _requests(name: bytes) -> Iterator[Message]:
+    yield from (BodyRequest(1, bytes([number % 256]) * 32, ()) for number in range(MANY))
+
+
+FLOODS: dict[str, Callable[[bytes], Iterator[Message]]] = {
+    "votes": _votes,
+    "double votes": _double_votes,
+    "proposals": _proposals,
+    "view changes": _view_changes,
+    "new views": _new_views,
+    "accusations": _accusations,
+    "body requests": _requests,
+}
+
+
+def _check_bounds(replica: Replica) -> None:
+    state, core = replica.state, replica.core
+    validators = len(state.epoch.validators)
+    heights = limits.buffered_heights_windows * state.window
+    for book in (state.prepares, state.commits):
+        assert len(book.heights()) <= heights
+        for height in book.heights():
+            votes = [vote for view, _ in book.choices(height) for vote in book.in_view(height, view)]
+            most = 1 + limits.votes_other_views_per_validator_max
+            assert len(votes) <= validators * most * most
+            assert len(book.choices(height)) <= validators * most
+    assert len(state.waiting) <= validators * heights
+    assert len(state.candidates) <= heights * (limits.candidates_per_height_max + 4)
+    assert len(state.view_changes) <= validators
+    assert len(state.heard) <= validators
+    assert len(state.refusals) <= heights
+    assert len(state.proofs) <= state.window
+    assert len(state.certificates) <= heights
+    assert len(state.decided) <= limits.decisions_kept
+    assert len(core.served_ms) <= 2 * validators * len(state.candidates)
+    assert len(core.offences) <= validators
+    assert all(len(found) <= limits.offences_per_validator_max for found in core.offences.values())
+    assert len(core.view_changes_checked) <= validators
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_what_one_validator_may_sign_fills_nothing_and_stops_nothing(flood: str) -> None:
+    cluster = _cluster()
+    for message in FLOODS[flood](cluster.nodes[LIAR].name):
+        cluster.inject(LIAR, VICTIM, message)
+        _check_bounds(_replica(cluster.nodes[VICTIM]))
+    cluster.submit(b"goes on")
+    assert cluster.advance_until(lambda: min(cluster.heights()[:3]) == 1, 60_000)
+
+
+def test_ever_rising_view_changes_are_looked_at_so_often_and_one_that_matters_comes_through_later() -> None:
+    cluster = _cluster()
+    liar, victim = cluster.nodes[LIAR].name, _replica(cluster.nodes[VICTIM])
+    for view in range(1, 100):
+        cluster.inject(LIAR, VICTIM, _view_change(liar, view))
+    assert victim.state.view_changes[liar].view == limits.view_changes_per_second_max
+    cluster.advance(1_000)
+    cluster.inject(LIAR, VICTIM, _view_change(liar, 100))
+    assert victim.state.view_changes[liar].view == 100
+
+
+def _false(message: Prepare | Commit | ViewChange | NewView | PrePrepare) -> Message:
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    return type(message)(**{**fields, "signature": bytes(64)})
+
+
+@pytest.mark.parametrize("kind", ["prepare", "commit", "proposal", "view change", "new view", "stranger", "urgent"])
+def test_what_no_honest_node_hands_over_costs_whoever_hands_it_over(kind: str) -> None:
+    """The author is honest node 2, or nobody; node 3 passes it on unchecked."""
+    cluster = _cluster()
+    author = cluster.nodes[2].name
+    header, state = execute(cluster.genesis, (b"x",), cluster.genesis.time_ms + 1, author)
+    messages: dict[str, Message] = {
+        "prepare": _false(prepare_of(author, 1, 0, 1, block_hash(header))),
+        "commit": _false(commit_of(author, 1, 0, 1, block_hash(header))),
+        "proposal": _false(pre_prepare_of(author, 1, 2, header, entries_of((b"x",)))),
+        "view change": _false(_view_change(author, 1)),
+        "new view": _false(_new_view(author, 2)),
+        "stranger": prepare_of(b"S" * 32, 1, 0, 1, state.block_hash),
+        "urgent": Urgent((b"x",) * (limits.urgent_per_validator_max + 1)),
+    }
+    cluster.inject(LIAR, VICTIM, messages[kind])
+    assert [peer for peer, _ in cluster.nodes[VICTIM].blamed] == [cluster.nodes[LIAR].name]
+    assert cluster.nodes[VICTIM].accusations == []

@@ -1,0 +1,99 @@
+"""What a node holds against validators: kept over restarts, passed on once, bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode import limits
+from otcnode.blocks import commit_preimage
+from otcnode.codec import encode
+from otcnode.consensus.evidence import Kind, Offence, double_vote
+from otcnode.consensus.messages import Accusation, Commit, Evidence
+from otcnode.crypto import SigningKey
+from otcnode.engine.evidence import offence_name
+from otcnode.errors import StorageDamage
+from otcnode.p2p.framing import Channel
+from tests.engine.network import Net, Station, stations
+
+
+def _double(chain: bytes, key: SigningKey, view: int = 0, height: int = 1) -> Evidence:
+    votes = [
+        Commit(1, view, height, block, key.public, key.sign(commit_preimage(chain, 1, view, height, block)))
+        for block in (b"A" * 32, b"B" * 32)
+    ]
+    return double_vote(*votes)
+
+
+def _tell(station: Station, peer: bytes, evidence: Evidence) -> None:
+    station.engine.received(peer, Channel.CONSENSUS, encode(Accusation(evidence)))
+
+
+def _offences(station: Station) -> list[Offence]:
+    return [kept.offence for kept in station.engine.evidence.all()]
+
+
+def test_evidence_reaches_every_node_is_kept_over_a_restart_and_told_to_whoever_comes() -> None:
+    liar, *honest = stations(4)
+    net = Net(honest)
+    net.start()
+    _tell(honest[0], liar.own, _double(liar.chain, liar.key))
+    net.deliver()
+    offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    for station in honest:
+        assert _offences(station) == [offence]
+        assert [text for level, text in station.notes if "broke the protocol: double COMMIT" in text] != []
+        assert station.penalised == []
+    again = Station(honest[0].genesis, honest[0].key, kv=honest[0].kv, votes=honest[0].votes)
+    again.engine.start()
+    again.settle()
+    assert _offences(again) == [offence]
+    again.sent.clear()
+    again.engine.connected(liar.own)
+    assert encode(Accusation(_double(liar.chain, liar.key))) in again.payloads(liar.own, Channel.CONSENSUS)
+
+
+def test_evidence_is_passed_on_once() -> None:
+    liar, station, *others = stations(4)
+    station.engine.start()
+    for other in others:
+        station.engine.connected(other.own)
+    evidence = _double(liar.chain, liar.key)
+    station.sent.clear()
+    for _ in range(3):
+        _tell(station, others[0].own, evidence)
+    assert not [p for p in station.payloads(others[0].own, Channel.CONSENSUS) if p == encode(Accusation(evidence))]
+    passed = [p for p in station.payloads(others[1].own, Channel.CONSENSUS) if p == encode(Accusation(evidence))]
+    assert len(passed) == 1
+
+
+def test_whoever_passes_on_what_proves_nothing_is_to_blame_and_nobody_is_accused() -> None:
+    liar, station, other, _ = stations(4)
+    station.engine.start()
+    _tell(station, liar.own, _double(b"another chain".ljust(32), other.key))
+    assert [peer for peer, _ in station.penalised] == [liar.own]
+    assert _offences(station) == []
+
+
+def test_what_is_kept_of_one_validator_is_bounded_and_leaves_room_for_others() -> None:
+    liar, second, station, _ = stations(4)
+    station.engine.start()
+    for view in range(limits.offences_per_validator_max + 10):
+        _tell(station, liar.own, _double(liar.chain, liar.key, view))
+    assert len(_offences(station)) == limits.offences_per_validator_max
+    _tell(station, liar.own, _double(liar.chain, second.key))
+    assert second.own in [offence.validator for offence in _offences(station)]
+
+
+def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "evidence_bytes_max", 100)
+    liar, station, *_ = stations(4)
+    station.engine.start()
+    _tell(station, liar.own, _double(liar.chain, liar.key))
+    assert _offences(station) == []
+
+
+def test_damaged_evidence_is_named_at_the_start() -> None:
+    liar, station, *_ = stations(4)
+    station.store.keep_evidence(offence_name(Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)), b"junk")
+    with pytest.raises(StorageDamage, match="evidence"):
+        Station(station.genesis, station.key, kv=station.kv, votes=station.votes)
