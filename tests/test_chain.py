@@ -33,7 +33,7 @@ class Growing:
     def __init__(self, **parameters: int) -> None:
         genesis = make_genesis(state_buckets=16, **parameters)
         self.chain = chain_id(genesis)
-        kv = MemoryKeyValue()
+        self.kv = kv = MemoryKeyValue()
         Store.create(kv, self.chain, genesis_writes(genesis), 16, first_epoch(genesis), 10)
         self.store = Store.open(kv, self.chain, 10)
         tip = self.store.tip

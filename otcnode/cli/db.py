@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from otcnode.audit import ledger_violations
 from otcnode.blocks import Entry, transactions_root
 from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
 from otcnode.cli.maintenance import export, prune, replay, rollback
@@ -19,7 +20,7 @@ from otcnode.storage import tools
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
-from otcnode.vm.invariants import CHECKS, check_state
+from otcnode.vm.invariants import CHECKS
 from otcnode.vm.transactions import decode_transaction
 
 
@@ -51,7 +52,8 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
                     show(part, done, whole)
 
                 found = tools.verify(stopped.kv, stopped.chain, _transactions_root, note, first)
-                violations = check_state(Store.open(stopped.kv, stopped.chain, 0).state)
+                store = Store.open(stopped.kv, stopped.chain, 0)
+                violations = ledger_violations(store, stopped.chain, events=first is None)
         except KeyboardInterrupt:
             click.echo(f"stopped; go on with --from {reached + 1}", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from otcnode.audit import ledger_violations
 from otcnode.client.client import Client
 from otcnode.demo.stage import StoryError
 from otcnode.genesis import chain_id
 from otcnode.localnet import Cluster, Member
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.store import Store
-from otcnode.vm.invariants import CHECKS, check_state
+from otcnode.vm.invariants import CHECKS
 
 
 async def compare_roots(cluster: Cluster, console: Console) -> None:
@@ -37,11 +38,12 @@ async def _height(member: Member, cluster: Cluster) -> int:
 
 
 def check_invariants(cluster: Cluster, member: Member, console: Console) -> None:
-    """Open the directory of a stopped node, which rebuilds its state root, and run the ledger's invariants over its
-    state. Raises StoryError."""
-    store = Store.open(LevelKeyValue(member.home.database), chain_id(cluster.genesis), 0)
+    """Open the directory of a stopped node, which rebuilds its state root, and hold its state and receipts to the
+    ledger's invariants. Raises StoryError."""
+    chain = chain_id(cluster.genesis)
+    store = Store.open(LevelKeyValue(member.home.database), chain, 0)
     try:
-        violations: Sequence[object] = check_state(store.state)
+        violations: Sequence[object] = ledger_violations(store, chain)
     finally:
         store.close()
     if violations:

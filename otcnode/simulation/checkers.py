@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgpack
 import msgspec
 
+from otcnode.audit import ledger_violations
 from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, Certificate, Header, block_hash
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
 from otcnode.crypto import tagged_hash
@@ -16,7 +17,6 @@ from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import Client
 from otcnode.storage.store import Store
-from otcnode.vm import invariants
 
 Vote = tuple[int, str, int, int, int]
 """(node, PREPARE or COMMIT, epoch, view, height)"""
@@ -243,5 +243,5 @@ class Checkers:
             if digest in self._sound_roots:
                 continue
             self._sound_roots.add(digest)
-            for found in invariants.check_state(store.state):
+            for found in ledger_violations(store, self._chain_id):
                 raise Violation(Promise.INVARIANTS, f"n{node}, height {height}: {found.invariant}, {found.detail}")

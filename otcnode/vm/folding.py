@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from otcnode.vm.accounts.events import CashMoved, CashTotalMoved, LockOpened, LockReduced, LotMoved, UnitsMoved
 from otcnode.vm.accounts.records import CASH_ASSETS, CASH_BALANCES, HOLDINGS, LOCKS, LOTS
 from otcnode.vm.events import Event
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
+from otcnode.vm.violation import Violation
 
 Figure = tuple[bytes | str | int, ...]
 """(what, whose, of which asset, …)"""
@@ -75,3 +76,12 @@ def state_figures(view: StateView) -> dict[Figure, int]:
     for key, asset in state.scan(CASH_ASSETS):
         figures["total", key] = asset.total
     return {figure: amount for figure, amount in figures.items() if amount}
+
+
+def differences(fold: Fold, view: StateView) -> Iterator[Violation]:
+    """31: what the events since genesis come to, against what the state says."""
+    told, held = fold.figures(), state_figures(view)
+    for figure in sorted(told.keys() | held.keys(), key=repr):
+        if told.get(figure, 0) != held.get(figure, 0):
+            shown = " ".join(part.hex() if isinstance(part, bytes) else str(part) for part in figure)
+            yield Violation(31, f"{shown}: {told.get(figure, 0)} by events, {held.get(figure, 0)} in the state")

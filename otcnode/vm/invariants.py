@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from otcnode.vm import queue_checks as queue
 from otcnode.vm.accounts import checks as accounts
 from otcnode.vm.accounts.records import (
     CASH_ASSETS,
     CASH_BALANCES,
     FREEZES,
     HOLDINGS,
+    HOLDINGS_BY_ACCOUNT,
     LOCKS,
     LOTS,
     UNIT_TOTALS,
@@ -103,17 +105,26 @@ def lots_sum(state: State) -> Iterator[Violation]:
         yield Violation(5, f"account {account.hex()} has stray lots of {product.hex()}")
 
 
+def holdings_listed(state: State) -> Iterator[Violation]:
+    """14: what an account holds is found from the account; a certificate for more people counts them where it holds."""
+    held = sorted(key[32:] + key[:32] for key, _ in state.scan(HOLDINGS))
+    if held != [key for key, _ in state.scan(HOLDINGS_BY_ACCOUNT)]:
+        yield Violation(14, "index of holdings by account")
+
+
 CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     cash_totals,
     unit_totals,
     parts_within_balance,
     locks_sum,
     lots_sum,
+    holdings_listed,
     *accounts.CHECKS,
     *contracts.CHECKS,
     *products.CHECKS,
     *governance.CHECKS,
     *trades.CHECKS,
+    *queue.CHECKS,
 )
 """Families append theirs here."""
 

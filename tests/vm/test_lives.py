@@ -23,6 +23,7 @@ from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.vm import invariants
+from otcnode.vm import queue_checks as queue
 from otcnode.vm.accounts import checks as accounts
 from otcnode.vm.accounts.events import RecoveryChanged
 from otcnode.vm.accounts.operations import (
@@ -212,7 +213,7 @@ INVARIANTS: dict[int, tuple[Callable[..., Any], ...]] = {
     11: (products.allotments,),
     12: (products.subscriptions_locked, trades.locks_belong),
     13: (products.allotments, other_blocks_give_the_same),
-    14: (products.holders_counted,),
+    14: (products.holders_counted, invariants.holdings_listed),
     15: (Watch.lock_ups_hold,),
     16: (accounts.accounts_kept, Watch.frozen_cash_stays),
     17: (Watch.trades_exact,),
@@ -222,7 +223,7 @@ INVARIANTS: dict[int, tuple[Callable[..., Any], ...]] = {
     21: (contracts.cooling_off_held,),
     22: (accounts.entrustments_kept, Watch.mandates_hold),
     23: (accounts.entrustments_kept, Watch.statuses_follow),
-    24: (products.payments_kept, products.records_kept, Watch.conserved, Watch.once_only),
+    24: (products.payments_kept, products.records_kept, queue.overdue_watched, Watch.conserved, Watch.once_only),
     25: (products.units_issued, trades.nothing_stands_on_what_matured),
     26: (accounts.withdrawals_locked, Watch.once_only),
     27: (replays_are_refused,),
@@ -231,7 +232,13 @@ INVARIANTS: dict[int, tuple[Callable[..., Any], ...]] = {
     30: (executing_again_gives_the_same,),
     31: (events_alone_reproduce_balances,),
     32: (products.payments_kept, Watch.trades_exact),
-    33: (trades.open_items_kept, Watch.queue_in_order, other_blocks_give_the_same),
+    33: (
+        trades.open_items_kept,
+        queue.queue_indexed,
+        queue.everything_scheduled,
+        Watch.queue_in_order,
+        other_blocks_give_the_same,
+    ),
     34: (Watch.rounded,),
 }
 

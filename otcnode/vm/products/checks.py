@@ -138,7 +138,7 @@ def payments_kept(state: State) -> Iterator[Violation]:
             yield Violation(24, f"product {record.code}: unpaid {record.unpaid}")
         expected = (
             record.issuer + integer(terms.start_of(record.unpaid[0]))
-            if record.status is ProductStatus.PAYMENT_OVERDUE
+            if record.status is ProductStatus.PAYMENT_OVERDUE and record.unpaid
             else None
         )
         if overdue.pop(name, None) != expected:
