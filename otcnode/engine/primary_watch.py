@@ -61,6 +61,11 @@ class PrimaryWatch:
         operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
         self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
         since_ms = self._proposed_ms.pop(speculation.block_hash, None)
+        if speculation.result.is_behind:
+            # what is due goes first: nobody may put a transaction into this block
+            self._throughput.restart(now_ms)
+            self._passed_over = []
+            return
         if since_ms is None or self._view is None or self._view[1] != view:
             self._inclusion.ended(entry.id for entry in speculation.entries)
             return

@@ -154,6 +154,7 @@ class BlockExecution:
             tuple(self._receipts),
             tuple(self._explanations),
             self._state.writes(),
+            self._is_behind,
         )
 
 

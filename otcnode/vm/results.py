@@ -41,6 +41,8 @@ class BlockResult:
     explanations: tuple[str, ...]
     writes: dict[bytes, bytes | None]
     """Ascending by key; None deletes."""
+    is_behind: bool = False
+    """Something that is due did not fit in: no transaction could be in the block."""
 
     @property
     def events(self) -> list[Event]:

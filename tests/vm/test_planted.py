@@ -14,7 +14,6 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode.codec import encode
-from otcnode.crypto import sha256
 from otcnode.vm import invariants, queue_checks
 from otcnode.vm.accounts import checks as accounts
 from otcnode.vm.accounts.operations import AccountFreeze
@@ -41,7 +40,7 @@ from otcnode.vm.due import DUE, DUE_BY_ITEM, DUE_BY_PRODUCT
 from otcnode.vm.folding import Fold, differences
 from otcnode.vm.governance import checks as governance
 from otcnode.vm.governance.records import GOVERNORS, PROPOSALS, SCHEDULE, ForcedTransfer
-from otcnode.vm.keys import Table, integer
+from otcnode.vm.keys import SINGLE, Table, integer
 from otcnode.vm.products import checks as products
 from otcnode.vm.products.records import (
     PRODUCTS,
@@ -167,7 +166,7 @@ PLANTED: tuple[tuple[Checker, int, Callable[[], StateView], Plant], ...] = (
     (products.redemptions_locked, 4, town, change(REDEMPTIONS, status=RedemptionStatus.EXPIRED)),
     (governance.proposals_kept, 28, town, lambda state: approve_twice(state)),
     (governance.governors_listed, 28, town, remove(GOVERNORS)),
-    (governance.validators_admitted, 20, town, change(SCHEDULE, validators=(sha256(b"nobody"),))),
+    (governance.validators_admitted, 20, town, lambda state: state.delete(SCHEDULE, SINGLE)),
     (trades.locks_belong, 4, town, change(TRADES, has("status", TradeStatus.LOCKED), status=TradeStatus.CANCELLED)),
     (trades.offers_sum, 7, town, change(OFFERS, remaining=1)),
     (trades.offers_sum, 20, town, change(OFFERS, status=OfferStatus.FILLED)),
