@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import nacl.bindings as _sodium
 import nacl.exceptions
+import nacl.public
 import nacl.pwhash
 import nacl.secret
 import nacl.utils
@@ -127,6 +128,36 @@ def aead_decrypt(key: bytes, nonce: bytes, associated: bytes, ciphertext: bytes)
     try:
         return _sodium.crypto_aead_chacha20poly1305_ietf_decrypt(ciphertext, associated, nonce, key)
     except (nacl.exceptions.CryptoError, nacl.exceptions.ValueError):
+        return None
+
+
+def seal_to(public: bytes, plaintext: bytes) -> bytes:
+    """Sealed to an X25519 public key, by an ephemeral key (libsodium's sealed box). Raises ValueError for a key that
+    nothing can be sealed to."""
+    try:
+        return nacl.public.SealedBox(nacl.public.PublicKey(public)).encrypt(plaintext)
+    except (nacl.exceptions.CryptoError, nacl.exceptions.RuntimeError) as error:
+        raise ValueError(f"not a usable X25519 key: {error}") from None
+
+
+def open_sealed(secret: bytes, sealed: bytes) -> bytes | None:
+    """The plaintext, or None if it was not sealed to the public key of this X25519 secret."""
+    try:
+        return nacl.public.SealedBox(nacl.public.PrivateKey(secret)).decrypt(sealed)
+    except nacl.exceptions.CryptoError:
+        return None
+
+
+def seal_with_key(key: bytes, plaintext: bytes) -> bytes:
+    """XSalsa20-Poly1305 under a key of 32 bytes, with a random nonce in front."""
+    return bytes(nacl.secret.SecretBox(key).encrypt(plaintext))
+
+
+def open_with_key(key: bytes, sealed: bytes) -> bytes | None:
+    """The plaintext, or None if it was sealed under another key or changed."""
+    try:
+        return nacl.secret.SecretBox(key).decrypt(sealed)
+    except nacl.exceptions.CryptoError:
         return None
 
 

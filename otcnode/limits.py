@@ -186,3 +186,16 @@ evidence_package_bytes_max = 64 << 20
 evidence_key_bytes_max = 256
 evidence_transactions_max = 4_096
 """Of one contract or trade: what made it, not what happened under it."""
+
+# documents
+documents_asked_max = 4
+"""Sealed files being fetched at one time, each from another peer."""
+documents_wanted_max = 1_000
+"""Names remembered as missing; a sweep over the state finds the others later."""
+documents_answer_ms_max = 5_000
+documents_sweep_entries = 64
+documents_sweep_interval_ms = 1_000
+documents_pause_ms = 10_000
+"""Before a file that no peer held is asked for again."""
+documents_served_bytes_per_second = 4 << 20
+"""To one peer."""

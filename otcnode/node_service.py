@@ -27,6 +27,7 @@ from otcnode.rpc import service
 from otcnode.storage.records import StoredReceipts
 from otcnode.storage.state_proof import StateProof
 from otcnode.storage.store import Store
+from otcnode.vm.documents.records import Filing
 from otcnode.vm.event_index import entry_key, events_prefix, height_of, items_prefix
 from otcnode.vm.executor import environment_at, simulate
 from otcnode.vm.governance.parameters import BOUNDS
@@ -288,6 +289,12 @@ class Service:
     def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
         for key, entry in self._store.index_scan(items_prefix(item)):
             yield height_of(key), entry
+
+    def put_document(self, raw: bytes) -> Filing | None:
+        return self._engine.documents.put(raw)
+
+    def document(self, name: bytes) -> bytes | None:
+        return self._engine.documents.get(name)
 
     def prove(self, key: bytes) -> StateProof:
         return self._store.tree.prove(key)

@@ -20,6 +20,7 @@ import aiohttp
 from otcnode import limits
 from otcnode.blocks import Epoch, Header
 from otcnode.client.connection import Connection
+from otcnode.client.documents import Document, Sealed, open_document
 from otcnode.client.errors import (
     ClientError,
     NodeLied,
@@ -37,10 +38,11 @@ from otcnode.evidence.verdict import Outcome as PackageOutcome
 from otcnode.evidence.verify import verify as verify_package
 from otcnode.genesis import Genesis
 from otcnode.ids import Prefix, parse
-from otcnode.rpc import accounts, auth, chain, events, json_rpc, node_status, packages, proofs, transactions
+from otcnode.rpc import accounts, auth, chain, documents, events, json_rpc, node_status, packages, proofs, transactions
 from otcnode.rpc import format as form
 from otcnode.rpc.access import login_preimage
 from otcnode.rpc.service import Frozen, Stage
+from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
 from otcnode.vm.results import Receipt
@@ -242,6 +244,18 @@ class Client:
         cannot prove what it says is passed over."""
         return await self._everywhere(lambda connection: self._state_at(connection, table, suffix))
 
+    async def put_document(self, sealed: Sealed, filed_at_height: int) -> None:
+        """Hand in a sealed file that is filed on the chain since that height; the nodes pass it on."""
+        params = documents.DocumentPutParams(content=sealed.raw, min_height=filed_at_height)
+        await self._anywhere("document_put", params, documents.DocumentPutResult)
+
+    async def document(self, name: bytes, secret: bytes) -> Document:
+        """A document, opened with the X25519 secret of the account that this client is identified as. A node that hands
+        out something else is passed over. Raises DocumentError if this account cannot open it."""
+        assert self._identity is not None, "identify first"
+        shown = await self._everywhere(lambda connection: self._sealed(connection, name))
+        return open_document(shown.content, self._identity[0], secret, shown.commitment)
+
     async def contract_evidence(self, contract: bytes) -> bytes:
         """A file that proves the contract offline (`otcnode verify package`); a node whose file does not is passed
         over."""
@@ -269,6 +283,13 @@ class Client:
                 await asyncio.sleep(poll_ms / 1000)
 
     # inside
+
+    async def _sealed(self, connection: Connection, name: bytes) -> documents.DocumentGetResult:
+        params = documents.DocumentGetParams(name)
+        shown = await self._as_identity(connection, "document_get", params, documents.DocumentGetResult)
+        if sealed_name(shown.content) != name:
+            raise NodeLied(connection.url, "another document than the one asked for")
+        return shown
 
     async def _package(self, connection: Connection, method: str, params: Any) -> bytes:
         shown = await self._as_identity(connection, method, params, packages.EvidenceResult)

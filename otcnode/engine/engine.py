@@ -20,6 +20,7 @@ from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
+from otcnode.engine.documents import Documents
 from otcnode.engine.evidence import EvidenceKeeper
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
@@ -80,6 +81,7 @@ class Engine:
         self._authenticity = Authenticity(host)
         self._candidacy = Candidacy(self._own, lambda: store.state)
         self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
+        self.documents = Documents(store.documents, lambda: store.state, host)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
@@ -120,7 +122,7 @@ class Engine:
                 self.intake.gossiped(peer, payload)
                 self.intake.flush()
             case Channel.DOCUMENTS:
-                self._host.note("debug", "document ignored: this version keeps none", peer=peer.hex()[:12])
+                self.documents.received(peer, payload)
             case _:
                 assert_never(channel)
 
@@ -129,6 +131,7 @@ class Engine:
         self.catch_up.disconnected(peer)
         self.catch_up.connected(peer)
         self._peers.add(peer)
+        self.documents.connected(peer)
         self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
         self.catch_up.announce(peer)
@@ -136,6 +139,7 @@ class Engine:
 
     def disconnected(self, peer: bytes) -> None:
         self._peers.discard(peer)
+        self.documents.disconnected(peer)
         self.intake.disconnected(peer)
         self.catch_up.disconnected(peer)
 
@@ -149,6 +153,7 @@ class Engine:
         self.intake.expire()
         self.intake.flush()
         self.catch_up.tick()
+        self.documents.poll()
         self._offer()
         if self.replica.started:
             self._complain(self._watch.tick())
@@ -389,6 +394,7 @@ class Engine:
         result = speculation.result
         self.intake.committed(identifiers, result.explanations, header.time_ms, authority_changed(result.writes))
         self._candidacy.committed(result.writes)
+        self.documents.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)
         self.catch_up.committed(header.height)
         if any(key.startswith(NODES.prefix) for key in result.writes):

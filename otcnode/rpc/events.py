@@ -42,6 +42,7 @@ EVENT_SUBJECTS: dict[type[Any], Subject] = {
     for family, subject in (
         (ledger.AccountsEvent, Subject.POSITION),
         (ledger.ContractsEvent, Subject.CONTRACT),
+        (ledger.DocumentsEvent, Subject.CONTRACT),
         (ledger.ProductsEvent, Subject.TRADE),
         (ledger.TradesEvent, Subject.TRADE),
         (ledger.GovernanceEvent, Subject.GOVERNANCE),

@@ -88,7 +88,7 @@ _NUMBERS = _names(
     " successors_open accepted accounts live subscriber_holders next_payment disclosures number"
     " approvals needed quotes"
 )
-_NUMBER_ENDINGS = ("_height", "_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version")
+_NUMBER_ENDINGS = ("_height", "_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version", "_bytes")
 
 
 def rule_for(name: str, kind: type) -> Rule | None:

@@ -16,6 +16,7 @@ from otcnode.engine.host import Stage as Stage
 from otcnode.errors import Code, OtcnodeError, StorageDamage
 from otcnode.genesis import Genesis
 from otcnode.storage.state_proof import StateProof
+from otcnode.vm.documents.records import Filing
 from otcnode.vm.view import StateView
 
 
@@ -255,6 +256,14 @@ class NodeService(Protocol):
 
     def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
         """(height, index entry) of the blocks with events that tell the life of a contract or trade, ascending."""
+        ...
+
+    def put_document(self, raw: bytes) -> Filing | None:
+        """Keep a sealed file and tell the other nodes; None if the ledger names no file of this hash and size."""
+        ...
+
+    def document(self, name: bytes) -> bytes | None:
+        """A sealed file that is filed and has arrived here."""
         ...
 
     def prove(self, key: bytes) -> StateProof:

@@ -50,6 +50,9 @@ class Table(bytes, Enum):
     EVIDENCE = b"o"
     """name → evidence of misbehaviour that this node has kept, opaque here; no part of the chain."""
 
+    DOCUMENT = b"d"
+    """name of a sealed document → its bytes, which have that hash. Beside the chain: no block's write touches them."""
+
 
 class Meta(bytes, Enum):
     """The records of table META."""

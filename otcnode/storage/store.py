@@ -14,6 +14,7 @@ from otcnode.blocks import Block, Certificate, Entry, Epoch, Header, block_hash
 from otcnode.codec import encode
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import genesis_block_hash
+from otcnode.storage.documents import DocumentStore
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.pruning import forgotten_blocks, forgotten_states
 from otcnode.storage.records import (
@@ -60,6 +61,7 @@ class Store:
         self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
         self.tree = tree
+        self.documents = DocumentStore(kv)
         self.history_blocks = 0
         self.blocks_kept: int | None = None
 

@@ -34,6 +34,7 @@ from otcnode.storage.records import (
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash, value_hash
 from otcnode.storage.state_tree import StateTree
+from otcnode.vm.documents.records import sealed_name
 
 TransactionsRoot = Callable[[tuple[bytes, ...]], tuple[bytes, tuple[bytes, ...]]]
 """The transactions root and the transaction ids of raw transactions; the ledger knows their form, storage does not."""
@@ -52,6 +53,7 @@ class Verified(NamedTuple):
     state_keys: int
     history_entries: int
     index_entries: int
+    documents: int
 
 
 def verify(
@@ -73,7 +75,18 @@ def verify(
     index = _verify_tables_end(reader, head, transactions, progress)
     state_keys = _verify_state(reader, meta, head, progress)
     history = _verify_history(reader, head, progress)
-    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index)
+    documents = _verify_documents(reader, progress)
+    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index, documents)
+
+
+def _verify_documents(reader: Reader, progress: Progress) -> int:
+    """Each has the hash that names it. Those that the state names and that are not here yet are no damage."""
+    count = 0
+    for stored, raw in _counted(reader, Table.DOCUMENT, "documents", progress):
+        count += 1
+        if sealed_name(raw) != stored[len(Table.DOCUMENT.value) :]:
+            raise wrong(f"document {stored[len(Table.DOCUMENT.value) :].hex()} has other bytes than its name says")
+    return count
 
 
 def wrong(place: str) -> StorageDamage:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import events as accounts
 from otcnode.vm.contracts import events as contracts
+from otcnode.vm.documents import events as documents
 from otcnode.vm.governance import events as governance
 from otcnode.vm.products import events as products
 from otcnode.vm.trades import events as trades
@@ -45,6 +46,8 @@ ContractsEvent: TypeAlias = (
     | contracts.ContractAcceded
     | contracts.ContractChanged
 )
+
+DocumentsEvent: TypeAlias = documents.DocumentFiled | documents.DocumentWithdrawn
 
 ProductsEvent: TypeAlias = (
     products.ProductDrafted
@@ -91,4 +94,4 @@ GovernanceEvent: TypeAlias = (
     | governance.AccessLogged
 )
 
-Event: TypeAlias = AccountsEvent | ContractsEvent | ProductsEvent | TradesEvent | GovernanceEvent
+Event: TypeAlias = AccountsEvent | ContractsEvent | DocumentsEvent | ProductsEvent | TradesEvent | GovernanceEvent

@@ -18,8 +18,8 @@ R = TypeVar("R")
 
 
 class Prefix(Enum):
-    """First byte of every key of a table. 0x0_ core, 0x1_ accounts, 0x2_ contracts, 0x3_ products, 0x4_ trades,
-    0x5_ governance, 0x6_ whatever of accounts and products found no room above."""
+    """First byte of every key of a table. 0x0_ core, 0x1_ accounts, 0x2_ contracts and documents, 0x3_ products,
+    0x4_ trades, 0x5_ governance, 0x6_ whatever of accounts and products found no room above."""
 
     COUNTERS = b"\x00"
     PARAMETERS = b"\x01"
@@ -64,6 +64,10 @@ class Prefix(Enum):
     CONTRACT_SUCCESSOR = b"\x24"
     CONTRACT_ACCESSION = b"\x25"
     CONTRACT_IN_FORCE = b"\x26"
+
+    DOCUMENT = b"\x27"
+    DOCUMENT_PARTY = b"\x28"
+    DOCUMENT_SPACE = b"\x29"
 
     PRODUCT = b"\x30"
     PRODUCT_CODE = b"\x31"

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from otcnode.vm.accounts import operations as accounts
 from otcnode.vm.contracts import operations as contracts
+from otcnode.vm.documents import operations as documents
 from otcnode.vm.governance import operations as governance
 from otcnode.vm.products import operations as products
 from otcnode.vm.trades import operations as trades
@@ -48,6 +49,8 @@ ContractsOperation: TypeAlias = (
     | contracts.ContractAccede
 )
 
+DocumentsOperation: TypeAlias = documents.DocumentFile | documents.DocumentWithdraw
+
 ProductsOperation: TypeAlias = (
     products.ProductCreate
     | products.ProductSubmit
@@ -83,5 +86,10 @@ GovernanceOperation: TypeAlias = (
 )
 
 Operation: TypeAlias = (
-    AccountsOperation | ContractsOperation | ProductsOperation | TradesOperation | GovernanceOperation
+    AccountsOperation
+    | ContractsOperation
+    | DocumentsOperation
+    | ProductsOperation
+    | TradesOperation
+    | GovernanceOperation
 )

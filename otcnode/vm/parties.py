@@ -13,6 +13,7 @@ from otcnode.vm.accounts import events as accounts
 from otcnode.vm.accounts.records import CASH_ASSETS, WITHDRAWALS
 from otcnode.vm.contracts import events as contracts
 from otcnode.vm.contracts.records import CONTRACTS
+from otcnode.vm.documents import events as documents
 from otcnode.vm.events import Event
 from otcnode.vm.governance import events as governance
 from otcnode.vm.keys import Table
@@ -53,6 +54,10 @@ def _named(*fields: str) -> Find:
         return tuple([getattr(event, field) for field in fields])
 
     return find
+
+
+def _owner_and_recipients(records: Records, event: Any) -> Parties:
+    return (event.owner, *event.recipients)
 
 
 def _everybody(records: Records, event: Any) -> Parties:
@@ -154,6 +159,8 @@ PARTIES: dict[type[Any], Find] = {
     products.ProductChanged: _everybody,
     products.ProductCancelRequested: _everybody,
     products.ProductSuspended: _everybody,
+    documents.DocumentFiled: _owner_and_recipients,
+    documents.DocumentWithdrawn: _owner_and_recipients,
     products.DisclosurePosted: _everybody,
     products.Subscribed: _holder_and_issuer,
     products.SubscriptionChanged: _holder_and_issuer,

@@ -13,6 +13,7 @@ from otcnode.types import INTEGER_MAX
 from otcnode.vm.operations import (
     AccountsOperation,
     ContractsOperation,
+    DocumentsOperation,
     GovernanceOperation,
     ProductsOperation,
     TradesOperation,
@@ -23,6 +24,7 @@ from otcnode.vm.rules import Rule, Signatory
 FAMILIES: dict[str, Any] = {
     "Accounts": AccountsOperation,
     "Contracts": ContractsOperation,
+    "Documents": DocumentsOperation,
     "Products": ProductsOperation,
     "Trades": TradesOperation,
     "Governance": GovernanceOperation,

@@ -6,6 +6,7 @@ from otcnode.vm.accounts import closing, custody, entrustments, recovery, withdr
 from otcnode.vm.accounts import handlers as accounts
 from otcnode.vm.context import Hooks
 from otcnode.vm.contracts import handlers as contracts
+from otcnode.vm.documents import handlers as documents
 from otcnode.vm.governance import proposals as governance
 from otcnode.vm.products import family as products
 from otcnode.vm.rules import DueHandler, DueWeight, Rule
@@ -19,6 +20,7 @@ OPERATIONS: dict[type, Rule] = {
     **closing.OPERATIONS,
     **custody.OPERATIONS,
     **contracts.OPERATIONS,
+    **documents.OPERATIONS,
     **products.OPERATIONS,
     **trades.OPERATIONS,
     **governance.OPERATIONS,

@@ -59,11 +59,13 @@ from otcnode.storage.state_proof import StateProof
 from otcnode.storage.state_tree import StateTree, depth_of
 from otcnode.vm import executor
 from otcnode.vm.accounts.operations import CashDeposit, KeyRevoke
+from otcnode.vm.documents.records import DOCUMENTS, Filing, sealed_name
 from otcnode.vm.event_index import event_index, events_prefix, height_of, items_prefix
 from otcnode.vm.executor import environment_at
 from otcnode.vm.genesis_state import genesis_writes
 from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
+from otcnode.vm.state import State
 from otcnode.vm.transactions import (
     TRANSACTION_VERSION,
     Body,
@@ -151,6 +153,7 @@ class FakeNode:
         self._tree.adopt(self._tree.speculate(genesis_writes(self._genesis)))
         self._index: dict[bytes, bytes] = {}
         self.damage: list[StorageDamage] = []
+        self.kept: dict[bytes, bytes] = {}
         self._snapshots = [Snapshot(view, 0, genesis_block_hash(self._chain, bytes(32)), origin_ms)]
         self._blocks: list[tuple[Block, Certificate, BlockReceipts]] = []
         self._states: dict[bytes, TransactionState] = {}
@@ -410,6 +413,16 @@ class FakeNode:
             kept = height_of(key) >= max(after_height + 1, self.blocks_first)
             if kept and key.startswith(events_prefix(account)):
                 yield height_of(key), entry
+
+    def put_document(self, raw: bytes) -> Filing | None:
+        record = State(self._snapshots[-1].view).get(DOCUMENTS, sealed_name(raw))
+        if record is None or record.size_bytes != len(raw):
+            return None
+        self.kept[sealed_name(raw)] = raw
+        return record
+
+    def document(self, name: bytes) -> bytes | None:
+        return self.kept.get(name)
 
     def item_places(self, item: bytes) -> Iterator[tuple[int, bytes]]:
         prefix = items_prefix(item)

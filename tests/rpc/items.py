@@ -29,6 +29,7 @@ from otcnode.vm.contracts.records import (
     SlotRole,
     Term,
 )
+from otcnode.vm.documents.records import DOCUMENTS, Filing, sealed_name
 from otcnode.vm.keys import MARKER, OPEN_TRADE, integer
 from otcnode.vm.products import records as products
 from otcnode.vm.products.records import Product, ProductStatus, ProductTerms, ProductType
@@ -36,6 +37,7 @@ from otcnode.vm.trades import records as trades
 from otcnode.vm.trades.records import Trade, TradeStatus
 from tests.rpc.fake import INVESTOR, ISSUER, OTHER, START_MS, FakeNode, account_of
 
+SEALED = b"a sealed file"
 NOTE, EQUITY = sha256(b"note"), sha256(b"equity")
 DRAFT, MASTER = sha256(b"draft"), sha256(b"master")
 TRADES = [sha256(b"trade" + bytes([place])) for place in range(4)]
@@ -57,6 +59,8 @@ def populate(node: FakeNode) -> None:
         node.put(LOTS, suffix, Lot(quantity, until))
     node.put(LOCKS, account_of(INVESTOR) + TRADES[0], Lock(NOTE, 40, LockPurpose.TRADE, TRADES[0]))
     node.put(LOCKS, account_of(INVESTOR) + TRADES[1], Lock(b"CNY@BANK", 7, LockPurpose.TRADE, TRADES[1]))
+    owner = account_of(ISSUER)
+    node.put(DOCUMENTS, sealed_name(SEALED), Filing(owner, bytes(32), len(SEALED), (owner,), NOTE, START_MS))
     put_contract(node, DRAFT, ContractKind.SUBSCRIPTION, ContractStatus.SIGNING, open_=False)
     put_contract(node, MASTER, ContractKind.MASTER, ContractStatus.EFFECTIVE, open_=True)
     for place, name in enumerate(TRADES):

@@ -17,10 +17,11 @@ from otcnode.rpc import format as form
 from otcnode.rpc.json_rpc import Call, decode_params
 from otcnode.rpc.methods import METHODS, openrpc
 from otcnode.vm.accounts.operations import CashDeposit, KeyAdd, KeyRevoke
+from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.transactions import KeySignature, Transaction
 from tests.rpc import items
 from tests.rpc.calls import Api
-from tests.rpc.fake import BANK, INVESTOR, KYC, OTHER, REGULATOR, START_MS, FakeNode, account_of, key_of
+from tests.rpc.fake import BANK, INVESTOR, ISSUER, KYC, OTHER, REGULATOR, START_MS, FakeNode, account_of, key_of
 
 
 @pytest.fixture
@@ -351,6 +352,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "contract_get": {"contract": form.contract(items.MASTER)},
     "contract_list": {"party": form.account(account_of(INVESTOR))},
     "contract_evidence": {"contract": form.contract(items.MASTER)},
+    "document_put": {"content": form.base64_text(items.SEALED)},
     "trade_list": {},
     "trade_evidence": {"trade": form.trade(items.TRADES[0])},
 }
@@ -369,7 +371,12 @@ async def test_every_result_has_the_announced_type(node: FakeNode, api: Api, nam
         "tx_get": {"id": form.transaction(deposit.id)},
         "tx_proof": {"id": form.transaction(deposit.id), "full_hash": form.base64_text(deposit.full_hash)},
     }
-    result = await api.call(name, calls.get(name, METHODS[name].example), await api.login(REGULATOR))
+    token = await api.login(REGULATOR)
+    if name == "document_get":
+        node.put_document(items.SEALED)
+        calls[name] = {"document": form.base64_text(sealed_name(items.SEALED))}
+        token = await api.login(ISSUER)
+    result = await api.call(name, calls.get(name, METHODS[name].example), token)
     msgspec.json.decode(msgspec.json.encode(result), type=METHODS[name].result, strict=True)
 
 

@@ -65,6 +65,9 @@ OTHERWISE: dict[tuple[str, str], Code] = {
     ("KeyRotate", "new"): Code.OK,
     # another key than one of the account's is a wrong signature
     ("ContractSign", "key"): Code.AUTH,
+    # the nodes look for a file of that name, and nothing says what it belongs to before it does
+    ("DocumentFile", "document"): Code.OK,
+    ("DocumentFile", "belongs_to"): Code.OK,
     # an entry in the log may come before what it is about
     ("AccessLog", "item"): Code.OK,
     ("ContractRevise", "terms_hash"): Code.FIELD,
@@ -92,6 +95,8 @@ PASSES_FROZEN = {
     "CustodyAttest",
     "CustodyResume",
     "DisclosurePost",
+    "DocumentFile",
+    "DocumentWithdraw",
     "EntrustDecline",
     "EntrustRevoke",
     "InvestorCertify",

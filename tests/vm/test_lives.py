@@ -710,6 +710,8 @@ NOT_IN_LIVES = {
     "CustodyResume",
     "ValidatorReady",
     "AccessLog",
+    "DocumentFile",
+    "DocumentWithdraw",
 }
 """Without influence on balances, or about heights; the tests of their families have them."""
 

@@ -14,6 +14,7 @@ from otcnode.vm.contracts import operations as contracts
 from otcnode.vm.contracts.events import ContractCreated
 from otcnode.vm.contracts.preimages import terms_hash
 from otcnode.vm.contracts.records import ContractKind, CoolingOff, Immediately, SlotRole, Term
+from otcnode.vm.documents import operations as documents
 from otcnode.vm.governance import operations as governance
 from otcnode.vm.governance.records import CashCorrect, Direction
 from otcnode.vm.operations import Operation
@@ -51,6 +52,7 @@ class Town(Council):
         self._contracts()
         self._products()
         self._trades()
+        self._documents()
         self._governance()
 
     def can(self, by: str, operation: Operation) -> None:
@@ -197,6 +199,13 @@ class Town(Council):
         quote = self.submit("OWN", self.ask())
         self.can("OWN", trades.QuoteCancel(quote))
         self.can("BEN", trades.QuoteRespond(quote, trades.Hit(20, None)))
+
+    def _documents(self) -> None:
+        filing = documents.DocumentFile(EVIDENCE, 100, EVIDENCE, (self.ids["BEN"],), EVIDENCE)
+        self.can("OWN", filing)
+        kept = sha256(b"sealed")
+        self.act("OWN", documents.DocumentFile(kept, 100, EVIDENCE, (self.ids["BEN"],), None))
+        self.can("OWN", documents.DocumentWithdraw(kept))
 
     def _governance(self) -> None:
         action = CashCorrect(self.ids["BEN"], CASH, 1, Direction.LOWER)

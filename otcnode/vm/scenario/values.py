@@ -43,14 +43,14 @@ NAMES: dict[Unit, str] = {
     Unit.RATE: "rate_ppm subscription_fee_ppm trade_fee_ppm penalty_ppm ppm",
     Unit.INSTANT: "time_ms open close until valid_until not_before valid_from since payable_from"
     " confirm_by sign_by affirm_by settle_at created_at changed_at signed_at signing_at effective_at ended_at"
-    " executed_at requested_at acquired_at lockup_until added_at revoked_at freezer_until posted_at bought_at"
+    " executed_at filed_at requested_at acquired_at lockup_until added_at revoked_at freezer_until posted_at bought_at"
     " sold_at expires_at deadline attested_at approved_at logged_at",
     Unit.SPAN: "period_ms max_transaction_ttl_ms settle_horizon_ms",
     Unit.DATE: "date value_date maturity pay_dates unpaid",
     Unit.COUNT: "slot version order keys_needed keys_signed risk ultimate_holders max_holders quantity_decimals"
     " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts"
     " live subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
-    " number day position decimals value approvals needed first_height",
+    " number day position decimals value approvals needed first_height size_bytes used_bytes",
 }
 UNITS: dict[str, Unit] = {name: unit for unit, names in NAMES.items() for name in names.split()}
 """Field name to the unit of its integer."""

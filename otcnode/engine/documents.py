@@ -1,0 +1,221 @@
+"""Keeping the sealed documents that the ledger names, and fetching from peers those that are missing here.
+
+What is to be kept follows from the committed state alone: each name filed and not withdrawn. A file is believed by its
+hash, so it does not matter who hands it in. A sweep over the state, a few entries at a time, finds whatever the news of
+blocks did not tell: after a restart, a snapshot, a peer that was away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, assert_never
+
+from otcnode import limits
+from otcnode.codec import Record, decode, encode
+from otcnode.engine.host import Host
+from otcnode.errors import DecodeError
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.rates import Rate, TokenBucket
+from otcnode.storage.documents import DocumentStore
+from otcnode.types import Bytes32
+from otcnode.vm.documents.records import DOCUMENTS, SEALED_BYTES_MAX, Filing, sealed_name
+from otcnode.vm.state import State
+from otcnode.vm.view import StateView
+
+
+class DocumentHeld(Record, frozen=True, tag="held"):
+    """The sender holds this file."""
+
+    document: Bytes32
+
+
+class DocumentWanted(Record, frozen=True, tag="wanted"):
+    document: Bytes32
+
+
+class DocumentContent(Record, frozen=True, tag="content"):
+    """The answer to DocumentWanted; `content` nil: the sender does not hold it, or not for now."""
+
+    document: Bytes32
+    content: bytes | None
+
+
+DocumentMessage: TypeAlias = DocumentHeld | DocumentWanted | DocumentContent
+
+
+class _Missing:
+    """`asked`: whom in this round. `holders`: who said that it holds the file; asked first."""
+
+    __slots__ = ("asked", "holders", "not_before_ms")
+
+    def __init__(self) -> None:
+        self.holders: list[bytes] = []
+        self.asked: set[bytes] = set()
+        self.not_before_ms = 0
+
+
+class Documents:
+    """One node's keeping of documents. Owned by the engine's task."""
+
+    def __init__(self, store: DocumentStore, committed_state: Callable[[], StateView], host: Host) -> None:
+        self._store = store
+        self._committed_state = committed_state
+        self._host = host
+        self._peers: set[bytes] = set()
+        self._missing: dict[bytes, _Missing] = {}
+        self._asked: dict[bytes, tuple[bytes, int]] = {}
+        """peer → (document, when it is given up)"""
+        self._served: dict[bytes, TokenBucket] = {}
+        self._swept_filed: bytes | None = None
+        self._swept_kept: bytes | None = None
+        self._sweep_ms = 0
+
+    # ---- what clients do
+
+    def put(self, raw: bytes) -> Filing | None:
+        """Keep a file that a client hands in; None if the committed state does not name a file of this hash and size.
+        Handing it in again is no error."""
+        name = sealed_name(raw)
+        filing = self._filing(name)
+        if filing is None or filing.size_bytes != len(raw):
+            return None
+        self._keep(name, raw)
+        return filing
+
+    def get(self, name: Bytes32) -> bytes | None:
+        """The file, if it is filed and here."""
+        return None if self._filing(name) is None else self._store.get(name)
+
+    # ---- what the world does
+
+    def connected(self, peer: bytes) -> None:
+        self._peers.add(peer)
+        self._asked.pop(peer, None)
+
+    def disconnected(self, peer: bytes) -> None:
+        self._peers.discard(peer)
+        self._asked.pop(peer, None)
+        self._served.pop(peer, None)
+
+    def committed(self, writes: Mapping[bytes, bytes | None]) -> None:
+        """A block is durable: what it files is wanted, what it withdraws is deleted."""
+        for key, value in writes.items():
+            if not key.startswith(DOCUMENTS.prefix):
+                continue
+            name = key[len(DOCUMENTS.prefix) :]
+            if value is None:
+                self._forget(name)
+            elif name not in self._store:
+                self._want(name)
+
+    def received(self, peer: bytes, payload: bytes) -> None:
+        try:
+            message: DocumentMessage = decode(DocumentMessage, payload)
+        except DecodeError as error:
+            self._host.penalise(peer, str(error))
+            return
+        match message:
+            case DocumentHeld(name):
+                if name in self._missing and peer not in self._missing[name].holders:
+                    self._missing[name].holders.append(peer)
+                    self._missing[name].not_before_ms = 0
+            case DocumentWanted(name):
+                self._serve(peer, name)
+            case DocumentContent(name, content):
+                self._answered(peer, name, content)
+            case _:
+                assert_never(message)
+
+    def poll(self) -> None:
+        """Called several times a second."""
+        now_ms = self._host.now().monotonic_ms
+        for peer, (_, until_ms) in list(self._asked.items()):
+            if now_ms >= until_ms:
+                del self._asked[peer]
+        if now_ms >= self._sweep_ms:
+            self._sweep_ms = now_ms + limits.documents_sweep_interval_ms
+            self._sweep()
+        self._ask(now_ms)
+
+    # ---- inside
+
+    def _filing(self, name: bytes) -> Filing | None:
+        return State(self._committed_state()).get(DOCUMENTS, name)
+
+    def _want(self, name: bytes) -> None:
+        if len(self._missing) < limits.documents_wanted_max:
+            self._missing.setdefault(name, _Missing())
+
+    def _keep(self, name: bytes, raw: bytes) -> None:
+        self._missing.pop(name, None)
+        if name in self._store:
+            return
+        self._store.keep(raw)
+        payload = encode(DocumentHeld(name))
+        for peer in sorted(self._peers):
+            self._host.send(peer, Channel.DOCUMENTS, payload)
+
+    def _forget(self, name: bytes) -> None:
+        self._missing.pop(name, None)
+        if name in self._store:
+            self._store.drop(name)
+
+    def _sweep(self) -> None:
+        """A few names of the state that may be missing here, and a few files here that may be named no more."""
+        state, count = State(self._committed_state()), limits.documents_sweep_entries
+        filed = state.scan(DOCUMENTS, b"", after=self._swept_filed, limit=count)
+        for name, _ in filed:
+            if name not in self._store:
+                self._want(name)
+        self._swept_filed = filed[-1][0] if len(filed) == count else None
+        kept = list(self._store.names(self._swept_kept, count))
+        for name in kept:
+            if state.get(DOCUMENTS, name) is None:
+                self._forget(name)
+        self._swept_kept = kept[-1] if len(kept) == count else None
+
+    def _ask(self, now_ms: int) -> None:
+        """One file of each peer at a time; who said that it holds one comes first."""
+        under_way = {name for name, _ in self._asked.values()}
+        for name, missing in list(self._missing.items()):
+            if len(self._asked) >= limits.documents_asked_max:
+                return
+            if name in under_way or now_ms < missing.not_before_ms:
+                continue
+            peer = self._whom(missing)
+            if peer is not None:
+                missing.asked.add(peer)
+                self._asked[peer] = (name, now_ms + limits.documents_answer_ms_max)
+                self._host.send(peer, Channel.DOCUMENTS, encode(DocumentWanted(name)))
+            elif self._peers <= missing.asked:
+                missing.asked.clear()
+                missing.holders.clear()
+                missing.not_before_ms = now_ms + limits.documents_pause_ms
+
+    def _whom(self, missing: _Missing) -> bytes | None:
+        candidates = [*missing.holders, *sorted(self._peers - set(missing.holders))]
+        free = (p for p in candidates if p in self._peers and p not in missing.asked and p not in self._asked)
+        return next(free, None)
+
+    def _serve(self, peer: bytes, name: bytes) -> None:
+        now_ms = self._host.now().monotonic_ms
+        served = self._served.get(peer)
+        if served is None:
+            rate = limits.documents_served_bytes_per_second
+            served = self._served[peer] = TokenBucket(Rate(rate, max(rate, SEALED_BYTES_MAX)), now_ms)
+        content = None if served.take(0, now_ms) else self.get(name)
+        if content is not None:
+            served.take(len(content), now_ms)
+        self._host.send(peer, Channel.DOCUMENTS, encode(DocumentContent(name, content)))
+
+    def _answered(self, peer: bytes, name: bytes, content: bytes | None) -> None:
+        asked = self._asked.get(peer)
+        if asked is None or asked[0] != name:
+            return
+        del self._asked[peer]
+        if content is None or name not in self._missing:
+            return
+        if sealed_name(content) != name:
+            self._host.penalise(peer, "served another document than the one asked for")
+        else:
+            self.put(content)

@@ -1,0 +1,185 @@
+"""Sealed documents among nodes: each fetches what the ledger names, from whoever holds it, and believes only hashes."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode import limits
+from otcnode.codec import decode, encode
+from otcnode.crypto import sha256
+from otcnode.engine.documents import DocumentContent, DocumentHeld, DocumentMessage, DocumentWanted
+from otcnode.errors import StorageDamage
+from otcnode.genesis import genesis_account_id
+from otcnode.p2p.framing import Channel
+from otcnode.storage.schema import Table
+from otcnode.storage.tools import verify
+from otcnode.vm.documents.operations import DocumentFile, DocumentWithdraw
+from otcnode.vm.documents.records import sealed_name
+from otcnode.vm.operations import Operation
+from otcnode.vm.transactions import sign_transaction
+from tests.engine.network import BANK, HOLDER, Net, Station, alone, body, genesis_of, key_of, stations
+
+SEALED = b"sealed" * 100
+NAME = sealed_name(SEALED)
+
+
+def filing(raw: bytes = SEALED, size_bytes: int | None = None) -> DocumentFile:
+    recipients = (genesis_account_id(HOLDER),)
+    return DocumentFile(sealed_name(raw), size_bytes or len(raw), sha256(b"commitment"), recipients, None)
+
+
+def run(station: Station, operation: Operation, salt: object = 0) -> None:
+    station.now_ms += 10
+    transaction = sign_transaction(body(station.genesis, operation, salt=salt), [key_of(BANK)])
+    station.submit(transaction)
+    station.settle()
+
+
+def held(station: Station, name: bytes = NAME) -> bytes | None:
+    return station.engine.documents.get(name)
+
+
+def said(station: Station, peer: bytes) -> list[DocumentMessage]:
+    return [decode(DocumentMessage, payload) for payload in station.payloads(peer, Channel.DOCUMENTS)]
+
+
+def tell(station: Station, peer: bytes, message: DocumentMessage) -> None:
+    station.engine.received(peer, Channel.DOCUMENTS, encode(message))
+    station.settle()
+
+
+def test_what_one_node_is_given_all_nodes_keep_until_it_is_withdrawn() -> None:
+    net = Net(stations(4))
+    first, *others = net.stations.values()
+    net.start()
+    net.elapse(100)
+    run(first, filing(), salt="file")
+    net.elapse(1_000)
+    assert {station.height for station in net.stations.values()} == {1}
+    assert first.engine.documents.put(SEALED) is not None
+    net.elapse(limits.documents_pause_ms + 2_000)
+    assert [held(station) for station in net.stations.values()] == [SEALED] * 4
+    assert not any(station.penalised for station in net.stations.values())
+    run(first, DocumentWithdraw(NAME), salt="withdraw")
+    net.elapse(1_000)
+    assert [held(station) for station in net.stations.values()] == [None] * 4
+    assert not any(NAME in station.store.documents for station in others)
+
+
+def test_nothing_is_kept_that_the_ledger_does_not_name() -> None:
+    station = alone()
+    assert station.engine.documents.put(SEALED) is None
+    run(station, filing(size_bytes=len(SEALED) + 1))
+    assert station.engine.documents.put(SEALED) is None, "another size than was filed"
+    assert held(station) is None and NAME not in station.store.documents
+
+
+def wanting() -> tuple[Station, bytes, bytes]:
+    """A node that lacks a filed document, and two peers."""
+    station = alone()
+    one, two = key_of("one").public, key_of("two").public
+    for peer in (one, two):
+        station.engine.connected(peer)
+    run(station, filing())
+    station.elapse(50)
+    return station, one, two
+
+
+def test_a_liar_is_found_out_and_another_peer_asked() -> None:
+    station, one, two = wanting()
+    asked, other = (one, two) if said(station, one) == [DocumentWanted(NAME)] else (two, one)
+    tell(station, asked, DocumentContent(NAME, SEALED + b"!"))
+    assert [peer for peer, _ in station.penalised] == [asked]
+    station.elapse(50)
+    assert DocumentWanted(NAME) in said(station, other)
+    tell(station, other, DocumentContent(NAME, SEALED))
+    assert held(station) == SEALED
+    assert DocumentHeld(NAME) in said(station, asked)
+
+
+def test_who_says_that_it_holds_a_file_is_asked_first() -> None:
+    station = alone()
+    peers = [key_of(f"peer {number}").public for number in range(8)]
+    for peer in peers:
+        station.engine.connected(peer)
+    run(station, filing())
+    holder = max(peers)
+    tell(station, holder, DocumentHeld(NAME))
+    station.elapse(50)
+    assert said(station, holder) == [DocumentWanted(NAME)]
+
+
+def test_silence_and_refusals_lead_to_the_next_peer_and_round_again() -> None:
+    station, one, two = wanting()
+    station.elapse(limits.documents_answer_ms_max)
+    wanted = said(station, one).count(DocumentWanted(NAME)) + said(station, two).count(DocumentWanted(NAME))
+    assert wanted == 2, "each once, the second after the first was silent"
+    tell(station, one, DocumentContent(NAME, None))
+    tell(station, two, DocumentContent(NAME, None))
+    station.elapse(50)
+    assert not said(station, one) and not said(station, two)
+    for _ in range(limits.documents_pause_ms // 50 + limits.documents_answer_ms_max // 50):
+        station.elapse(50)
+    assert DocumentWanted(NAME) in said(station, one) + said(station, two)
+    assert not station.penalised
+
+
+def test_content_that_was_not_asked_for_is_nothing() -> None:
+    station, one, two = wanting()
+    other = b"another"
+    stranger = key_of("stranger").public
+    tell(station, stranger, DocumentContent(NAME, SEALED))
+    tell(station, one, DocumentContent(sealed_name(other), other))
+    tell(station, two, DocumentContent(sealed_name(other), other))
+    assert held(station) is None and sealed_name(other) not in station.store.documents
+
+
+def test_a_peer_is_served_at_a_bounded_rate() -> None:
+    station = alone()
+    large = bytes(2_000_000)
+    run(station, filing(large))
+    assert station.engine.documents.put(large) is not None
+    peer = key_of("greedy").public
+    station.engine.connected(peer)
+    said(station, peer)
+    for _ in range(50):
+        tell(station, peer, DocumentWanted(sealed_name(large)))
+    answers = [message for message in said(station, peer) if isinstance(message, DocumentContent)]
+    given = sum(len(message.content) for message in answers if message.content is not None)
+    assert len(answers) == 50 and len(large) <= given <= limits.documents_served_bytes_per_second + 2 * len(large)
+    station.elapse(1_000)
+    tell(station, peer, DocumentWanted(sealed_name(large)))
+    assert said(station, peer) == [DocumentContent(sealed_name(large), large)]
+
+
+def test_junk_costs_the_peer() -> None:
+    station, one, _ = wanting()
+    station.engine.received(one, Channel.DOCUMENTS, b"\x91\xa4junk")
+    assert [peer for peer, _ in station.penalised] == [one]
+
+
+def test_a_restarted_node_looks_for_what_it_lacks_and_drops_what_is_named_no_more() -> None:
+    station = alone()
+    run(station, filing())
+    again = Station(genesis_of(1), station.key, kv=station.kv, votes=station.votes, now_ms=station.now_ms)
+    orphan = b"filed in a block that was rolled back"
+    again.store.documents.keep(orphan)
+    again.engine.start()
+    again.settle()
+    peer = key_of("peer").public
+    again.engine.connected(peer)
+    again.elapse(limits.documents_sweep_interval_ms)
+    assert DocumentWanted(NAME) in said(again, peer)
+    assert sealed_name(orphan) not in again.store.documents
+
+
+def test_damage_is_named_and_never_served() -> None:
+    station = alone()
+    run(station, filing())
+    assert station.engine.documents.put(SEALED) is not None
+    assert verify(station.kv, station.chain).documents == 1
+    station.kv.write([(Table.DOCUMENT.value + NAME, SEALED[:-1] + b"?")])
+    with pytest.raises(StorageDamage, match=NAME.hex()):
+        held(station)
+    with pytest.raises(StorageDamage, match=NAME.hex()):
+        verify(station.kv, station.chain)
