@@ -569,8 +569,8 @@ def chain_from(chain: bytes, params: dict, validators: dict) -> Chain:
     trusted = Chain(chain, base64.b64decode(params["genesis"]))
     for epoch in validators["epochs"]:
         if epoch["header"] is not None:
-            number, names = unpack(base64.b64decode(epoch["raw"]))
-            trusted.extend(number, names, *[unpack(base64.b64decode(epoch[field])) for field in CERTIFIED.split()])
+            shown = [unpack(base64.b64decode(epoch[field])) for field in ("raw", *CERTIFIED.split())]
+            trusted.extend(*shown)
     return trusted
 
 
