@@ -72,14 +72,36 @@ def consideration(context: Context, rule: ProductTerms, quantity: int, price: in
     return arithmetic.cash(quantity, price, cash_decimals=decimals, quantity_decimals=rule.quantity_decimals)
 
 
-def outlay(context: Context, product: bytes, quantity: int, price: int, settle_at: int | None, *, buys: bool) -> int:
+def outlay(
+    context: Context,
+    product: bytes,
+    quantity: int,
+    price: int,
+    settle_at: int | None,
+    *,
+    buys: bool,
+    until: int | None = None,
+) -> int:
     """What an act would commit its principal to pay, for the limits of an entrustment: a seller's is its fee. 0 if the
-    act's own rules will refuse it."""
+    act's own rules will refuse it.
+
+    What another may agree to `until` then, for settlement at that moment, counts as it comes on the dearest day.
+    """
     try:
-        priced = amounts(context, product, quantity, price, settle_at)
+        moments = [settle_at] if settle_at is not None or until is None else _days(context, product, until)
+        priced = [amounts(context, product, quantity, price, moment) for moment in moments]
     except Failed:
         return 0
-    return priced.cost if buys else priced.fee
+    return max(each.cost if buys else each.fee for each in priced)
+
+
+def _days(context: Context, product: bytes, until: int) -> list[int | None]:
+    """Now, and the moments before `until` at which accrued interest is at its highest: the last of all, and the last
+    before each coupon."""
+    rule = terms(context, product)
+    last = min(until - 1, rule.maturity_ms - 1)
+    coupons = [rule.start_of(date) - 1 for date in rule.pay_dates]
+    return [None, *[moment for moment in (last, *coupons) if context.now < moment <= last]]
 
 
 def check_settle_at(context: Context, rule: ProductTerms, settle_at: int | None) -> None:

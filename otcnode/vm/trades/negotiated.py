@@ -194,6 +194,7 @@ def _mandate_of_proposal(context: Context, operation: TradePropose) -> Mandate:
         operation.price,
         operation.settle_at,
         buys=operation.side is Side.BUY,
+        until=operation.affirm_by,
     )
     return Mandate(operation.product, operation.price, outlay, (operation.counterparty,))
 

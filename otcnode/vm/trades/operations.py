@@ -174,8 +174,9 @@ class QuoteSubmit(Record, frozen=True, tag="quote.submit"):
     fee, or the cap.
     Errors: E_NOT_FOUND, E_NOT_PARTY (not a responder), E_EXPIRED (t ≥ the request's until), E_STATE (request not OPEN,
     product not tradable, requester not ACTIVE), E_FROZEN, E_FIELD{until, price, commitment, cash_cap},
-    E_ENTRUST_SCOPE (sealed, by an agent whose prices are bounded), E_AMOUNT, E_OVERFLOW, E_DUPLICATE (this responder
-    has a quote that is ACTIVE), E_CONTRACT_NOT_EFFECTIVE, E_LACK_QTY, E_LOCKUP, E_LACK_CASH, E_LIMIT.
+    E_ENTRUST_SCOPE (sealed, by an agent whose prices are bounded), E_ENTRUST_CAP (sealed, to sell, by an agent, where
+    there is a trade fee), E_AMOUNT, E_OVERFLOW, E_DUPLICATE (this responder has a quote that is ACTIVE),
+    E_CONTRACT_NOT_EFFECTIVE, E_LACK_QTY, E_LOCKUP, E_LACK_CASH, E_LIMIT.
     """
 
     rfq: Bytes32

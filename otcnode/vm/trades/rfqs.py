@@ -199,15 +199,18 @@ def _check_quote(context: Context, operation: QuoteSubmit, request: Rfq) -> int:
     if (operation.cash_cap > 0) != (sealed and request.side is Side.SELL):
         fail(Code.FIELD, "cash_cap: of a sealed quote to buy")
     if operation.price is None:
-        _refuse_unseen_price(context)
+        _refuse_unseen_price(context, request)
         return operation.cash_cap
     return deals.amounts(context, request.product, request.quantity, operation.price, request.settle_at).cost
 
 
-def _refuse_unseen_price(context: Context) -> None:
-    """Failed(E_ENTRUST_SCOPE) if an agent whose prices are bounded would name one that nobody sees."""
+def _refuse_unseen_price(context: Context, request: Rfq) -> None:
+    """An agent names a price that nobody sees: Failed(E_ENTRUST_SCOPE) if its prices are bounded, Failed(E_ENTRUST_CAP)
+    if a seller's fee follows from it."""
     if context.entrustment is None:
         return
+    if request.side is Side.BUY and terms(context, request.product).trade_fee_ppm:
+        fail(Code.ENTRUST_CAP, "the fee on a sealed price cannot be held against the entrustment's caps")
     powers = context.need(ENTRUSTMENTS, context.entrustment, "entrustment").powers
     if powers.min_price is not None or powers.max_price is not None:
         fail(Code.ENTRUST_SCOPE, "a sealed price cannot be held against the entrustment's")
@@ -381,7 +384,15 @@ def _mandate_of_submit(context: Context, operation: QuoteSubmit) -> Mandate:
     outlay = operation.cash_cap
     if operation.price is not None and operation.firm:
         buys = request.side is Side.SELL
-        outlay = deals.outlay(context, request.product, request.quantity, operation.price, request.settle_at, buys=buys)
+        outlay = deals.outlay(
+            context,
+            request.product,
+            request.quantity,
+            operation.price,
+            request.settle_at,
+            buys=buys,
+            until=operation.until,
+        )
     return Mandate(request.product, operation.price, outlay, (request.requester,))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code
 from otcnode.vm.contracts.records import ContractKind
+from otcnode.vm.trades.events import TradeProposed
 from otcnode.vm.trades.operations import (
     Counter,
     Hit,
@@ -24,7 +27,8 @@ from otcnode.vm.trades.operations import (
 )
 from otcnode.vm.trades.records import OfferStatus, QuoteStatus, RfqStatus, Side, TradeStatus, quote_commitment
 from tests.vm.accounts.agency import Agency
-from tests.vm.trades.floor import PRICE, created
+from tests.vm.ledger import DAY_MS
+from tests.vm.trades.floor import HOUR_MS, PRICE, created
 
 SALT = sha256(b"salt")
 
@@ -152,3 +156,49 @@ def test_an_agent_asks_and_quotes_nobody_of_its_own(agency: Agency) -> None:
     agency.act_for("SAM", seller, agency.quoting(rfq), code=Code.SELF_DEALING)
     quote = agency.submit("SAM", rfq)
     agency.act_for("BEN", buyer, QuoteRespond(quote, Hit(20, None)), code=Code.SELF_DEALING)
+
+
+def test_what_the_other_side_may_still_agree_to_counts_at_its_dearest(agency: Agency) -> None:
+    """A buyer's agent committed the cost of the day; affirmed or hit a day later it cost a day's interest more."""
+    start = agency.product_terms(agency.note).start_of(agency.product_terms(agency.note).date_of(agency.now) + 1)
+    agency.advance(start + HOUR_MS)
+    day_later = agency.now + DAY_MS
+    fields = {"side": Side.BUY, "counterparty": agency.ids["SAM"], "affirm_by": day_later, "settle_at": None}
+    # 10 units: 1,012.35 clean, 2.02 fee, and 5 % on 1,000.00, 0.137 a day: the second day's is on the way to the next
+    today, tomorrow = agency.proposal(**fields), day_later - 1
+    limits = [agency.entrusted(per_action_cap=1_014_37 + interest(agency, 10, at)) for at in (agency.now, tomorrow)]
+    agency.act_for("BEN", limits[0], today, code=Code.ENTRUST_CAP)
+    receipt = agency.act_for("BEN", limits[1], agency.proposal(**fields | {"affirm_by": tomorrow + 1}), at=agency.now)
+    (name,) = [event.trade for event in receipt.events if isinstance(event, TradeProposed)]
+    before = agency.figures("BEN")[0]
+    agency.act("SAM", TradeAffirm(name), at=tomorrow)
+    assert before - agency.figures("BEN")[0] == used(agency, limits[1])
+    rfq = agency.ask("SAM", side=Side.SELL, quantity=10, responders=agency.named("BEN"), until=agency.now + 3 * DAY_MS)
+    late = agency.now + 3 * DAY_MS - 10
+    mandate = agency.entrusted(per_action_cap=1_014_37 + interest(agency, 10, late))
+    quote = created(agency.act_for("BEN", mandate, agency.quoting(rfq, until=late + 1)))
+    before = agency.figures("BEN")
+    agency.act("SAM", QuoteRespond(quote, Hit(10, None)), at=late)
+    assert sum(before) - sum(agency.figures("BEN")) == used(agency, mandate)
+
+
+def interest(agency: Agency, quantity: int, at: int) -> int:
+    """Half-up of quantity × 100.00 × 5 % × days / 365, days since the value date."""
+    rule = agency.product_terms(agency.note)
+    assert (rule.face, rule.rate_ppm) == (100_00, 50_000) and rule.date_of(at) < rule.pay_dates[0]
+    exact = Fraction(quantity * 100_00 * 5 * (rule.date_of(at) - rule.value_date), 100 * 365)
+    return int(exact + Fraction(1, 2))
+
+
+def test_an_agent_seals_no_price_whose_fee_nobody_sees() -> None:
+    """The seller's fee follows from the price: it was paid on top of what the entrustment allows."""
+    agency = Agency()
+    rfq = agency.ask()
+    commitment = quote_commitment(rfq, agency.ids["SAM"], PRICE, SALT)
+    sealed = agency.quoting(rfq, None, commitment=commitment)
+    agency.act_for("SAM", agency.entrusted("SAM", per_action_cap=1), sealed, code=Code.ENTRUST_CAP)
+    agency.act("SAM", sealed)
+    free = Agency(trade_fee_ppm=0)
+    rfq = free.ask()
+    commitment = quote_commitment(rfq, free.ids["SAM"], PRICE, SALT)
+    free.act_for("SAM", free.entrusted("SAM", per_action_cap=0), free.quoting(rfq, None, commitment=commitment))
