@@ -56,6 +56,7 @@ class Prefix(Enum):
     REDEMPTION_BY_PARTY = b"\x65"
     KEY_LIVE = b"\x66"
     PRODUCT_RECORD = b"\x67"
+    PRODUCT_RECORD_BY_ACCOUNT = b"\x68"
 
     CONTRACT = b"\x20"
     CONTRACT_TEXT = b"\x21"

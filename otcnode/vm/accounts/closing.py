@@ -58,7 +58,7 @@ def _refuse_unless_empty(context: Context, name: bytes, account: Account) -> Non
     if account.roles not in ((), (Role.INVESTOR,)):
         fail(Code.STATE, "it has roles of an operator, custodian, issuer or the like")
     if context.hooks.party_of_live_product(context, name):
-        fail(Code.STATE, "issuer, fee payee or custodian of a live product")
+        fail(Code.STATE, "issuer, fee payee or custodian of a live product, or owed a coupon")
     if any(asset.custodian == name and asset.total for _, asset in state.scan(CASH_ASSETS)):
         fail(Code.STATE, "custodian of cash that exists")
 

@@ -27,6 +27,7 @@ from otcnode.vm.products.records import (
     PRODUCTS_BY_STATUS,
     PRODUCTS_OVERDUE,
     RECORDED_BALANCES,
+    RECORDED_BY_ACCOUNT,
     REDEMPTIONS,
     REDEMPTIONS_BY_PRODUCT,
     REQUESTED_PART,
@@ -157,6 +158,9 @@ def records_kept(state: State) -> Iterator[Violation]:
         owner = state.get(PRODUCTS, name)
         if owner is None or date not in owner.unpaid:
             yield Violation(24, f"a balance of {name.hex()} is recorded for the day {date}, which is not unpaid")
+    owed = [key[40:] + key[:40] for key, record in state.scan(RECORDED_BALANCES) if record.quantity]
+    if sorted(owed) != [key for key, _ in state.scan(RECORDED_BY_ACCOUNT)]:
+        yield Violation(24, "index of recorded balances by account")
     for (name, date), difference in sorted(sums.items()):
         if difference:
             yield Violation(24, f"what is recorded of {name.hex()} for the day {date} differs by {difference}")

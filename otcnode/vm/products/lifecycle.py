@@ -14,6 +14,7 @@ from otcnode.vm.products.records import (
     PRODUCTS,
     PRODUCTS_BY_ISSUER,
     PRODUCTS_BY_STATUS,
+    RECORDED_BY_ACCOUNT,
     TERMINAL,
     TRANSITIONS,
     Product,
@@ -84,5 +85,7 @@ def _parties(context: Context, record: Product, terms: ProductTerms) -> list[byt
 
 
 def is_party_of_live_product(context: Context, account: bytes) -> bool:
-    """Whether the account is issuer, fee payee or custodian of a product that has not ended."""
-    return bool(context.state.scan(PRODUCT_PARTIES, account, limit=1))
+    """Whether the account is issuer, fee payee or custodian of a product that has not ended, or is owed a coupon on
+    units that it holds no more."""
+    state = context.state
+    return bool(state.scan(PRODUCT_PARTIES, account, limit=1) or state.scan(RECORDED_BY_ACCOUNT, account, limit=1))

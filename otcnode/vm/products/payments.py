@@ -28,6 +28,7 @@ from otcnode.vm.products.records import (
     PRODUCTS,
     PRODUCTS_OVERDUE,
     RECORDED_BALANCES,
+    RECORDED_BY_ACCOUNT,
     Product,
     ProductStatus,
     ProductTerms,
@@ -168,6 +169,7 @@ def _pay_in_order(context: Context, name: bytes) -> None:
         _pay(context, name, record, rule, obligation)
         for key, _ in context.state.scan(RECORDED_BALANCES, name + integer(obligation.date)):
             context.delete(RECORDED_BALANCES, key)
+            context.delete(RECORDED_BY_ACCOUNT, key[40:] + key[:40])
         record = replace(record, unpaid=record.unpaid[1:])
         context.put(PRODUCTS, name, record)
         if obligation.matures:
@@ -229,6 +231,8 @@ def record_balances(context: Context, name: bytes, *accounts: bytes) -> None:
             if context.get(RECORDED_BALANCES, key) is None:
                 held = balances.holding(context, account, name).balance
                 context.put(RECORDED_BALANCES, key, RecordedBalance(held))
+                if held:
+                    context.put(RECORDED_BY_ACCOUNT, account + name + integer(date), MARKER)
 
 
 def _mature(context: Context, name: bytes, record: Product, rule: ProductTerms) -> None:

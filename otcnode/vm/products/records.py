@@ -264,6 +264,8 @@ PRODUCTS_OVERDUE = Table(Prefix.PRODUCT_OVERDUE, Marker)
 """issuer's account id ‖ start of the first unpaid day ‖ product id"""
 RECORDED_BALANCES = Table(Prefix.PRODUCT_RECORD, RecordedBalance)
 """product id ‖ unpaid day ‖ account id; none where the balance has not changed since that day"""
+RECORDED_BY_ACCOUNT = Table(Prefix.PRODUCT_RECORD_BY_ACCOUNT, Marker)
+"""account id ‖ product id ‖ unpaid day, where the recorded balance is not 0"""
 PRODUCTS_WAITING = Table(Prefix.PRODUCT_WAITING, Reference)
 """due time ‖ sequence: an issuance step that came due while the market was paused"""
 SUBSCRIPTIONS = Table(Prefix.SUBSCRIPTION, Subscription)

@@ -8,10 +8,20 @@ import pytest
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code, Inadmissible
-from otcnode.vm.accounts.operations import AccountClose, AccountFreeze, AccountUnfreeze, CashWithdraw, EntrustDecline
-from otcnode.vm.accounts.records import ACCOUNTS, FREEZES_BY_ACCOUNT, AccountStatus
+from otcnode.vm.accounts.operations import (
+    AccountClose,
+    AccountFreeze,
+    AccountUnfreeze,
+    CashWithdraw,
+    CashWithdrawResult,
+    EntrustDecline,
+)
+from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, FREEZES_BY_ACCOUNT, WITHDRAWALS, AccountStatus
+from otcnode.vm.governance.records import ForcedTransfer
 from tests.vm.accounts.agency import MANAGE, Agency
+from tests.vm.governance.council import Council
 from tests.vm.ledger import CASH
+from tests.vm.products.market import FIRST_PAY
 
 ORDER = sha256(b"order")
 
@@ -50,6 +60,27 @@ def test_what_came_since_keeps_it_open(agency: Agency) -> None:
     ask(agency)
     agency.deposit("AGT", 1)
     ask(agency, by="KYC", code=Code.STATE)
+
+
+def test_who_is_still_owed_a_coupon_stays_open() -> None:
+    """All its units were moved by a court while the coupon was unpaid; it would have been paid to a closed account."""
+    council = Council(rate_ppm=50_000)
+    pay = council.product_terms(council.note).start_of(FIRST_PAY)
+    council.act("REG", AccountFreeze(council.ids["ISS"], None, 0, ORDER, None))
+    council.advance(pay)
+    council.decide(ForcedTransfer(council.ids["SAM"], council.ids["BEN"], council.note, 60, ()))
+    assert (council.figures("SAM"), council.holds("SAM")) == ((0, 0, 0), (0, 0))
+    council.act("SAM", AccountClose(council.ids["SAM"]), purpose=MANAGE, code=Code.STATE)
+    ((freeze, _),) = council.state.scan(FREEZES)
+    council.act("REG", AccountUnfreeze(freeze, ORDER))
+    council.deposit("ISS", 1)
+    council.block()
+    # 6,000.00 × 5 % × 91 / 365 = 74.7945
+    assert council.figures("SAM") == (74_79, 0, 0)
+    council.act("SAM", CashWithdraw(CASH, 74_79, ORDER))
+    ((withdrawal, _),) = council.state.scan(WITHDRAWALS)
+    council.act("BANK", CashWithdrawResult(withdrawal, True, "out", ""))
+    council.act("SAM", AccountClose(council.ids["SAM"]), purpose=MANAGE)
 
 
 def test_nothing_held_open_locked_or_owed(agency: Agency) -> None:
