@@ -145,6 +145,9 @@ sync_served_bytes_per_second = 16 << 20
 """To one peer."""
 sync_buffer_bytes_max = 64 << 20
 """Fetched and not yet applied; the lowest heights stay."""
+sync_blocks_ahead_max = 64
+sync_transactions_ahead_max = 8_000
+"""Of blocks that are checked while those below them are executed; one block more may be on top of it."""
 
 # snapshots
 snapshot_chunk_bytes = 512 << 10

@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from otcnode.blocks import (
     CertifiedBlock,
     Verify,
-    block_hash,
-    check_certificate,
-    transaction_full_hash,
-    transactions_root,
 )
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.engine.authenticity import Authenticity
-from otcnode.engine.flight import Flight, entries_of
+from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host
 from otcnode.engine.intake import Intake
+from otcnode.engine.preparing import Preparation
 from otcnode.engine.serving import BlockServer
 from otcnode.engine.snapshot_serving import SnapshotServer
 from otcnode.engine.snapshot_taking import Shelf, SnapshotTaker
-from otcnode.errors import DecodeError, Inadmissible, ProofError
+from otcnode.errors import DecodeError
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.sync import BlockSync
@@ -54,7 +51,7 @@ class Snapshots:
 
 
 class CatchUp:
-    """Applies one certified block at a time, each verified and executed like any other."""
+    """Applies one certified block after another, each verified and executed like any other; see preparing.py."""
 
     def __init__(
         self,
@@ -69,19 +66,18 @@ class CatchUp:
         verify: Verify,
         snapshots: Snapshots | None = None,
     ) -> None:
-        self._chain = chain_id
         self._store = store
         self._flight = flight
-        self._intake = intake
-        self._authenticity = authenticity
         self._host = host
         self._apply = apply
         self._disagree = disagree
-        self._verify = verify
         self._applying = False
         self._stopped = False
         self._server = BlockServer(store, host)
         self.sync = BlockSync()
+        self._preparation = Preparation(
+            chain_id, self.sync, intake, authenticity, verify, lambda: host.later(self._advance)
+        )
         self._behind_blocks = 0
         self.snapshot_server: SnapshotServer | None = None
         self.snapshot_taker: SnapshotTaker | None = None
@@ -190,63 +186,37 @@ class CatchUp:
         self._advance()
 
     def _advance(self) -> None:
-        """Verify and execute the next buffered block; the rest later, so that the loop stays responsive."""
+        """Execute the next block if it is here and checked, and look at those above it; the rest later, so that the
+        loop stays responsive."""
         if self._applying or self._stopped:
             return
-        following = self.sync.next(self._store.tip.height)
-        if following is None:
+        false = self._preparation.go_on(self._flight.tip())
+        if false is not None:
+            self._reject(*false)
+        height = self._store.tip.height + 1
+        block = self._preparation.get(height)
+        if block is None or block.authentic is None:
             return
-        certified, source = following
-        try:
-            transactions = self._verified_block(certified)
-        except (ProofError, Inadmissible) as error:
-            self._reject(source, str(error))
+        if not block.authentic:
+            # A certificate vouches for full bodies, so the bodies are the liar's own.
+            self._preparation.forget_above(height - 1)
+            self._reject(block.source, "a transaction with a false signature in a certified block")
             return
         self._applying = True
-
-        def done(verdicts: list[bool]) -> None:
+        try:
+            self._execute(block.certified, block.transactions)
+        finally:
             self._applying = False
-            if self._stopped:
-                return
-            if not all(verdicts):
-                # A certificate vouches for full bodies, so the bodies are the liar's own.
-                self._reject(source, "a transaction with a false signature in a certified block")
-                return
-            self._execute(certified, transactions)
-            self._host.later(self.poll)
-
-        self._authenticity.require(transactions, done)
-
-    def _verified_block(self, certified: CertifiedBlock) -> list[Decoded]:
-        """Everything that can be checked without executing. Raises ProofError or Inadmissible."""
-        header, certificate = certified.block.header, certified.certificate
-        tip = self._flight.tip()
-        if header.height != tip.height + 1 or header.parent != tip.block_hash:
-            raise ProofError("the block does not extend this chain")
-        if certificate.height != header.height or certificate.block_hash != block_hash(header):
-            raise ProofError("the certificate is for another block")
-        check_certificate(certificate, self._chain, tip.next_epoch, self._verify)
-        transactions = [self._intake.decoded(transaction_full_hash(raw), raw) for raw in certified.block.transactions]
-        if not bodies_match(header.transactions_root, header.transaction_count, transactions):
-            raise ProofError("the bodies are not those of the header")
-        return transactions
+        self._host.later(self.poll)
 
     def _execute(self, certified: CertifiedBlock, transactions: list[Decoded]) -> None:
-        header = certified.block.header
-        if header.height != self._store.tip.height + 1:
-            return
         try:
-            speculation = self._flight.check(header, transactions)
+            speculation = self._flight.check(certified.block.header, transactions)
         except BlockFault as fault:
-            self._disagree(f"certified block {header.height} executes differently here: {fault}")
+            self._disagree(f"certified block {certified.block.header.height} executes differently here: {fault}")
             return
         self._apply(speculation, certified)
 
     def _reject(self, source: bytes, reason: str) -> None:
         self.sync.reject(source, self._host.now().monotonic_ms)
         self._host.penalise(source, f"served a false block: {reason}")
-
-
-def bodies_match(root: bytes, count: int, transactions: list[Decoded]) -> bool:
-    """Whether these are exactly the bodies, signatures included, that a header commits to."""
-    return len(transactions) == count and transactions_root(entries_of(transactions)) == root

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from otcnode import chain
-from otcnode.blocks import Certificate, Entry, Header, block_hash
+from otcnode.blocks import Certificate, Entry, Header, block_hash, transactions_root
 from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.consensus.events import Tip
 from otcnode.storage.store import Store
@@ -153,3 +153,8 @@ class Flight:
 
 def entries_of(transactions: Sequence[Decoded]) -> tuple[Entry, ...]:
     return tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
+
+
+def bodies_match(root: bytes, count: int, transactions: list[Decoded]) -> bool:
+    """Whether these are exactly the bodies, signatures included, that a header commits to."""
+    return len(transactions) == count and transactions_root(entries_of(transactions)) == root
