@@ -200,12 +200,20 @@ class Cluster:
                 raise ConfigurationError(
                     f"{name} ended with code {self._processes[name].returncode}: {self.tail(name)}"
                 )
-            if _ready(self.member(name).url):
+            if _answers(f"{self.member(name).url}/readyz"):
                 waiting.pop(0)
             elif time.monotonic() > deadline:
                 raise ConfigurationError(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s: {self.tail(name)}")
             else:
                 time.sleep(0.05)
+
+    def wait_answering(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until the node's process answers, ready or not. Raises ConfigurationError with a dead node's last words."""
+        deadline = time.monotonic() + timeout_s
+        while not _answers(f"{self.member(name).url}/healthz"):
+            if not self.alive(name) or time.monotonic() > deadline:
+                raise ConfigurationError(f"{name} does not answer: {self.tail(name)}")
+            time.sleep(0.05)
 
     def tail(self, name: str) -> str:
         """The last line of a node's log."""
@@ -251,9 +259,9 @@ class Cluster:
                 process.wait()
 
 
-def _ready(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=1) as response:
+        with urllib.request.urlopen(url, timeout=1) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

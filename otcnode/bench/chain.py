@@ -85,10 +85,11 @@ class ChainBuilder:
         signed = signed_deposits(self.chain, 0, transactions, time_ms + LIFE_MS - 1, salt)
         speculation, refused = self._flight.build(parent, self._keys[0].public, time_ms, iter(signed), transactions)
         assert not refused and len(speculation.entries) == transactions
-        self._flight.commit(speculation, self._certificate(speculation.header))
+        self._flight.commit(speculation, self.certificate(speculation.header))
         return speculation.header
 
-    def _certificate(self, header: Header) -> Certificate:
+    def certificate(self, header: Header) -> Certificate:
+        """By all validators."""
         epoch, name = self.store.epoch_of(header.height), block_hash(header)
         message = commit_preimage(self.chain, epoch.number, 0, header.height, name)
         signatures = tuple(ValidatorSignature(key.public, key.sign(message)) for key in self._keys)

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from otcnode.bench import ledger
+from otcnode.bench import joining, ledger
 from otcnode.bench.result import BenchResult
 from otcnode.bench.run import Options, measure
 
@@ -90,6 +90,44 @@ def ledger_command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _show(console, result, _ledger_table(result), output, as_json)
+
+
+@bench.command("joining")
+@click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31))
+@click.option("--blocks", default=100, show_default=True, type=click.IntRange(0, 100_000), help="0: not by blocks.")
+@click.option("--transactions", default=500, show_default=True, type=click.IntRange(1, 2_000), help="In a block.")
+@click.option(
+    "--accounts", default=100_000, show_default=True, type=click.IntRange(0, 1_000_000), help="0: not by a snapshot."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def joining_command(
+    validators: int, blocks: int, transactions: int, accounts: int, output: Path | None, as_json: bool
+) -> None:
+    """How fast a node joins that has nothing but the genesis file: by blocks, and by a snapshot.
+
+    Every block is verified and executed by the joiner, every chunk proven; both daemons share the machine.
+    """
+    console = Console(highlight=False, stderr=as_json)
+    options = joining.Options(validators, blocks, transactions, accounts)
+    result = joining.measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
+    _show(console, result, _joining_table(result), output, as_json)
+
+
+def _joining_table(result: joining.JoiningResult) -> Table:
+    table = Table(show_header=False, title=f"joining, {result.hardware}")
+    if result.blocks is not None:
+        found = result.blocks
+        table.add_row("by blocks", f"{found.transactions} transactions in {found.seconds} s")
+        table.add_row("", f"{found.transactions_per_second} transactions/s, one core verifies")
+        table.add_row("", f"{found.verifications_per_second}/s: {found.ratio:.1%}")
+        table.add_row("CPU per transaction", f"{found.cpu_us} µs, workers {found.workers_cpu_us} µs")
+    if result.snapshot is not None:
+        shot = result.snapshot
+        table.add_row("by a snapshot", f"{shot.keys} keys, {shot.size_bytes / 1e6:.0f} MB, {shot.chunks} chunks")
+        table.add_row("", f"{shot.seconds} s, {shot.keys_per_second} keys/s, CPU {shot.cpu_seconds} s")
+        table.add_row("making it", f"{shot.making_seconds} s")
+    return table
 
 
 def _show(console: Console, result: object, table: Table, output: Path | None, as_json: bool) -> None:

@@ -1,0 +1,309 @@
+"""How fast a node joins: by blocks, all of them verified and executed, and by a snapshot of a large state.
+
+Two real daemons on this machine: one has the chain, the other has the genesis file and its address. The chain is made
+beforehand (chain.py); the records of the large state are of the ledger's forms, written without operations.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from otcnode import __version__, localnet
+from otcnode.bench import bound, chain
+from otcnode.bench.result import hardware
+from otcnode.blocks import HEADER_VERSION, Header, transactions_root, validators_hash
+from otcnode.codec import encode
+from otcnode.config import Home
+from otcnode.crypto import sha256
+from otcnode.errors import ConfigurationError
+from otcnode.genesis import Genesis, GenesisNode, KeyPurpose, Role
+from otcnode.home import create_home, create_key
+from otcnode.merkle import root
+from otcnode.node_key import NodeKey
+from otcnode.storage.directory import DirectoryFolder
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.snapshot_maker import make, read_manifest, source_of
+from otcnode.vm.accounts.keyring import LIVE_KEYS
+from otcnode.vm.accounts.records import (
+    ACCOUNTS,
+    CASH_BALANCES,
+    KEYS,
+    Account,
+    AccountKind,
+    AccountStatus,
+    CashBalance,
+    Key,
+    Thresholds,
+)
+from otcnode.vm.keys import MARKER
+
+PORT = 27_850
+SERVER, JOINER = "node1", "node2"
+BOUND_SECONDS = 2.0
+ACCOUNTS_PER_BLOCK = 20_000
+LIMIT_S = 900.0
+POLL_S = 0.1
+CASH = b"CNY@BENCH0"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """By blocks: so many of so many transactions. By snapshot: so many accounts, four keys of the state each."""
+
+    validators: int = 4
+    blocks: int = 100
+    transactions: int = 500
+    accounts: int = 100_000
+
+
+class BlocksFigures(msgspec.Struct, frozen=True):
+    """`ratio` is transactions per second ÷ what one core verifies in the same run. `cpu_us` is the joiner's own CPU per
+    transaction without its verifying workers, `workers_cpu_us` theirs."""
+
+    transactions: int
+    seconds: float
+    transactions_per_second: float
+    verifications_per_second: float
+    ratio: float
+    cpu_us: float
+    workers_cpu_us: float
+
+
+class SnapshotFigures(msgspec.Struct, frozen=True):
+    """`seconds` from the joiner's start until it stands at the snapshot's height, its start and the start of the engine
+    on the new database included; `making_seconds` is what making the snapshot took."""
+
+    accounts: int
+    keys: int
+    size_bytes: int
+    chunks: int
+    making_seconds: float
+    seconds: float
+    keys_per_second: float
+    cpu_seconds: float
+
+
+class JoiningResult(msgspec.Struct, frozen=True, kw_only=True):
+    blocks: BlocksFigures | None
+    snapshot: SnapshotFigures | None
+    hardware: str
+    python: str
+    version: str
+
+
+def measure(options: Options, say: Say) -> JoiningResult:
+    """What is 0 in the options is left out."""
+    return JoiningResult(
+        blocks=_by_blocks(options, say) if options.blocks else None,
+        snapshot=_by_snapshot(options, say) if options.accounts else None,
+        hardware=hardware(),
+        python=platform.python_version(),
+        version=__version__,
+    )
+
+
+def _by_blocks(options: Options, say: Say) -> BlocksFigures:
+    verifications = bound.verifications_per_second_of_one_core(BOUND_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="otcnode-bench-") as directory:
+        genesis = _homes(Path(directory), options.validators, "[snapshots]\ninterval_blocks = 0\nbehind_blocks = 0\n")
+        say(f"making {options.blocks} blocks of {options.transactions} transactions …")
+        with closing(LevelKeyValue(Home(Path(directory) / SERVER).database, create=True)) as kv:
+            chain.ChainBuilder(kv, genesis).grow(options.blocks, options.transactions)
+        say("joining by blocks …")
+        with localnet.Cluster(Path(directory)) as cluster:
+            _start(cluster)
+            first, started = _reaches(cluster, 1), time.perf_counter()
+            before = _cpu_seconds(cluster)
+            _reaches(cluster, options.blocks)
+            seconds = time.perf_counter() - started
+            after = _cpu_seconds(cluster)
+    count = (options.blocks - first) * options.transactions
+    rate = count / seconds
+    return BlocksFigures(
+        transactions=count,
+        seconds=round(seconds, 2),
+        transactions_per_second=round(rate, 1),
+        verifications_per_second=round(verifications),
+        ratio=round(rate / verifications, 3),
+        cpu_us=round((after[0] - before[0]) / count * 1e6, 1),
+        workers_cpu_us=round((after[1] - before[1]) / count * 1e6, 1),
+    )
+
+
+def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
+    with tempfile.TemporaryDirectory(prefix="otcnode-bench-") as directory:
+        genesis = _homes(Path(directory), options.validators, "[snapshots]\ninterval_blocks = 0\nbehind_blocks = 1\n")
+        home = Home(Path(directory) / SERVER)
+        say(f"writing the state of {options.accounts} accounts …")
+        with closing(LevelKeyValue(home.database, create=True)) as kv:
+            builder = chain.ChainBuilder(kv, genesis, history_blocks=0, blocks_kept=1)
+            for writes in _account_writes(options.accounts):
+                _commit_state(builder, writes)
+            say("making the snapshot …")
+            source = source_of(builder.store)
+            folder = DirectoryFolder(home.snapshots / f"{builder.store.tip.height:012d}")
+            started = time.perf_counter()
+            for _ in make(source, folder):
+                pass
+            making = time.perf_counter() - started
+            source.reader.close()
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        say(f"joining by a snapshot of {manifest.keys} keys in {manifest.chunks} chunks …")
+        with localnet.Cluster(Path(directory)) as cluster:
+            started = _start(cluster)
+            _reaches(cluster, manifest.header.height)
+            seconds = time.perf_counter() - started
+            own, workers = _cpu_seconds(cluster)
+    return SnapshotFigures(
+        accounts=options.accounts,
+        keys=manifest.keys,
+        size_bytes=manifest.size_bytes,
+        chunks=manifest.chunks,
+        making_seconds=round(making, 2),
+        seconds=round(seconds, 2),
+        keys_per_second=round(manifest.keys / seconds, 1),
+        cpu_seconds=round(own + workers, 2),
+    )
+
+
+def _homes(directory: Path, validators: int, configuration: str) -> Genesis:
+    """Two full nodes of a network whose validators do not run."""
+    names = (SERVER, JOINER)
+    keys = {name: NodeKey.generate() for name in names}
+    nodes = tuple(
+        GenesisNode(name=name, id=keys[name].id, organisation=name, address=f"127.0.0.1:{PORT + 2 * place}")
+        for place, name in enumerate(names)
+    )
+    genesis = msgspec.structs.replace(chain.genesis_of(validators), nodes=nodes)
+    for place, name in enumerate(names):
+        home = Home(directory / name)
+        create_key(home, keys[name])
+        listen = (f"127.0.0.1:{PORT + 2 * place}", f"127.0.0.1:{PORT + 2 * place + 1}")
+        create_home(home, name=name, genesis=genesis, p2p_listen=listen[0], rpc_listen=listen[1])
+        with home.configuration.open("a") as file:
+            file.write(configuration)
+    return genesis
+
+
+def _account_writes(accounts: int) -> Iterator[dict[bytes, bytes | None]]:
+    """Investors with a key and cash, in blocks."""
+    account = encode(
+        Account(
+            organisation=bytes(32),
+            kind=AccountKind.PERSON,
+            status=AccountStatus.ACTIVE,
+            roles=(Role.INVESTOR,),
+            thresholds=Thresholds(1, 1, 1),
+            encryption_key=bytes(32),
+            identity_commitment=sha256(b"identity"),
+            ultimate_holders=1,
+            certificate=None,
+            full_freezes=0,
+            freezer_until=0,
+            open_items=0,
+            closing=False,
+            created_at=chain.START_MS,
+        )
+    )
+    key, marker = encode(Key(KeyPurpose.TRADE, chain.START_MS, None)), encode(MARKER)
+    for first in range(0, accounts, ACCOUNTS_PER_BLOCK):
+        writes: dict[bytes, bytes | None] = {}
+        for number in range(first, min(first + ACCOUNTS_PER_BLOCK, accounts)):
+            name, public = sha256(b"investor %d" % number), sha256(b"key %d" % number)
+            writes[ACCOUNTS.prefix + name] = account
+            writes[CASH_BALANCES.prefix + name + CASH] = encode(CashBalance(1_000_000 + number, 0, 0, None))
+            writes[KEYS.prefix + name + public] = key
+            writes[LIVE_KEYS.prefix + name + public] = marker
+        yield writes
+
+
+def _commit_state(builder: chain.ChainBuilder, writes: dict[bytes, bytes | None]) -> None:
+    """A certified block without transactions after which the state holds these pairs too. Nobody could execute it, and
+    nobody is given it: the chain keeps the last block only."""
+    store = builder.store
+    tip = store.tip
+    changes = store.tree.speculate(writes)
+    epoch = store.epoch_of(tip.height + 1)
+    header = Header(
+        version=HEADER_VERSION,
+        chain=builder.chain,
+        height=tip.height + 1,
+        parent=tip.block_hash,
+        time_ms=chain.START_MS + chain.BLOCK_MS * (tip.height + 1),
+        proposer=epoch.validators[0],
+        transaction_count=0,
+        transactions_root=transactions_root(()),
+        receipts_root=root(()),
+        state_root=changes.root,
+        validators_hash=validators_hash(epoch),
+        next_validators_hash=validators_hash(epoch),
+    )
+    store.commit(
+        header=header,
+        certificate=builder.certificate(header),
+        entries=(),
+        transactions=(),
+        receipts=(),
+        automatic_count=0,
+        state_writes=writes,
+        tree_changes=changes,
+    )
+
+
+def _start(cluster: localnet.Cluster) -> float:
+    """Start the server, then the joiner; when the joiner was."""
+    cluster.start(SERVER)
+    cluster.wait_answering(SERVER, LIMIT_S)
+    started = time.perf_counter()
+    cluster.start(JOINER)
+    return started
+
+
+def _reaches(cluster: localnet.Cluster, height: int) -> int:
+    """Wait until the joiner does; the height it has then."""
+    deadline = time.perf_counter() + LIMIT_S
+    while time.perf_counter() < deadline:
+        if not cluster.alive(JOINER):
+            raise ConfigurationError(f"the joiner ended: {cluster.tail(JOINER)}")
+        now = _height(cluster.member(JOINER).url)
+        if now >= height:
+            return now
+        time.sleep(POLL_S)
+    raise ConfigurationError(f"the joiner does not reach height {height}: {cluster.tail(JOINER)}")
+
+
+def _height(url: str) -> int:
+    body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": "node_status", "params": {}})
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer: dict[str, Any] = msgspec.json.decode(response.read())
+    except OSError:
+        return 0
+    return int(answer["result"]["height"])
+
+
+def _cpu_seconds(cluster: localnet.Cluster) -> tuple[float, float]:
+    """Of the joiner itself and of its workers."""
+    process = cluster.process_id(JOINER)
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return _cpu_of(process), sum(_cpu_of(int(child)) for child in children)
+
+
+def _cpu_of(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
