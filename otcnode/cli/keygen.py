@@ -29,14 +29,15 @@ def keygen(output: Path, passphrase_file: Path | None) -> None:
     """
     secrets = {purpose.value: Secret.generate(KeyKind.ED25519) for purpose in KeyPurpose}
     secrets[ENCRYPTION] = Secret.generate(KeyKind.X25519)
-    keystore.write(output, secrets, _passphrase(passphrase_file))
+    keystore.write(output, secrets, read_passphrase(passphrase_file, confirm=True))
     for name, secret in secrets.items():
         click.echo(f"{name:<7} {base64.b64encode(secret.public).decode()}")
 
 
-def _passphrase(file: Path | None) -> bytes:
+def read_passphrase(file: Path | None, *, confirm: bool) -> bytes:
+    """The first line of the file, or what a person types (twice to `confirm`)."""
     if file is None:
-        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=True)).encode()
+        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm)).encode()
     try:
         line = file.read_bytes().splitlines()[0]
     except OSError as error:

@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("otcnode.cli.node", "Run a node."),
     "status": ("otcnode.cli.node", "Where one or more nodes stand."),
     "explain": ("otcnode.cli.node", "Why the chain does or does not move."),
+    "governance": ("otcnode.cli.governance", "Propose, approve and list what organisations decide together."),
+    "validator": ("otcnode.cli.validator", "Change a validator's key."),
     "verify": ("otcnode.cli.verify", "Check files of evidence offline, with nothing but the genesis hash."),
     "db": ("otcnode.cli.db", "Check, cut, take back and export the data of a node that is not running."),
     "scenario": ("otcnode.cli.scenario", "Play ledger stories from files."),

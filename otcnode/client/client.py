@@ -51,6 +51,9 @@ from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_tra
 T = TypeVar("T")
 WAIT_MS = 20_000
 """One tx_wait; longer waits are made of several."""
+PATIENCE_MS = 5_000
+"""How long a transaction is waited for at one node before the same bytes are handed to the next: a node may be cut
+off, or turned away by this very transaction."""
 RETRY_MS = 200
 """Between rounds over all nodes when none could serve."""
 _MORE_FOR_WHO_IS_KNOWN = frozenset({"events_list", "due_list"})
@@ -137,18 +140,22 @@ class Client:
         entrustment: bytes | None = None,
     ) -> Body:
         """A transaction that stays valid for `ttl_ms` of ledger time; by default three quarters of what is allowed."""
-        longest_ms = self._genesis.parameters.max_transaction_ttl_ms
-        valid_ms = longest_ms * 3 // 4 if ttl_ms is None else ttl_ms
         return Body(
             TRANSACTION_VERSION,
             self.chain,
             sender,
             random_bytes(32),
-            self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000) + valid_ms,
+            self.valid_until(ttl_ms),
             on_behalf_of,
             entrustment,
             tuple(operations),
         )
+
+    def valid_until(self, ttl_ms: int | None = None) -> int:
+        """Ledger time for a transaction made now."""
+        longest_ms = self._genesis.parameters.max_transaction_ttl_ms
+        now_ms = self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000)
+        return now_ms + (longest_ms * 3 // 4 if ttl_ms is None else ttl_ms)
 
     def sign(self, body: Body, keys: Sequence[SigningKey]) -> Decoded:
         return sign_transaction(body, list(keys))
@@ -168,7 +175,7 @@ class Client:
             refusals: list[TransactionRefused] = []
             for connection in self._in_order():
                 try:
-                    return await self._execute_at(connection, transaction, _left_ms(deadline))
+                    return await self._execute_at(connection, transaction, min(PATIENCE_MS, _left_ms(deadline)))
                 except TransactionRefused as error:
                     if error.definite:
                         raise

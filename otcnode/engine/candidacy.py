@@ -1,8 +1,9 @@
 """When an admitted node says by itself that it is ready to be a validator.
 
-It does so while an open VALIDATOR_SET proposal names it, it is no validator yet, it has synced and it is connected to a
-quorum of the validators; again whenever what it said has lost half of its worth, so that the approval that completes
-the proposal finds it fresh; never otherwise, so that nobody's ledger fills with what nobody asked for.
+It does so while an open VALIDATOR_SET proposal names it, or a validator has signed over to it, as long as it is no
+validator, has synced and is connected to a quorum of the validators; again whenever what it said has lost half of its
+worth, so that the approval that completes the proposal finds it fresh; never otherwise, so that nobody's ledger fills
+with what nobody asked for.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Candidacy:
         if self._own in tip.next_epoch.validators or now_ms - self._said_ms < limits.ready_interval_ms:
             return None
         state = State(self._committed_state())
-        if not self._is_named(state, tip) or not self._is_wanted(state, tip):
+        if not (self._is_named(state, tip) and self._is_wanted(state, tip)) and not self._may_take_over(state, tip):
             return None
         if not _is_synced(tip, connected, claims):
             return None
@@ -62,6 +63,13 @@ class Candidacy:
         if self._named is None:
             self._named = set(open_proposals_naming(state, self._own, tip.time_ms))
         return bool(self._named)
+
+    def _may_take_over(self, state: State, tip: Tip) -> bool:
+        """A validator has signed over to this node: its word alone makes the change, unless another one is pending."""
+        record = state.get(NODES, self._own)
+        if record is None or record.succeeds not in tip.next_epoch.validators:
+            return False
+        return schedule_at(state, tip.height + 1).pending is None
 
     def _is_wanted(self, state: State, tip: Tip) -> bool:
         """Admitted, not about to vote anyway, and what was said last is half as old as it may become."""

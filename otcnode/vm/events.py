@@ -86,6 +86,7 @@ GovernanceEvent: TypeAlias = (
     | governance.MarketPaused
     | governance.EpochScheduled
     | governance.ValidatorsChanged
+    | governance.ValidatorSignedOver
     | governance.ValidatorReadied
     | governance.NodeAdmitted
     | governance.NodeRemoved

@@ -82,7 +82,11 @@ TradesOperation: TypeAlias = (
 )
 
 GovernanceOperation: TypeAlias = (
-    governance.GovernancePropose | governance.GovernanceApprove | governance.ValidatorReady | governance.AccessLog
+    governance.GovernancePropose
+    | governance.GovernanceApprove
+    | governance.ValidatorReady
+    | governance.ValidatorRotate
+    | governance.AccessLog
 )
 
 Operation: TypeAlias = (

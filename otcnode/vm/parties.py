@@ -187,6 +187,7 @@ PARTIES: dict[type[Any], Find] = {
     governance.MarketPaused: _everybody,
     governance.EpochScheduled: _everybody,
     governance.ValidatorsChanged: _everybody,
+    governance.ValidatorSignedOver: _everybody,
     governance.ValidatorReadied: _everybody,
     governance.NodeAdmitted: _everybody,
     governance.NodeRemoved: _everybody,

@@ -24,6 +24,7 @@ from otcnode.client import (
     SynchronousClient,
     TransactionRefused,
 )
+from otcnode.client import client as client_module
 from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey
 from otcnode.errors import Code
@@ -123,6 +124,18 @@ async def test_the_time_runs_out_and_waiting_goes_on_later(node: FakeNode) -> No
         assert (await client.execute(deposit)).height == 1
         await node.commit()
     assert len(node.block(1).transactions) == 1 and node.block(2).transactions == ()
+
+
+async def test_a_node_that_gets_nowhere_is_not_waited_for_while_others_might(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off, or turned away by this very transaction, it takes it and will never see it final."""
+    monkeypatch.setattr(client_module, "PATIENCE_MS", 50)
+    stuck = FakeNode()
+    stuck.automatic = False
+    async with serving(stuck, node) as client:
+        assert (await client.execute(node.deposit(1, "r"), timeout_ms=30_000)).height == 1
+    assert stuck.submissions == 1
 
 
 async def test_what_expired_is_believed_once_a_final_block_is_past_it(node: FakeNode) -> None:

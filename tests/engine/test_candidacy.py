@@ -10,9 +10,9 @@ from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.consensus.events import Tip
 from otcnode.engine.candidacy import SYNCED_BLOCKS, Candidacy
-from otcnode.vm.governance.operations import ValidatorReady
+from otcnode.vm.governance.operations import ValidatorReady, ValidatorRotate
 from otcnode.vm.governance.records import PROPOSAL_OPEN_MS, NodeAdmit, ValidatorSet
-from otcnode.vm.governance.validators import READY_BLOCKS
+from otcnode.vm.governance.validators import READY_BLOCKS, rotation_preimage
 from otcnode.vm.transactions import sign_as_node
 from tests.vm.governance.council import Council
 from tests.vm.ledger import key_of, make_genesis
@@ -134,3 +134,15 @@ def test_not_by_a_validator_and_not_by_a_node_that_was_turned_away(station: Stat
     station.epoch = Epoch(1, (OLD.public,), PARAMETERS)
     station.council.decide(NodeAdmit(NEW.public, False, "joiner", "Some bank", ""))
     assert station.hears() is None
+
+
+def test_whom_a_validator_has_signed_over_to_is_asked_too() -> None:
+    station = Station()
+    council = station.council
+    consent = NEW.sign(rotation_preimage(council.chain, OLD.public, NEW.public))
+    rotate = ValidatorRotate(OLD.public, NEW.public, "v2", "", consent)
+    council.block(sign_as_node(council.chain, rotate, OLD, bytes(32), council.now + 60_000))
+    ready = station.hears()
+    assert ready is not None
+    station.says(ready)
+    assert station.hears() is None, "its change is pending"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -15,15 +16,17 @@ from otcnode.storage.store import Store
 from otcnode.vm.invariants import check_state
 
 TTL_MS = 600_000
+FIRST_PORT, PORTS = 21_000, 8_960
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` consecutive ports that nobody listens on."""
-    base = 21_000
-    while base < 30_000:
+    """The first of `count` consecutive ports that nobody listens on. Each process of tests begins at a place of its
+    own, so that two on one machine do not take what the other is about to use."""
+    own = os.getpid() * 16 % PORTS
+    for place in range(0, PORTS, count):
+        base = FIRST_PORT + (own + place) % PORTS
         if all(_free(port) for port in range(base, base + count)):
             return base
-        base += count
     raise AssertionError("no free ports")
 
 

@@ -55,6 +55,7 @@ NO_REFERENCE = {
 }
 """Fields of 32 bytes that name nothing on the ledger."""
 OTHERWISE: dict[tuple[str, str], Code] = {
+    ("ValidatorRotate", "successor"): Code.FIELD,
     ("AccountApply", "keys.0.key"): Code.AUTH,
     ("AccountApply", "keys.1.key"): Code.OK,
     ("AccountApply", "keys.2.key"): Code.OK,

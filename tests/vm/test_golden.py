@@ -21,7 +21,7 @@ SEED = 20
 ACTS = 250
 BUCKETS = 16
 RECEIPTS_ROOT = "8adc13aa6316a0cc3634633e8db1e0bdbcf069f9c834de29d7a5cd34e461336f"
-STATE_ROOT = "3e8dacbd45361c4eaa1623aa75631f8ad9c906cdcd032eb42ec1d313ea8f834a"
+STATE_ROOT = "2793cfce28c86c5892b668a3d474bb00fdaa1f7445c8eaef6e2bcaaadc3a21a8"
 
 
 def live() -> tuple[list[BlockResult], Floor]:

@@ -709,6 +709,7 @@ NOT_IN_LIVES = {
     "CustodyAttest",
     "CustodyResume",
     "ValidatorReady",
+    "ValidatorRotate",
     "AccessLog",
     "DocumentFile",
     "DocumentWithdraw",

@@ -17,6 +17,7 @@ from otcnode.vm.contracts.records import ContractKind, CoolingOff, Immediately, 
 from otcnode.vm.documents import operations as documents
 from otcnode.vm.governance import operations as governance
 from otcnode.vm.governance.records import CashCorrect, Direction
+from otcnode.vm.governance.validators import rotation_preimage
 from otcnode.vm.operations import Operation
 from otcnode.vm.products import operations as products
 from otcnode.vm.products.operations import Verdict
@@ -212,7 +213,10 @@ class Town(Council):
         self.can("REG", governance.GovernancePropose(action, "why", PAPER))
         self.can("RCV", governance.GovernanceApprove(self.put_forward(action)))
         self.can("REG", governance.AccessLog(EVIDENCE, "why", PAPER))
-        self.can(NODE, governance.ValidatorReady(key_of(NODE).public, self.height))
+        node, successor = key_of(NODE), key_of("successor")
+        self.can(NODE, governance.ValidatorReady(node.public, self.height))
+        consent = successor.sign(rotation_preimage(self.chain, node.public, successor.public))
+        self.can(NODE, governance.ValidatorRotate(node.public, successor.public, "v2", "", consent))
         state = self.state
         state.put(CASH_ASSETS, STOPPED.encode(), CashAsset(self.ids["BANK"], 2, 1, 0, 0, 0, 0, 0, 0, 0, True))
         note_total(state, STOPPED, 0, 0, 0)

@@ -18,11 +18,10 @@ from otcnode.vm.context import PAUSE, Context, Pause, fail, paused
 from otcnode.vm.contracts import binding, lifecycle
 from otcnode.vm.contracts.records import ContractStatus
 from otcnode.vm.governance import cancellation, parameters, roles, transfers, validators
-from otcnode.vm.governance.events import CashCorrected, MarketPaused, NodeAdmitted, NodeRemoved
+from otcnode.vm.governance.events import CashCorrected, MarketPaused, NodeAdmitted
 from otcnode.vm.governance.records import (
     GOVERNING,
     NODES,
-    READINESS,
     Action,
     Approval,
     CashCorrect,
@@ -68,13 +67,7 @@ def _admit(context: Context, action: NodeAdmit) -> None:
         context.put(NODES, action.node, Node(action.name, organisation, action.address))
         context.emit(NodeAdmitted(action.node, action.name, organisation, action.address))
         return
-    schedule = validators.schedule_at(context.state, context.environment.height)
-    coming = () if schedule.pending is None else schedule.pending.validators
-    if action.node in (*schedule.current.validators, *coming):
-        fail(Code.STATE, "a validator")
-    context.delete(NODES, action.node)
-    context.delete(READINESS, action.node)
-    context.emit(NodeRemoved(action.node))
+    validators.turn_away(context, action.node)
 
 
 def _check_correction(context: Context, action: CashCorrect) -> None:

@@ -66,6 +66,13 @@ class NodeAdmitted(Record, frozen=True, tag="node.admitted"):
     address: str
 
 
+class ValidatorSignedOver(Record, frozen=True, tag="validator.signed_over"):
+    """The validator's key named the one that is to follow it."""
+
+    node: NodeId
+    successor: NodeId
+
+
 class NodeRemoved(Record, frozen=True, tag="node.removed"):
     node: NodeId
 

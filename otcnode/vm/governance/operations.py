@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from otcnode.codec import Record
-from otcnode.types import Bytes32, Hash, Height, NodeId
-from otcnode.vm.governance.records import Action, Reason
+from otcnode.types import Bytes32, Ed25519Signature, Hash, Height, NodeId
+from otcnode.vm.governance.records import Action, Address, Name, Reason
 
 
 class GovernancePropose(Record, frozen=True, tag="governance.propose"):
@@ -54,6 +54,25 @@ class ValidatorReady(NodeOperation, frozen=True, tag="validator.ready"):
     """
 
     height: Height
+
+
+class ValidatorRotate(NodeOperation, frozen=True, tag="validator.rotate"):
+    """A validator signs over to a new key, which is a node of its own. Signed by: the validator (sender empty, sole
+    operation).
+
+    Fields: `node`, the validator; `successor`, the new key; `name` and `address` of the new node; `consent`, the new
+    key's signature over (domain, chain, node, successor).
+    Effects: the successor is admitted for the same organisation. Once it has synced and says that it is ready
+    (validator.ready), it votes in the validator's place from the second height on, if no other change is pending. The
+    old node stays admitted. Signing over again before that turns the first successor away.
+    Errors: E_NOT_FOUND (not an admitted node), E_AUTH, E_STATE (not a validator), E_DUPLICATE (the successor is
+    admitted), E_FIELD{name, consent}, E_FORBIDDEN (with a sender).
+    """
+
+    successor: NodeId
+    name: Name
+    address: Address
+    consent: Ed25519Signature
 
 
 class AccessLog(Record, frozen=True, tag="access.log"):

@@ -22,6 +22,7 @@ GOVERNING = frozenset({Role.REGULATOR, Role.LISTING, Role.KYC, Role.CALLBACK, Ro
 """Roles whose organisations decide together."""
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+Address: TypeAlias = Annotated[str, Meta(max_length=128)]
 Reason: TypeAlias = Annotated[str, Meta(max_length=256)]
 
 
@@ -66,7 +67,7 @@ class NodeAdmit(Record, frozen=True, tag="NODE_ADMIT"):
     admitted: bool
     name: Name
     organisation: Name
-    address: Annotated[str, Meta(max_length=128)]
+    address: Address
 
 
 class Direction(StrEnum):
@@ -172,11 +173,13 @@ class Proposal(Record, frozen=True):
 
 
 class Node(Record, frozen=True):
-    """An admitted node; who votes is in the schedule."""
+    """An admitted node; who votes is in the schedule. `succeeds`: the validator that has signed over to it; it votes in
+    that one's place once it says that it is ready."""
 
     name: str
     organisation: Bytes32
     address: str
+    succeeds: NodeId | None = None
 
 
 class Schedule(Record, frozen=True):

@@ -6,13 +6,23 @@ A joiner must have said lately that it is ready, so that a dead one cannot halt 
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from otcnode.blocks import ConsensusParameters, Epoch
+from otcnode.crypto import preimage, verify
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose
-from otcnode.types import NodeId
+from otcnode.types import ChainId, NodeId
 from otcnode.vm.context import Context, fail
-from otcnode.vm.governance.events import EpochScheduled, ValidatorReadied, ValidatorsChanged
-from otcnode.vm.governance.operations import ValidatorReady
+from otcnode.vm.governance.events import (
+    EpochScheduled,
+    NodeAdmitted,
+    NodeRemoved,
+    ValidatorReadied,
+    ValidatorsChanged,
+    ValidatorSignedOver,
+)
+from otcnode.vm.governance.operations import ValidatorReady, ValidatorRotate
 from otcnode.vm.governance.records import (
     NODES,
     PROPOSAL_OPEN_MS,
@@ -20,6 +30,7 @@ from otcnode.vm.governance.records import (
     PROPOSALS_BY_TIME,
     READINESS,
     SCHEDULE,
+    Node,
     Proposal,
     ProposalStatus,
     Readiness,
@@ -31,6 +42,7 @@ from otcnode.vm.rules import Rule, Signatory
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
 
+ROTATION_DOMAIN = "otcnode/validator-rotation/1"
 READY_BLOCKS = 64
 """How many blocks old what a joiner said may be."""
 ACTIVATION_DISTANCE = 2
@@ -43,6 +55,55 @@ def ready(context: Context, operation: ValidatorReady) -> None:
         fail(Code.FIELD, "height")
     context.put(READINESS, operation.node, Readiness(operation.height))
     context.emit(ValidatorReadied(operation.node, operation.height))
+    record = context.need(NODES, operation.node, "node")
+    if record.succeeds is not None:
+        _take_over(context, operation.node, record, record.succeeds)
+
+
+def rotation_preimage(chain: ChainId, node: NodeId, successor: NodeId) -> bytes:
+    """What the new key signs to follow the old one."""
+    return preimage(ROTATION_DOMAIN, chain, node, successor)
+
+
+def rotate(context: Context, operation: ValidatorRotate) -> None:
+    node, successor = operation.node, operation.successor
+    schedule = schedule_at(context.state, context.environment.height)
+    coming = () if schedule.pending is None else schedule.pending.validators
+    if node not in (*schedule.current.validators, *coming):
+        fail(Code.STATE, "not a validator")
+    if context.get(NODES, successor) is not None:
+        fail(Code.DUPLICATE, "successor")
+    if not verify(successor, rotation_preimage(context.environment.chain, node, successor), operation.consent):
+        fail(Code.FIELD, "consent")
+    for other, record in context.state.scan(NODES):
+        if record.succeeds == node:
+            turn_away(context, other)
+    own = context.need(NODES, node, "node")
+    context.put(NODES, successor, Node(operation.name, own.organisation, operation.address, node))
+    context.emit(NodeAdmitted(successor, operation.name, own.organisation, operation.address))
+    context.emit(ValidatorSignedOver(node, successor))
+
+
+def _take_over(context: Context, node: NodeId, record: Node, former: NodeId) -> None:
+    """The successor is ready: it votes in the place of the validator, where that one votes and nothing is pending."""
+    schedule = schedule_at(context.state, context.environment.height)
+    deciding = set(schedule.current.validators)
+    if schedule.pending is not None or former not in deciding or node in deciding:
+        return
+    epoch = begin_epoch(context, validators=tuple(sorted(deciding - {former} | {node})))
+    context.put(NODES, node, replace(record, succeeds=None))
+    context.emit(ValidatorsChanged(epoch.number, epoch.validators))
+
+
+def turn_away(context: Context, node: NodeId) -> None:
+    """Failed(E_STATE) if the node votes, now or after the pending change."""
+    schedule = schedule_at(context.state, context.environment.height)
+    coming = () if schedule.pending is None else schedule.pending.validators
+    if node in (*schedule.current.validators, *coming):
+        fail(Code.STATE, "a validator")
+    context.delete(NODES, node)
+    context.delete(READINESS, node)
+    context.emit(NodeRemoved(node))
 
 
 def schedule_at(state: State, height: int) -> Schedule:
@@ -118,5 +179,6 @@ def epoch_at(view: StateView, height: int) -> Epoch:
 
 
 OPERATIONS: dict[type, Rule] = {
-    ValidatorReady: Rule(ready, KeyPurpose.TRADE, signatory=Signatory.NODE, while_paused=True)
+    ValidatorReady: Rule(ready, KeyPurpose.TRADE, signatory=Signatory.NODE, while_paused=True),
+    ValidatorRotate: Rule(rotate, KeyPurpose.TRADE, signatory=Signatory.NODE, while_paused=True),
 }

@@ -11,9 +11,9 @@ from otcnode.errors import Code, Inadmissible
 from otcnode.vm.accounts.operations import KeyRevoke
 from otcnode.vm.authority import authority_changed
 from otcnode.vm.executor import check_admissible, environment_at
-from otcnode.vm.governance.operations import ValidatorReady
-from otcnode.vm.governance.records import NodeAdmit, ParameterChange, ParameterSet, Schedule, ValidatorSet
-from otcnode.vm.governance.validators import READY_BLOCKS, epoch_at, schedule_at
+from otcnode.vm.governance.operations import ValidatorReady, ValidatorRotate
+from otcnode.vm.governance.records import NODES, NodeAdmit, ParameterChange, ParameterSet, Schedule, ValidatorSet
+from otcnode.vm.governance.validators import READY_BLOCKS, epoch_at, rotation_preimage, schedule_at
 from otcnode.vm.transactions import Decoded, sign_as_node
 from tests.vm.governance.council import Council
 from tests.vm.ledger import key_of, make_genesis
@@ -202,3 +202,71 @@ def test_validators_and_parameters_change_one_after_the_other(council: Council) 
     council.block()
     changed = epoch_at(council.view, council.height + 1)
     assert (changed.validators, changed.parameters.window) == (set_of(1), 9)
+
+
+# rotation of keys
+
+
+def signing_over(council: Council, to: int, node: SigningKey | None = None, name: str = "v2") -> ValidatorRotate:
+    node = key_of("v") if node is None else node
+    consent = joiner(to).sign(rotation_preimage(council.chain, node.public, joiner(to).public))
+    return ValidatorRotate(node.public, joiner(to).public, name, "10.0.0.9:26650", consent)
+
+
+def act_as(council: Council, key: SigningKey, operation: ValidatorRotate, code: Code = Code.OK) -> None:
+    salt = sha256(council.height.to_bytes(8, "big"))
+    decoded = sign_as_node(council.chain, operation, key, salt, council.now + 60_000)
+    assert council.block(decoded).receipts[0].code is code
+
+
+def test_a_validator_signs_over_to_a_new_key_which_votes_once_it_is_ready(council: Council) -> None:
+    act_as(council, key_of("v"), signing_over(council, 1))
+    assert epoch_at(council.view, council.height + 2).validators == (OLD,), "not before the new node is there"
+    said(council, 1)
+    here = council.height
+    council.block()
+    assert epoch_at(council.view, here + 2) == Epoch(here + 2, set_of(1, old=False), PARAMETERS)
+    old, new = (council.state.get(NODES, node) for node in (OLD, joiner(1).public))
+    assert old is not None and new is not None and new.organisation == old.organisation and new.succeeds is None
+    act_as(council, key_of("v"), signing_over(council, 2), Code.STATE)
+    council.block()
+    act_as(council, joiner(1), signing_over(council, 2, joiner(1)))
+
+
+def test_signing_over_again_turns_the_first_successor_away(council: Council) -> None:
+    act_as(council, key_of("v"), signing_over(council, 1))
+    act_as(council, key_of("v"), signing_over(council, 2))
+    assert council.state.get(NODES, joiner(1).public) is None
+    said(council, 2)
+    assert epoch_at(council.view, council.height + 2).validators == set_of(2, old=False)
+
+
+def test_a_successor_waits_while_another_change_is_pending(council: Council) -> None:
+    act_as(council, key_of("v"), signing_over(council, 1))
+    council.decide(ParameterSet((ParameterChange("window", 9),)))
+    said(council, 1)
+    assert epoch_at(council.view, council.height + 2).validators == (OLD,)
+    council.block()
+    said(council, 1)
+    assert epoch_at(council.view, council.height + 2).validators == set_of(1, old=False)
+
+
+def test_whoever_was_removed_meanwhile_has_nothing_to_sign_over(council: Council) -> None:
+    admitted(council, 2)
+    act_as(council, key_of("v"), signing_over(council, 1))
+    said(council, 2)
+    council.decide(ValidatorSet(set_of(2, old=False)))
+    council.block()
+    council.block()
+    said(council, 1)
+    assert schedule_at(council.state, council.height + 1).pending is None
+    act_as(council, key_of("v"), signing_over(council, 3), Code.STATE)
+
+
+def test_a_key_is_not_signed_over_to_without_its_consent(council: Council) -> None:
+    good = signing_over(council, 1)
+    stolen = replace(good, consent=signing_over(council, 2).consent)
+    act_as(council, key_of("v"), stolen, Code.FIELD)
+    admitted(council, 1)
+    act_as(council, key_of("v"), good, Code.DUPLICATE)
+    act_as(council, joiner(1), signing_over(council, 2, joiner(1)), Code.STATE)
