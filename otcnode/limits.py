@@ -14,6 +14,10 @@ silence_ms_max = 15_000
 """A peer from which nothing comes, not even the answer to a ping, for this long is gone."""
 record_ms_max = 10_000
 """From the first byte of an encrypted record (at most 64 KiB) to its last."""
+message_ms_max = 120_000
+"""From the first fragment of a message to its last."""
+deaf_ms_max = 10_000
+"""A peer that talks but takes nothing of what is sent to it for this long lets it pile up by intent."""
 farewell_ms_max = 1_000
 """How long a closed connection is kept so that the other side can read why."""
 channel_message_bytes_max = {
@@ -35,7 +39,9 @@ channel_rate_per_second = {
     "documents": (1_000, 16 << 20),
 }
 """(messages, bytes) that are read from one peer; twice as much may come at once. More waits in the peer's own TCP."""
-flood_ms_max = 5_000
+guests_work_us = 250_000
+"""Of each second, for the messages of all peers that are no validators, in equal parts."""
+flood_ms_max = 3_000
 """A peer that sends more than is read of it for about twice this time is not busy but hostile."""
 control_frames_per_second = 50
 control_frames_burst = 500
@@ -96,6 +102,15 @@ record_bytes_before_compaction = 1 << 20
 
 ready_interval_ms = 5_000
 """Between two times that a node says it is ready to be a validator, should the first not come through."""
+consensus_signatures_per_second = 1_000
+"""That one peer may make this node verify: an eighth of a core."""
+consensus_signatures_burst = 1_000
+consensus_signatures_burst_per_pair = 8
+"""On top of it, for each pair of validators: a NEW-VIEW carries about so many."""
+consensus_view_changes_per_second = 20
+consensus_view_changes_per_second_and_validator = 10
+"""VIEW-CHANGE and NEW-VIEW from one peer, its own and those it passes on; twice as many may come at once. Each can hold
+dozens of signatures."""
 
 # gossip and mempool
 transaction_bytes_max = 64 * 1024
@@ -123,6 +138,13 @@ gossip_request_timeout_ms = 1_000
 gossip_refused_per_second = 500
 """Transactions from one peer that are inadmissible here. Above it the peer is not listened to for a while: a tenth of
 a millisecond each, and a message can hold thousands."""
+gossip_repeats_per_second = 100
+gossip_repeats_burst = 2_000
+"""Bodies that a peer sends again."""
+gossip_pushed_remembered_max = 4_096
+gossip_names_per_second = 20_000
+gossip_names_burst = 100_000
+"""Transactions that one peer names (pushes, announces, asks for). A full pool twice over may come at once."""
 gossip_served_bytes_per_second = 16 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000

@@ -168,6 +168,7 @@ class Node:
             peers=self._membership.read(store.state),
             advertise=self._configuration.p2p.advertise or None,
             sequence=time.time_ns() // 1_000_000,
+            guest=lambda peer: peer not in self._engine.flight.tip().next_epoch.validators,
         )
         self._service = Service(
             name=self._configuration.name,

@@ -17,6 +17,8 @@ REQUEST_TIMEOUT_MS = 3_000
 DISTRUST_MS = 10_000
 HEDGE_MS = 500
 """A height asked for longer ago than this is asked for from another peer too: whoever answers last holds up nobody."""
+ANSWERS_UNASKED_MAX = 16
+"""An honest peer sends none; its answers and a new connection could cross, so a few are passed over."""
 HEIGHTS_AHEAD_MAX = 256
 """Blocks fetched but not yet executed; bounds memory together with the size of a response."""
 
@@ -56,6 +58,8 @@ class BlockSync:
         self._first_kept: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
         self._outstanding: dict[bytes, _Outstanding] = {}
+        self._owed: dict[bytes, int] = {}
+        """Answers that a peer may still send over this connection: one to each request, early or late."""
         self._late: dict[bytes, _Outstanding] = {}
         """The last request that a peer let time out: over a slow link its answer is still worth having."""
         self._buffer: dict[int, _Buffered] = {}
@@ -80,7 +84,13 @@ class BlockSync:
         self._claims.pop(peer, None)
         self._first_kept.pop(peer, None)
         self._outstanding.pop(peer, None)
+        self._owed.pop(peer, None)
         self._late.pop(peer, None)
+
+    def may_answer(self, peer: bytes) -> bool:
+        """Whether `peer` owes an answer. Asked before one is even decoded: it can be large, and who was not asked has
+        no business to send it."""
+        return self._owed.get(peer, 0) > 0
 
     def progress(self, committed: int, now_ms: int) -> Progress:
         trusted = [height for peer, height in self._claims.items() if self._trusted(peer, now_ms)]
@@ -107,11 +117,15 @@ class BlockSync:
                 continue
             count = last - first + 1
             self._outstanding[peer] = _Outstanding(first, count, now_ms)
+            self._owed[peer] = self._owed.get(peer, 0) + 1
             requests.append((peer, BlocksRequest(first, count)))
         return requests
 
     def received(self, peer: bytes, response: BlocksResponse, now_ms: int) -> str | None:
         """Buffer an answer; the text says what is wrong with it where it was not one to our request."""
+        if not self.may_answer(peer):
+            return "blocks that were not asked for"
+        self._owed[peer] -= 1
         late = self._late.pop(peer, None)
         request = late if late is not None and late.matches(response) else self._outstanding.pop(peer, None)
         if request is None or not request.matches(response):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from otcnode.blocks import CertifiedBlock
-from otcnode.codec import Record
+from otcnode.codec import Record, encode
 from otcnode.snapshot import Offer
 from otcnode.types import BlockHash, Height, Natural
 
@@ -67,4 +67,7 @@ class ChunkResponse(Record, frozen=True, tag="chunk"):
 
 SnapshotRequest: TypeAlias = OffersRequest | ManifestRequest | ChunkRequest
 SnapshotAnswer: TypeAlias = Offers | ManifestResponse | ChunkResponse
+BLOCKS_RESPONSE_START = encode(BlocksResponse(1, ()))[:8]
+"""By which one is known before it is decoded."""
+
 SyncMessage: TypeAlias = TipNotice | BlocksRequest | BlocksResponse | SnapshotRequest | SnapshotAnswer

@@ -59,6 +59,7 @@ from otcnode.consensus.messages import (
     ViewChange,
 )
 from otcnode.consensus.state import Silence, State
+from otcnode.consensus.tally import Tally
 
 
 class Replica:
@@ -67,7 +68,7 @@ class Replica:
     def __init__(self, configuration: Configuration, signer: Signer, verify: Verify = crypto.verify) -> None:
         self._configuration = configuration
         self._sign = signer
-        self._verify = verify
+        self.tally = Tally(verify)
         self._core: Core | None = None
 
     # ---- the door
@@ -98,11 +99,12 @@ class Replica:
         return explain(self.state, now, patience.view_timeout_ms(self.core))
 
     def step(self, event: Event, now: Now) -> list[Effect]:
-        """The effects that follow from one event at one moment; deterministic."""
+        """The effects that follow from one event at one moment; deterministic. `tally` then says what it took."""
+        self.tally.begin()
         if isinstance(event, Started):
             assert self._core is None, "Started comes once"
             state = fresh_state(self._configuration, event.tip, now)
-            self._core = Core(self._configuration, self._sign, self._verify, state)
+            self._core = Core(self._configuration, self._sign, self.tally, state)
             self._start(event)
         else:
             self.state.now = now

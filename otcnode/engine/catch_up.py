@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +23,9 @@ from otcnode.engine.snapshot_taking import Shelf, SnapshotTaker
 from otcnode.errors import DecodeError
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
-from otcnode.sync import BlockSync
+from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync
 from otcnode.sync_messages import (
+    BLOCKS_RESPONSE_START,
     BlocksRequest,
     BlocksResponse,
     ChunkRequest,
@@ -74,6 +76,7 @@ class CatchUp:
         self._applying = False
         self._stopped = False
         self._server = BlockServer(store, host)
+        self._unasked_answers: Counter[bytes] = Counter()
         self.sync = BlockSync()
         self._preparation = Preparation(
             chain_id, self.sync, intake, authenticity, verify, lambda: host.later(self._advance)
@@ -103,6 +106,9 @@ class CatchUp:
         self._stopped = True
 
     def received(self, peer: bytes, payload: bytes) -> None:
+        if payload.startswith(BLOCKS_RESPONSE_START) and not self.sync.may_answer(peer):
+            self._unasked(peer)
+            return
         try:
             message: SyncMessage = decode(SyncMessage, payload)
         except DecodeError as error:
@@ -128,6 +134,12 @@ class CatchUp:
                 else:
                     self._host.note("debug", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
 
+    def _unasked(self, peer: bytes) -> None:
+        """Blocks that nobody asked this peer for: not worth the work of decoding them."""
+        self._unasked_answers[peer] += 1
+        if self._unasked_answers[peer] > ANSWERS_UNASKED_MAX:
+            self._host.penalise(peer, "sends blocks that nobody asked it for")
+
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says it is further; look into it."""
         if height > self._store.tip.height:
@@ -145,6 +157,7 @@ class CatchUp:
             self.snapshot_server.disconnected(peer)
         if self.snapshot_taker is not None:
             self.snapshot_taker.sync.disconnected(peer)
+        self._unasked_answers.pop(peer, None)
 
     def committed(self, height: int) -> None:
         """A block is durable."""

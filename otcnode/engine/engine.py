@@ -13,7 +13,7 @@ from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events
 from otcnode.consensus.events import Timer
-from otcnode.consensus.messages import Message
+from otcnode.consensus.messages import Message, NewView, ViewChange
 from otcnode.consensus.replica import Replica
 from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
@@ -28,6 +28,7 @@ from otcnode.engine.intake import Intake
 from otcnode.engine.primary_watch import PrimaryWatch
 from otcnode.errors import DecodeError, Inadmissible, StorageDamage
 from otcnode.p2p.framing import Channel
+from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
 from otcnode.vm.authority import authority_changed
@@ -72,6 +73,8 @@ class Engine:
         self._before_effect = before_effect
         self.replica = replica
         self._peers: set[bytes] = set()
+        self._checks: dict[bytes, TokenBucket] = {}
+        self._view_changes: dict[bytes, TokenBucket] = {}
         self._inbox: deque[events.Event] = deque()
         self._stepping = False
         self._record_dirty = False
@@ -132,6 +135,7 @@ class Engine:
         self.catch_up.connected(peer)
         self._peers.add(peer)
         self.documents.connected(peer)
+        self._begin_charging(peer)
         self.intake.connected(peer, mesh=peer in self.flight.tip().next_epoch.validators)
         self.intake.flush()
         self.catch_up.announce(peer)
@@ -140,6 +144,8 @@ class Engine:
     def disconnected(self, peer: bytes) -> None:
         self._peers.discard(peer)
         self.documents.disconnected(peer)
+        self._checks.pop(peer, None)
+        self._view_changes.pop(peer, None)
         self.intake.disconnected(peer)
         self.catch_up.disconnected(peer)
 
@@ -205,6 +211,9 @@ class Engine:
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return
+        if isinstance(message, ViewChange | NewView) and self._asks_too_often(peer):
+            self._host.penalise(peer, "asks for views without end")
+            return
         self._feed(events.Received(peer, message))
 
     def _complain(self, complaint: events.Complaint | None) -> None:
@@ -223,10 +232,37 @@ class Engine:
         try:
             with self._whole_or_never_again():
                 while self._inbox and self.halted is None:
-                    for effect in self.replica.step(self._inbox.popleft(), self._host.now()):
-                        self._perform(effect)
+                    self._step(self._inbox.popleft())
         finally:
             self._stepping = False
+
+    def _step(self, event: events.Event) -> None:
+        now = self._host.now()
+        effects_of_step = self.replica.step(event, now)
+        if isinstance(event, events.Received):
+            self._charge(event.sender, now.monotonic_ms)
+        for effect in effects_of_step:
+            self._perform(effect)
+
+    def _begin_charging(self, peer: bytes) -> None:
+        """What a peer may cost grows with the number of validators whose words it passes on."""
+        now_ms = self._host.now().monotonic_ms
+        validators = len(self.flight.tip().next_epoch.validators)
+        burst = limits.consensus_signatures_burst + limits.consensus_signatures_burst_per_pair * validators**2
+        self._checks[peer] = TokenBucket(Rate(limits.consensus_signatures_per_second, burst), now_ms)
+        asked = limits.consensus_view_changes_per_second
+        asked += limits.consensus_view_changes_per_second_and_validator * validators
+        self._view_changes[peer] = TokenBucket(Rate(asked, 2 * asked), now_ms)
+
+    def _asks_too_often(self, peer: bytes) -> bool:
+        bucket = self._view_changes.get(peer)
+        return bucket is not None and bucket.take(1, self._host.now().monotonic_ms) > 0
+
+    def _charge(self, sender: bytes, now_ms: int) -> None:
+        """What a message cost is its sender's: honest peers make this node verify only so many signatures."""
+        checked, bucket = self.replica.tally.checked, self._checks.get(sender)
+        if checked and bucket is not None and bucket.take(checked, now_ms):
+            self._host.penalise(sender, "sends more signatures than honest peers do")
 
     @contextmanager
     def _whole_or_never_again(self) -> Iterator[None]:

@@ -28,11 +28,15 @@ from otcnode.p2p.framing import (
 )
 from otcnode.p2p.handshake import Established, Handshake
 from otcnode.p2p.outbox import Outbox
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket, WorkBudget
 
 READ_BYTES = 256 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024
 """Kept small, in the process and in the kernel: what is in it has lost its priority."""
+
+BACKLOG_BYTES = 64 * 1024
+BACKLOG_MESSAGES = 256
+"""A peer of which so much is there at once does not wait for answers."""
 
 MESSAGES_PER_TURN = 32
 """Handed over before other peers have their turn."""
@@ -69,7 +73,10 @@ class Settings:
     keepalive_ms: int = limits.keepalive_ms
     silence_ms_max: int = limits.silence_ms_max
     record_ms_max: int = limits.record_ms_max
+    message_ms_max: int = limits.message_ms_max
+    deaf_ms_max: int = limits.deaf_ms_max
     farewell_ms_max: int = limits.farewell_ms_max
+    guests_work_us: int = limits.guests_work_us
     flood_ms_max: int = limits.flood_ms_max
     tick_ms: int = 500
     reconnect_ms_first: int = limits.reconnect_ms_first
@@ -121,7 +128,8 @@ class Counters:
 
 
 class Connection:
-    """An established session with `node`. `dialled`: this side opened it."""
+    """An established session with `node`. `dialled`: this side opened it. `share_us`: the time of the processor that
+    the peer's messages may take in a second, None where that is not bounded."""
 
     def __init__(
         self,
@@ -133,6 +141,7 @@ class Connection:
         address: str,
         settings: Settings,
         clock_us: Clock,
+        share_us: Callable[[], int | None] = lambda: None,
     ) -> None:
         now_ms = clock_us() // 1_000
         self.node = established.node
@@ -152,11 +161,18 @@ class Connection:
         self._clock_us = clock_us
         self._rates = PeerRates(settings.rates, now_ms)
         self._control_rate = TokenBucket(settings.control_frames, now_ms)
+        self._share_us = share_us
+        self._work = WorkBudget(now_ms)
+        self._work_us = 0
+        self._backlogged = False
+        self._waiting_since_ms = now_ms
+        """From when on something of this peer has been waiting, as far as it is not counted yet."""
         self._saturation = Saturation(settings.flood_ms_max, now_ms)
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
         self._heard_ms = now_ms
         self._record_since_ms: int | None = None
+        self._untaken_since_ms: int | None = None
         self._ping: tuple[bytes, int] | None = None
         self._pings = 0
         self._pinged_ms = now_ms
@@ -235,6 +251,8 @@ class Connection:
         trickling = now_ms - self._heard_ms <= TRICKLE_MS
         if since is not None and trickling and now_ms - since > self._settings.record_ms_max:
             self.close(Reason(CloseCode.SLOW, f"a record was not complete after {now_ms - since} ms"))
+        elif slow := self._slowness(now_ms, trickling):
+            self.close(Reason(CloseCode.SLOW, slow))
         elif now_ms - self._heard_ms > self._settings.silence_ms_max:
             self.close(Reason(CloseCode.SILENT, f"nothing heard for {now_ms - self._heard_ms} ms"))
         elif self._ping is None:
@@ -242,6 +260,15 @@ class Connection:
                 self._send_ping(now_ms)
         elif now_ms - self._pinged_ms > 2 * self._settings.silence_ms_max:
             self.close(Reason(CloseCode.SILENT, f"no answer to a ping for {now_ms - self._pinged_ms} ms"))
+
+    def _slowness(self, now_ms: int, talking: bool) -> str:
+        """What a peer does so slowly, though it talks, that it must be by intent: it holds this node's memory."""
+        begun_ms, untaken_ms = self._decoder.oldest_ms(), self._untaken_since_ms
+        if talking and begun_ms is not None and now_ms - begun_ms > self._settings.message_ms_max:
+            return f"a message was not complete after {now_ms - begun_ms} ms"
+        if talking and untaken_ms is not None and now_ms - untaken_ms > self._settings.deaf_ms_max:
+            return f"nothing sent to it was taken for {now_ms - untaken_ms} ms"
+        return ""
 
     def _send_ping(self, now_ms: int) -> None:
         self._pings += 1
@@ -255,9 +282,14 @@ class Connection:
     ) -> None:
         try:
             inbound = self._early
+            self._backlogged = len(inbound) >= BACKLOG_MESSAGES
             while not self._ended.done():
                 await self._dispatch(inbound, on_message, on_announce)
+                asked_ms = self._clock_us() // 1_000
                 data = await self._reader.read(READ_BYTES)
+                now_ms = self._clock_us() // 1_000
+                if now_ms > asked_ms:
+                    self._waiting_since_ms = now_ms
                 if not data:
                     self.close(Reason(CloseCode.LOST, "the peer hung up"))
                     return
@@ -267,22 +299,39 @@ class Connection:
         except OSError as error:
             self.close(Reason(CloseCode.LOST, str(error)))
 
-    async def _hold_back(self, wait_ms: int) -> None:
-        """Read nothing for a while. Raises PeerError if the peer floods."""
-        if self._saturation.hold_back(wait_ms, self._clock_us() // 1_000):
-            raise PeerError(CloseCode.FLOOD, f"sends more than is read of it, held back for {wait_ms} ms once more")
-        self.counters.throttled_ms += wait_ms
+    async def _hold_back(self, message: Message) -> bool:
+        """Read nothing for a while after this message, if the peer is above a rate or above its share of the work.
+        Raises PeerError if it floods: an honest peer waits for answers, save where it passes on clients' transactions.
+        """
+        now_ms = self._clock_us() // 1_000
+        rate_ms = self._rates.take(message.channel, 1, len(message.payload), now_ms)
+        share_us, took_us, self._work_us = self._share_us(), self._work_us, 0
+        work_ms = 0 if share_us is None else self._work.take(took_us, share_us, now_ms)
+        wait_ms = max(rate_ms, work_ms)
+        if not wait_ms:
+            return False
+        blamed = rate_ms or (self._backlogged and message.channel is not Channel.TRANSACTIONS)
         await asyncio.sleep(wait_ms / 1_000)
         # The silence was this node's own.
         self._heard_ms = self._clock_us() // 1_000
+        self.counters.throttled_ms += self._heard_ms - now_ms
+        if blamed:
+            waited_ms = self._heard_ms - self._waiting_since_ms
+            self._waiting_since_ms = self._heard_ms
+            if self._saturation.held_back(waited_ms, self._heard_ms):
+                raise PeerError(CloseCode.FLOOD, "sends more than is read of it, without end")
         if self._record_since_ms is not None:
             self._record_since_ms = self._heard_ms
+        return True
 
     def _receive(self, data: bytes) -> list[Inbound]:
-        now_ms = self._clock_us() // 1_000
+        began_us = self._clock_us()
+        now_ms = began_us // 1_000
         self._heard_ms = now_ms
         self.counters.bytes_in += len(data)
-        inbound = self._decoder.feed(data)
+        inbound = self._decoder.feed(data, now_ms)
+        self._backlogged = len(data) >= BACKLOG_BYTES or len(inbound) >= BACKLOG_MESSAGES
+        self._work_us += self._clock_us() - began_us
         if not self._decoder.record_open:
             self._record_since_ms = None
         elif inbound or self._record_since_ms is None:
@@ -301,12 +350,12 @@ class Connection:
                 return
             if isinstance(item, Message):
                 self.counters.messages_in += 1
+                began_us = self._clock_us()
                 on_message(item.channel, item.payload)
-                now_ms = self._clock_us() // 1_000
-                wait_ms = self._rates.take(item.channel, 1, len(item.payload), now_ms)
-                if wait_ms:
-                    await self._hold_back(wait_ms)
-                elif position % MESSAGES_PER_TURN == 0:
+                self._work_us += self._clock_us() - began_us
+                if await self._hold_back(item):
+                    continue
+                if position % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
             else:
                 self._on_control(item, on_announce)
@@ -339,7 +388,9 @@ class Connection:
                 self._wake.clear()
                 while plaintext := self.outbox.fill(PLAINTEXT_BYTES_MAX):
                     self._write(plaintext)
+                    self._untaken_since_ms = self._clock_us() // 1_000
                     await self._writer.drain()
+                    self._untaken_since_ms = None
         except OSError as error:
             self.close(Reason(CloseCode.LOST, str(error)))
 

@@ -106,10 +106,11 @@ def seal(cipher: CipherState, plaintext: bytes) -> bytes:
 class _Assembly:
     """A message of which some fragments have arrived. Grows with what came, not with what was promised."""
 
-    __slots__ = ("parts", "total")
+    __slots__ = ("parts", "since_ms", "total")
 
-    def __init__(self, total: int, start: bytes) -> None:
+    def __init__(self, total: int, start: bytes, since_ms: int) -> None:
         self.total = total
+        self.since_ms = since_ms
         self.parts = bytearray(start)
 
 
@@ -121,6 +122,7 @@ class FrameDecoder:
         self._message_bytes_max = {int(channel): size for channel, size in message_bytes_max.items()}
         self._buffer = bytearray()
         self._assemblies: dict[int, _Assembly] = {}
+        self._now_ms = 0
 
     @property
     def record_open(self) -> bool:
@@ -131,8 +133,13 @@ class FrameDecoder:
     def held_bytes(self) -> int:
         return len(self._buffer) + sum(len(assembly.parts) for assembly in self._assemblies.values())
 
-    def feed(self, data: bytes) -> list[Inbound]:
+    def oldest_ms(self) -> int | None:
+        """When the first fragment came of the message that is incomplete for the longest time; None: none is."""
+        return min((assembly.since_ms for assembly in self._assemblies.values()), default=None)
+
+    def feed(self, data: bytes, now_ms: int = 0) -> list[Inbound]:
         """Everything that `data` completes, in order. Raises PeerError, naming what is wrong."""
+        self._now_ms = now_ms
         inbound: list[Inbound] = []
         for record in self._records(data):
             try:
@@ -208,7 +215,7 @@ class FrameDecoder:
             raise _too_large(channel, total, size_max)
         if total <= FRAGMENT_BYTES:
             raise PeerError(CloseCode.MALFORMED, f"a message of {total} bytes came in fragments")
-        self._assemblies[channel] = _Assembly(total, content[TOTAL_BYTES:])
+        self._assemblies[channel] = _Assembly(total, content[TOTAL_BYTES:], self._now_ms)
         return None
 
     def _more(self, channel: int, content: bytes) -> Message | None:

@@ -94,13 +94,17 @@ class _Seen:
 
 
 class _Peer:
-    __slots__ = ("bit", "invalid", "node", "served", "wanted")
+    __slots__ = ("bit", "invalid", "named", "node", "pushed", "repeated", "served", "wanted")
 
     def __init__(self, node: NodeId, bit: int) -> None:
         self.node = node
         self.bit = bit
         self.invalid = 0
         self.wanted = 0
+        self.named: TokenBucket | None = None
+        self.pushed: set[FullHash] = set()
+        """The last ones that it sent, up to a bound."""
+        self.repeated: TokenBucket | None = None
         self.served: TokenBucket | None = None
 
 
@@ -184,9 +188,10 @@ class TransactionGossip:
             message: GossipMessage = decode(GossipMessage, payload)
         except DecodeError as error:
             raise GossipError(f"gossip that is {error}") from None
+        _charge(state, message, now_ms)
         match message:
             case Push():
-                return self._on_push(state, message.transactions)
+                return self._on_push(state, message.transactions, now_ms)
             case Offer():
                 self._on_announced(state, message.hashes, now_ms)
             case Have():
@@ -235,12 +240,15 @@ class TransactionGossip:
         """When `flush` has something to ask for, if nothing else happens."""
         return self._due[0][0] if self._due else None
 
-    def _on_push(self, sender: _Peer, transactions: Sequence[bytes]) -> list[bytes]:
+    def _on_push(self, sender: _Peer, transactions: Sequence[bytes], now_ms: int) -> list[bytes]:
         fresh = []
+        repeats = 0
         for raw in transactions:
             full_hash = transaction_full_hash(raw)
             knowers = self._seen.get(full_hash)
             known_before = knowers is not None
+            repeats += full_hash in sender.pushed
+            sender.pushed.add(full_hash)
             knowers = (knowers or 0) | sender.bit
             wanted = self._no_longer_wanted(full_hash)
             if wanted is not None:
@@ -250,6 +258,7 @@ class TransactionGossip:
             self._seen.set(full_hash, knowers)
             if not known_before:
                 fresh.append(raw)
+        _charge_repeats(sender, repeats, now_ms)
         return fresh
 
     def _on_announced(self, sender: _Peer, hashes: Iterable[FullHash], due_ms: int) -> None:
@@ -328,6 +337,27 @@ class TransactionGossip:
             self._retired = 0
         used = self._live | self._retired
         return ~used & (used + 1)
+
+
+def _charge(sender: _Peer, message: GossipMessage, now_ms: int) -> None:
+    """A message holds thousands of names, each of which is looked up. Raises GossipError above what an honest peer
+    can have to say."""
+    if sender.named is None:
+        rate = limits.gossip_names_per_second
+        sender.named = TokenBucket(Rate(rate, limits.gossip_names_burst), now_ms)
+    count = len(message.transactions) if isinstance(message, Push) else len(message.hashes)
+    if sender.named.take(count, now_ms):
+        raise GossipError("gossip that names more transactions than an honest peer knows")
+
+
+def _charge_repeats(sender: _Peer, repeats: int, now_ms: int) -> None:
+    """An honest peer sends a body twice only after this node has asked again. Raises GossipError."""
+    if len(sender.pushed) > limits.gossip_pushed_remembered_max:
+        sender.pushed.clear()
+    if sender.repeated is None:
+        sender.repeated = TokenBucket(Rate(limits.gossip_repeats_per_second, limits.gossip_repeats_burst), now_ms)
+    if repeats and sender.repeated.take(repeats, now_ms):
+        raise GossipError("gossip that repeats itself without end")
 
 
 def _batches(raws: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:

@@ -69,19 +69,36 @@ class PeerRates:
         return max(by_count.take(messages, now_ms), by_size.take(size, now_ms))
 
 
+class WorkBudget:
+    """The processor's time that one peer's messages may take. `share_us` per second can change from call to call; half
+    a second of it may be taken at once."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._debt_us = 0
+        self._updated_ms = now_ms
+
+    def take(self, took_us: int, share_us: int, now_ms: int) -> int:
+        """Milliseconds to read nothing for."""
+        paid_us = max(0, now_ms - self._updated_ms) * share_us // 1_000
+        self._updated_ms = max(now_ms, self._updated_ms)
+        self._debt_us = max(-share_us // 2, self._debt_us - paid_us) + took_us
+        return -(-self._debt_us * 1_000 // share_us) if self._debt_us > 0 else 0
+
+
 class Saturation:
     """Tells a flood from a burst: the milliseconds for which a peer was not read, of which every second one that
     passes is forgiven. Who is held back all the time reaches `flood_ms_max` in twice that time, who is held back half
     of the time never does."""
 
     def __init__(self, flood_ms_max: int, now_ms: int) -> None:
-        self._max = flood_ms_max
-        self._held_back_ms = 0
+        self._max = 2 * flood_ms_max
+        self._halves_ms = 0
         self._updated_ms = now_ms
 
-    def hold_back(self, wait_ms: int, now_ms: int) -> bool:
-        """The peer is now not read for `wait_ms`; whether that makes it a flood."""
-        forgiven = max(0, now_ms - self._updated_ms) // 2
-        self._held_back_ms = max(0, self._held_back_ms - forgiven) + wait_ms
+    def held_back(self, waited_ms: int, now_ms: int) -> bool:
+        """Something of the peer waited for the last `waited_ms`, be it that it was held back or that others had their
+        turn; whether that makes it a flood."""
+        elapsed_ms = max(0, now_ms - self._updated_ms)
+        self._halves_ms = max(0, self._halves_ms - max(0, elapsed_ms - waited_ms)) + waited_ms
         self._updated_ms = max(now_ms, self._updated_ms)
-        return self._held_back_ms > self._max
+        return self._halves_ms > self._max

@@ -106,7 +106,8 @@ def monotonic_us() -> int:
 
 class Transport:
     """`admitted` is asked again at every attempt; `listen` None: dial only. `advertise`: the host:port that others are
-    told, with `sequence` (milliseconds of the node's start) above any used before."""
+    told, with `sequence` (milliseconds of the node's start) above any used before. `guest`: a node that this one can do
+    without; all guests together get only so much of its time."""
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class Transport:
         *,
         advertise: str | None = None,
         sequence: int = 0,
+        guest: Callable[[NodeId], bool] = lambda _: False,
         settings: Settings | None = None,
         clock_us: Clock = monotonic_us,
         chance: Callable[[], float] = random,
@@ -129,6 +131,7 @@ class Transport:
         self._chain = chain
         self._admitted = admitted
         self._handlers = handlers
+        self._guest = guest
         self._listen = listen
         self._settings = settings or Settings()
         self._clock_us = clock_us
@@ -141,7 +144,8 @@ class Transport:
         self._own = announce(identity.signing, chain, advertise, sequence) if advertise else None
         self._peers: dict[NodeId, _Peer] = {}
         self._inbound: Counter[str] = Counter()
-        self._handshaking = 0
+        self._greeting: dict[asyncio.StreamWriter, str] = {}
+        """Inbound connections that have not proven who they are, the oldest first, with their addresses."""
         self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
         told = Rate(limits.refusals_told_per_second, limits.refusals_told_burst)
         self._refusals_told = TokenBucket(told, self._now_ms())
@@ -270,7 +274,7 @@ class Transport:
                 self._refuse(address, None, Reason(CloseCode.BUSY, busy))
             return
         self._inbound[address] += 1
-        self._handshaking += 1
+        self._greeting[writer] = address
         self._group.create_task(self._serve(reader, writer, address))
 
     def _no_room(self, address: str) -> str:
@@ -280,29 +284,31 @@ class Transport:
             return f"{settings.connections_inbound_max} inbound connections already"
         if self._inbound[address] >= settings.connections_per_address_max:
             return f"{settings.connections_per_address_max} connections from this address already"
-        if self._handshaking >= settings.connections_handshaking_max:
-            return f"{settings.connections_handshaking_max} handshakes already"
         bucket = self._arrivals.get(address)
         if bucket is None:
             bucket = self._arrivals[address] = TokenBucket(settings.inbound_per_address, now_ms)
             if len(self._arrivals) > limits.addresses_remembered_max:
                 self._arrivals.popitem(last=False)
-        return "" if bucket.try_take(1, now_ms) else "too many attempts from this address"
+        if not bucket.try_take(1, now_ms):
+            return "too many attempts from this address"
+        if len(self._greeting) >= settings.connections_handshaking_max:
+            self._give_up_a_greeting()
+        return ""
+
+    def _give_up_a_greeting(self) -> None:
+        """Of those who have not said who they are, the oldest of the address that has most of them: whoever opens
+        connections and says nothing must not keep out those who do."""
+        crowded, _ = Counter(self._greeting.values()).most_common(1)[0]
+        oldest = next(writer for writer, address in self._greeting.items() if address == crowded)
+        del self._greeting[oldest]
+        oldest.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         """An inbound connection from the first byte to the last."""
-        greeting = True
-
-        def greeted() -> None:
-            nonlocal greeting
-            if greeting:
-                greeting = False
-                self._handshaking -= 1
-
         try:
-            await self._converse(reader, writer, address, None, greeted)
+            await self._converse(reader, writer, address, None, lambda: self._greeting.pop(writer, None))
         finally:
-            greeted()
+            self._greeting.pop(writer, None)
             self._inbound[address] -= 1
             if not self._inbound[address]:
                 del self._inbound[address]
@@ -344,7 +350,7 @@ class Transport:
         writer: asyncio.StreamWriter,
         address: str,
         expected: NodeId | None,
-        greeted: Callable[[], None],
+        greeted: Callable[[], object],
     ) -> None:
         """One connection, dialled if `expected` names who should be there; `greeted` is called when it is a peer's."""
         handshake = Handshake(
@@ -372,6 +378,8 @@ class Transport:
             if connection is not None and error.code in PUNISHED:
                 self._ban(connection.node, error.reason)
             self._refuse(address, handshake.peer or expected, error.reason)
+            if connection is not None:
+                await connection.farewell(error.reason)
         except TimeoutError:
             late = Reason(CloseCode.SLOW, "the handshake was not done in time")
             self._refuse(address, handshake.peer or expected, late)
@@ -400,7 +408,14 @@ class Transport:
             address=address,
             settings=self._settings,
             clock_us=self._clock_us,
+            share_us=lambda: self._share_us(established.node),
         )
+
+    def _share_us(self, node: NodeId) -> int | None:
+        if not self._guest(node):
+            return None
+        guests = sum(self._guest(peer) for peer, state in self._peers.items() if state.connection is not None)
+        return max(1_000, self._settings.guests_work_us // max(1, guests))
 
     async def _live(self, connection: Connection) -> None:
         """The useful part of a connection's life."""

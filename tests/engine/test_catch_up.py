@@ -14,7 +14,8 @@ from otcnode.consensus.effects import Sync
 from otcnode.engine.host import Stage
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
-from otcnode.sync_messages import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
+from otcnode.sync import ANSWERS_UNASKED_MAX
+from otcnode.sync_messages import BLOCKS_RESPONSE_START, BlocksRequest, BlocksResponse, SyncMessage, TipNotice
 from tests.engine.network import Net, Station, alone, deposit, genesis_of, key_of, stations
 
 FOLLOWER = key_of("follower")
@@ -170,6 +171,25 @@ def test_a_certified_block_that_executes_differently_stops_the_node_once() -> No
     station.engine.tick()
     station.settle()
     assert len(station.engine.alarms) == 1
+
+
+def test_blocks_that_nobody_asked_for_are_not_even_decoded_and_cost_their_sender() -> None:
+    station = alone()
+    station.engine.connected(PEER)
+    for _ in range(ANSWERS_UNASKED_MAX):
+        station.engine.received(PEER, Channel.SYNC, BLOCKS_RESPONSE_START + b"not looked at")
+    assert station.penalised == []
+    give(station, PEER, BlocksResponse(1, ()))
+    assert [peer for peer, _ in station.penalised] == [PEER]
+
+
+def test_a_peer_that_was_asked_may_answer_once() -> None:
+    station = alone()
+    asked(station, 5, PEER)
+    for answer in range(ANSWERS_UNASKED_MAX + 2):
+        assert station.penalised == [], answer
+        give(station, PEER, BlocksResponse(1, ()))
+    assert [peer for peer, _ in station.penalised] == [PEER]
 
 
 def test_a_flood_of_requests_is_not_answered_without_bound() -> None:

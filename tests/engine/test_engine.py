@@ -3,10 +3,12 @@
 import msgspec
 import pytest
 
+from otcnode import limits
 from otcnode.blocks import Entry, Header, block_hash, prepare_preimage, transactions_root, validators_hash
 from otcnode.codec import decode, encode
 from otcnode.consensus.messages import Bodies, Message, Prepare, PrePrepare
 from otcnode.consensus.record import birth
+from otcnode.crypto import sha256
 from otcnode.engine.host import Stage
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
@@ -14,6 +16,7 @@ from otcnode.storage.faulty import FaultKind, FaultyKeyValue
 from otcnode.storage.votes_log import MemoryVotesLog
 from otcnode.vm.transactions import Decoded
 from tests.engine.network import Net, Station, alone, deposit, forged, genesis_of, key_of, signed_by_stranger, stations
+from tests.hostile.words import view_change
 
 
 class FailingVotesLog(MemoryVotesLog):
@@ -237,6 +240,49 @@ def test_undecodable_consensus_costs_the_peer() -> None:
     first, second, *_ = stations(4)
     first.engine.start()
     first.engine.received(second.own, Channel.CONSENSUS, b"\xc1")
+    assert [peer for peer, _ in first.penalised] == [second.own]
+
+
+def _vote(station: Station, of: Station, view: int = 0) -> Prepare:
+    name = sha256(b"a block that nobody has")
+    signed = prepare_preimage(station.chain, 1, view, 1, name)
+    return Prepare(1, view, 1, name, of.own, of.key.sign(signed))
+
+
+def test_a_false_signature_costs_whoever_sent_it_and_not_whose_name_it_bears() -> None:
+    first, second, third, _ = stations(4)
+    first.engine.start()
+    true = _vote(first, third)
+    first.engine.received(second.own, Channel.CONSENSUS, encode(true))
+    assert first.penalised == []
+    forged = msgspec.structs.replace(true, view=1)
+    first.engine.received(second.own, Channel.CONSENSUS, encode(forged))
+    assert [peer for peer, _ in first.penalised] == [second.own]
+
+
+def test_who_makes_a_node_verify_without_end_is_told_from_an_honest_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "consensus_signatures_burst", 20)
+    monkeypatch.setattr(limits, "consensus_signatures_burst_per_pair", 0)
+    monkeypatch.setattr(limits, "consensus_signatures_per_second", 1)
+    first, second, *_ = stations(4)
+    first.engine.start()
+    first.engine.connected(second.own)
+    for view in range(20):
+        first.engine.received(second.own, Channel.CONSENSUS, encode(_vote(first, second, view)))
+    assert first.penalised == []
+    for view in range(20, 22):
+        first.engine.received(second.own, Channel.CONSENSUS, encode(_vote(first, second, view)))
+    assert {peer for peer, _ in first.penalised} == {second.own}
+
+
+def test_who_asks_for_views_without_end_is_told_from_an_honest_peer() -> None:
+    first, second, *_ = stations(4)
+    first.engine.start()
+    first.engine.connected(second.own)
+    for view in range(1, 121):
+        first.engine.received(second.own, Channel.CONSENSUS, view_change(first.chain, second.key, view, 0, None))
+    assert first.penalised == []
+    first.engine.received(second.own, Channel.CONSENSUS, view_change(first.chain, second.key, 121, 0, None))
     assert [peer for peer, _ in first.penalised] == [second.own]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from otcnode import limits
 from otcnode.blocks import transaction_full_hash
 from otcnode.codec import decode, encode
+from otcnode.crypto import sha256
 from otcnode.p2p.gossip import GossipError, GossipMessage, Have, Offer, Push, Request, TransactionGossip
 
 SMALL = b"a small transaction"
@@ -234,6 +235,34 @@ def test_one_liar_cannot_fill_the_table_of_wanted_bodies() -> None:
     assert gossip.flush(limits.gossip_request_timeout_ms) == []
     gossip.received(node_id(1), encode(Offer((b"\xfe" * 32,))), limits.gossip_request_timeout_ms)
     assert len(gossip.flush(limits.gossip_request_timeout_ms)) == 1
+
+
+@pytest.mark.parametrize("kind", [Have, Offer, Request])
+def test_who_names_more_than_anybody_knows_is_told_from_an_honest_peer(kind: type[Have | Offer | Request]) -> None:
+    gossip = TransactionGossip(lambda _: None)
+    gossip.connected(node_id(1), ())
+    count = 256 if kind is Request else 4_096
+    payload = encode(kind(tuple(sha256(b"%d" % number) for number in range(count))))
+    honest = limits.gossip_names_burst // count
+    for _ in range(honest):
+        assert gossip.received(node_id(1), payload, 0) == []
+    assert gossip.received(node_id(1), payload, 1_000) == []
+    with pytest.raises(GossipError):
+        for _ in range(honest):
+            gossip.received(node_id(1), payload, 1_000)
+
+
+def test_a_body_sent_again_and_again_is_told_from_honest_gossip() -> None:
+    gossip = TransactionGossip(no_body)
+    gossip.connected(node_id(1), ())
+    payload = encode(Push((SMALL,)))
+    for _ in range(limits.gossip_repeats_burst + 1):
+        gossip.received(node_id(1), payload, 0)
+    with pytest.raises(GossipError):
+        gossip.received(node_id(1), payload, 0)
+    gossip.connected(node_id(2), ())
+    for number in range(2 * limits.gossip_repeats_burst):
+        gossip.received(node_id(2), encode(Push((b"another %d" % number,))), 0)
 
 
 def test_bodies_are_served_at_a_bounded_rate() -> None:

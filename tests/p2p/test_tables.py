@@ -17,7 +17,7 @@ from otcnode.p2p.announcements import (
 from otcnode.p2p.close import PeerError
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket, WorkBudget
 
 NODE, OTHER = b"n" * 32, b"o" * 32
 CHAIN = sha256(b"chain")
@@ -93,20 +93,32 @@ def test_channels_have_their_own_rates_in_messages_and_bytes() -> None:
     assert rates.take(Channel.CONSENSUS, 10, 1_000, 0) == 0
 
 
+def test_the_work_of_a_peer_is_bounded_in_the_long_run_and_half_a_second_of_its_share_may_come_at_once() -> None:
+    budget = WorkBudget(0)
+    budget.take(0, 100_000, 10_000)
+    assert budget.take(50_000, 100_000, 10_000) == 0
+    assert budget.take(10_000, 100_000, 10_000) == 100
+    now_ms, worked_us = 10_000, 0
+    for _ in range(500):
+        now_ms += budget.take(3_000, 100_000, now_ms)
+        worked_us += 3_000
+    assert worked_us <= (now_ms - 10_000) * 100 + 3_000
+
+
 def test_who_is_held_back_half_of_the_time_is_busy_and_who_is_always_is_a_flood() -> None:
     busy = Saturation(1_000, 0)
-    assert not any(busy.hold_back(100, now_ms) for now_ms in range(0, 600_000, 200))
-    flood, now_ms = Saturation(1_000, 0), 0
-    while not flood.hold_back(100, now_ms):
+    assert not any(busy.held_back(100, now_ms) for now_ms in range(200, 600_000, 200))
+    flood, now_ms = Saturation(1_000, 0), 100
+    while not flood.held_back(100, now_ms):
         now_ms += 100
-    assert 1_000 < now_ms <= 2_000
+    assert 1_000 < now_ms <= 2_100
 
 
 def test_one_long_wait_is_a_burst_and_a_clock_that_goes_back_forgives_nothing() -> None:
     burst = Saturation(1_000, 5_000)
-    assert not burst.hold_back(1_000, 5_000)
-    assert burst.hold_back(1, 0)
-    assert not burst.hold_back(1, 9_000)
+    assert not burst.held_back(2_000, 7_000)
+    assert burst.held_back(1, 0)
+    assert not burst.held_back(1, 9_000)
 
 
 def test_addresses_configured_and_announced_are_both_tried() -> None:

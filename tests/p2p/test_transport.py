@@ -19,7 +19,17 @@ from otcnode.errors import ConfigurationError
 from otcnode.p2p.announcements import announce
 from otcnode.p2p.close import CloseCode, Reason
 from otcnode.p2p.connection import Clock, Settings
-from otcnode.p2p.framing import Channel, Control, Form, FrameDecoder, control_frame, seal, whole_frame
+from otcnode.p2p.framing import (
+    Channel,
+    Control,
+    Form,
+    FrameDecoder,
+    control_frame,
+    first_frame,
+    more_frame,
+    seal,
+    whole_frame,
+)
 from otcnode.p2p.handshake import Established, Handshake, Identity, hello
 from otcnode.p2p.rates import ChannelRates, Rate
 from otcnode.p2p.transport import Direction, PeerStatus, Transport, monotonic_us
@@ -60,6 +70,7 @@ class Node:
         advertise: str | None = None,
         sequence: int = 0,
         clock_us: Clock = monotonic_us,
+        guest: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self.node = who.node
         self.up: set[bytes] = set()
@@ -80,6 +91,7 @@ class Node:
             settings=settings,
             chance=lambda: 0.5,
             clock_us=clock_us,
+            guest=guest,
         )
         self._changed = asyncio.Event()
 
@@ -520,6 +532,23 @@ async def test_a_peer_that_never_stops_sending_too_much_is_a_flood() -> None:
         assert len(one.messages) < 400
 
 
+async def test_a_guest_that_takes_all_the_time_gets_its_share_and_then_a_ban_and_a_validator_all_it_needs() -> None:
+    settings = replace(QUICK, guests_work_us=1_000, flood_ms_max=50)
+    one = Node(FIRST, settings=settings, guest=lambda node: node == SECOND.node)
+    two, three = Node(SECOND), Node(THIRD)
+    async with running(one, two, three):
+        for node in (two, three):
+            node.dial(one)
+            await node.until_meets(one)
+        for _ in range(400):
+            three.transport.send(one.node, Channel.CONSENSUS, bytes(1_000))
+            two.transport.send(one.node, Channel.CONSENSUS, bytes(1_000))
+        await one.until(lambda: sum(peer == THIRD.node for peer, _, _ in one.messages) == 400)
+        await one.until(lambda: bool(one.bans))
+        assert one.bans == [(SECOND.node, CloseCode.FLOOD, QUICK.ban_ms_first)]
+        assert sum(peer == SECOND.node for peer, _, _ in one.messages) < 400
+
+
 async def test_a_flood_of_pings_is_closed() -> None:
     one = Node(FIRST)
     async with running(one), raw_peer(one, SECOND) as peer:
@@ -555,7 +584,7 @@ async def test_a_handshake_that_does_not_end_is_closed() -> None:
 
 
 async def test_inbound_connections_are_capped() -> None:
-    one = Node(FIRST, settings=replace(QUICK, connections_handshaking_max=2))
+    one = Node(FIRST, settings=replace(QUICK, connections_inbound_max=2))
     async with running(one):
         async with tcp(one) as first, tcp(one) as second:
             for reader, _ in (first, second):
@@ -567,6 +596,37 @@ async def test_inbound_connections_are_capped() -> None:
         await one.until(lambda: len(one.refusals) == 3)
         async with tcp(one) as (reader, _):
             assert await reader.readexactly(42) == hello(CHAIN)
+
+
+async def test_who_says_nothing_does_not_keep_out_those_who_do() -> None:
+    one, two = Node(FIRST, settings=replace(QUICK, connections_handshaking_max=3)), Node(SECOND, listen=False)
+    async with contextlib.AsyncExitStack() as mute, running(one, two):
+        connections = [await mute.enter_async_context(tcp(one)) for _ in range(3)]
+        for reader, _ in connections:
+            assert await reader.readexactly(42) == hello(CHAIN)
+        two.dial(one)
+        await two.until_meets(one)
+        with contextlib.suppress(OSError):
+            assert await connections[0][0].read() == b""
+        fourth, _ = await mute.enter_async_context(tcp(one))
+        assert await fourth.readexactly(42) == hello(CHAIN)
+
+
+async def test_a_message_that_is_never_finished_is_closed_as_slow() -> None:
+    one = Node(FIRST, settings=replace(QUICK, message_ms_max=50))
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(first_frame(Channel.SYNC, bytes(1 << 20)), more_frame(Channel.SYNC, bytes(1 << 20), 16_000))
+        assert (await peer.until_closed()).code is CloseCode.SLOW
+        assert [code for _, code, _ in one.bans] == [CloseCode.SLOW]
+
+
+async def test_a_peer_that_talks_and_takes_nothing_is_closed_as_slow() -> None:
+    one = Node(FIRST, settings=replace(QUICK, deaf_ms_max=50))
+    async with running(one), raw_peer(one, SECOND) as peer:
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        one.transport.send(SECOND.node, Channel.SYNC, bytes(16 << 20))
+        await one.until(lambda: bool(one.bans))
+        assert one.bans == [(SECOND.node, CloseCode.SLOW, QUICK.ban_ms_first)]
 
 
 async def test_attempts_from_one_address_are_rationed() -> None:
@@ -621,7 +681,7 @@ async def test_stopping_waits_neither_for_a_deaf_peer_nor_for_a_handshake() -> N
 
 
 async def test_a_peer_over_its_rate_is_read_later_and_loses_nothing() -> None:
-    slow = dict(QUICK.rates) | {Channel.TRANSACTIONS: ChannelRates(Rate(1_000, 10), Rate(1 << 30, 1 << 30))}
+    slow = dict(QUICK.rates) | {Channel.TRANSACTIONS: ChannelRates(Rate(100, 10), Rate(1 << 30, 1 << 30))}
     one, two = Node(FIRST, settings=replace(QUICK, rates=slow)), Node(SECOND)
     async with running(one, two):
         two.dial(one)
