@@ -68,6 +68,8 @@ class ChainParameters(_Document, frozen=True, kw_only=True):
     settle_horizon_ms: Natural = 366 * 86_400_000
     attest_window_blocks: Natural = 10_000
     governance_approvals: Natural = 2
+    suspension_validators_min: Natural = 0
+    """A validator proven to have misbehaved leaves the set if at least so many are left; 0: it is told, and stays."""
 
     @property
     def consensus(self) -> ConsensusParameters:

@@ -10,15 +10,18 @@ from typing import TypeVar
 
 from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
-from otcnode.codec import decode
+from otcnode.codec import decode, encode
 from otcnode.consensus.explain import PeerView
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
+from otcnode.engine.evidence import name_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.engine.intake import NEVER
+from otcnode.epochs import EpochChange
 from otcnode.errors import Code, Inadmissible, StorageDamage
+from otcnode.evidence import misconduct
 from otcnode.genesis import Genesis
 from otcnode.membership import Membership
 from otcnode.p2p.transport import Direction
@@ -359,6 +362,35 @@ class Service:
         state = "the chain goes on" if seen.progressing and engine.halted is None else "; ".join(reasons)
         peers = {self._membership.name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers}
         return service.Explanation(f"{where}: {state}", seen.inspection.committed, seen.inspection.view, reasons, peers)
+
+    def misconduct(self) -> Sequence[service.MisconductStatus]:
+        keeper = self._engine.evidence
+        return [
+            service.MisconductStatus(
+                offence=name_of(kept.offence),
+                validator=kept.offence.validator,
+                name=self._membership.name_of(kept.offence.validator),
+                kind=kept.offence.kind,
+                epoch=kept.offence.epoch,
+                view=kept.offence.view,
+                height=kept.offence.height,
+                seen_ms=kept.seen_ms,
+                on_chain=keeper.is_posted(kept.offence),
+                size_bytes=len(encode(kept.evidence)),
+            )
+            for kept in keeper.all()
+        ]
+
+    def misconduct_file(self, offence: bytes) -> bytes | None:
+        kept = self._engine.evidence.get(offence)
+        if kept is None:
+            return None
+        changes = [
+            EpochChange(self.header(epoch.number - 1), self.certificate(epoch.number - 1), epoch)
+            for epoch in self.epochs()
+            if 1 < epoch.number <= kept.offence.epoch
+        ]
+        return misconduct.write(kept.evidence, tuple(changes))
 
     def peers(self) -> Sequence[service.PeerStatus]:
         now_ms = self._engine.now().monotonic_ms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import msgspec
 
 from otcnode import genesis as documents
 from otcnode.cli.exits import EXIT_NO
-from otcnode.errors import ConfigurationError
+from otcnode.errors import ConfigurationError, DecodeError, ProofError
+from otcnode.evidence import misconduct
 from otcnode.evidence.package import Document
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import Facts, Verdict
 from otcnode.evidence.verify import verify as verify_package
+from otcnode.ids import Prefix, show
 from otcnode.rpc.render import render
 
 
@@ -87,6 +91,54 @@ def package(
         _print(verdict)
     if verdict.outcome is not Outcome.OK:
         raise click.exceptions.Exit(EXIT_NO)
+
+
+@verify.command("evidence")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--genesis",
+    "genesis_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The genesis file of the network.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the offence as JSON.")
+def evidence(file: Path, genesis_file: Path, as_json: bool) -> None:
+    """Check evidence of a validator's misbehaviour.
+
+    FILE is the `file` of evidence_get, its bytes or its base64. Exit code 0 if it proves an offence, 1 if it does not.
+    """
+    document = documents.load(genesis_file)
+    try:
+        offence = misconduct.check(_bytes_or_base64(_read(file)), document)
+    except (ProofError, DecodeError) as error:
+        if as_json:
+            click.echo(msgspec.json.encode({"proven": False, "detail": str(error)}))
+        else:
+            click.echo(f"proves nothing: {error}")
+        raise click.exceptions.Exit(EXIT_NO) from None
+    names = {validator.id: validator.name for validator in document.validators}
+    facts = {
+        "validator": show(Prefix.NODE, offence.validator),
+        "name": names.get(offence.validator, ""),
+        "kind": offence.kind.value,
+        "epoch": offence.epoch,
+        "view": offence.view,
+        "height": offence.height,
+    }
+    if as_json:
+        click.echo(msgspec.json.encode({"proven": True, **facts}))
+        return
+    click.echo(f"proven: {facts['name'] or facts['validator']} committed a {offence.kind.value}")
+    _print_tree(facts, 2)
+
+
+def _bytes_or_base64(raw: bytes) -> bytes:
+    """What a file of evidence begins with is never base64."""
+    try:
+        return base64.b64decode(raw.strip(), validate=True)
+    except binascii.Error:
+        return raw
 
 
 def _read(path: Path) -> bytes:

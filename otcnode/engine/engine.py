@@ -21,7 +21,7 @@ from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
 from otcnode.engine.documents import Documents
-from otcnode.engine.evidence import EvidenceKeeper
+from otcnode.engine.evidence import EvidenceKeeper, proves
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
@@ -81,7 +81,7 @@ class Engine:
         self.alarms: deque[str] = deque(maxlen=100)
         self.halted: str | None = None
         """Why this node has stopped taking part, where something inside it is wrong."""
-        self._authenticity = Authenticity(host)
+        self._authenticity = Authenticity(host, lambda operation: proves(operation, chain_id, store.epochs(), verify))
         self._candidacy = Candidacy(self._own, lambda: store.state)
         self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
         self.documents = Documents(store.documents, lambda: store.state, host)
@@ -190,6 +190,10 @@ class Engine:
         if ready is not None:
             self._host.note("info", "says that it is ready to be a validator", height=ready.height)
             self.act_as_node(ready)
+        found = self.evidence.due(self._own, self.flight.tip().next_epoch, self.intake.pool)
+        if found is not None:
+            self._host.note("info", "posts evidence", validator=found.validator.hex()[:12], kind=found.kind)
+            self.act_as_node(found)
 
     def now(self) -> events.Now:
         return self._host.now()

@@ -1,4 +1,5 @@
-"""What this node holds against validators: kept on disk, passed on to every peer, shown to whoever asks.
+"""What this node holds against validators: kept on disk, passed on to every peer, put on the chain, shown to whoever
+asks.
 
 The replica checks a piece of evidence before it comes here. What is kept is bounded for each validator; an offence is
 kept once, with the first evidence of it.
@@ -9,17 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from otcnode import limits
+from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
-from otcnode.consensus.evidence import Offence
+from otcnode.consensus.evidence import Offence, check_evidence
 from otcnode.consensus.messages import Accusation, Evidence
-from otcnode.crypto import tagged_hash
 from otcnode.engine.host import Host
-from otcnode.errors import DecodeError, StorageDamage
+from otcnode.errors import DecodeError, ProofError, StorageDamage
+from otcnode.mempool import Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.storage.store import Store
 from otcnode.types import Milliseconds
+from otcnode.vm.governance.misconduct import OFFENCES_PER_EPOCH_MAX, offence_name
+from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX, EvidencePost
+from otcnode.vm.governance.records import MISCONDUCT, MISCONDUCT_COUNTS
+from otcnode.vm.keys import integer
+from otcnode.vm.state import State
 
-OFFENCE_DOMAIN = "otcnode/offence/1"
+POST_AGAIN_MS = 60_000
+"""After which evidence that is not on the chain is posted once more."""
+POST_TURN_MS = 3_000
+"""The validators take turns, so that not all of them post the same at once."""
 
 
 class KeptEvidence(Record, frozen=True):
@@ -30,9 +40,32 @@ class KeptEvidence(Record, frozen=True):
     seen_ms: Milliseconds
 
 
-def offence_name(offence: Offence) -> bytes:
-    """32 bytes that name an offence, whatever evidence shows it."""
-    return tagged_hash(OFFENCE_DOMAIN, encode(offence))
+def name_of(offence: Offence) -> bytes:
+    return offence_name(offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
+
+
+def proves(operation: EvidencePost, chain: bytes, epochs: Iterable[Epoch], verify: Verify) -> bool:
+    """Whether the evidence in the operation proves the very offence that it names."""
+    epoch = next((epoch for epoch in epochs if epoch.number == operation.epoch), None)
+    if epoch is None:
+        return False
+    try:
+        evidence: Evidence = decode(Evidence, operation.evidence)
+        offence = check_evidence(evidence, chain, epoch, verify)
+    except (DecodeError, ProofError):
+        return False
+    named = (operation.validator, operation.kind, operation.epoch, operation.view, operation.height)
+    return named == (offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
+
+
+def _waits(offence: Offence, epoch: Epoch, pool: Mempool) -> bool:
+    """Whether a validator has it in the pool."""
+    for validator in epoch.validators:
+        for decoded in pool.of_author(validator):
+            operation = decoded.transaction.body.operations[0]
+            if isinstance(operation, EvidencePost) and operation.validator == offence.validator:
+                return True
+    return False
 
 
 class EvidenceKeeper:
@@ -45,6 +78,8 @@ class EvidenceKeeper:
         self._kept: dict[bytes, KeptEvidence] = {}
         self._bytes: dict[bytes, int] = {}
         self._count: dict[bytes, int] = {}
+        self._post_ms: dict[bytes, int] = {}
+        """When to post what is not on the chain yet, by name (real milliseconds)."""
         for name, raw in store.evidence():
             try:
                 self._note(name, decode(KeptEvidence, raw), len(raw))
@@ -53,7 +88,7 @@ class EvidenceKeeper:
 
     def keep(self, offence: Offence, evidence: Evidence, source: bytes | None) -> bool:
         """Keep and pass on what is new; whether it was."""
-        name = offence_name(offence)
+        name = name_of(offence)
         if name in self._kept:
             return False
         kept = KeptEvidence(offence, evidence, self._host.now().ledger_ms)
@@ -79,9 +114,47 @@ class EvidenceKeeper:
             if kept.offence.epoch == epoch:
                 self._host.send(peer, Channel.CONSENSUS, payload)
 
+    def due(self, own: bytes, epoch: Epoch, pool: Mempool) -> EvidencePost | None:
+        """What this node should put on the chain now, if it votes: one at a time, each node in its turn, and nothing
+        that another has already put into the pool."""
+        if own not in epoch.validators:
+            return None
+        now_ms = self._host.now().monotonic_ms
+        state = State(self._store.state)
+        for name, kept in sorted(self._kept.items()):
+            offence = kept.offence
+            if name not in self._post_ms:
+                turn = (epoch.validators.index(own) - name[0]) % len(epoch.validators)
+                self._post_ms[name] = now_ms + turn * POST_TURN_MS
+            if now_ms < self._post_ms[name]:
+                continue
+            self._post_ms[name] = now_ms + POST_AGAIN_MS
+            raw = encode(kept.evidence)
+            wanted = len(raw) <= EVIDENCE_BYTES_MAX and not self._is_enough(state, offence)
+            if wanted and not _waits(offence, epoch, pool):
+                return EvidencePost(
+                    own, offence.validator, offence.kind, offence.epoch, offence.view, offence.height, raw
+                )
+        return None
+
+    def _is_enough(self, state: State, offence: Offence) -> bool:
+        """On the chain, or enough of its kind are."""
+        if state.get(MISCONDUCT, offence.validator + name_of(offence)) is not None:
+            return True
+        counted = state.get(MISCONDUCT_COUNTS, offence.validator + integer(offence.epoch))
+        return counted is not None and counted.offences >= OFFENCES_PER_EPOCH_MAX
+
+    def is_posted(self, offence: Offence) -> bool:
+        """Whether the committed state knows of it."""
+        return State(self._store.state).get(MISCONDUCT, offence.validator + name_of(offence)) is not None
+
+    def get(self, name: bytes) -> KeptEvidence | None:
+        """By the name of its offence."""
+        return self._kept.get(name)
+
     def all(self) -> list[KeptEvidence]:
         """Everything that is kept, the oldest first."""
-        return sorted(self._kept.values(), key=lambda kept: (kept.seen_ms, offence_name(kept.offence)))
+        return sorted(self._kept.values(), key=lambda kept: (kept.seen_ms, name_of(kept.offence)))
 
     def _has_room(self, validator: bytes, size_bytes: int) -> bool:
         return (

@@ -24,6 +24,7 @@ from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
 from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
+from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.transactions import Decoded, decode_transaction
 
 NEVER = frozenset({Code.DECODE, Code.CHAIN})
@@ -84,6 +85,9 @@ class Intake:
         at another ledger time."""
         time_ms = self._next_time_ms() if at_time_ms is None else at_time_ms
         check_admissible(self._store.state, self._environment(time_ms), decoded)
+        operation = decoded.transaction.body.operations[0]
+        if isinstance(operation, EvidencePost) and operation.epoch > self._store.epochs()[-1].number:
+            raise Inadmissible(Code.NOT_FOUND, "evidence of an epoch that this node has not reached")
 
     @property
     def transaction_ttl_ms(self) -> int:

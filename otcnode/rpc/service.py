@@ -178,6 +178,21 @@ class MempoolStatus(Frozen, frozen=True, kw_only=True):
     transactions_per_account_max: int
 
 
+class MisconductStatus(Frozen, frozen=True, kw_only=True):
+    """What this node holds against a validator. `seen_ms` is ledger time; height 0: of a whole view."""
+
+    offence: bytes
+    validator: bytes
+    name: str
+    kind: str
+    epoch: int
+    view: int
+    height: int
+    seen_ms: int
+    on_chain: bool
+    size_bytes: int
+
+
 class HeightUnavailable(OtcnodeError):
     """The state or block of that height is not kept here, or not reached yet."""
 
@@ -279,5 +294,14 @@ class NodeService(Protocol):
     def explain(self) -> Explanation: ...
 
     def peers(self) -> Sequence[PeerStatus]: ...
+
+    def misconduct(self) -> Sequence[MisconductStatus]:
+        """What this node holds against validators."""
+        ...
+
+    def misconduct_file(self, offence: bytes) -> bytes | None:
+        """The evidence of an offence with what proves its epoch (evidence/misconduct.py). Raises HeightUnavailable
+        where the headers that prove it are pruned."""
+        ...
 
     def mempool(self) -> MempoolStatus: ...

@@ -88,6 +88,8 @@ GovernanceEvent: TypeAlias = (
     | governance.ValidatorsChanged
     | governance.ValidatorSignedOver
     | governance.ValidatorReadied
+    | governance.MisconductProven
+    | governance.ValidatorSuspended
     | governance.NodeAdmitted
     | governance.NodeRemoved
     | governance.CashCorrected

@@ -104,6 +104,8 @@ class Prefix(Enum):
     VALIDATOR_READY = b"\x54"
     GOVERNOR = b"\x55"
     PROPOSAL_BY_TIME = b"\x56"
+    MISCONDUCT = b"\x57"
+    MISCONDUCT_COUNT = b"\x58"
 
 
 class Table(Generic[R]):

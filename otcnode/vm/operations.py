@@ -86,6 +86,7 @@ GovernanceOperation: TypeAlias = (
     | governance.GovernanceApprove
     | governance.ValidatorReady
     | governance.ValidatorRotate
+    | governance.EvidencePost
     | governance.AccessLog
 )
 

@@ -189,6 +189,8 @@ PARTIES: dict[type[Any], Find] = {
     governance.ValidatorsChanged: _everybody,
     governance.ValidatorSignedOver: _everybody,
     governance.ValidatorReadied: _everybody,
+    governance.MisconductProven: _everybody,
+    governance.ValidatorSuspended: _everybody,
     governance.NodeAdmitted: _everybody,
     governance.NodeRemoved: _everybody,
     governance.CashCorrected: _holder_and_custodian,

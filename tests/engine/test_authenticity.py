@@ -14,7 +14,7 @@ GENESIS = genesis_of(1)
 
 def asked() -> tuple[Authenticity, Station, list[list[bool]]]:
     (station,) = stations(1)
-    return Authenticity(station), station, []
+    return Authenticity(station, lambda operation: False), station, []
 
 
 def test_each_copy_has_its_own_verdict_and_is_verified_once() -> None:

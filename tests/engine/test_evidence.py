@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import commit_preimage
@@ -10,15 +11,19 @@ from otcnode.codec import encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Accusation, Commit, Evidence
 from otcnode.crypto import SigningKey
-from otcnode.engine.evidence import offence_name
+from otcnode.engine.evidence import name_of
+from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
+from otcnode.vm.governance.operations import EvidencePost
+from otcnode.vm.operations import Operation
+from otcnode.vm.transactions import decode_transaction, sign_as_node
 from tests.engine.network import Net, Station, stations
 
 
-def _double(chain: bytes, key: SigningKey, view: int = 0, height: int = 1) -> Evidence:
+def double(chain: bytes, key: SigningKey, view: int = 0, height: int = 1, epoch: int = 1) -> Evidence:
     votes = [
-        Commit(1, view, height, block, key.public, key.sign(commit_preimage(chain, 1, view, height, block)))
+        Commit(epoch, view, height, block, key.public, key.sign(commit_preimage(chain, epoch, view, height, block)))
         for block in (b"A" * 32, b"B" * 32)
     ]
     return double_vote(*votes)
@@ -36,7 +41,7 @@ def test_evidence_reaches_every_node_is_kept_over_a_restart_and_told_to_whoever_
     liar, *honest = stations(4)
     net = Net(honest)
     net.start()
-    _tell(honest[0], liar.own, _double(liar.chain, liar.key))
+    _tell(honest[0], liar.own, double(liar.chain, liar.key))
     net.deliver()
     offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
     for station in honest:
@@ -49,7 +54,7 @@ def test_evidence_reaches_every_node_is_kept_over_a_restart_and_told_to_whoever_
     assert _offences(again) == [offence]
     again.sent.clear()
     again.engine.connected(liar.own)
-    assert encode(Accusation(_double(liar.chain, liar.key))) in again.payloads(liar.own, Channel.CONSENSUS)
+    assert encode(Accusation(double(liar.chain, liar.key))) in again.payloads(liar.own, Channel.CONSENSUS)
 
 
 def test_evidence_is_passed_on_once() -> None:
@@ -57,7 +62,7 @@ def test_evidence_is_passed_on_once() -> None:
     station.engine.start()
     for other in others:
         station.engine.connected(other.own)
-    evidence = _double(liar.chain, liar.key)
+    evidence = double(liar.chain, liar.key)
     station.sent.clear()
     for _ in range(3):
         _tell(station, others[0].own, evidence)
@@ -69,7 +74,7 @@ def test_evidence_is_passed_on_once() -> None:
 def test_whoever_passes_on_what_proves_nothing_is_to_blame_and_nobody_is_accused() -> None:
     liar, station, other, _ = stations(4)
     station.engine.start()
-    _tell(station, liar.own, _double(b"another chain".ljust(32), other.key))
+    _tell(station, liar.own, double(b"another chain".ljust(32), other.key))
     assert [peer for peer, _ in station.penalised] == [liar.own]
     assert _offences(station) == []
 
@@ -78,9 +83,9 @@ def test_what_is_kept_of_one_validator_is_bounded_and_leaves_room_for_others() -
     liar, second, station, _ = stations(4)
     station.engine.start()
     for view in range(limits.offences_per_validator_max + 10):
-        _tell(station, liar.own, _double(liar.chain, liar.key, view))
+        _tell(station, liar.own, double(liar.chain, liar.key, view))
     assert len(_offences(station)) == limits.offences_per_validator_max
-    _tell(station, liar.own, _double(liar.chain, second.key))
+    _tell(station, liar.own, double(liar.chain, second.key))
     assert second.own in [offence.validator for offence in _offences(station)]
 
 
@@ -88,12 +93,65 @@ def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(limits, "evidence_bytes_max", 100)
     liar, station, *_ = stations(4)
     station.engine.start()
-    _tell(station, liar.own, _double(liar.chain, liar.key))
+    _tell(station, liar.own, double(liar.chain, liar.key))
     assert _offences(station) == []
+
+
+def test_evidence_comes_on_the_chain_once_and_a_false_one_does_not() -> None:
+    liar, *honest = stations(4)
+    net = Net(honest)
+    net.start()
+    _tell(honest[0], liar.own, double(liar.chain, liar.key))
+    net.deliver()
+    net.elapse(12_000)
+    offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    posted = [station.engine.evidence.is_posted(offence) for station in honest]
+    assert posted == [True] * 3
+    bodies = [body for station in honest[:1] for body in _bodies(station) if isinstance(body, EvidencePost)]
+    assert len(bodies) == 1 and bodies[0].node in {station.own for station in honest}
+    height = honest[0].height
+    net.elapse(70_000)
+    assert [body for station in honest[:1] for body in _bodies(station) if isinstance(body, EvidencePost)] == bodies
+    false = replace(bodies[0], node=honest[0].own, validator=honest[1].own)
+    states: list[TransactionState] = []
+    honest[0].engine.submit(
+        sign_as_node(liar.chain, false, honest[0].key, b"s" * 32, honest[0].now().ledger_ms + 60_000), states.append
+    )
+    net.deliver()
+    assert states[0].stage is Stage.DROPPED and states[0].definite
+    assert honest[0].height >= height
+
+
+def _bodies(station: Station) -> list[Operation]:
+    blocks = [station.store.block(height) for height in range(1, station.height + 1)]
+    return [
+        decode_transaction(raw).transaction.body.operations[0]
+        for block in blocks
+        if block is not None
+        for raw in block.transactions
+    ]
+
+
+def test_a_proposal_with_evidence_that_proves_nothing_is_refused() -> None:
+    """The primary lies: it holds its own word for authentic."""
+    primary, *others = stations(4)
+    net = Net([primary, *others])
+    net.start()
+    framed = EvidencePost(
+        primary.own, others[0].own, Kind.DOUBLE_COMMIT, 1, 0, 1, encode(double(primary.chain, primary.key))
+    )
+    decoded = sign_as_node(primary.chain, framed, primary.key, b"s" * 32, primary.now().ledger_ms + 60_000)
+    primary.engine._authenticity._remember(decoded.full_hash)
+    primary.engine.submit(decoded, lambda state: None)
+    primary.settle()
+    net.deliver()
+    assert [station.height for station in others] == [0] * 3
+    refusals = [station.engine.replica.state.refusals[1] for station in others]
+    assert all("false signature" in reason for reason in refusals)
 
 
 def test_damaged_evidence_is_named_at_the_start() -> None:
     liar, station, *_ = stations(4)
-    station.store.keep_evidence(offence_name(Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)), b"junk")
+    station.store.keep_evidence(name_of(Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)), b"junk")
     with pytest.raises(StorageDamage, match="evidence"):
         Station(station.genesis, station.key, kv=station.kv, votes=station.votes)

@@ -44,6 +44,7 @@ from otcnode.rpc.service import (
     Explanation,
     HeightUnavailable,
     MempoolStatus,
+    MisconductStatus,
     NodeStatus,
     NotReady,
     Overloaded,
@@ -152,6 +153,7 @@ class FakeNode:
         self._tree = StateTree(depth_of(self._genesis.parameters.state_buckets))
         self._tree.adopt(self._tree.speculate(genesis_writes(self._genesis)))
         self._index: dict[bytes, bytes] = {}
+        self.held: list[MisconductStatus] = []
         self.damage: list[StorageDamage] = []
         self.kept: dict[bytes, bytes] = {}
         self._snapshots = [Snapshot(view, 0, genesis_block_hash(self._chain, bytes(32)), origin_ms)]
@@ -468,6 +470,12 @@ class FakeNode:
 
     def explain(self) -> Explanation:
         return Explanation("waits for nothing", self._snapshots[-1].height, 0, (), {"v1": "silent 4.1 s"})
+
+    def misconduct(self) -> Sequence[MisconductStatus]:
+        return self.held
+
+    def misconduct_file(self, offence: bytes) -> bytes | None:
+        return b"file" if offence in [entry.offence for entry in self.held] else None
 
     def peers(self) -> Sequence[PeerStatus]:
         return [

@@ -16,6 +16,7 @@ from otcnode.genesis import KeyPurpose
 from otcnode.rpc import format as form
 from otcnode.rpc.json_rpc import Call, decode_params
 from otcnode.rpc.methods import METHODS, openrpc
+from otcnode.rpc.service import MisconductStatus
 from otcnode.vm.accounts.operations import CashDeposit, KeyAdd, KeyRevoke
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.transactions import KeySignature, Transaction
@@ -233,6 +234,34 @@ async def test_the_chain_can_be_read(node: FakeNode, api: Api) -> None:
         assert (await api.call("header_get", {"height": height}))["code"] == -32602
 
 
+def _held(index: int) -> MisconductStatus:
+    return MisconductStatus(
+        offence=bytes([index]) * 32,
+        validator=key_of(f"v{index + 1}").public,
+        name=f"v{index + 1}",
+        kind="double COMMIT",
+        epoch=1,
+        view=3,
+        height=7,
+        seen_ms=START_MS + index,
+        on_chain=bool(index),
+        size_bytes=400,
+    )
+
+
+async def test_evidence_of_misbehaviour_is_open_to_everybody(node: FakeNode, api: Api) -> None:
+    assert await api.call("evidence_list") == {"offences": []}
+    node.held += [_held(0), _held(1)]
+    listed = (await api.call("evidence_list"))["offences"]
+    assert [(entry["name"], entry["on_chain"]) for entry in listed] == [("v2", True), ("v1", False)]
+    one = (await api.call("evidence_list", {"validator": listed[1]["validator"]}))["offences"]
+    assert one == listed[1:]
+    assert (await api.call("evidence_get", {"offence": "00" * 32}))["file"] == form.base64_text(b"file")
+    assert (await api.call("evidence_get", {"offence": "07" * 32}))["code"] == -32001
+    for wrong in ("", "zz" * 32, 5):
+        assert (await api.call("evidence_get", {"offence": wrong}))["code"] == -32602
+
+
 async def test_the_node_tells_how_it_is(node: FakeNode, api: Api) -> None:
     status = await api.call("node_status")
     assert (status["height"], status["mode"], status["node"]) == (0, "active", form.node(node.node))
@@ -363,6 +392,7 @@ async def test_every_result_has_the_announced_type(node: FakeNode, api: Api, nam
     deposit, another = node.deposit(100, "a"), node.deposit(100, "b")
     await node.submit([deposit.raw])
     items.populate(node)
+    node.held.append(_held(0))
     calls = CALLS | {
         "tx_submit": submission(another.raw),
         "tx_submitAndWait": submission(another.raw),

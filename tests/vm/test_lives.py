@@ -710,6 +710,7 @@ NOT_IN_LIVES = {
     "CustodyResume",
     "ValidatorReady",
     "ValidatorRotate",
+    "EvidencePost",
     "AccessLog",
     "DocumentFile",
     "DocumentWithdraw",

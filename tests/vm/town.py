@@ -215,6 +215,7 @@ class Town(Council):
         self.can("REG", governance.AccessLog(EVIDENCE, "why", PAPER))
         node, successor = key_of(NODE), key_of("successor")
         self.can(NODE, governance.ValidatorReady(node.public, self.height))
+        self.can(NODE, governance.EvidencePost(node.public, bytes(32), "double COMMIT", 1, 0, 1, b"checked before"))
         consent = successor.sign(rotation_preimage(self.chain, node.public, successor.public))
         self.can(NODE, governance.ValidatorRotate(node.public, successor.public, "v2", "", consent))
         state = self.state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcnode.codec import Record
 from otcnode.genesis import Role
-from otcnode.types import AccountId, Bytes32, Hash, Height, Natural, NodeId
+from otcnode.types import AccountId, Bytes32, EpochNumber, Hash, Height, Natural, NodeId, View
 from otcnode.vm.governance.records import ParameterChange, ProposalStatus
 
 
@@ -57,6 +57,25 @@ class ValidatorsChanged(Record, frozen=True, tag="validators.changed"):
 class ValidatorReadied(Record, frozen=True, tag="validator.readied"):
     node: NodeId
     height: Height
+
+
+class MisconductProven(Record, frozen=True, tag="misconduct.proven"):
+    """`evidence` is the SHA-256 of what `posted_by` showed; height 0: of a whole view."""
+
+    validator: NodeId
+    kind: str
+    epoch: EpochNumber
+    view: View
+    height: Height
+    posted_by: NodeId
+    evidence: Hash
+
+
+class ValidatorSuspended(Record, frozen=True, tag="validator.suspended"):
+    """It does not decide the heights from `first_height` on, for what was proven."""
+
+    validator: NodeId
+    first_height: Height
 
 
 class NodeAdmitted(Record, frozen=True, tag="node.admitted"):

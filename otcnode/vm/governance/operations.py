@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from otcnode import limits
 from otcnode.codec import Record
-from otcnode.types import Bytes32, Ed25519Signature, Hash, Height, NodeId
+from otcnode.types import Bytes32, Ed25519Signature, EpochNumber, Hash, Height, NodeId, View
 from otcnode.vm.governance.records import Action, Address, Name, Reason
+
+EVIDENCE_BYTES_MAX = limits.transaction_bytes_max - 2_048
+"""What fits a transaction beside the rest of it."""
 
 
 class GovernancePropose(Record, frozen=True, tag="governance.propose"):
@@ -73,6 +81,25 @@ class ValidatorRotate(NodeOperation, frozen=True, tag="validator.rotate"):
     name: Name
     address: Address
     consent: Ed25519Signature
+
+
+class EvidencePost(NodeOperation, frozen=True, tag="evidence.post"):
+    """A node shows that a validator did what an honest one never does. Signed by: the node (sender empty, sole
+    operation). The evidence is checked by every node before this is executed, as signatures are; the parameter
+    `suspension_validators_min` says whether the validator leaves the set.
+
+    Fields: `node`, an admitted one; `validator`, `kind`, `epoch`, `view` and `height` (0: of a whole view), which name
+    the offence; `evidence`, the canonical messages that prove it.
+    Errors: E_NOT_FOUND (not an admitted node), E_AUTH, E_DUPLICATE (the offence is on the chain), E_LIMIT (16 of the
+    validator in this epoch are), E_FORBIDDEN (with a sender).
+    """
+
+    validator: NodeId
+    kind: Annotated[str, Meta(min_length=1, max_length=32)]
+    epoch: EpochNumber
+    view: View
+    height: Height
+    evidence: Annotated[bytes, Meta(min_length=1, max_length=EVIDENCE_BYTES_MAX)]
 
 
 class AccessLog(Record, frozen=True, tag="access.log"):

@@ -33,6 +33,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "attest_window_blocks": (10, 10_000_000),
     # one organisation alone never decides
     "governance_approvals": (2, 100),
+    # 0: nobody is suspended
+    "suspension_validators_min": (0, 100),
 }
 """Name to the least and greatest value. `state_buckets` shapes the state's tree and never changes."""
 

@@ -11,7 +11,7 @@ from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose, Role
 from otcnode.vm.context import Context, fail
 from otcnode.vm.due import DueClass, DueItem
-from otcnode.vm.governance import validators
+from otcnode.vm.governance import misconduct, validators
 from otcnode.vm.governance.decisions import MAY_PROPOSE, decision_on, is_approved, needed
 from otcnode.vm.governance.events import AccessLogged, ProposalApproved, ProposalChanged
 from otcnode.vm.governance.operations import AccessLog, GovernanceApprove, GovernancePropose
@@ -128,6 +128,7 @@ OPERATIONS: dict[type, Rule] = {
     GovernanceApprove: Rule(approve, KeyPurpose.MANAGE, MAY_PROPOSE, while_paused=True),
     AccessLog: Rule(log_access, KeyPurpose.TRADE, frozenset({Role.REGULATOR}), while_paused=True),
     **validators.OPERATIONS,
+    **misconduct.OPERATIONS,
 }
 
 DUE_KINDS: dict[str, DueHandler] = {EXPIRE: expire}

@@ -10,7 +10,7 @@ from msgspec import Meta
 from otcnode.blocks import Epoch
 from otcnode.codec import Record
 from otcnode.genesis import Role
-from otcnode.types import AccountId, Bytes32, Hash, Height, Milliseconds, Natural, NodeId
+from otcnode.types import AccountId, Bytes32, EpochNumber, Hash, Height, Milliseconds, Natural, NodeId, View
 from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.keys import Marker, Prefix, Table
 
@@ -189,6 +189,22 @@ class Schedule(Record, frozen=True):
     pending: Epoch | None
 
 
+class Misconduct(Record, frozen=True):
+    """What a validator was proven to have done, and which node showed it; `evidence` is the SHA-256 of what it showed.
+    Height 0: of a whole view."""
+
+    kind: str
+    epoch: EpochNumber
+    view: View
+    height: Height
+    posted_by: NodeId
+    evidence: Hash
+
+
+class MisconductCount(Record, frozen=True):
+    offences: Natural
+
+
 class Readiness(Record, frozen=True):
     """The last height that a node said it had committed."""
 
@@ -214,6 +230,10 @@ NODES = Table(Prefix.VALIDATORS, Node)
 SCHEDULE = Table(Prefix.VALIDATOR_SCHEDULE, Schedule)
 READINESS = Table(Prefix.VALIDATOR_READY, Readiness)
 """node id"""
+MISCONDUCT = Table(Prefix.MISCONDUCT, Misconduct)
+"""validator id ‖ name of the offence"""
+MISCONDUCT_COUNTS = Table(Prefix.MISCONDUCT_COUNT, MisconductCount)
+"""validator id ‖ epoch"""
 ACCESS_LOG = Table(Prefix.ACCESS_LOG, Access)
 """item id ‖ entry id"""
 GOVERNORS = Table(Prefix.GOVERNOR, Marker)

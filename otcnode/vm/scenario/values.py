@@ -50,7 +50,7 @@ NAMES: dict[Unit, str] = {
     Unit.COUNT: "slot version order keys_needed keys_signed risk ultimate_holders max_holders quantity_decimals"
     " utc_offset_minutes lockup_days turnaround_days grace_days notice_days manage trade sign height accepted accounts"
     " live subscriber_holders next_payment disclosures sequence full_freezes open_items quotes successors_open"
-    " number day position decimals value approvals needed first_height size_bytes used_bytes",
+    " number day position decimals value approvals needed first_height size_bytes used_bytes epoch view",
 }
 UNITS: dict[str, Unit] = {name: unit for unit, names in NAMES.items() for name in names.split()}
 """Field name to the unit of its integer."""
