@@ -55,6 +55,7 @@ class PrimaryWatch:
     def committed(self, speculation: Speculation, view: int) -> None:
         """Before the pool forgets what the block holds."""
         pool, header = self._intake.pool, speculation.header
+        self._passed_over = []
         now_ms = self._host.now().monotonic_ms
         seen = [pool.seen_ms(entry.id) for entry in speculation.entries]
         known = [seen_ms for seen_ms in seen if seen_ms is not None]
@@ -64,7 +65,6 @@ class PrimaryWatch:
         if speculation.result.is_behind:
             # what is due goes first: nobody may put a transaction into this block
             self._throughput.restart(now_ms)
-            self._passed_over = []
             return
         if since_ms is None or self._view is None or self._view[1] != view:
             self._inclusion.ended(entry.id for entry in speculation.entries)

@@ -542,14 +542,21 @@ class Fate(Chooser):
         until = world.now + self.pick((3 * DAY_MS, 9 * DAY_MS))
         return self.pick(TRADERS), RedeemRequest(world.note, self.pick((1, 3)), until), TRADE
 
+    @staticmethod
+    def _is_cooling_off(world: World, contract: bytes) -> bool:
+        record = world.state.get(CONTRACTS, contract)
+        return record is not None and record.status is ContractStatus.SIGNED
+
     def subscribing(self, world: World) -> Act | None:
-        found = self.one(e for e in world.state.scan(SUBSCRIPTIONS) if e[1].status is SubscriptionStatus.LOCKED)
+        locked = [e for e in world.state.scan(SUBSCRIPTIONS) if e[1].status is SubscriptionStatus.LOCKED]
+        cooling = [e for e in locked if self._is_cooling_off(world, e[1].contract)]
+        # few are ever waiting for a callback, and none for long
+        found = self.one(cooling or locked)
         if found is None:
             return None
         name, entry = found
-        contract = world.state.get(CONTRACTS, entry.contract)
         investor = world.name_of(entry.account)
-        if contract is not None and contract.status is ContractStatus.SIGNED:
+        if cooling:
             if self.rarely():
                 return investor, ContractRescind(entry.contract), SIGN
             return "CALL", ContractCallback(entry.contract, EVIDENCE), TRADE
@@ -645,7 +652,7 @@ class Fate(Chooser):
             "turnaround_days": self.pick((0, 1)),
             "trade_fee_ppm": self.pick((0, 3_333)),
             "grace_days": self.pick((0, 2)),
-            "cooling_off": CoolingOffRule(HOUR_MS, True) if self.rarely() else CoolingOffRule(0, False),
+            "cooling_off": CoolingOffRule(HOUR_MS, True) if self.sometimes() else CoolingOffRule(0, False),
         }
         try:
             terms["contract"] = world.contract(ContractKind.ISSUANCE, None, ("ISS", "BANK"))
