@@ -20,8 +20,8 @@ from tests.vm.trades.test_random_trading import Chooser, ready
 SEED = 20
 ACTS = 250
 BUCKETS = 16
-RECEIPTS_ROOT = "8adc13aa6316a0cc3634633e8db1e0bdbcf069f9c834de29d7a5cd34e461336f"
-STATE_ROOT = "2793cfce28c86c5892b668a3d474bb00fdaa1f7445c8eaef6e2bcaaadc3a21a8"
+RECEIPTS_ROOT = "7e40d35359fda6f8a62ccc5bdff52162a1b159a886370eeecf4bcd9ec3a72c39"
+STATE_ROOT = "63974deba1390495fd8a16576c102786f1426d30dfd771d4532d97d98164f1fc"
 
 
 def live() -> tuple[list[BlockResult], Floor]:
