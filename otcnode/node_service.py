@@ -11,7 +11,7 @@ from typing import TypeVar
 from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import decode, encode
-from otcnode.consensus.explain import PeerView
+from otcnode.consensus.explain import Cause, PeerView, Reason
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
@@ -356,12 +356,28 @@ class Service:
         engine = self._engine
         seen = engine.replica.explain(engine.now())
         where = f"height {seen.inspection.committed}, view {seen.inspection.view}"
-        reasons = tuple(self._membership.named(reason) for reason in seen.reasons)
+        causes = [self._cause(cause) for cause in seen.causes]
         if engine.halted is not None:
-            reasons = (f"this node has stopped: {engine.halted}", *reasons)
-        state = "the chain goes on" if seen.progressing and engine.halted is None else "; ".join(reasons)
-        peers = {self._membership.name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers}
-        return service.Explanation(f"{where}: {state}", seen.inspection.committed, seen.inspection.view, reasons, peers)
+            causes.insert(0, service.Cause(Cause.HALTED, f"this node has stopped: {engine.halted}", None, 0, ()))
+        goes_on = seen.progressing and engine.halted is None
+        state = "the chain goes on" if goes_on else "; ".join(cause.text for cause in causes)
+        name_of = self._membership.name_of
+        return service.Explanation(
+            name=self._name,
+            text=f"{where}: {state}",
+            progressing=goes_on,
+            height=seen.inspection.committed,
+            view=seen.inspection.view,
+            validators=tuple(name_of(name) for name in engine.flight.tip().next_epoch.validators),
+            quorum=seen.inspection.quorum,
+            causes=tuple(causes),
+            peers={name_of(peer.validator): _shown_peer(peer) for peer in seen.inspection.peers},
+        )
+
+    def _cause(self, reason: Reason) -> service.Cause:
+        nodes = tuple(self._membership.name_of(name) for name in reason.nodes)
+        text = self._membership.named(reason.text)
+        return service.Cause(reason.cause.value, text, reason.height, reason.missing, nodes)
 
     def misconduct(self) -> Sequence[service.MisconductStatus]:
         keeper = self._engine.evidence

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from otcnode import genesis as genesis_module
 from otcnode import ids
+from otcnode.cli.conclusion import conclude
 from otcnode.cli.exits import EXIT_UNREACHABLE
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError, DecodeError
@@ -201,13 +202,18 @@ def _syncing(answer: dict[str, Any]) -> RenderableType:
 @urls_option
 @json_option
 def explain(urls: tuple[str, ...], as_json: bool) -> None:
-    """Why the chain does or does not move, as each node sees it."""
+    """Why the chain does or does not move: one conclusion from what each node says.
+
+    With --json also every node's own answer.
+    """
     answers = asyncio.run(_ask(urls, "node_explain"))
+    conclusion = conclude(answers)
     if as_json:
-        click.echo(msgspec.json.encode(answers))
+        click.echo(msgspec.json.encode({"conclusion": conclusion, "answers": answers}))
     else:
+        click.echo(conclusion.text)
         for url, answer in answers.items():
-            click.echo(f"{url}: {answer.get('text', answer.get('error'))}")
+            click.echo(f"  {answer.get('name', url)}: {answer.get('text', answer.get('error'))}")
     _exit_if_none_answered(answers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from enum import StrEnum
 
 from otcnode.codec import Record
 from otcnode.consensus import building
@@ -56,12 +57,52 @@ class Inspection(Record, frozen=True):
     peers: tuple[PeerView, ...]
 
 
+class Cause(StrEnum):
+    """What a node waits for, or why it does not do its part."""
+
+    HALTED = "halted"
+    FOLLOWS = "follows"
+    HELD_BACK = "record ahead of the store"
+    SILENT = "silent"
+    VIEW_CLOSED = "view closed"
+    BEHIND = "behind"
+    UNHEARD = "not heard"
+    TIMER_HELD = "timer held"
+    ASKED = "asked for a view"
+    ASKING = "too few ask"
+    NEW_VIEW = "no NEW-VIEW"
+    BASE = "base not committed"
+    REFUSED = "refused"
+    BODIES = "bodies missing"
+    EXECUTION = "not executed"
+    PREPARE = "PREPARE missing"
+    COMMIT = "COMMIT missing"
+    NOTHING_PROPOSED = "proposes nothing"
+    NO_PROPOSAL = "no proposal"
+
+
+class Reason(Record, frozen=True):
+    """One cause in words and as data. `nodes`: who is waited for, or whom it is about; `missing`: how many votes or
+    bodies. Ids in `text` are shown by their first 12 hexadecimal digits."""
+
+    cause: Cause
+    text: str
+    height: Height | None = None
+    missing: Natural = 0
+    nodes: tuple[NodeId, ...] = ()
+
+
 class Explanation(Record, frozen=True):
     """`progressing`: nothing is pending, or a block was committed within the last view timeout."""
 
     inspection: Inspection
     progressing: bool
-    reasons: tuple[str, ...]
+    causes: tuple[Reason, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The causes in words, the most telling first."""
+        return tuple(cause.text for cause in self.causes)
 
 
 def inspect(state: State) -> Inspection:
@@ -125,46 +166,69 @@ def _peer_view(state: State, name: bytes) -> PeerView:
 
 
 def explain(state: State, now: Now, view_timeout_ms: int) -> Explanation:
-    """The reasons, the most telling first. Ids are shown by their first 12 hexadecimal digits."""
+    """What this replica waits for, and why it does not do its own part if it does not."""
     state = replace(state, now=now)
     pending = building.is_pending(state)
     recent = now.monotonic_ms - state.last_commit_ms <= view_timeout_ms
     progressing = not pending or (recent and state.active)
-    reasons = [*_own_reasons(state), *_hearing_reasons(state)]
+    causes = [*_own_causes(state), *_hearing_causes(state)]
     if state.is_validator:
-        reasons.extend(_view_reasons(state) if not state.active else _height_reasons(state))
-        reasons.extend(_proposal_reasons(state, pending))
-    return Explanation(inspect(state), progressing, tuple(reasons))
+        causes.extend(_view_causes(state) if not state.active else _height_causes(state))
+        causes.extend(_proposal_causes(state, pending))
+    return Explanation(inspect(state), progressing, tuple(causes))
 
 
-def _own_reasons(state: State) -> Iterable[str]:
+def _own_causes(state: State) -> Iterable[Reason]:
     if state.halted is not None:
-        yield f"this validator has stopped voting: {state.halted}"
+        yield Reason(Cause.HALTED, f"this validator has stopped voting: {state.halted}")
     if not state.is_validator:
-        yield "this node is not a validator of the current epoch: it follows and signs nothing"
+        yield Reason(Cause.FOLLOWS, "this node is not a validator of the current epoch: it follows and signs nothing")
     if state.record_held_back is not None:
-        yield f"signs nothing: the store is at height {state.committed}, its voting record at {state.floor}"
+        text = f"signs nothing: the store is at height {state.committed}, its voting record at {state.floor}"
+        yield Reason(Cause.HELD_BACK, text, state.floor)
     silence = state.silence
     if silence is not None and state.is_validator:
         if silence.height is None:
             until = silence.since_ms + 2 * state.drift_ms
-            yield f"silent: no intact voting record; waits for a block with a time after {until}"
+            text = f"silent: no intact voting record; waits for a block with a time after {until}"
+            yield Reason(Cause.SILENT, text)
         else:
-            yield f"silent: no intact voting record; votes again from height {silence.height + state.window} on"
-        yield "if a quorum has lost its records, start with --vote-again-after-loss"
+            height = silence.height + state.window
+            text = f"silent: no intact voting record; votes again from height {height} on"
+            yield Reason(Cause.SILENT, text, height)
+        yield Reason(Cause.SILENT, "if a quorum has lost its records, start with --vote-again-after-loss")
     if state.mode in (Mode.ACTIVE, Mode.INACTIVE) and state.view < state.view_first:
-        yield f"signs nothing below view {state.view_first}: a lost record may have voted there"
+        text = f"signs nothing below view {state.view_first}: a lost record may have voted there"
+        yield Reason(Cause.VIEW_CLOSED, text)
+    yield from _behind_causes(state)
 
 
-def _hearing_reasons(state: State) -> Iterable[str]:
-    silent = [name for name in state.others if not state.is_heard(name)]
+def _behind_causes(state: State) -> Iterable[Reason]:
+    ahead = [
+        (heard.status.committed, name)
+        for name, heard in sorted(state.heard.items())
+        if heard.status is not None and heard.status.committed > state.committed and state.is_heard(name)
+    ]
+    if ahead and state.behind_since_ms is not None:
+        height, name = max(ahead)
+        waited_ms = state.now.monotonic_ms - state.behind_since_ms
+        text = (
+            f"behind: {short(name)} is at height {height}, this node at {state.committed} for {waited_ms / 1000:.1f} s"
+        )
+        yield Reason(Cause.BEHIND, text, height, nodes=(name,))
+
+
+def _hearing_causes(state: State) -> Iterable[Reason]:
+    silent = tuple(name for name in state.others if not state.is_heard(name))
     if not state.is_validator or not silent:
         return
     shown = ", ".join(_silent_name(state, name) for name in silent)
-    yield f"not heard: {shown}"
+    yield Reason(Cause.UNHEARD, f"not heard: {shown}", nodes=silent)
     heard = len(state.others) - len(silent)
-    if heard < state.epoch.quorum - 1:
-        yield f"hears {heard} others, a quorum needs {state.epoch.quorum - 1}: the view timer is held"
+    needed = state.epoch.quorum - 1
+    if heard < needed:
+        text = f"hears {heard} others, a quorum needs {needed}: the view timer is held"
+        yield Reason(Cause.TIMER_HELD, text, missing=needed - heard, nodes=silent)
 
 
 def _silent_name(state: State, name: bytes) -> str:
@@ -174,21 +238,24 @@ def _silent_name(state: State, name: bytes) -> str:
     return f"{short(name)} (silent {(state.now.monotonic_ms - heard.last_ms) / 1000:.1f} s)"
 
 
-def _view_reasons(state: State) -> Iterable[str]:
-    if state.asked_because and state.new_view is None:
-        yield f"asked for view {state.view}: {state.asked_because}"
+def _view_causes(state: State) -> Iterable[Reason]:
     if state.new_view is not None:
-        yield f"view {state.view}: waits to commit its base {state.base}, is at {state.committed}"
+        text = f"view {state.view}: waits to commit its base {state.base}, is at {state.committed}"
+        yield Reason(Cause.BASE, text, state.base)
         return
+    if state.asked_because:
+        yield Reason(Cause.ASKED, f"asked for view {state.view}: {state.asked_because}")
     asking = [name for name in state.epoch.validators if _asks(state, name)]
-    missing = [name for name in state.epoch.validators if name not in asking]
+    missing = tuple(name for name in state.epoch.validators if name not in asking)
     if len(asking) < state.epoch.quorum:
-        yield (
+        text = (
             f"view {state.view}: {len(asking)} of {state.epoch.quorum} ask for it or higher; "
-            f"missing {', '.join(map(short, missing))}"
+            f"missing {', '.join(_voter(state, name) for name in missing)}"
         )
+        yield Reason(Cause.ASKING, text, missing=state.epoch.quorum - len(asking), nodes=missing)
     else:
-        yield f"view {state.view}: waits for NEW-VIEW from its primary {short(state.primary)}"
+        text = f"view {state.view}: waits for NEW-VIEW from its primary {_voter(state, state.primary)}"
+        yield Reason(Cause.NEW_VIEW, text, nodes=(state.primary,))
 
 
 def _asks(state: State, name: bytes) -> bool:
@@ -196,27 +263,33 @@ def _asks(state: State, name: bytes) -> bool:
     return message is not None and message.view >= state.view
 
 
-def _height_reasons(state: State) -> Iterable[str]:
+def _height_causes(state: State) -> Iterable[Reason]:
     for height in range(state.committed + 1, state.committed + state.window + 1):
         view = _height_view(state, height)
         where = f"height {height}, view {state.view}"
         if view.refused is not None:
-            yield f"{where}: refused: {view.refused}"
+            yield Reason(Cause.REFUSED, f"{where}: refused: {view.refused}", height, nodes=(state.primary,))
         if view.block_hash is None:
             continue
         if view.bodies_missing:
-            yield f"{where}: waits for {view.bodies_missing} bodies"
+            text = f"{where}: waits for {view.bodies_missing} bodies"
+            yield Reason(Cause.BODIES, text, height, view.bodies_missing)
         elif not view.executed:
-            yield f"{where}: waits for its execution or that of the block below"
+            yield Reason(Cause.EXECUTION, f"{where}: waits for its execution or that of the block below", height)
         elif view.prepares < state.epoch.quorum:
-            yield _missing_votes(state, where, "PREPARE", view.prepares, view.prepares_missing)
+            yield _missing_votes(state, height, Cause.PREPARE, "PREPARE", view.prepares, view.prepares_missing)
         elif view.commits < state.epoch.quorum:
-            yield _missing_votes(state, where, "COMMIT", view.commits, view.commits_missing)
+            yield _missing_votes(state, height, Cause.COMMIT, "COMMIT", view.commits, view.commits_missing)
 
 
-def _missing_votes(state: State, where: str, kind: str, held: int, missing: Iterable[bytes]) -> str:
+def _missing_votes(
+    state: State, height: int, cause: Cause, kind: str, held: int, missing: tuple[NodeId, ...]
+) -> Reason:
     names = ", ".join(_voter(state, name) for name in missing)
-    return f"{where}: waits for {state.epoch.quorum - held} of {state.epoch.quorum} {kind}; missing {names}"
+    needed = state.epoch.quorum - held
+    where = f"height {height}, view {state.view}"
+    text = f"{where}: waits for {needed} of {state.epoch.quorum} {kind}; missing {names}"
+    return Reason(cause, text, height, needed, missing)
 
 
 def _voter(state: State, name: bytes) -> str:
@@ -231,15 +304,16 @@ def _voter(state: State, name: bytes) -> str:
     return f"{short(name)} (at height {heard.status.committed}, view {heard.status.view}{mode})"
 
 
-def _proposal_reasons(state: State, pending: bool) -> Iterable[str]:
+def _proposal_causes(state: State, pending: bool) -> Iterable[Reason]:
     if not state.active or state.accepted:
         return
     if state.own == state.primary:
         verdict = building.plan(state)
         if isinstance(verdict, building.Later):
-            yield f"proposes nothing: {verdict.reason}"
+            yield Reason(Cause.NOTHING_PROPOSED, f"proposes nothing: {verdict.reason}")
     elif pending:
-        yield f"waits for a proposal from the primary {short(state.primary)}"
+        text = f"waits for a proposal from the primary {short(state.primary)}"
+        yield Reason(Cause.NO_PROPOSAL, text, state.committed + 1, nodes=(state.primary,))
 
 
 def short(name: bytes) -> str:

@@ -95,7 +95,8 @@ class NewView(Record, frozen=True, tag="new-view"):
 
 
 class Mode(IntEnum):
-    """What a replica is doing. INACTIVE: it asked for a view, or waits to commit a view's base."""
+    """What a replica is doing. INACTIVE: it asked for a view, or waits to commit a view's base. SILENT: it lost its
+    record, and new blocks wake it. FOLLOWING: it signs nothing and new blocks change nothing about that."""
 
     ACTIVE = 0
     INACTIVE = 1

@@ -157,9 +157,9 @@ class State:
 
     @property
     def mode(self) -> Mode:
-        if not self.is_validator:
+        if not self.is_validator or self.halted is not None or self.record_held_back is not None:
             return Mode.FOLLOWING
-        if self.silence is not None or self.halted is not None or self.record_held_back is not None:
+        if self.silence is not None:
             return Mode.SILENT
         return Mode.ACTIVE if self.active else Mode.INACTIVE
 

@@ -48,13 +48,29 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     uptime_ms: int
 
 
-class ExplanationResult(Result, frozen=True):
-    """Why the chain does or does not move, in words and as data; `peers` says what is wrong with whom."""
+class CauseResult(Result, frozen=True):
+    """`kind` is a fixed word; `nodes`: who is waited for or whom it is about, by name; `missing`: how many votes or
+    bodies."""
 
+    kind: str
     text: str
+    height: int | None
+    missing: int
+    nodes: list[str]
+
+
+class ExplanationResult(Result, frozen=True):
+    """Why the chain does or does not move, in words and as data: the most telling cause first. `peers` says how each
+    other validator is; `otcnode explain` makes one conclusion of several nodes' answers."""
+
+    name: str
+    text: str
+    progressing: bool
     height: int
     view: int
-    waits_for: list[str]
+    validators: list[str]
+    quorum: int
+    causes: list[CauseResult]
     peers: dict[str, str]
 
 
@@ -129,7 +145,18 @@ def _syncing(now: Syncing) -> SyncingResult:
 
 async def explain(context: Context, params: Params) -> ExplanationResult:
     now = context.service.explain()
-    return ExplanationResult(now.text, now.height, now.view, list(now.waits_for), dict(now.peers))
+    causes = [CauseResult(one.kind, one.text, one.height, one.missing, list(one.nodes)) for one in now.causes]
+    return ExplanationResult(
+        now.name,
+        now.text,
+        now.progressing,
+        now.height,
+        now.view,
+        list(now.validators),
+        now.quorum,
+        causes,
+        dict(now.peers),
+    )
 
 
 async def peers(context: Context, params: Params) -> PeersResult:

@@ -136,13 +136,28 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     """The lowest height whose block is kept here."""
 
 
+class Cause(Frozen, frozen=True):
+    """One thing that a node waits for, or why it does not do its part (consensus/explain.py). `nodes`: who is waited
+    for or whom it is about; `missing`: how many votes or bodies."""
+
+    kind: str
+    text: str
+    height: int | None
+    missing: int
+    nodes: tuple[str, ...]
+
+
 class Explanation(Frozen, frozen=True):
     """Why the chain does or does not move, as this node sees it: a sentence, and the same as data."""
 
+    name: str
     text: str
+    progressing: bool
     height: int
     view: int
-    waits_for: tuple[str, ...]
+    validators: tuple[str, ...]
+    quorum: int
+    causes: tuple[Cause, ...]
     peers: Mapping[str, str]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otcnode.blocks import Certificate, block_hash, prepare_preimage
+from otcnode.cli.conclusion import conclude
 from otcnode.consensus.messages import (
     Commit,
     Message,
@@ -310,6 +311,47 @@ class Script:
         node = self.cluster.nodes[int(words[0])]
         assert node.replica is not None
         return [self._readable(reason) for reason in node.replica.explain(node.now()).reasons]
+
+    def do_conclude(self, words: list[str], options: dict[str, str]) -> list[str]:
+        """What `otcnode explain` makes of the answers of all nodes, or of these."""
+        answers = {f"address {node.index}": self._answer(node) for node in self._chosen(words)}
+        return [conclude(answers).text]
+
+    def _chosen(self, words: list[str]) -> list[Node]:
+        return [self.cluster.nodes[int(word)] for word in words] if words else self.cluster.nodes
+
+    def _answer(self, node: Node) -> dict[str, object]:
+        if node.replica is None or node.paused:
+            return {"error": "no answer"}
+        seen = node.replica.explain(node.now())
+        peers = {
+            self._name(peer.validator): "never heard"
+            if peer.heard_ms_ago is None
+            else f"silent {peer.heard_ms_ago / 1000:.1f} s"
+            for peer in seen.inspection.peers
+        }
+        return {
+            "name": self._name(node.name),
+            "progressing": seen.progressing,
+            "height": seen.inspection.committed,
+            "view": seen.inspection.view,
+            "validators": [self._name(name) for name in node.tip_state().epoch.validators],
+            "quorum": seen.inspection.quorum,
+            "causes": [
+                {
+                    "kind": cause.cause.value,
+                    "text": self._readable(cause.text),
+                    "height": cause.height,
+                    "missing": cause.missing,
+                    "nodes": [self._name(name) for name in cause.nodes],
+                }
+                for cause in seen.causes
+            ],
+            "peers": peers,
+        }
+
+    def _name(self, name: bytes) -> str:
+        return f"node {self.cluster.by_name[name].index}"
 
     def _readable(self, text: str) -> str:
         for node in self.cluster.nodes:

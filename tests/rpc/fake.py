@@ -41,6 +41,7 @@ from otcnode.genesis import (
 )
 from otcnode.rpc.service import (
     BlockReceipts,
+    Cause,
     Explanation,
     HeightUnavailable,
     MempoolStatus,
@@ -469,7 +470,17 @@ class FakeNode:
         )
 
     def explain(self) -> Explanation:
-        return Explanation("waits for nothing", self._snapshots[-1].height, 0, (), {"v1": "silent 4.1 s"})
+        return Explanation(
+            name="v0",
+            text="waits for nothing",
+            progressing=True,
+            height=self._snapshots[-1].height,
+            view=0,
+            validators=("v0", "v1", "v2", "v3"),
+            quorum=3,
+            causes=(Cause("not heard", "not heard: v1 (silent 4.1 s)", None, 0, ("v1",)),),
+            peers={"v1": "silent 4.1 s"},
+        )
 
     def misconduct(self) -> Sequence[MisconductStatus]:
         return self.held

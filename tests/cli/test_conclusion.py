@@ -1,0 +1,106 @@
+"""One conclusion of several nodes' explanations. That it names the true cause of each standstill is shown by the
+scripts of tests/consensus/scripts with `conclude` in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otcnode.cli.conclusion import Answer, conclude
+from otcnode.consensus.explain import Cause
+
+NAMES = ["n0", "n1", "n2", "n3"]
+
+
+def _cause(kind: Cause, text: str, *nodes: str, height: int | None = None, missing: int = 0) -> dict[str, Any]:
+    return {"kind": kind.value, "text": text, "height": height, "missing": missing, "nodes": list(nodes)}
+
+
+def _answer(name: str, *causes: dict[str, Any], height: int = 811, view: int = 3, goes_on: bool = False) -> Answer:
+    return {
+        "name": name,
+        "text": "",
+        "progressing": goes_on,
+        "height": height,
+        "view": view,
+        "validators": NAMES,
+        "quorum": 3,
+        "causes": list(causes),
+        "peers": {other: "silent 4.1 s" for other in NAMES if other != name},
+    }
+
+
+def test_who_is_missing_says_itself_why_and_who_does_not_answer_is_as_others_see_it() -> None:
+    waits = "height 812, view 3: waits for 1 of 3 PREPARE; missing n2 (silent 4.1 s), n3 (at height 811, view 3)"
+    found = conclude(
+        {
+            "a": _answer("n0", _cause(Cause.PREPARE, waits, "n2", "n3", height=812, missing=1)),
+            "b": _answer("n3", _cause(Cause.REFUSED, "height 812, view 3: refused: clock -38000 ms", height=812)),
+            "c": {"error": "no answer"},
+        }
+    )
+    assert found.text == (
+        "height 812, view 3: waits for 1 of 3 PREPARE; n3 refused: clock -38000 ms, n2 silent 4.1 s, c no answer"
+    )
+    assert not found.goes_on and (found.height, found.view) == (811, 3)
+    assert found.nodes == {"n3": "refused: clock -38000 ms", "n2": "silent 4.1 s", "c": "no answer"}
+
+
+def test_a_chain_that_goes_on_without_one_says_so() -> None:
+    halted = _cause(Cause.HALTED, "this node has stopped: certified block 9 executes differently here")
+    going = {name: _answer(name, goes_on=True) for name in NAMES[:3]}
+    found = conclude(going | {"d": _answer("n3", halted, height=8)})
+    assert found.goes_on and found.text.startswith("height 811, view 3: the chain goes on; n3 this node has stopped")
+
+
+def test_one_node_that_believes_it_goes_on_is_no_quorum() -> None:
+    waits = _cause(Cause.COMMIT, "height 812, view 3: waits for 1 of 3 COMMIT; missing n3", "n3", height=812, missing=1)
+    found = conclude({"a": _answer("n0", goes_on=True), "b": _answer("n1", waits), "c": _answer("n2", waits)})
+    assert found.text == "height 812, view 3: waits for 1 of 3 COMMIT; n3 silent 4.1 s"
+
+
+def test_the_furthest_that_anybody_has_come_is_what_is_waited_for() -> None:
+    prepare = _cause(
+        Cause.PREPARE, "height 812, view 3: waits for 2 of 3 PREPARE; missing n3", "n3", height=812, missing=2
+    )
+    commit = _cause(
+        Cause.COMMIT, "height 812, view 3: waits for 1 of 3 COMMIT; missing n3", "n3", height=812, missing=1
+    )
+    behind = _answer("n2", _cause(Cause.NO_PROPOSAL, "waits for a proposal", "n3"), height=5)
+    found = conclude({"a": _answer("n0", prepare), "b": _answer("n1", commit), "c": behind})
+    assert found.text.startswith("height 812, view 3: waits for 1 of 3 COMMIT")
+
+
+def test_two_halves_that_do_not_hear_each_other_are_named() -> None:
+    def half(name: str, *others: str) -> Answer:
+        return _answer(
+            name,
+            _cause(Cause.UNHEARD, "not heard", *others),
+            _cause(Cause.ASKED, "asked for view 3: the primary of view 2 left something undone for 2000 ms"),
+            _cause(Cause.ASKING, "view 3: 2 of 3 ask for it or higher; missing", *others, missing=1),
+        )
+
+    found = conclude(
+        {
+            "a": half("n0", "n2", "n3"),
+            "b": half("n1", "n2", "n3"),
+            "c": half("n2", "n0", "n1"),
+            "d": half("n3", "n0", "n1"),
+        }
+    )
+    assert found.text.startswith(
+        "height 812, view 3: 2 of 3 ask for it or higher (the primary of view 2 left something undone for 2000 ms); "
+        "n0 does not hear n2 and n3, n1 does not hear n2 and n3, n2 does not hear n0 and n1"
+    )
+
+
+def test_when_too_few_can_vote_it_says_what_to_do() -> None:
+    silent = _cause(Cause.SILENT, "silent: no intact voting record; waits for a block")
+    waits = _cause(Cause.NO_PROPOSAL, "waits for a proposal from the primary n0", "n0", height=812)
+    found = conclude({name: _answer(name, silent, waits) for name in NAMES[1:]})
+    assert "--vote-again-after-loss" in found.text and found.nodes["n2"].startswith("silent")
+
+
+def test_nobody_answers() -> None:
+    found = conclude({"a": {"error": "refused"}, "b": {"error": "timeout"}})
+    assert (found.text, found.goes_on, found.height) == ("no node answers", False, None)
+    assert found.nodes == {"a": "refused", "b": "timeout"}
