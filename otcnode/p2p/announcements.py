@@ -46,7 +46,8 @@ class AnnouncementTable:
     """The newest announcement of each admitted node; as many entries as there are admitted nodes.
 
     Every node passes news on, so one that announces itself without end would make honest nodes flood each other:
-    news of one node is taken at most once per `announcement_interval_ms_min`.
+    news of one node is taken at most once per `announcement_interval_ms_min`. What comes too soon waits, the newest of
+    each node, until `due` gives it out: nobody would send it again.
     """
 
     def __init__(self, chain: ChainId, admitted: Callable[[NodeId], bool]) -> None:
@@ -54,6 +55,7 @@ class AnnouncementTable:
         self._admitted = admitted
         self._newest: dict[NodeId, NodeAnnouncement] = {}
         self._taken_ms: dict[NodeId, int] = {}
+        self._waiting: dict[NodeId, NodeAnnouncement] = {}
 
     def accept(self, announcement: NodeAnnouncement, now_ms: int) -> bool:
         """Whether it is news, to be acted on and passed on. One of a node that is not admitted here (yet) is ignored.
@@ -61,17 +63,33 @@ class AnnouncementTable:
         Raises PeerError if the signature or the address is wrong: no honest node passes such a thing on.
         """
         node = announcement.node
-        known = self._newest.get(node)
+        known = self._waiting.get(node) or self._newest.get(node)
         if not self._admitted(node) or (known is not None and known.sequence >= announcement.sequence):
-            return False
-        if known is not None and now_ms - self._taken_ms[node] < limits.announcement_interval_ms_min:
             return False
         signed = announcement_preimage(self._chain, node, announcement.address, announcement.sequence)
         if parse_address(announcement.address) is None or not verify(node, signed, announcement.signature):
             raise PeerError(CloseCode.MALFORMED, f"an announcement of node {node.hex()[:16]}… is not valid")
-        self._newest[node] = announcement
-        self._taken_ms[node] = now_ms
+        if known is not None and not self._may_be_taken(node, now_ms):
+            self._waiting[node] = announcement
+            return False
+        self._take(announcement, now_ms)
         return True
+
+    def due(self, now_ms: int) -> tuple[NodeAnnouncement, ...]:
+        """What has waited long enough, to be acted on and passed on."""
+        ready = [node for node in sorted(self._waiting) if self._may_be_taken(node, now_ms)]
+        taken = tuple(self._waiting.pop(node) for node in ready)
+        for announcement in taken:
+            self._take(announcement, now_ms)
+        return tuple(announcement for announcement in taken if self._admitted(announcement.node))
+
+    def _may_be_taken(self, node: NodeId, now_ms: int) -> bool:
+        return now_ms - self._taken_ms[node] >= limits.announcement_interval_ms_min
+
+    def _take(self, announcement: NodeAnnouncement, now_ms: int) -> None:
+        self._waiting.pop(announcement.node, None)
+        self._newest[announcement.node] = announcement
+        self._taken_ms[announcement.node] = now_ms
 
     def all(self) -> tuple[NodeAnnouncement, ...]:
         """Sorted by node, those no longer admitted left out."""

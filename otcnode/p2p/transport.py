@@ -262,6 +262,7 @@ class Transport:
             for _, state in sorted(self._peers.items()):
                 if state.connection is not None:
                     state.connection.tick(now_ms)
+            self._learn(self._announcements.due(now_ms), None)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A plain callback: it decides at once, before any work is done, whether there is room."""
@@ -529,6 +530,9 @@ class Transport:
         news = tuple(
             entry for entry in announcements if entry.node != self._node and self._announcements.accept(entry, now_ms)
         )
+        self._learn(news, sender)
+
+    def _learn(self, news: tuple[NodeAnnouncement, ...], sender: NodeId | None) -> None:
         for entry in news:
             self._addresses.announce(entry.node, entry.address)
             self._address_changed(entry.node)

@@ -178,6 +178,19 @@ def test_a_node_that_announces_itself_without_end_is_heard_once_per_interval() -
     assert taken == [0, 1_000, 2_000]
 
 
+def test_news_that_come_too_soon_are_taken_later_the_newest_of_them() -> None:
+    """A node that starts elsewhere learns its neighbour's old address and the new one within the same second."""
+    newest = table(SIGNER.public)
+    assert newest.accept(announce(SIGNER, CHAIN, "old:1", 1), 0)
+    latest = announce(SIGNER, CHAIN, "latest:1", 3)
+    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), 10)
+    assert not newest.accept(latest, 20)
+    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), 30)
+    assert newest.due(999) == ()
+    assert newest.due(1_000) == (latest,) == newest.all()
+    assert newest.due(2_000) == ()
+
+
 def test_strangers_are_ignored_and_those_no_longer_admitted_not_passed_on() -> None:
     admitted = {SIGNER.public}
     newest = AnnouncementTable(CHAIN, lambda node: node in admitted)
