@@ -5,6 +5,7 @@ The tables are held to the union of operations by reflection, so that a new oper
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -374,3 +375,49 @@ def test_every_field_is_bounded() -> None:
                 pass
             case _:
                 raise AssertionError(kind)
+
+
+WRONG: tuple[Any, ...] = (None, True, 1.5, "text", b"raw", (), ("text",), {"a": 1}, 7, -7, 2**64 - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_of_another_type_is_not_decoded(kind: type) -> None:
+    """Whatever stands in the place of a field: no float, no map is ever read, and what can be read is judged."""
+    by, operation = example(kind)
+    allowed = documented(kind) | {Code.DECODE, Code.AUTH, Code.NOT_FOUND, Code.FIELD}
+    allowed |= {Code.THRESHOLD, Code.KEY_PURPOSE} if kind is APPLIES else set()
+    for path, value in places(operation):
+        for wrong in WRONG:
+            if type(wrong) is type(value):
+                continue
+            code = refused(by, with_value(operation, path, wrong))
+            if isinstance(wrong, float | dict) or (wrong is True and not isinstance(value, bool)):
+                assert code is Code.DECODE, f"{dotted(path)} = {wrong!r}: {code}"
+            assert code in allowed, f"{dotted(path)} = {wrong!r}: {code}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_empty_or_short(kind: type) -> None:
+    """An empty list or text is refused or means nothing; bytes of another length, and unknown words, are not read."""
+    by, operation = example(kind)
+    allowed = documented(kind) | {Code.DECODE, Code.FIELD, *([Code.THRESHOLD, Code.AUTH] if kind is APPLIES else [])}
+    for path, value in places(operation):
+        if isinstance(value, bytes) and len(value) == 32:
+            for length in (0, 31, 33):
+                assert refused(by, with_value(operation, path, bytes(length))) is Code.DECODE, dotted(path)
+        elif isinstance(value, enum.Enum):
+            for word in ("", "UNKNOWN", str(value.value).lower()):
+                assert refused(by, with_value(operation, path, word)) is Code.DECODE, dotted(path)
+        elif isinstance(value, str | tuple) and value:
+            assert refused(by, with_value(operation, path, type(value)())) in allowed, dotted(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_listed_twice_is_refused_or_counts_once(kind: type) -> None:
+    by, operation = example(kind)
+    for path, value in places(operation):
+        if isinstance(value, tuple) and value:
+            assert refused(by, with_value(operation, path, value * 2)) in documented(kind) | {
+                Code.DECODE,
+                Code.FIELD,
+            }, dotted(path)
