@@ -42,6 +42,7 @@ DUE_WEIGHTS: dict[str, DueWeight] = {
     **recovery.DUE_WEIGHTS,
     **contracts.DUE_WEIGHTS,
     **products.DUE_WEIGHTS,
+    **trades.DUE_WEIGHTS,
 }
 """Kinds whose weight is known only when they run; the others have the weight they were scheduled with."""
 

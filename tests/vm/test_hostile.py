@@ -50,8 +50,9 @@ from otcnode.vm.products import payments
 from otcnode.vm.products.records import ProductStatus, SubscriptionStatus
 from otcnode.vm.registry import DUE_WEIGHTS
 from otcnode.vm.state import State
-from otcnode.vm.trades.operations import OfferList
+from otcnode.vm.trades.operations import OfferList, QuoteCancel
 from otcnode.vm.trades.records import TRADING_OPEN, Side, TradeStatus
+from otcnode.vm.trades.rfqs import RFQ_EXPIRE
 from tests.vm.accounts.agency import Agency
 from tests.vm.contracts.desk import SIGN, Desk
 from tests.vm.governance.council import Council
@@ -322,3 +323,19 @@ def test_only_what_exists_is_frozen(asset: bytes) -> None:
     ledger.investor("ANN", 100)
     ledger.do("REG", AccountFreeze(ledger.ids["ANN"], asset, 1, EVIDENCE, None), code=Code.NOT_FOUND)
     ledger.do("REG", AccountFreeze(ledger.ids["ANN"], asset, 0, EVIDENCE, 1), code=Code.NOT_FOUND)
+
+
+def test_an_expired_request_weighs_the_quotes_that_stand() -> None:
+    """Each named responder weighed as much as a quote: requests to many, which nobody answers, filled block after block
+    while everybody waited."""
+    floor = Floor()
+    for name in "ABCDEF":
+        floor.investor(name)
+    rfq = floor.ask(responders=floor.named("SAM", "OWN", *"ABCDEF"))
+    entry = DueItem(RFQ_EXPIRE, rfq, None, 1)
+    assert DUE_WEIGHTS[RFQ_EXPIRE](floor.state, entry) == 1
+    quote = floor.submit("SAM", rfq)
+    floor.submit("OWN", rfq)
+    assert DUE_WEIGHTS[RFQ_EXPIRE](floor.state, entry) == 3
+    floor.act("SAM", QuoteCancel(quote))
+    assert DUE_WEIGHTS[RFQ_EXPIRE](floor.state, entry) == 2

@@ -417,6 +417,9 @@ Act = tuple[str, Operation, KeyPurpose]
 LIVELY = frozenset({ProductStatus.APPROVED, ProductStatus.OPEN, ProductStatus.ALLOTTED, ProductStatus.ACTIVE})
 
 
+MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.PAYMENT_OVERDUE, ProductStatus.DEFAULTED})
+
+
 class Fate(Chooser):
     """Chooses what somebody does next, looking at the state so that most of it succeeds."""
 
@@ -567,13 +570,15 @@ class Fate(Chooser):
         if found is not None:
             return "RCV", GovernanceApprove(found[0]), MANAGE
         sender, recipient = self._random.sample(TRADERS, 2)
+        issued = [name for name, record in world.state.scan(PRODUCTS) if record.status in MOVABLE]
+        moved = issued[len(world.steps) % len(issued)] if issued else world.note
         item = self.one(world.state.scan(TRADES))
         contract = self.one(name for name, _ in world.state.scan(CONTRACTS))
         if paused(world.state):
             return "REG", GovernancePropose(MarketPause(False), "why", PAPER), MANAGE
         actions: list[Any] = [
             CashCorrect(world.ids[sender], CASH, self.pick((1, 50_00)), self.pick(Direction)),
-            ForcedTransfer(world.ids[sender], world.ids[recipient], world.note, self.pick((1, 4)), ()),
+            ForcedTransfer(world.ids[sender], world.ids[recipient], moved, self.pick((1, 4)), ()),
             MarketPause(True),
         ]
         if item is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from otcnode.vm.context import Context
 from otcnode.vm.keys import OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, OPEN_TRADE
-from otcnode.vm.rules import DueHandler, Rule
+from otcnode.vm.rules import DueHandler, DueWeight, Rule
 from otcnode.vm.trades import negotiated, offers, rfqs
 from otcnode.vm.trades.records import TRADING_OPEN
 
 OPERATIONS: dict[type, Rule] = {**negotiated.OPERATIONS, **offers.OPERATIONS, **rfqs.OPERATIONS}
 
 DUE_KINDS: dict[str, DueHandler] = {**negotiated.DUE_KINDS, **offers.DUE_KINDS, **rfqs.DUE_KINDS}
+
+DUE_WEIGHTS: dict[str, DueWeight] = rfqs.DUE_WEIGHTS
 
 CANCELLERS = {OPEN_OFFER: offers.cancel_for, OPEN_QUOTE: rfqs.cancel_quote_for}
 

@@ -18,7 +18,8 @@ from otcnode.vm.contracts import binding
 from otcnode.vm.due import DueClass, DueItem
 from otcnode.vm.keys import OPEN_QUOTE, OPEN_RFQ
 from otcnode.vm.products.eligibility import product, terms, tradable
-from otcnode.vm.rules import DueHandler, Mandate, Rule, Scope
+from otcnode.vm.rules import DueHandler, DueWeight, Mandate, Rule, Scope
+from otcnode.vm.state import State
 from otcnode.vm.trades import books, deals, events
 from otcnode.vm.trades.operations import (
     Counter,
@@ -86,7 +87,7 @@ def create(context: Context, operation: RfqCreate) -> None:
     context.put(RFQS, name, request)
     books.index(context, OPEN_RFQ, name, request.product, (request.requester, *request.responders))
     books.open_on_product(context, OPEN_RFQ, name, request.product)
-    context.schedule(request.until, DueClass.RELEASE, RFQ_EXPIRE, name, weight=1 + len(request.responders))
+    context.schedule(request.until, DueClass.RELEASE, RFQ_EXPIRE, name)
     context.emit(
         events.RfqCreated(
             name,
@@ -432,4 +433,11 @@ OPERATIONS: dict[type, Rule] = {
     QuoteRespond: Rule(respond, KeyPurpose.TRADE, scope=Scope.TRADE, mandate=_mandate_of_respond),
 }
 
+
+def _expiry_weight(state: State, item: DueItem) -> int:
+    """The request and the quotes that stand, not those that were only asked for: nobody pays for many responders."""
+    return 1 + len(state.scan(ACTIVE_QUOTES, item.item))
+
+
+DUE_WEIGHTS: dict[str, DueWeight] = {RFQ_EXPIRE: _expiry_weight}
 DUE_KINDS: dict[str, DueHandler] = {RFQ_EXPIRE: expire, QUOTE_EXPIRE: expire_quote}
