@@ -277,7 +277,7 @@ class Chooser:
         reveal = Reveal(SEALED_PRICE, SALT) if quote.commitment is not None else None
         response: Response = Hit(self.pick((1, request.quantity)), reveal)
         if self.rarely():
-            response = Counter(SEALED_PRICE) if self.rarely() else Pass()
+            response = self.pick((Counter(SEALED_PRICE), Pass()))
         return _name(floor, request.requester), QuoteRespond(name, response)
 
     def _supervise(self, floor: Floor) -> tuple[str, Operation]:
