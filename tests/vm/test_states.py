@@ -75,6 +75,8 @@ PAIRS: dict[tuple[str, str], Only] = {
     # who may take is asked when somebody takes
     ("OfferList", "whitelist.0"): ANY_ACCOUNT,
     ("OfferList", "whitelist.1"): ANY_ACCOUNT,
+    # a sealed document may be for whoever is known
+    ("DocumentFile", "recipients.0"): ANY_ACCOUNT,
     # a proposal is judged again when it is executed
     ("GovernancePropose", "action.account"): ANY_ACCOUNT,
     # recoveries, withdrawals, entrustments, proposals

@@ -277,7 +277,7 @@ class Chooser:
         reveal = Reveal(SEALED_PRICE, SALT) if quote.commitment is not None else None
         response: Response = Hit(self.pick((1, request.quantity)), reveal)
         if self.rarely():
-            response = self.pick((Counter(SEALED_PRICE), Pass()))
+            response = Counter(SEALED_PRICE) if self.pick((True, False)) else Pass()
         return _name(floor, request.requester), QuoteRespond(name, response)
 
     def _supervise(self, floor: Floor) -> tuple[str, Operation]:
