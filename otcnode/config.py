@@ -96,7 +96,7 @@ def load_configuration(home: Home) -> NodeConfiguration:
         configuration = msgspec.toml.decode(home.configuration.read_bytes(), type=NodeConfiguration)
     except OSError as error:
         raise ConfigurationError(f"cannot read {home.configuration}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{home.configuration}: {error}") from None
     split_address(configuration.p2p.listen)
     split_address(configuration.rpc.listen)

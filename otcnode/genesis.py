@@ -190,7 +190,7 @@ def load(path: Path) -> Genesis:
         genesis = msgspec.json.decode(path.read_bytes(), type=Genesis)
     except OSError as error:
         raise ConfigurationError(f"cannot read the genesis file {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not a genesis file: {error}") from None
     check(genesis)
     return genesis

@@ -9,7 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import TextIO, cast
 
 import structlog
 
@@ -158,6 +159,7 @@ class Node:
             ),
         )
         self._store = store
+        self._votes_log = votes_log
         self._membership = Membership(self._key.id, self._configuration.p2p.peers)
         self._transport = Transport(
             Identity(self._key.signing, self._key.static_secret),
@@ -191,6 +193,7 @@ class Node:
             self._loop.add_signal_handler(number, self._stop)
         # First of all: whoever connects is served by an engine that has begun.
         self._engine.start()
+        self._say_why_silent()
         async with AsyncExitStack() as stopping:
             stopping.push_async_callback(self._transport.stop)
             await self._transport.start()
@@ -213,6 +216,23 @@ class Node:
         if self._failure is not None:
             raise NodeFailed(f"the node stopped on a mistake of its own: {self._failure!r}") from self._failure
         self._log.info("stopped", height=self._engine.flight.tip().height)
+
+    def _say_why_silent(self) -> None:
+        """A validator that does not vote yet says so at the start, and what ends it."""
+        state = self._engine.replica.state
+        if not state.is_validator:
+            return
+        if state.silence is not None:
+            self._log.error(
+                f"{self._votes_log.trouble or 'the voting record permits nothing'}: this validator is silent and votes "
+                "again by itself once nothing it may have signed can matter (otcnode explain). Only where a quorum "
+                "lost its records, let one vote with: otcnode run --vote-again-after-loss"
+            )
+        elif state.record_held_back is not None:
+            self._log.error(
+                f"the store is at height {state.committed}, this validator has signed up to {state.floor}: it votes "
+                "again once it has caught up. Blocks were lost on this disk, or the store was put back: check the disk"
+            )
 
     async def _watch_transport(self) -> None:
         try:
@@ -330,6 +350,21 @@ def _tls_context(section: RpcSection) -> ssl.SSLContext | None:
     return context
 
 
+class _Log:
+    """Standard error; a line that cannot be written is lost, for a log on a full disk must not end what it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(level: str, form: str) -> None:
     """One line per event on standard error, readable or JSON."""
     numbers = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -346,7 +381,7 @@ def configure_logging(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numbers[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Log(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

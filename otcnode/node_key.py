@@ -7,14 +7,23 @@ from pathlib import Path
 
 import msgspec
 
-from otcnode.crypto import SEED_BYTES, SigningKey, random_bytes
+from otcnode.crypto import SEED_BYTES, SigningKey, random_bytes, tagged_hash
 from otcnode.errors import ConfigurationError
+
+KEY_FILE_VERSION = 2
+_CHECK_DOMAIN = "otcnode/node-key-check/1"
 
 
 class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In hexadecimal. `check` covers both secrets: a key with one bit wrong is a key too, and nobody's."""
+
     version: int
     signing_seed: str
     static_secret: str
+    check: str
+
+
+_ADVICE = "put back a copy of it, or make a new key with otcnode init and let governance admit it"
 
 
 class NodeKey:
@@ -35,7 +44,8 @@ class NodeKey:
 
     def save(self, path: Path) -> None:
         """Create the file; an existing one is never overwritten (ConfigurationError)."""
-        content = msgspec.json.encode(_KeyFile(1, self.signing.seed.hex(), self.static_secret.hex()))
+        seed, secret = self.signing.seed, self.static_secret
+        content = msgspec.json.encode(_KeyFile(KEY_FILE_VERSION, seed.hex(), secret.hex(), _check(seed, secret).hex()))
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -52,9 +62,15 @@ class NodeKey:
             content = msgspec.json.decode(path.read_bytes(), type=_KeyFile)
             seed, secret = bytes.fromhex(content.signing_seed), bytes.fromhex(content.static_secret)
         except OSError as error:
-            raise ConfigurationError(f"cannot read the node key {path}: {error.strerror}") from None
+            raise ConfigurationError(f"cannot read the node key {path}: {error.strerror}; {_ADVICE}") from None
         except (msgspec.DecodeError, ValueError) as error:
-            raise ConfigurationError(f"{path} is not a node key: {error}") from None
-        if content.version != 1 or len(seed) != SEED_BYTES or len(secret) != 32:
-            raise ConfigurationError(f"{path} is not a node key of version 1")
+            raise ConfigurationError(f"{path} is not a node key: {error}; {_ADVICE}") from None
+        if content.version != KEY_FILE_VERSION or len(seed) != SEED_BYTES or len(secret) != 32:
+            raise ConfigurationError(f"{path} is not a node key of version {KEY_FILE_VERSION}")
+        if content.check.lower() != _check(seed, secret).hex():
+            raise ConfigurationError(f"{path} is damaged: its secrets do not fit its check; {_ADVICE}")
         return cls(seed, secret)
+
+
+def _check(seed: bytes, secret: bytes) -> bytes:
+    return tagged_hash(_CHECK_DOMAIN, seed + secret)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import time
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def genesis_build(source: Path, output: Path) -> None:
         document = msgspec.convert(described, Genesis)
     except OSError as error:
         raise ConfigurationError(f"cannot read {source}: {error.strerror}") from None
-    except (msgspec.DecodeError, DecodeError, AttributeError) as error:
+    except (msgspec.DecodeError, DecodeError, AttributeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{source}: {error}") from None
     genesis_module.check(document)
     if output.exists():
@@ -138,6 +139,8 @@ def run(directory: Path, vote_again_after_loss: bool) -> None:
     """Run a node until Ctrl-C or SIGTERM."""
     from otcnode.node import run_node
 
+    # LevelDB reads its tables through memory: where the disk cannot, the process ends with SIGBUS, and this says where.
+    faulthandler.enable()
     run_node(Home(directory), vote_again_after_loss=vote_again_after_loss)
 
 

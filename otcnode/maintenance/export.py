@@ -234,7 +234,7 @@ def _export_text(store: Store, kind: Kind, form_: Format, output: Path, heights:
 def _read_note(note: Path, beginning: _Part) -> _Part:
     try:
         state = msgspec.json.decode(note.read_bytes(), type=_Part)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # Stopped while it was written: the part is begun anew.
         return beginning
     same = ("chain", "kind", "format", "first", "last")

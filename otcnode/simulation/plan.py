@@ -253,7 +253,7 @@ def load(path: Path) -> Plan:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
         raise ConfigurationError(f"cannot read the plan {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not a plan: {error}") from None
     check(plan)
     return plan

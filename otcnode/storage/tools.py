@@ -40,6 +40,7 @@ TransactionsRoot = Callable[[tuple[bytes, ...]], tuple[bytes, tuple[bytes, ...]]
 """The transactions root and the transaction ids of raw transactions; the ledger knows their form, storage does not."""
 
 STEP = 256
+BLOCKS_PER_STEP = 16
 BLOCKS = "blocks"
 """The name of the part that takes longest; its progress is in heights."""
 
@@ -123,7 +124,7 @@ def _verify_blocks(
             _verify_block(reader, header, transactions_root)
         parent, parent_header = block_hash(header), header
         transactions += header.transaction_count
-        if height % STEP == 0 or height == head.height:
+        if height % BLOCKS_PER_STEP == 0 or height == head.height:
             progress(BLOCKS, height, head.height)
     if parent != head.block_hash:
         raise wrong("the head names another block than the last")

@@ -26,6 +26,8 @@ class FileVotesLog:
         self._pending: list[bytes] = []
         self._failed = False
         """A sync or a replacement failed: what was to be durable is not, and is not said to be when asked again."""
+        self.trouble: str | None = None
+        """Why `load` found nothing to vote on."""
 
     @classmethod
     def create(cls, path: Path) -> FileVotesLog:
@@ -50,16 +52,19 @@ class FileVotesLog:
 
     def load(self) -> tuple[bytes, ...] | None:
         self.close()
+        self.trouble = None
         try:
             raw = self._path.read_bytes()
             parsed = parse(raw)
             if parsed is None:
+                self.trouble = f"the voting record {self._path} is damaged"
                 return None
             self._file = os.open(self._path, os.O_WRONLY)
             if parsed.length < len(raw):
                 os.ftruncate(self._file, parsed.length)
                 os.fsync(self._file)
         except FileNotFoundError:
+            self.trouble = f"the voting record {self._path} is missing"
             return None
         except OSError as error:
             self.close()

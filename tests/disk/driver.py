@@ -20,7 +20,6 @@ from typing import Any
 
 import plyvel
 
-from otcnode import limits
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.record import birth
 from otcnode.crypto import sha256
@@ -43,7 +42,8 @@ TRANSACTIONS = 80
 GENESIS = genesis_of(1)
 
 level.WRITE_BUFFER_BYTES = 64 << 10
-limits.record_bytes_before_compaction = 20_000
+RECORD_BYTES = 20_000
+"""So small that the voting record is replaced at every commit."""
 
 
 Tell = Callable[[str], None]
@@ -110,7 +110,8 @@ class ToldStation(Station):
 
 def station(home: Path, name: str, tell: Tell = lambda text: None) -> ToldStation:
     votes = ToldRecord(home / "record", tell)
-    node = ToldStation(GENESIS, key_of(name), kv=LevelKeyValue(home / "chain"), votes=votes, now_ms=100_000)
+    kv = LevelKeyValue(home / "chain")
+    node = ToldStation(GENESIS, key_of(name), kv=kv, votes=votes, now_ms=100_000, record_bytes=RECORD_BYTES)
     node.tell = tell
     return node
 

@@ -11,6 +11,7 @@ from functools import cache
 
 import msgspec
 
+from otcnode import limits
 from otcnode.codec import encode
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
@@ -123,6 +124,7 @@ class Station:
         shelf: MemoryShelf | None = None,
         interval_blocks: int = 0,
         behind_blocks: int = 0,
+        record_bytes: int = limits.record_bytes_before_compaction,
     ) -> None:
         self.genesis = genesis
         self.chain = chain_id(genesis)
@@ -155,7 +157,7 @@ class Station:
                 100,
             )
         self.store = Store.open(self.kv, self.chain, 100)
-        replica = Replica(Configuration(self.chain, self.own), key.sign)
+        replica = Replica(Configuration(self.chain, self.own, record_bytes_before_compaction=record_bytes), key.sign)
         self.shelf = shelf or MemoryShelf()
         self.engine = Engine(
             self.chain,

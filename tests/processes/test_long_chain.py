@@ -46,7 +46,14 @@ def db(*words: object) -> Any:
 
 def interrupted(*words: object) -> str:
     """What the command prints after Ctrl-C, which is pressed once it has said how far it is."""
-    with subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(*words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, such as this test perhaps, ignore Ctrl-C and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         assert re.match(r"(state copied|blocks|events exported).*: \d+", first), first
