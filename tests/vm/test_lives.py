@@ -221,7 +221,7 @@ INVARIANTS: dict[int, tuple[Callable[..., Any], ...]] = {
     19: (contracts.texts_unchanged, Watch.statuses_follow),
     20: (contracts.endings_final, products.ends_kept, trades.open_items_kept, Watch.statuses_follow),
     21: (contracts.cooling_off_held,),
-    22: (accounts.entrustments_kept, Watch.mandates_hold),
+    22: (accounts.entrustments_kept, trades.agents_within_use, Watch.mandates_hold),
     23: (accounts.entrustments_kept, Watch.statuses_follow),
     24: (products.payments_kept, products.records_kept, queue.overdue_watched, Watch.conserved, Watch.once_only),
     25: (products.units_issued, trades.nothing_stands_on_what_matured),

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode.codec import encode
+from otcnode.crypto import sha256
 from otcnode.vm import invariants, queue_checks
 from otcnode.vm.accounts import checks as accounts
 from otcnode.vm.accounts.operations import AccountFreeze
@@ -179,6 +180,7 @@ PLANTED: tuple[tuple[Checker, int, Callable[[], StateView], Plant], ...] = (
         town,
         change(PRODUCTS, has("allotted", 100), status=ProductStatus.MATURED),
     ),
+    (trades.agents_within_use, 22, town, lambda state: act_beyond(state)),
     (queue_checks.queue_indexed, 33, town, remove(DUE_BY_ITEM)),
     (queue_checks.queue_indexed, 33, town, remove(DUE_BY_PRODUCT)),
     (queue_checks.everything_scheduled, 33, town, lambda state: schedule_twice(state)),
@@ -226,6 +228,12 @@ def record_another_day(state: State) -> None:
 def schedule_twice(state: State) -> None:
     key, entry = next(found for found in state.scan(DUE) if found[1].kind == "product.pay")
     state.put(DUE, key[:-1] + bytes([key[-1] ^ 0xFF]), entry)
+
+
+def act_beyond(state: State) -> None:
+    """A subscription that an agent made under no entrustment."""
+    name, record = state.scan(SUBSCRIPTIONS)[0]
+    state.put(SUBSCRIPTIONS, name, replace(record, agent=sha256(b"agent")))
 
 
 def look_away(state: State) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from otcnode.vm.accounts.records import LOCKS, OPEN_ITEMS, Lock, LockPurpose
+from otcnode.vm.accounts.records import ENTRUSTMENTS, LOCKS, OPEN_ITEMS, Lock, LockPurpose
 from otcnode.vm.contracts.records import CONTRACTS, ContractStatus
 from otcnode.vm.due import DUE, due_time, places_of
 from otcnode.vm.keys import OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, OPEN_TRADE
-from otcnode.vm.products.records import PRODUCT_TERMS, PRODUCTS, ProductStatus
+from otcnode.vm.products.records import PRODUCT_TERMS, PRODUCTS, SUBSCRIPTIONS, ProductStatus
 from otcnode.vm.state import State
 from otcnode.vm.trades import deals, negotiated, offers, rfqs
 from otcnode.vm.trades.records import (
@@ -207,6 +207,38 @@ def nothing_stands_on_what_matured(state: State) -> Iterator[Violation]:
             yield Violation(25, f"item {key[33:].hex()} stands on a product that matured")
 
 
+def agents_within_use(state: State) -> Iterator[Violation]:
+    """22: what agents committed for a principal, by executed trades and subscriptions, is within what is used of their
+    entrustments. Not the fees of a standing offer's fills: they are rounded one by one."""
+    spent: Counter[tuple[bytes, bytes]] = Counter()
+    for _, trade in state.scan(TRADES):
+        for principal, agent in _acting(state, trade):
+            spent[principal, agent] += trade.cost if principal == trade.buyer else trade.fee
+    for _, entry in state.scan(SUBSCRIPTIONS):
+        if entry.agent is not None:
+            spent[entry.account, entry.agent] += entry.locked
+    used: Counter[tuple[bytes, bytes]] = Counter()
+    for _, entrustment in state.scan(ENTRUSTMENTS):
+        used[entrustment.principal, entrustment.agent] += entrustment.used
+    for parties, amount in sorted(spent.items()):
+        if amount > used[parties]:
+            yield Violation(22, f"agent {parties[1].hex()}: {amount} committed, {used[parties]} used")
+
+
+def _acting(state: State, trade: Trade) -> Iterator[tuple[bytes, bytes]]:
+    """(principal, agent) of every side of a trade that an agent entered into."""
+    if trade.agent is not None:
+        yield trade.proposer, trade.agent
+    quote = None if trade.source is None else state.get(QUOTES, trade.source)
+    if quote is not None and quote.agent is not None:
+        yield quote.responder, quote.agent
+    offer = None if trade.source is None else state.get(OFFERS, trade.source)
+    if offer is not None and offer.entrustment is not None and offer.side is Side.BUY:
+        entrustment = state.get(ENTRUSTMENTS, offer.entrustment)
+        assert entrustment is not None
+        yield offer.account, entrustment.agent
+
+
 CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     locks_belong,
     offers_sum,
@@ -214,4 +246,5 @@ CHECKS: tuple[Callable[[State], Iterator[Violation]], ...] = (
     open_items_kept,
     quotes_kept,
     nothing_stands_on_what_matured,
+    agents_within_use,
 )
