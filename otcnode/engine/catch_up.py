@@ -101,6 +101,11 @@ class CatchUp:
         if self.snapshot_server is not None:
             self.snapshot_server.close()
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether a snapshot takes the place of the chain, so that nothing may be added to it."""
+        return self.snapshot_taker is not None and self.snapshot_taker.handed_over
+
     def stop(self) -> None:
         """Something inside is wrong: nothing is asked for or applied any more."""
         self._stopped = True
@@ -201,7 +206,7 @@ class CatchUp:
     def _advance(self) -> None:
         """Execute the next block if it is here and checked, and look at those above it; the rest later, so that the
         loop stays responsive."""
-        if self._applying or self._stopped:
+        if self._applying or self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.busy):
             return
         false = self._preparation.go_on(self._flight.tip())
         if false is not None:

@@ -114,7 +114,7 @@ class Engine:
         self.catch_up.close()
 
     def received(self, peer: bytes, channel: Channel, payload: bytes) -> None:
-        if self.halted is not None or not self.replica.started:
+        if self._over or not self.replica.started:
             return
         match channel:
             case Channel.CONSENSUS:
@@ -154,7 +154,7 @@ class Engine:
 
     def tick(self) -> None:
         """Several times a second: time-outs of gossip and sync, expiry by the clock."""
-        if self.halted is not None:
+        if self._over:
             return
         self.intake.expire()
         self.intake.flush()
@@ -199,6 +199,11 @@ class Engine:
         return self._host.now()
 
     @property
+    def _over(self) -> bool:
+        """Whether this engine does nothing any more: something is wrong, or another one follows it on a snapshot."""
+        return self.halted is not None or self.catch_up.handed_over
+
+    @property
     def stopped(self) -> str | None:
         """Why this node no longer takes part, or its validator no longer votes; None: nothing is wrong."""
         replica = self.replica
@@ -227,7 +232,7 @@ class Engine:
     def _feed(self, event: events.Event) -> None:
         """Step the replica; an event that arises while effects are performed waits until they all are. Before Started
         there is nothing to step."""
-        if self.halted is not None or not (self.replica.started or isinstance(event, events.Started)):
+        if self._over or not (self.replica.started or isinstance(event, events.Started)):
             return
         self._inbox.append(event)
         if self._stepping:
@@ -235,7 +240,7 @@ class Engine:
         self._stepping = True
         try:
             with self._whole_or_never_again():
-                while self._inbox and self.halted is None:
+                while self._inbox and not self._over:
                     self._step(self._inbox.popleft())
         finally:
             self._stepping = False
@@ -380,7 +385,7 @@ class Engine:
             return
 
         def done(verdicts: list[bool]) -> None:
-            if self.halted is not None:
+            if self._over:
                 return
             if not all(verdicts):
                 self._executed(header, "a transaction in it has a false signature")

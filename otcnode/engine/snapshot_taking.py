@@ -52,12 +52,14 @@ class SnapshotTaker:
         first_epoch = store.epochs()[0]
         self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
         self._incoming: Incoming | None = None
+        self.handed_over = False
+        """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
         self.sync = SnapshotSync()
 
     @property
     def busy(self) -> bool:
-        """Whether a snapshot has been chosen: no blocks are taken meanwhile."""
-        return self.sync.phase is not Phase.IDLE
+        """Whether a snapshot has been chosen: no blocks are taken meanwhile, nor when it takes the chain's place."""
+        return self.sync.phase is not Phase.IDLE or self.handed_over
 
     @property
     def incoming(self) -> Incoming | None:
@@ -81,6 +83,7 @@ class SnapshotTaker:
 
     def poll(self, above: int | None) -> None:
         """Ask for what is missing. `above`: a snapshot above this height is wanted; None: none is."""
+        self._give_up_if_passed()
         for peer, request in self.sync.poll(self._host.now().monotonic_ms, above):
             self._host.send(peer, Channel.SYNC, encode(request))
         if self.sync.phase is Phase.IDLE and self._incoming is not None:
@@ -136,11 +139,20 @@ class SnapshotTaker:
         self.sync.kept(index)
         self._install_if_whole()
 
+    def _give_up_if_passed(self) -> None:
+        """Consensus may have brought the chain as far meanwhile: it never goes back."""
+        if self._incoming is not None and self._incoming.height <= self._store.tip.height:
+            self._host.note("info", "a snapshot is not needed any more", height=self._height())
+            self.sync.abandon()
+            self._forget()
+
     def _install_if_whole(self) -> None:
+        self._give_up_if_passed()
         if self.sync.phase is Phase.WHOLE and self._incoming is not None:
             self._host.note("info", "the snapshot is whole", height=self._height())
             self._incoming.finish()
             self._incoming = None
+            self.handed_over = True
             self._shelf.install()
 
     def _height(self) -> int:

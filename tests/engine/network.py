@@ -125,6 +125,7 @@ class Station:
         interval_blocks: int = 0,
         behind_blocks: int = 0,
         record_bytes: int = limits.record_bytes_before_compaction,
+        blocks_kept: int | None = None,
     ) -> None:
         self.genesis = genesis
         self.chain = chain_id(genesis)
@@ -156,7 +157,7 @@ class Station:
                 first_epoch(genesis),
                 100,
             )
-        self.store = Store.open(self.kv, self.chain, 100)
+        self.store = Store.open(self.kv, self.chain, 100, blocks_kept)
         replica = Replica(Configuration(self.chain, self.own, record_bytes_before_compaction=record_bytes), key.sign)
         self.shelf = shelf or MemoryShelf()
         self.engine = Engine(

@@ -10,10 +10,12 @@ import pytest
 
 from otcnode import limits, snapshot_sync
 from otcnode.codec import decode, encode
+from otcnode.engine.snapshot_taking import SnapshotTaker
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Chunk, Manifest, Offer
 from otcnode.sync_messages import (
+    BlocksResponse,
     ChunkRequest,
     ChunkResponse,
     ManifestRequest,
@@ -242,6 +244,42 @@ def test_what_was_gathered_is_thrown_away_once_the_chain_is_past_it() -> None:
     kept = Station(leader.genesis, key_of("archive"), kv=further.kv, shelf=shelf, behind_blocks=BEHIND)
     started(kept)
     assert not shelf.begun() and kept.height == 34
+
+
+def test_a_snapshot_never_takes_the_chain_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain comes past it in another way, as a validator's does that takes part in consensus again."""
+    leader = leader_at(34)
+    joiner = with_liar(leader, offer_of(leader))
+    say(joiner, ManifestResponse(offer_of(leader).block_hash, encode(manifest_of(leader))))
+    taker = joiner.engine.catch_up.snapshot_taker
+    assert taker is not None and taker.busy
+    joiner.engine.connected(leader.own)
+    joiner.engine.catch_up.sync.hint(leader.own, 34, 1)
+    ((peer, request),) = joiner.engine.catch_up.sync.poll(0, joiner.now_ms)
+    assert peer == leader.own
+    leader.engine.connected(joiner.own)
+    leader.engine.received(joiner.own, Channel.SYNC, encode(request))
+    for payload in leader.payloads(joiner.own, Channel.SYNC):
+        if isinstance(decode(SyncMessage, payload), BlocksResponse):
+            with monkeypatch.context() as patched:
+                patched.setattr(SnapshotTaker, "busy", False)
+                joiner.engine.received(leader.own, Channel.SYNC, payload)
+                joiner.settle()
+    assert joiner.height == 34
+    for message in asked_of_liar(joiner):
+        if isinstance(message, ChunkRequest):
+            say(joiner, ChunkResponse(message.snapshot, message.index, encode(_first_chunk(leader, message.index))))
+    assert not taker.busy and not joiner.shelf.begun() and joiner.shelf.installed is None
+
+
+def test_nothing_is_committed_once_a_snapshot_takes_the_chains_place() -> None:
+    leader = leader_at(34)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND)
+    net = link(leader, joiner)
+    until_installed(net, joiner)
+    joiner.engine.catch_up.sync.hint(leader.own, 34, 1)
+    net.elapse(2_000)
+    assert joiner.height == 0 and joiner.engine.catch_up.handed_over
 
 
 # ---- liars
