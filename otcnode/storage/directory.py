@@ -49,10 +49,15 @@ class DirectoryFolder:
             with draft.open("wb") as file:
                 file.write(sha256(content))
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(draft, path)
-            _sync_directory(self._path)
+        except OSError as error:
+            raise _damage(path, error) from None
+
+    def sync(self, name: str) -> None:
+        path = self._path / name
+        try:
+            _sync(path, os.O_RDONLY)
+            _sync(self._path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise _damage(path, error) from None
 
@@ -107,12 +112,12 @@ class DirectoryFolders:
             raise _damage(self._path / name, error) from None
 
 
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    number = os.open(path, flags)
     try:
-        os.fsync(directory)
+        os.fsync(number)
     finally:
-        os.close(directory)
+        os.close(number)
 
 
 def _damage(path: Path, error: OSError) -> FolderDamage:

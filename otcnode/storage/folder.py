@@ -18,7 +18,11 @@ class Folder(Protocol):
     def read(self, name: str) -> bytes | None: ...
 
     def write(self, name: str, content: bytes) -> None:
-        """The file has its old content or all of the new one, whatever happens; durable on return."""
+        """The file has its old content, all of the new one or, after a crash before `sync`, none that can be read."""
+        ...
+
+    def sync(self, name: str) -> None:
+        """What was written to this file is durable on return."""
         ...
 
     def append(self, name: str, content: bytes) -> None:
@@ -60,6 +64,9 @@ class MemoryFolder:
 
     def write(self, name: str, content: bytes) -> None:
         self._files[name] = content
+
+    def sync(self, name: str) -> None:
+        """Memory needs none."""
 
     def append(self, name: str, content: bytes) -> None:
         self._files[name] = self._files.get(name, b"") + content

@@ -38,6 +38,7 @@ BLOCK = "block"
 """The file that names the block that a snapshot is, or will be, of."""
 STEP_KEYS = 1_000
 """How many keys are looked at in one piece of work."""
+STEP_SYNCS = 8
 MEMORY_BYTES = 16 << 20
 """A state that is not larger needs no scratch files; a larger one is spread in such portions."""
 SPREAD_DEPTH_MAX = 2
@@ -90,7 +91,8 @@ def chunk_name(index: int) -> str:
 
 def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
     """Make the snapshot in `folder`; it is whole once its manifest is there, which comes last. Chunks that are there
-    already, of an attempt that was stopped, are not made again.
+    already, of an attempt that was stopped, are not made again. They are synced when all are there: by then the system
+    has written most of them by itself, and nobody waits for the disk once per chunk.
 
     Raises ConfigurationError if the folder holds anything else, or if a chunk would be too large for a message: the
     chain has too few buckets.
@@ -104,7 +106,7 @@ def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
     yield Step("keys", keys, keys)
     depth = chunk_depth_for(size_bytes, source.hashes.depth)
     _discard_scratch(folder)
-    there = {name for name in folder.names() if name.startswith("chunk-")}
+    there = {name for name in folder.names() if name.startswith("chunk-") and _is_sound(folder, name)}
     chunks = _Chunks(source, folder, depth, there)
     spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
     yield from _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys)
@@ -119,8 +121,13 @@ def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
         size_bytes,
     )
     _discard_scratch(folder)
+    for index in range(manifest.chunks):
+        folder.sync(chunk_name(index))
+        if index % STEP_SYNCS == STEP_SYNCS - 1:
+            yield Step("syncing", index + 1, manifest.chunks)
     folder.write(MANIFEST, encode(manifest))
-    yield Step("chunks", chunks_of(depth), chunks_of(depth))
+    folder.sync(MANIFEST)
+    yield Step("syncing", manifest.chunks, manifest.chunks)
 
 
 def _claim(folder: Folder, block: bytes) -> None:
@@ -129,6 +136,14 @@ def _claim(folder: Folder, block: bytes) -> None:
     if folder.names():
         raise ConfigurationError("this directory holds something else than a snapshot of the same block")
     folder.write(BLOCK, block)
+    folder.sync(BLOCK)
+
+
+def _is_sound(folder: Folder, name: str) -> bool:
+    try:
+        return folder.read(name) is not None
+    except FolderDamage:
+        return False
 
 
 class _Chunks:

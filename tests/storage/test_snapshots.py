@@ -292,6 +292,20 @@ def test_a_flipped_bit_in_a_file_is_found(tmp_path: Path) -> None:
             folder.read(name)
 
 
+def test_a_chunk_torn_by_a_crash_is_made_again(tmp_path: Path) -> None:
+    source, folder = chain_of(HEIGHT), DirectoryFolder(tmp_path)
+    for count, _ in enumerate(make(source_of(source), folder)):
+        if count == 20:
+            break
+    torn = [path for path in tmp_path.iterdir() if path.name.startswith("chunk-")]
+    assert torn
+    for path in torn:
+        path.write_bytes(b"")
+    kv = MemoryKeyValue()
+    gather(kv, folder, made(source, folder))
+    assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
 def test_a_manifest_that_does_not_decode_is_damage() -> None:
     folder = MemoryFolder()
     folder.write(MANIFEST, encode([1, 2]))
