@@ -7,24 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgpack
-import msgspec
 
 from otcnode.audit import ledger_violations
 from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, Certificate, Header, block_hash
+from otcnode.codec import decode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
+from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry
 from otcnode.crypto import tagged_hash
+from otcnode.simulation.patience import Patience
+from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import Client
 from otcnode.storage.store import Store
 
-Vote = tuple[int, str, int, int, int]
-"""(node, PREPARE or COMMIT, epoch, view, height)"""
+Vote = tuple[int, str, Place]
+"""(node, PREPARE or COMMIT, where)"""
 
 _PREPARE, _COMMIT = "PREPARE", "COMMIT"
 _VIEW_CHANGE_MARKS = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
 _NEW_VIEW_MARKS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
-_VOTE_DOMAINS = {PREPARE_DOMAIN: _PREPARE, COMMIT_DOMAIN: _COMMIT}
+_ENTERED, _ASKED = b"\xa7entered", b"\xa5asked"
+"""How the tags of entries of the voting record are encoded."""
 
 
 def quorum_of(count: int) -> int:
@@ -53,6 +57,7 @@ class Checkers:
         honest: frozenset[int],
         clients: Sequence[Client],
         verify: Verify,
+        patience: Patience,
     ) -> None:
         self._chain_id = chain
         self._validators = tuple(validators)
@@ -60,12 +65,14 @@ class Checkers:
         self._quorum = quorum_of(len(validators))
         self._honest = honest
         self._verify = verify
+        self._patience = patience
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         """Height to (block hash, state root)."""
         self._in_chain: dict[bytes, int] = {}
         self._votes: dict[Vote, bytes] = {}
         self._witnesses = [_Witness() for _ in validators]
+        self._rules = Rules(honest, len(validators) - len(honest))
         self._sound_roots: set[bytes] = set()
         self._views: set[tuple[int, int]] = set()
         self.marks: Counter[str] = Counter()
@@ -103,6 +110,8 @@ class Checkers:
             raise Violation(Promise.ROOTS, f"n{node} at height {height}")
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
+        self._rules.committed(node, height)
+        self._patience.committed(node)
 
     def _first_time(
         self, node: int, header: Header, name: bytes, bodies: Sequence[bytes], transactions: Sequence[bytes]
@@ -143,24 +152,28 @@ class Checkers:
         match message:
             case PrePrepare(epoch, view, header):
                 author = view % len(self._validators)
-                self._vote(node, author, _PREPARE, epoch, view, header.height, block_hash(header), message.signature)
+                place = (epoch, view, header.height)
+                self._vote(node, author, _PREPARE, place, block_hash(header), message.signature)
             case Prepare(epoch, view, height, name, validator, signature):
-                self._vote(node, self._index.get(validator), _PREPARE, epoch, view, height, name, signature)
+                self._vote(node, self._index.get(validator), _PREPARE, (epoch, view, height), name, signature)
             case Commit(epoch, view, height, name, validator, signature):
-                self._vote(node, self._index.get(validator), _COMMIT, epoch, view, height, name, signature)
+                self._vote(node, self._index.get(validator), _COMMIT, (epoch, view, height), name, signature)
             case NewView(epoch, view, _, reproposals, validator):
                 if self._index.get(validator) == node and (epoch, view) not in self._views:
                     self._views.add((epoch, view))
                     self.view_max = max(self.view_max, view)
                     self.marks[_NEW_VIEW_MARKS[min(len(reproposals), 2)]] += 1
+                    self._rules.opened(node, message)
                 for again in reproposals:
-                    author, header = view % len(self._validators), again.header
-                    self._vote(node, author, _PREPARE, epoch, view, header.height, block_hash(header), again.signature)
+                    author, place = view % len(self._validators), (epoch, view, again.header.height)
+                    name = block_hash(again.header)
+                    self._vote(node, author, _PREPARE, place, name, again.signature)
             case ViewChange(epoch, view, _, _, proofs, validator):
                 if self._index.get(validator) == node:
                     asked = self._witnesses[node].asked_view
                     if view > asked.get(epoch, -1):
                         asked[epoch] = view
+                        self._rules.asked(node, message)
                         self.marks[_VIEW_CHANGE_MARKS[min(len(proofs), 2)]] += 1
             case _:
                 pass
@@ -170,18 +183,23 @@ class Checkers:
         sender: int,
         author: int | None,
         kind: str,
-        epoch: int,
-        view: int,
-        height: int,
+        place: Place,
         name: bytes,
         signature: bytes,
     ) -> None:
         if author is None or author not in self._honest or sender not in self._honest:
             return
-        vote = (author, kind, epoch, view, height)
-        earlier = self._votes.setdefault(vote, name)
+        vote = (author, kind, place)
+        earlier = self._votes.get(vote)
+        if earlier is None:
+            self._votes[vote] = name
+            if author == sender:
+                proposes = kind == _PREPARE and author == place[1] % len(self._validators)
+                self._rules.voted(author, kind, place, name, self._quorum, proposes)
+            return
         if earlier == name:
             return
+        epoch, view, height = place
         domain = PREPARE_DOMAIN if kind == _PREPARE else COMMIT_DOMAIN
         message = msgpack.packb([domain, self._chain_id, epoch, view, height, name])
         if self._verify(self._validators[author], message, signature):
@@ -192,24 +210,36 @@ class Checkers:
             )
 
     def signed(self, node: int, message: bytes) -> None:
-        """A node makes a signature. After its VIEW-CHANGE left, it makes none of a lower view."""
-        if node not in self._honest:
-            return
-        fields = msgspec.msgpack.decode(message)
-        kind = _VOTE_DOMAINS.get(fields[0])
-        if kind is None:
-            return
-        _, _, epoch, view, height, _ = fields
-        asked = self._witnesses[node].asked_view.get(epoch, -1)
-        if view < asked:
-            raise Violation(
-                Promise.VOTES, f"n{node} signs {kind} (view {view}, height {height}) after it asked for view {asked}"
-            )
+        """A node makes a signature."""
+        self._rules.signed(node, message)
+
+    def saved(self, node: int, entries: Sequence[bytes]) -> None:
+        """A node writes to its voting record."""
+        for raw in entries:
+            if _ENTERED in raw[:16] or _ASKED in raw[:16]:
+                match decode(RecordEntry, raw):
+                    case Entered(new_view):
+                        self._rules.entered(node, new_view)
+                    case Asked():
+                        self._patience.asked(node)
+
+    def waits(self, node: int, delay_ms: int) -> None:
+        """A node sets its view timer."""
+        if node in self._honest:
+            self._patience.waits(node, delay_ms)
 
     # ---- over crashes and at the end
 
-    def started(self, node: int, store: Store) -> None:
-        """A process has opened its store again."""
+    def forgot_blocks(self, node: int) -> None:
+        """Its store was taken away; what it had committed comes back by block sync."""
+        self._witnesses[node].committed = 0
+        self._witnesses[node].final.clear()
+        self._rules.forgot_blocks(node)
+
+    def started(self, node: int, store: Store, kept: Sequence[bytes] | None) -> None:
+        """A process has opened its store again; `kept` is its voting record."""
+        self._patience.started(node)
+        self._check_bodies_kept(node, store.tip.height, [decode(RecordEntry, raw) for raw in kept or ()])
         witness = self._witnesses[node]
         height = store.tip.height
         if height < witness.committed:
@@ -226,6 +256,17 @@ class Checkers:
             assert block is not None
             names = [self._submitted.get(raw, tagged_hash("unknown", raw)) for raw in block.transactions]
             self.committed_silently(node, store, witness.committed + 1, names)
+
+    def _check_bodies_kept(self, node: int, height: int, entries: Sequence[RecordEntry]) -> None:
+        """Whoever holds a proof can serve the block that it proves."""
+        bodies = {block_hash(entry.header): entry for entry in entries if isinstance(entry, Accepted)}
+        for entry in entries:
+            if not isinstance(entry, Proved) or entry.proof.header.height <= height:
+                continue
+            header = entry.proof.header
+            accepted = bodies.get(block_hash(header))
+            if accepted is None or len(accepted.bodies) != header.transaction_count:
+                raise Violation(Promise.DURABILITY, f"n{node} has a proof of height {header.height} without bodies")
 
     def committed_silently(self, node: int, store: Store, height: int, transactions: Sequence[bytes]) -> None:
         self.marks["block found durable at start that nobody was told of"] += 1

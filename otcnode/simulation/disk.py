@@ -85,6 +85,9 @@ class Disk:
         self.store.disarm()
         self.votes.disarm()
 
+    def lose_store(self) -> None:
+        self.store = FaultyKeyValue()
+
     def stop(self) -> None:
         self.store.crash()
         self.disarm()

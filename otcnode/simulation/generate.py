@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
 
 from otcnode.blocks import maximum_faulty, quorum
 from otcnode.simulation.chance import Chance
@@ -28,11 +30,20 @@ from otcnode.simulation.plan import (
     Review,
     Signatures,
     SlowSync,
+    StoreLost,
     Submission,
 )
+from otcnode.simulation.storms import Storm
 from otcnode.simulation.workload import INVESTORS
 
 SIZES = (1, 4, 4, 4, 5, 6, 7)
+STORM_SIZES = (4, 4, 4, 5, 6, 7)
+BESIDE_LIARS = ("kind-loss", "ambush", "crash", "partition", "duplication", "delay")
+PARTLY = (Habit.STALE, Habit.FLOOD)
+"""Habits that would drown everything else, were they always followed."""
+TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE)
+"""Habits that need the belief of a quorum to do harm."""
+WEAK_IN_STORMS_PERMILLE = 400
 KINDS = (
     "crash",
     "pause",
@@ -54,11 +65,29 @@ SKEW_MS_MAX = 1_000
 REAL_SIGNATURES_EVERY = 25
 
 
+class Swarm(StrEnum):
+    """Which kinds of faults a plan mixes."""
+
+    MIXED = "mixed"
+    """some of all kinds"""
+    STORM = "storm"
+    """view after view with few commits, little delay, impatient validators"""
+    LIARS = "liars"
+    """as many nodes as may lie, or lose their record or blocks, and some weather of a storm"""
+
+
+SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
+
+
+SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`validators` 0: the seed chooses."""
+    """`validators` 0, `swarm` None: the seed chooses."""
 
     validators: int = 0
+    swarm: Swarm | None = None
     submissions: int = 16
     safety_ms: int = 12_000
     liveness_ms: int = 240_000
@@ -74,14 +103,18 @@ class _Generator:
         self._seed = seed
         self._options = options
         self._chance = Chance(seed)
-        self._count = options.validators or self._chance.choice(SIZES, "validators")
+        self._swarm = options.swarm or self._chance.choice(SWARMS, "swarm")
+        self._stormy = self._swarm is not Swarm.MIXED
+        sizes = STORM_SIZES if self._stormy else SIZES
+        self._count = options.validators or self._chance.choice(sizes, "validators")
         self._nodes = tuple(range(self._count))
         self._faults: list[Fault] = []
-        bursts = self._chance.between(3, 6, "bursts")
+        bursts = 16 if self._stormy else self._chance.between(3, 6, "bursts")
         self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
-        self._delay_ms = self._chance.choice(DELAYS_MS, "delay")
-        self._view_timeout_ms = self._chance.choice((1_000, 2_000), "view timeout")
-        self._kinds = self._swarm()
+        self._delay_ms = self._chance.choice(DELAYS_MS[:2] if self._stormy else DELAYS_MS, "delay")
+        timeouts_ms = (300, 400, 600) if self._stormy else (1_000, 2_000)
+        self._view_timeout_ms = self._chance.choice(timeouts_ms, "view timeout")
+        self._kinds = self._kinds_of_swarm()
 
     def plan(self) -> Plan:
         chance, count = self._chance, self._count
@@ -89,6 +122,10 @@ class _Generator:
         self._crashes()
         self._stalls()
         self._network_faults()
+        if self._stormy and count > 1:
+            safety_ms = self._options.safety_ms if self._swarm is Swarm.STORM else self._options.safety_ms // 2
+            storm = Storm(chance, count, self._view_timeout_ms, safety_ms, self._next_id())
+            self._faults += storm.faults()
         strong = [node for node in self._nodes if node not in weak]
         spare = count - quorum(count) - len(weak)
         left_out = chance.sample(strong, chance.between(0, spare, "left out"), "left out") if spare > 0 else []
@@ -98,8 +135,10 @@ class _Generator:
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
             window=chance.choice((1, 2, 4, 4), "window"),
             view_timeout_ms=self._view_timeout_ms,
-            view_timeout_ms_max=chance.choice((8_000, 30_000), "view timeout max"),
-            block_transactions_max=chance.choice((1, 1, 3, 2_000), "block transactions"),
+            view_timeout_ms_max=chance.choice((1_200, 5_000) if self._stormy else (8_000, 30_000), "view timeout max"),
+            block_transactions_max=chance.choice(
+                (1, 1, 1, 2) if self._stormy else (1, 1, 3, 2_000), "block transactions"
+            ),
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
@@ -112,9 +151,19 @@ class _Generator:
             faults=tuple(sorted(self._faults, key=lambda fault: (fault.at_ms, fault.id))),
         )
 
-    def _swarm(self) -> frozenset[str]:
-        """Mostly about half of the kinds at once; sometimes few, for one fault can hide what another would show."""
+    def _kinds_of_swarm(self) -> frozenset[str]:
+        """Mostly about half of the kinds at once; sometimes few, for one fault can hide what another would show. Storms
+        are faults enough, but for a weak node now and then."""
         chance = self._chance
+        match self._swarm:
+            case Swarm.STORM:
+                return frozenset(["weak"] if chance.happens(WEAK_IN_STORMS_PERMILLE, "weak in a storm") else [])
+            case Swarm.LIARS:
+                return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
+            case Swarm.MIXED:
+                pass
+            case _:
+                assert_never(self._swarm)
         if chance.happens(600, "crowded"):
             return frozenset(kind for kind in KINDS if chance.happens(450, "kind", kind))
         few = chance.sample(KINDS, chance.between(1, 2, "few"), "few")
@@ -178,19 +227,38 @@ class _Generator:
         return self._chance.below(self._count, "node", kind, number)
 
     def _weak(self) -> list[int]:
-        """At most f nodes that lie or lose their record."""
+        """At most f nodes that lie, or lose their record or their blocks."""
         chance = self._chance
         most = maximum_faulty(self._count)
-        weak = chance.sample(self._nodes, chance.between(min(1, most), most, "weak"), "weak")
+        least = most if self._swarm is Swarm.LIARS else min(1, most)
+        weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
-            if chance.happens(350, "loses its record", node):
-                down_ms = self._for("record-lost", node, 4_000)
-                at_ms = self._at("record-lost", node)
-                self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+            if chance.happens(300, "loses", node):
+                self._lose(node)
                 continue
-            for number in range(chance.between(1, 3, "lies", node)):
+            most_lies = 4 if self._swarm is Swarm.LIARS else 3
+            for number in range(chance.between(1, most_lies, "lies", node)):
                 self._lie(node, number)
         return weak
+
+    def _lose(self, node: int) -> None:
+        """Its record; or its blocks, perhaps without learning of them again soon."""
+        chance = self._chance
+        down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
+        if chance.happens(500, "loses its record", node):
+            self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+            return
+        self._faults.append(StoreLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+        if chance.happens(700, "stays behind", node):
+            behind = Loss(
+                id=self._next_id(),
+                at_ms=at_ms,
+                permille=1_000,
+                kinds=("sync", "decision"),
+                receivers=(node,),
+                for_ms=down_ms + self._for("stays behind", node, 6_000),
+            )
+            self._faults.append(behind)
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance
@@ -199,12 +267,16 @@ class _Generator:
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number
         )
-        everyone = chance.happens(300, "everyone", node, number) and habit is not Habit.EQUIVOCATE
-        partly = habit in (Habit.STALE, Habit.FLOOD) or chance.happens(300, "partly", node, number)
+        everyone = habit in TO_EVERYBODY or (
+            chance.happens(300, "everyone", node, number) and habit is not Habit.EQUIVOCATE
+        )
+        partly = habit in PARTLY or chance.happens(300, "partly", node, number)
         self._faults.append(
             Liar(
                 id=self._next_id(),
-                at_ms=chance.between(0, self._options.safety_ms // 2, "lie at", node, number),
+                at_ms=chance.between(
+                    0, self._options.safety_ms // (12 if self._swarm is Swarm.LIARS else 2), "lie at", node, number
+                ),
                 node=node,
                 habit=habit,
                 victims=() if everyone else tuple(victims),

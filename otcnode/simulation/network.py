@@ -212,7 +212,7 @@ class Network:
     def _loses(self, fault: Loss, sender: int, receiver: int, channel: Channel, payload: bytes) -> bool:
         if fault.receivers and receiver not in fault.receivers:
             return False
-        if fault.kinds and (channel is not Channel.CONSENSUS or _tag(payload) not in fault.kinds):
+        if fault.kinds and _kind(channel, payload) not in fault.kinds:
             return False
         return self._chance.happens(fault.permille, "loss", fault.id, sender, receiver)
 
@@ -237,6 +237,9 @@ class Network:
         self._scheduler.after(delay_ms, arrive)
 
 
-def _tag(payload: bytes) -> str:
-    """What a canonical consensus message says it is: the first entry, a short text, of a short array."""
+def _kind(channel: Channel, payload: bytes) -> str:
+    """What a canonical consensus message says it is: the first entry, a short text, of a short array. Others are of
+    the kind of their channel."""
+    if channel is not Channel.CONSENSUS:
+        return channel.name.lower()
     return payload[2 : 2 + (payload[1] & 0x1F)].decode()

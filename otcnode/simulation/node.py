@@ -158,6 +158,11 @@ class Node:
         self.disk.stop()
         self._world.died(self.index)
 
+    def lose_store(self) -> None:
+        """The blocks are gone; a dead process's disk."""
+        assert not self.alive
+        self.disk.lose_store()
+
     def reopen_disk(self) -> None:
         self.disk.store.reopen()
 
@@ -216,8 +221,8 @@ class Node:
         except Exception:
             raise Violation(Promise.DEFECT, f"n{self.index} fails:\n{traceback.format_exc(limit=-12)}") from None
         engine = self.engine
-        if engine is not None and engine.halted is not None and self.mouth is None:
-            raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.halted}")
+        if engine is not None and engine.stopped is not None and self.mouth is None:
+            raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.stopped}")
 
     def _tick(self, life: int) -> None:
         if self.lives != life:
@@ -284,8 +289,8 @@ class Node:
         world = self._world
         receiver = world.validators.index(peer)
         depart_ms = self._now_ms
-        if channel is Channel.CONSENSUS and self.mouth is not None:
-            for said, late_ms in self.mouth.say(receiver, payload):
+        if self.mouth is not None:
+            for said, late_ms in self.mouth.say(receiver, channel, payload):
                 world.network.send(self.index, receiver, channel, said, depart_ms + late_ms)
             return
         if channel is Channel.CONSENSUS and payload is not self._last_said:

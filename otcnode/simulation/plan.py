@@ -65,6 +65,14 @@ class RecordLost(_Fault, frozen=True, kw_only=True, tag="record-lost"):
     down_ms: int
 
 
+class StoreLost(_Fault, frozen=True, kw_only=True, tag="store-lost"):
+    """The process dies and its blocks are gone, its voting record is not: it starts again from the genesis, and votes
+    once it has caught up with its record. Counts among the f."""
+
+    node: int
+    down_ms: int
+
+
 class Pause(_Fault, frozen=True, kw_only=True, tag="pause"):
     """The process stands still; what arrives waits."""
 
@@ -88,8 +96,8 @@ class Cut(_Fault, frozen=True, kw_only=True, tag="cut"):
 
 
 class Loss(_Fault, frozen=True, kw_only=True, tag="loss"):
-    """Each message to `receivers` (empty: to anyone) of one of the `kinds`, as consensus messages are tagged (empty: of
-    every kind), is lost with this chance."""
+    """Each message to `receivers` (empty: to anyone) of one of the `kinds` (as consensus messages are tagged, or "sync"
+    for those of block sync; empty: of every kind), is lost with this chance."""
 
     permille: int
     kinds: tuple[str, ...] = ()
@@ -137,13 +145,25 @@ class Habit(StrEnum):
     STALE = "stale"
     """repeats what was said long ago, by anybody"""
     FORGE = "forge"
-    """VIEW-CHANGEs and NEW-VIEWs with forged proofs and certificates, votes in others' names"""
+    """VIEW-CHANGEs and NEW-VIEWs with forged proofs or one VIEW-CHANGE twice, votes in others' names"""
+    CERTIFY = "certify"
+    """VIEW-CHANGEs and decisions with forged certificates"""
     HIDE = "hide"
     """VIEW-CHANGEs without the proofs it holds"""
+    REPROPOSE = "repropose"
+    """NEW-VIEWs that propose other blocks again than those that follow"""
+    REWRITE = "rewrite"
+    """as new primary also other blocks where the chain is decided, with votes for them"""
+    ROOTS = "roots"
+    """as primary blocks whose state root is not what execution gives"""
+    JUNK = "junk"
+    """bodies with other signatures than those asked for, in consensus and in block sync"""
+    STATUS = "status"
+    """STATUSes that claim every vote, every body and heights and views that nobody has reached"""
     SLOW = "slow"
     """everything it says leaves late"""
     FLOOD = "flood"
-    """votes for heights and views far ahead, one after the other"""
+    """votes for heights and views, and VIEW-CHANGEs for views, far ahead, one after the other"""
 
 
 class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
@@ -158,7 +178,7 @@ class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
 
 
 Fault: TypeAlias = (
-    Crash | RecordLost | Pause | Partition | Cut | Loss | Duplication | Delay | SlowSync | ClockStep | Liar
+    Crash | RecordLost | StoreLost | Pause | Partition | Cut | Loss | Duplication | Delay | SlowSync | ClockStep | Liar
 )
 
 
@@ -240,7 +260,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     @property
     def weakened(self) -> frozenset[int]:
         """Those that count among the f."""
-        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost)}
+        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost)}
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -274,9 +294,11 @@ def check(plan: Plan) -> None:
     if not named <= set(range(count)):
         raise ConfigurationError(f"the plan names a node that is not among its {count} validators")
     if len(plan.weakened) > (count - 1) // 3:
-        raise ConfigurationError(f"{len(plan.weakened)} nodes lie or lost their record: more than f of {count}")
+        raise ConfigurationError(
+            f"{len(plan.weakened)} nodes lie or lost their record or blocks: more than f of {count}"
+        )
     if set(plan.survivors) & plan.weakened:
-        raise ConfigurationError("a survivor lies or lost its record")
+        raise ConfigurationError("a survivor lies or lost its record or blocks")
     ids = [fault.id for fault in plan.faults]
     if len(ids) != len(set(ids)):
         raise ConfigurationError("two faults have the same id")

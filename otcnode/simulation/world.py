@@ -9,6 +9,7 @@ from typing import assert_never
 
 from otcnode.blocks import Verify
 from otcnode.consensus import effects
+from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Message
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
@@ -20,6 +21,7 @@ from otcnode.simulation.liars import Mouth
 from otcnode.simulation.memory import collections_of
 from otcnode.simulation.network import Network
 from otcnode.simulation.node import HISTORY_BLOCKS, Node
+from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import (
     ClockStep,
     Crash,
@@ -36,6 +38,7 @@ from otcnode.simulation.plan import (
     RecordLost,
     Signatures,
     SlowSync,
+    StoreLost,
 )
 from otcnode.simulation.scheduler import Scheduler
 from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembered, Sign
@@ -50,7 +53,8 @@ START_MS_MAX = 50
 RETRY_MS = 4_000
 """A client that sees nothing final for so long hands its transaction to the next node."""
 PROGRESS_CHECK_MS = 250
-MEMORY_CHECK_MS = 10_000
+MEMORY_CHECK_MS = 1_000
+"""How often the next node's memory is looked at, in turn."""
 EVENTS_MAX = 5_000_000
 ON_DISK = (Store, Node, FaultyKeyValue, CrashingVotesLog)
 """What stands for the disk or the world is no memory of the node."""
@@ -98,7 +102,8 @@ class World:
         honest = frozenset(range(plan.validators)) - plan.liars
         self._honest = honest
         self._chain = chain_id(self.genesis)
-        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify)
+        patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
+        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify, patience)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()
@@ -155,7 +160,7 @@ class World:
         for fault in self.plan.faults:
             at(fault.at_ms, partial(self._begin, fault))
         at(self.plan.safety_ms, self._heal)
-        at(MEMORY_CHECK_MS, self._check_memory)
+        at(MEMORY_CHECK_MS, partial(self._check_memory, 0))
 
     def _start(self, index: int) -> None:
         node = self._nodes[index]
@@ -200,8 +205,14 @@ class World:
                 self._down_ms[node] = fault.down_ms
                 self._nodes[node].arm(fault)
             case RecordLost(node=node):
+                self.injected("record-lost")
                 self._kill(node, "and loses its voting record", fault)
                 self._nodes[node].disk.votes.lose()
+            case StoreLost(node=node):
+                self.injected("store-lost")
+                self._kill(node, "and loses its blocks", fault)
+                self._nodes[node].lose_store()
+                self.checkers.forgot_blocks(node)
             case Pause(node=node, for_ms=for_ms):
                 self.injected("pause")
                 self._nodes[node].pause()
@@ -220,7 +231,7 @@ class World:
             case _:
                 assert_never(fault)
 
-    def _kill(self, index: int, why: str, fault: Crash | RecordLost) -> None:
+    def _kill(self, index: int, why: str, fault: Crash | RecordLost | StoreLost) -> None:
         if self._nodes[index].alive:
             self._down_ms[index] = fault.down_ms
             self._nodes[index].kill(why)
@@ -298,7 +309,11 @@ class World:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {offence.kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
-            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Save() | effects.Blame():
+            case effects.Save(entries):
+                self.checkers.saved(node, entries)
+            case effects.SetTimer(Timer.VIEW, int(delay_ms)):
+                self.checkers.waits(node, delay_ms)
+            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Blame():
                 pass
             case effects.Compact():
                 self.mark("voting record compacted")
@@ -322,7 +337,7 @@ class World:
     def started(self, node: int) -> None:
         store = self._nodes[node].store
         assert store is not None
-        self.checkers.started(node, store)
+        self.checkers.started(node, store, self._nodes[node].disk.votes.load())
 
     def died(self, node: int) -> None:
         self.injected("crash")
@@ -366,11 +381,11 @@ class World:
             lines.append(f"n{node.index} height {node.store.tip.height}, {pool} in its pool")
         return f"{self.plan.liveness_ms} ms after a quorum was healed\n  " + "\n  ".join(lines)
 
-    def _check_memory(self) -> None:
-        for node in self._nodes:
-            if node.engine is not None:
-                self._check_memory_of(node)
-        self.scheduler.after(MEMORY_CHECK_MS, self._check_memory)
+    def _check_memory(self, index: int) -> None:
+        if self._nodes[index].engine is not None:
+            self._check_memory_of(self._nodes[index])
+        following = (index + 1) % self.plan.validators
+        self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
 
     def _check_memory_of(self, node: Node) -> None:
         for path, entries in collections_of(node.engine, ON_DISK):

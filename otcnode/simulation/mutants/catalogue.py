@@ -1,0 +1,252 @@
+"""All planted bugs, with what must find them."""
+
+from __future__ import annotations
+
+from otcnode.simulation.generate import Swarm
+from otcnode.simulation.mutants import blocks, records, views, voting
+from otcnode.simulation.mutants.planting import Mutant
+from otcnode.simulation.violation import Promise
+
+P = Promise
+STORM = Swarm.STORM
+_SAFETY = frozenset({P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.DEFECT})
+
+
+def _one(promise: Promise, *others: Promise) -> frozenset[Promise]:
+    return frozenset({promise, *others})
+
+
+MUTANTS = (
+    # votes
+    Mutant(
+        "quorum less one",
+        "two quorums share an honest validator",
+        voting.quorum_less_one,
+        _one(P.CERTIFICATE),
+        5,
+        quick=True,
+    ),
+    Mutant(
+        "quorum of 2f + 1 of five",
+        "two quorums share an honest validator",
+        voting.quorum_two_f_plus_one,
+        _one(P.CERTIFICATE),
+        5,
+        validators=5,
+        quick=True,
+    ),
+    Mutant(
+        "quorum of 2f + 1 of six",
+        "two quorums share an honest validator",
+        voting.quorum_two_f_plus_one,
+        _one(P.CERTIFICATE),
+        5,
+        validators=6,
+        quick=True,
+    ),
+    Mutant(
+        "COMMITs of two views added up",
+        "a certificate is of one view",
+        voting.views_added_up,
+        _SAFETY,
+        300,
+        swarm=STORM,
+    ),
+    Mutant("signatures of votes unchecked", "votes are authentic", voting.signatures_unchecked, _SAFETY, 300),
+    Mutant(
+        "PREPARE without the parent",
+        "PREPARE on a parent that is committed or prepared here",
+        voting.prepare_without_parent,
+        _SAFETY,
+        300,
+    ),
+    Mutant(
+        "COMMIT without the parent",
+        "COMMIT on a parent that is committed or proved here",
+        voting.commit_without_parent,
+        _SAFETY,
+        300,
+    ),
+    Mutant("votes without the parent", "no vote without what lies below", voting.votes_without_parent, _SAFETY, 300),
+    Mutant(
+        "COMMIT without a PREPARE",
+        "COMMIT what was executed and prepared here",
+        voting.commit_without_prepare,
+        _SAFETY,
+        300,
+    ),
+    Mutant(
+        "COMMIT of a view that was left",
+        "nothing of a lower view is signed",
+        voting.votes_after_view_change,
+        _SAFETY,
+        300,
+    ),
+    Mutant("STATUS counts as votes", "a STATUS is a hint", voting.status_is_a_vote, _SAFETY, 300),
+    Mutant("STATUS moves views", "a STATUS is a hint", voting.status_moves_views, _SAFETY, 300),
+    # views
+    Mutant(
+        "NEW-VIEW without proofs",
+        "what was prepared is proposed again",
+        views.proofs_ignored,
+        _SAFETY | {P.LIVENESS},
+        300,
+        swarm=STORM,
+    ),
+    Mutant(
+        "proof of the lower view", "the proof of the highest view counts", views.lower_proof, _SAFETY, 600, swarm=STORM
+    ),
+    Mutant(
+        "VIEW-CHANGE without proofs",
+        "a VIEW-CHANGE shows what its sender holds",
+        views.proof_forgotten,
+        _SAFETY,
+        300,
+        swarm=STORM,
+    ),
+    Mutant(
+        "NEW-VIEW unchecked", "everybody recomputes a NEW-VIEW", views.new_view_unchecked, _SAFETY, 600, swarm=STORM
+    ),
+    Mutant(
+        "VIEW-CHANGE unchecked",
+        "proofs and certificates are verified",
+        views.view_change_unchecked,
+        _SAFETY | {P.LIVENESS},
+        600,
+        swarm=STORM,
+    ),
+    Mutant(
+        "base not committed by the primary",
+        "a primary opens a view on what it has committed",
+        views.uncommitted_base,
+        _SAFETY,
+        600,
+        swarm=STORM,
+    ),
+    Mutant(
+        "no base barrier",
+        "active after the base is committed, fresh above it",
+        views.base_barrier_dropped,
+        _SAFETY,
+        600,
+        swarm=STORM,
+    ),
+    Mutant("one validator moves all", "join what f + 1 ask for", views.join_anybody, _SAFETY, 300),
+    Mutant(
+        "timer never falls back",
+        "patience comes back with blocks",
+        views.timer_never_falls_back,
+        _one(P.LIVENESS),
+        300,
+        swarm=STORM,
+    ),
+    Mutant(
+        "timer stops after asking",
+        "a view that nobody opens is left",
+        views.timer_stops_after_asking,
+        _one(P.LIVENESS),
+        300,
+    ),
+    # records
+    Mutant("skipped sync", "durable before it leaves", records.skipped_sync, _SAFETY, 300),
+    Mutant("votes not saved", "every vote is in the record", records.votes_not_saved, _SAFETY, 300),
+    Mutant("proofs not saved", "every proof is in the record", records.proofs_not_saved, _SAFETY, 300, swarm=STORM),
+    Mutant(
+        "VIEW-CHANGE not saved",
+        "the own VIEW-CHANGE is in the record",
+        records.view_changes_not_saved,
+        _SAFETY,
+        300,
+        swarm=STORM,
+    ),
+    Mutant(
+        "proposal saved without bodies",
+        "a proposal is saved with its bodies",
+        records.bodies_not_saved,
+        _one(P.DURABILITY),
+        300,
+    ),
+    Mutant(
+        "record truncated",
+        "heights above the committed one stay in the record",
+        records.record_truncated,
+        _SAFETY,
+        300,
+        swarm=STORM,
+    ),
+    Mutant(
+        "record born again", "a key without its record is silent", records.record_born_again, _SAFETY, 600, swarm=STORM
+    ),
+    Mutant(
+        "silence of no length",
+        "silence lasts until nothing said before can matter",
+        records.silence_of_no_length,
+        _SAFETY,
+        600,
+        swarm=STORM,
+    ),
+    Mutant("floor ignored", "nothing is signed below the floor", records.floor_ignored, _SAFETY, 600),
+    Mutant(
+        "block not synced",
+        "a block is durable before anybody is told",
+        records.block_not_synced,
+        _one(P.DURABILITY),
+        300,
+    ),
+    # blocks
+    Mutant(
+        "bodies unchecked",
+        "a body is the one its full hash names",
+        blocks.bodies_unchecked,
+        _SAFETY | {P.LIVENESS},
+        600,
+    ),
+    Mutant(
+        "signatures not in the root",
+        "the root of transactions covers signatures",
+        blocks.signatures_not_in_the_root,
+        _SAFETY | {P.LIVENESS},
+        600,
+    ),
+    Mutant(
+        "clients' signatures unchecked",
+        "a transaction is its signer's",
+        blocks.client_signatures_unchecked,
+        _one(P.VALIDITY),
+        600,
+    ),
+    Mutant(
+        "roots not compared",
+        "a vote says that execution gives the header's roots",
+        blocks.roots_not_compared,
+        _one(P.ROOTS),
+        600,
+    ),
+    Mutant(
+        "child leaks into parent",
+        "speculation leaves no trace",
+        blocks.child_leaks_into_parent,
+        _SAFETY | {P.LIVENESS, P.ROOTS},
+        600,
+    ),
+    Mutant(
+        "flight leaks into store", "speculation leaves no trace", blocks.flight_leaks_into_store, _one(P.ROOTS), 300
+    ),
+    Mutant("duplicates accepted", "a transaction is executed once", blocks.duplicates_accepted, _one(P.ONCE), 300),
+    Mutant(
+        "another order",
+        "transactions are executed in the order of the block",
+        blocks.executed_in_another_order,
+        _SAFETY | {P.LIVENESS},
+        300,
+    ),
+    Mutant("credits count twice", "cash adds up to its total", blocks.credits_count_twice, _one(P.INVARIANTS), 300),
+    Mutant(
+        "votes kept for ever",
+        "everything that is collected is bounded",
+        blocks.votes_kept_for_ever,
+        _one(P.MEMORY),
+        600,
+    ),
+    Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
+)

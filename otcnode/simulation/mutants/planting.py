@@ -1,0 +1,43 @@
+"""How a bug is planted: one attribute of a module or class is replaced, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from otcnode.simulation.generate import Swarm
+from otcnode.simulation.violation import Promise
+
+Plant = Callable[[], AbstractContextManager[None]]
+Change = tuple[Any, str, Any]
+"""(module or class, name of an attribute that it has, what stands there instead)"""
+
+
+@contextmanager
+def planted(*changes: Change) -> Iterator[None]:
+    """While it is open the node is wrong. An attribute that is not there is a mistake of the plant, not a bug."""
+    kept = [(owner, name, vars(owner)[name]) for owner, name, _ in changes]
+    for owner, name, wrong in changes:
+        setattr(owner, name, wrong)
+    try:
+        yield
+    finally:
+        for owner, name, right in kept:
+            setattr(owner, name, right)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`rule` is what no longer holds. Of the seeds 1 to `seeds`, run under `swarm` (None: as each seed chooses) with so
+    many `validators` (0: as each seed chooses), one must break one of `promises`. `quick`: in every test run."""
+
+    name: str
+    rule: str
+    plant: Plant
+    promises: frozenset[Promise]
+    seeds: int
+    validators: int = 4
+    swarm: Swarm | None = None
+    quick: bool = False

@@ -1,0 +1,126 @@
+"""Bugs of the view change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from otcnode.blocks import Epoch, block_hash
+from otcnode.consensus import committing, memory, patience, view_change, view_changing
+from otcnode.consensus.core import Core
+from otcnode.consensus.messages import NewView, Proof, ViewChange
+from otcnode.consensus.state import State
+from otcnode.consensus.view_change import Selection
+from otcnode.simulation.mutants.planting import planted
+
+Plant = AbstractContextManager[None]
+
+
+def _select_nothing(messages: Any) -> Selection:
+    return Selection(max(message.committed for message in messages), ())
+
+
+def proofs_ignored() -> Plant:
+    return planted(
+        (view_change, "select", _select_nothing),
+        (view_changing, "select", _select_nothing),
+        (memory, "select", _select_nothing),
+    )
+
+
+def lower_proof() -> Plant:
+    def best(messages: Sequence[ViewChange], height: int) -> Proof | None:
+        proofs = [proof for message in messages for proof in message.proofs if proof.header.height == height]
+        return min(proofs, key=lambda proof: (proof.view, block_hash(proof.header)), default=None)
+
+    return planted((view_change, "_best_proof", best))
+
+
+def proof_forgotten() -> Plant:
+    right = view_changing.ask_for
+
+    def ask_for(core: Core, view: int, reason: str) -> None:
+        core.state.proofs.clear()
+        right(core, view, reason)
+
+    return planted((view_changing, "ask_for", ask_for))
+
+
+def new_view_unchecked() -> Plant:
+    """Whatever the new primary proposes again is what follows."""
+
+    def check_new_view(message: NewView, *others: Any, **more: Any) -> Selection:
+        base = max(entry.committed for entry in message.view_changes)
+        return Selection(base, tuple(entry.header for entry in message.reproposals))
+
+    right = memory.enter
+
+    def enter(state: State, new_view: NewView) -> None:
+        chosen = check_new_view(new_view)
+        with planted((memory, "select", lambda messages: chosen)):
+            right(state, new_view)
+
+    return planted((view_changing, "check_new_view", check_new_view), (memory, "enter", enter))
+
+
+def view_change_unchecked() -> Plant:
+    """Proofs and certificates in VIEW-CHANGEs are believed."""
+
+    def believe(message: ViewChange, *others: Any) -> None:
+        return None
+
+    return planted((view_changing, "check_view_change", believe), (view_change, "check_view_change", believe))
+
+
+def uncommitted_base() -> Plant:
+    """The new primary uses VIEW-CHANGEs whose certified height it has not committed."""
+    right = view_changing.open_view
+
+    def open_view(core: Core) -> bool:
+        tip = core.state.tip
+        held = [message for message in core.state.view_changes.values() if message.view == core.state.view]
+        highest = max((message.committed for message in held), default=0)
+        if len(held) < core.state.epoch.quorum or highest <= tip.height:
+            return right(core)
+        with planted((State, "committed", property(lambda state: max(state.tip.height, highest)))):
+            return right(core)
+
+    return planted((view_changing, "open_view", open_view))
+
+
+def base_barrier_dropped() -> Plant:
+    """Active in a view at once, and fresh proposals are accepted wherever this replica stands."""
+    right = memory.enter
+
+    def enter(state: State, new_view: NewView) -> None:
+        right(state, new_view)
+        state.base = state.fresh_above = state.committed
+        memory.activate(state)
+
+    return planted((memory, "enter", enter))
+
+
+def join_anybody() -> Plant:
+    """One validator in a far view moves all."""
+    return planted((Epoch, "weak_quorum", property(lambda epoch: 1)))
+
+
+def timer_never_falls_back() -> Plant:
+    right = committing._grow_patience_back
+
+    def grow(core: Core, header: Any) -> None:
+        right(core, header)
+        core.state.blocks_since_step = 0
+
+    return planted((committing, "_grow_patience_back", grow))
+
+
+def timer_stops_after_asking() -> Plant:
+    """A view that nobody opens is waited for, for ever."""
+    right = patience._view_timer_runs
+
+    def runs(core: Core) -> bool:
+        return core.state.active and right(core)
+
+    return planted((patience, "_view_timer_runs", runs))

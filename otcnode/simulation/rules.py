@@ -1,0 +1,129 @@
+"""What an honest node may sign, judged from outside: by the signatures that exist and the blocks that are durable.
+
+A vote is lawful only if the votes it rests on have been made. Whatever a node believes, there are no more of them than
+the honest ones signed, and one of each liar.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN
+from otcnode.consensus.messages import NewView, ViewChange
+from otcnode.simulation.violation import Promise, Violation
+
+_KINDS = {PREPARE_DOMAIN: "PREPARE", COMMIT_DOMAIN: "COMMIT"}
+
+Place = tuple[int, int, int]
+"""(epoch, view, height)"""
+
+
+@dataclass
+class _Signer:
+    """What one honest node has signed, over all its lives."""
+
+    committed: int = 0
+    prepared: dict[Place, bytes] = field(default_factory=dict)
+    asked: dict[int, int] = field(default_factory=dict)
+    """Epoch to the highest view it asked for."""
+    bases: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(epoch, view) to the base of the NEW-VIEW it acts under."""
+    floor: int = 0
+
+
+class Rules:
+    """Told of every signature, VIEW-CHANGE, NEW-VIEW and commit of the honest; raises Violation(RULES or VOTES)."""
+
+    def __init__(self, honest: Iterable[int], liars: int) -> None:
+        self._signers = {node: _Signer() for node in honest}
+        self._liars = liars
+        self._prepares: dict[Place, dict[bytes, set[int]]] = defaultdict(lambda: defaultdict(set))
+        self._asked: dict[int, int] = defaultdict(int)
+        """Epoch to the highest view that an honest node asked for."""
+
+    def committed(self, node: int, height: int) -> None:
+        if node in self._signers:
+            self._signers[node].committed = height
+
+    def forgot_blocks(self, node: int) -> None:
+        """Its store is gone; its record, and so its floor, is not."""
+        if node in self._signers:
+            signer = self._signers[node]
+            signer.floor, signer.committed = max(signer.floor, signer.committed), 0
+
+    def entered(self, node: int, message: NewView) -> None:
+        if node in self._signers:
+            base = max(entry.committed for entry in message.view_changes)
+            self._signers[node].bases[(message.epoch, message.view)] = base
+
+    def asked(self, node: int, message: ViewChange) -> None:
+        """A weak quorum holds an honest replica, so views are asked for one after the other."""
+        if node not in self._signers:
+            return
+        signer, epoch, view = self._signers[node], message.epoch, message.view
+        if view > self._asked[epoch] + 1:
+            raise Violation(
+                Promise.RULES, f"n{node} asks for view {view}, the honest so far for {self._asked[epoch]} at most"
+            )
+        self._asked[epoch] = max(self._asked[epoch], view)
+        signer.asked[epoch] = max(signer.asked.get(epoch, 0), view)
+
+    def opened(self, node: int, message: NewView) -> None:
+        """Whoever opens a view has committed what it stands on."""
+        base = max(entry.committed for entry in message.view_changes)
+        if node in self._signers and base > self._signers[node].committed:
+            raise Violation(
+                Promise.RULES,
+                f"n{node} opens view {message.view} on height {base}, has committed {self._signers[node].committed}",
+            )
+
+    def signed(self, node: int, message: bytes) -> None:
+        """A signature over `message` is made; it may never leave."""
+        if node not in self._signers:
+            return
+        fields = msgspec.msgpack.decode(message)
+        kind = _KINDS.get(fields[0])
+        if kind is None:
+            return
+        _, _, epoch, view, height, name = fields
+        signer = self._signers[node]
+        asked = signer.asked.get(epoch, -1)
+        if view < asked:
+            what = f"n{node} signs {kind} (view {view}, height {height})"
+            raise Violation(Promise.VOTES, f"{what} after it asked for view {asked}")
+        if kind == "PREPARE":
+            self._prepares[(epoch, view, height)][name].add(node)
+            signer.prepared[(epoch, view, height)] = name
+
+    def voted(self, node: int, kind: str, place: Place, name: bytes, quorum: int, proposes: bool) -> None:
+        """A vote leaves its author for the first time; `quorum` is that of its epoch. What it `proposes` is what the
+        others vote on, whatever became of the block below."""
+        epoch, view, height = place
+        signer = self._signers[node]
+        what = f"n{node} says {kind} (view {view}, height {height})"
+        base = signer.bases.get((epoch, view), 0)
+        if height <= base:
+            raise Violation(Promise.RULES, f"{what} where its view begins above {base}")
+        if signer.committed < base:
+            raise Violation(Promise.RULES, f"{what} and has not committed {base}, where its view begins")
+        if signer.committed < signer.floor:
+            raise Violation(Promise.RULES, f"{what} while its store is at {signer.committed}, below {signer.floor}")
+        if kind == "COMMIT" and signer.prepared.get(place) != name:
+            raise Violation(Promise.RULES, f"{what} without a PREPARE of its own")
+        if kind == "COMMIT" and self._prepared(place, name) < quorum:
+            raise Violation(Promise.RULES, f"{what}, which no quorum has prepared")
+        if not proposes and height > signer.committed + 1:
+            self._check_parent(what, epoch, view, height - 1, quorum)
+
+    def _prepared(self, place: Place, name: bytes) -> int:
+        """At most so many can have prepared it."""
+        return len(self._prepares[place][name]) + self._liars
+
+    def _check_parent(self, what: str, epoch: int, view: int, height: int, quorum: int) -> None:
+        names: Mapping[bytes, set[int]] = self._prepares[(epoch, view, height)]
+        if max((len(nodes) for nodes in names.values()), default=0) + self._liars < quorum:
+            raise Violation(Promise.RULES, f"{what} on a parent that no quorum has prepared in this view")
