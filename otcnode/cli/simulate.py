@@ -4,48 +4,74 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from otcnode.cli.exits import EXIT_NO
+from otcnode.cli import simulate_report as reporting
+from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
+from otcnode.cli.simulate_report import Watch
 from otcnode.simulation import plan as plans
-from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.fleet import Hunt, Ran, Report, Seed, carry_out, reports
+from otcnode.simulation.generate import Swarm
+from otcnode.simulation.hunting import Found
+from otcnode.simulation.measure import SIZES, measured
+from otcnode.simulation.mutants.catalogue import MUTANTS
 from otcnode.simulation.plan import Plan
 from otcnode.simulation.shrink import Shrinker
 from otcnode.simulation.summary import Summary
-from otcnode.simulation.world import Outcome, run
+from otcnode.simulation.violation import Promise
 
 
 @click.command()
 @click.option("--seed", "first_seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many seeds from there.")
 @click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that work at the same time."
+)
+@click.option(
     "--validators", type=click.IntRange(0, 100), default=0, help="The size of every network; by default the seed's."
 )
+@click.option(
+    "--swarm",
+    type=click.Choice([swarm.value for swarm in Swarm]),
+    help="What kinds of faults the plans mix; by default as each seed chooses.",
+)
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Carry out this plan instead of seeds.")
+@click.option("--mutants", is_flag=True, help="Plant every known bug, one after the other, and look for it.")
+@click.option("--mutant", "names", multiple=True, metavar="NAME", help="Plant only this bug. May be given repeatedly.")
+@click.option("--measure", is_flag=True, help="Messages, signatures and bytes per block against the number of nodes.")
 @click.option(
     "--out",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Where the plan of a failure is written; by default the current directory.",
+    help="Where plans of failures are written; by default the current directory.",
 )
-@click.option("--shrink", is_flag=True, help="Find the smallest plan that still fails. May take minutes.")
+@click.option("--keep-going", is_flag=True, help="Go on after a broken promise.")
+@click.option(
+    "--shrink/--no-shrink",
+    default=None,
+    help="Find the smallest plan that still fails: may take minutes. [mutants: on]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Print the trace line by line.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def simulate(
     first_seed: int,
     seeds: int,
+    jobs: int,
     validators: int,
+    swarm: str | None,
     plan_file: Path | None,
+    mutants: bool,
+    names: tuple[str, ...],
+    measure: bool,
     directory: Path,
-    shrink: bool,
+    keep_going: bool,
+    shrink: bool | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -53,111 +79,123 @@ def simulate(
 
     Every seed makes a plan: a network, its clients' work, crashes, lost and late messages, partitions, liars. All nodes
     are real ones but for the world around them. After the faults a quorum is healed and every transaction must end.
-    The first broken promise stops the run with exit code 1 and is written to a plan file that reproduces it.
+    The first broken promise stops the run and is written to a plan file that reproduces it. Ctrl-C stops it too, with
+    the summary of what was done.
+
+    Exit codes: 0 every promise was kept (with --mutants: every bug was found); 1 a promise was broken (a bug was not
+    found); 2 wrong usage or a plan that cannot be carried out; 130 Ctrl-C.
     """
-    console = Console(stderr=True)
-    show = click.echo if verbose else None
-    total = Summary()
-    began = time.monotonic()
-    done = 0
-    if plan_file is not None:
-        work: Iterable[Plan] = [plans.load(plan_file)]
-        seeds = 1
-    else:
-        options = Options(validators=validators)
-        work = (generate(seed, options) for seed in range(first_seed, first_seed + seeds))
-    try:
-        for plan in _with_progress(console, work, seeds, hidden=verbose or as_json or seeds == 1):
-            outcome = run(plan, show)
-            total.add(outcome.summary)
-            done += 1
-            if outcome.violation is not None:
-                _report(console, plan, outcome, directory, plan_file)
-                if shrink:
-                    _shrink(console, plan, outcome, directory)
-                _print_summary(total, done, time.monotonic() - began, outcome, as_json)
-                sys.exit(EXIT_NO)
-    except KeyboardInterrupt:
-        _print_summary(total, done, time.monotonic() - began, None, as_json)
-        raise click.Abort from None
-    _print_summary(total, done, time.monotonic() - began, outcome if done == 1 else None, as_json)
-
-
-def _with_progress(console: Console, work: Iterable[Plan], count: int, hidden: bool) -> Iterator[Plan]:
-    columns = (TextColumn("seed {task.fields[seed]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("", total=count, seed="")
-        for plan in work:
-            progress.update(task, seed=plan.seed)
-            yield plan
-            progress.advance(task)
-
-
-def _report(console: Console, plan: Plan, outcome: Outcome, directory: Path, plan_file: Path | None) -> None:
-    """The violation, the end of the trace, and how to see it again."""
-    if plan_file is None:
-        plan_file = directory / f"plan-{plan.seed}-{plan.validators}.json"
-        directory.mkdir(parents=True, exist_ok=True)
-        plans.save(plan, plan_file)
-    for line in outcome.tail:
-        click.echo(line, err=True)
-    console.print(f"[bold red]seed {plan.seed}, {plan.validators} validators[/]: ", end="")
-    console.print(str(outcome.violation), markup=False, highlight=False)
-    console.print(f"the plan is {plan_file}; to see it again:", markup=False, highlight=False)
-    click.echo(f"otcnode simulate --plan {plan_file} -v", err=True)
-
-
-def _shrink(console: Console, plan: Plan, outcome: Outcome, directory: Path) -> None:
-    assert outcome.violation is not None
-    with console.status("shrinking") as status:
-
-        def progress(attempts: int, smaller: Plan) -> None:
-            status.update(
-                f"shrinking: {len(smaller.faults)} faults, {len(smaller.workload)} submissions after {attempts} runs"
-            )
-
-        small = Shrinker(outcome.violation.promise, progress=progress).shrink(plan)
-    path = directory / f"plan-{plan.seed}-{plan.validators}-shrunk.json"
-    plans.save(small, path)
-    console.print(
-        f"{len(plan.faults)} faults and {len(plan.workload)} submissions became {len(small.faults)} and "
-        f"{len(small.workload)}: {path}",
-        markup=False,
-        highlight=False,
-    )
-
-
-def _print_summary(total: Summary, done: int, seconds: float, outcome: Outcome | None, as_json: bool) -> None:
-    figures = {
-        "seeds": done,
-        "seeds per second": round(done / max(seconds, 1e-9), 2),
-        "virtual hours": round(total.virtual_ms / 3_600_000, 3),
-        "events": total.events,
-        "messages": total.messages,
-        "commits": total.commits,
-        "transactions": total.transactions,
-        "highest view": total.view_max,
-    }
-    if outcome is not None:
-        figures["trace lines"] = outcome.summary.trace_lines
-    if as_json:
-        report = {
-            **{name.replace(" ", "_"): value for name, value in figures.items()},
-            "faults": dict(sorted(total.faults.items())),
-            "marks": dict(sorted(total.marks.items())),
-            "trace_hash": None if outcome is None else outcome.summary.trace_hash,
-            "violation": None if outcome is None or outcome.violation is None else str(outcome.violation),
-        }
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    console = Console(stderr=True, highlight=False)
+    if measure:
+        reporting.measurements(measured((validators,) if validators else SIZES), as_json)
         return
-    table = Table("", "", show_header=False, box=None)
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,}")
-    if outcome is not None:
-        table.add_row("trace hash", outcome.summary.trace_hash)
-    for title, counts in (("faults injected", total.faults), ("situations", total.marks)):
-        table.add_section()
-        table.add_row(f"[bold]{title}[/]", "")
-        for name, count in sorted(counts.items()):
-            table.add_row(f"  {name}", f"{count:,}")
-    Console().print(table)
+    if mutants or names:
+        _hunt(console, names, jobs, shrink is not False, as_json)
+        return
+    wanted = None if swarm is None else Swarm(swarm)
+    if plan_file is not None or verbose:
+        plan = plans.load(plan_file) if plan_file is not None else Seed(first_seed, validators, wanted).plan()
+        work, seeds = _one(plan, verbose), 1
+    else:
+        work = reports((Seed(seed, validators, wanted) for seed in range(first_seed, first_seed + seeds)), jobs)
+    session = _Session(console, directory, plan_file, bool(shrink), as_json)
+    with closing(work):
+        session.watch(work, seeds, keep_going)
+
+
+def _one(plan: Plan, verbose: bool) -> Generator[Report, None, None]:
+    yield carry_out(plan, click.echo if verbose else None)
+
+
+class _Session:
+    """A run over seeds: what is told of each, and of all."""
+
+    def __init__(self, console: Console, directory: Path, plan_file: Path | None, shrinks: bool, as_json: bool) -> None:
+        self._console = console
+        self._directory = directory
+        self._plan_file = plan_file
+        self._shrinks = shrinks
+        self._as_json = as_json
+        self._total = Summary()
+        self._broken: list[Ran] = []
+        self._last: Ran | None = None
+
+    def watch(self, work: Iterator[Report], seeds: int, keep_going: bool) -> None:
+        began = time.monotonic()
+        try:
+            with Watch(self._console, seeds, "seed", hidden=self._as_json or seeds == 1) as watch:
+                for report in work:
+                    assert isinstance(report, Ran)
+                    self._take(report)
+                    watch.done(report.plan.seed)
+                    if report.violation is not None and not keep_going:
+                        break
+        except KeyboardInterrupt:
+            self._summarise(began)
+            sys.exit(EXIT_INTERRUPTED)
+        self._summarise(began)
+        if self._broken:
+            sys.exit(EXIT_NO)
+
+    def _take(self, report: Ran) -> None:
+        self._last = report
+        self._total.add(report.summary)
+        if report.violation is None:
+            return
+        self._broken.append(report)
+        path = self._plan_file
+        if path is None:
+            path = self._directory / f"plan-{report.plan.seed}-{report.plan.validators}.json"
+            self._directory.mkdir(parents=True, exist_ok=True)
+            plans.save(report.plan, path)
+        reporting.violation(self._console, report, path)
+        if self._shrinks:
+            self._shrink(report)
+
+    def _shrink(self, report: Ran) -> None:
+        assert report.promise is not None
+        plan, promise = report.plan, Promise(report.promise)
+        with self._console.status("shrinking") as status:
+
+            def progress(attempts: int, smaller: Plan) -> None:
+                status.update(
+                    f"shrinking: {len(smaller.faults)} faults, {len(smaller.workload)} submissions "
+                    f"after {attempts} runs"
+                )
+
+            small = Shrinker(promise, progress=progress).shrink(plan)
+        path = self._directory / f"plan-{plan.seed}-{plan.validators}-shrunk.json"
+        plans.save(small, path)
+        self._console.print(
+            f"{len(plan.faults)} faults and {len(plan.workload)} submissions became {len(small.faults)} and "
+            f"{len(small.workload)}: {path}",
+            markup=False,
+        )
+
+    def _summarise(self, began: float) -> None:
+        last = self._last if self._total.seeds == 1 else None
+        reporting.summary(self._total, time.monotonic() - began, len(self._broken), last, self._as_json)
+
+
+def _hunt(console: Console, names: tuple[str, ...], jobs: int, shrink: bool, as_json: bool) -> None:
+    known = [mutant.name for mutant in MUTANTS]
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"no planted bug is called {name!r}; there are: {', '.join(known)}")
+    wanted = list(names) or known
+    found: list[Found] = []
+    work = reports((Hunt(name, shrink) for name in wanted), jobs)
+    interrupted = False
+    try:
+        with closing(work), Watch(console, len(wanted), "bug", hidden=as_json) as watch:
+            for report in work:
+                assert isinstance(report, Found)
+                found.append(report)
+                watch.done(report.mutant)
+    except KeyboardInterrupt:
+        interrupted = True
+    reporting.hunted(found, as_json)
+    if interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    if not all(report.expected for report in found):
+        sys.exit(EXIT_NO)

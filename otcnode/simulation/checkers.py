@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from otcnode.codec import decode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry
 from otcnode.crypto import tagged_hash
+from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
@@ -25,8 +25,6 @@ Vote = tuple[int, str, Place]
 """(node, PREPARE or COMMIT, where)"""
 
 _PREPARE, _COMMIT = "PREPARE", "COMMIT"
-_VIEW_CHANGE_MARKS = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
-_NEW_VIEW_MARKS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
 _ENTERED, _ASKED = b"\xa7entered", b"\xa5asked"
 """How the tags of entries of the voting record are encoded."""
 
@@ -58,6 +56,7 @@ class Checkers:
         clients: Sequence[Client],
         verify: Verify,
         patience: Patience,
+        marks: Marks,
     ) -> None:
         self._chain_id = chain
         self._validators = tuple(validators)
@@ -75,7 +74,7 @@ class Checkers:
         self._rules = Rules(honest, len(validators) - len(honest))
         self._sound_roots: set[bytes] = set()
         self._views: set[tuple[int, int]] = set()
-        self.marks: Counter[str] = Counter()
+        self._marks = marks
         self.view_max = 0
 
     @property
@@ -112,6 +111,7 @@ class Checkers:
         witness.final.update(dict.fromkeys(transactions, height))
         self._rules.committed(node, height)
         self._patience.committed(node)
+        self._marks.committed(node, height, certificate, len(transactions))
 
     def _first_time(
         self, node: int, header: Header, name: bytes, bodies: Sequence[bytes], transactions: Sequence[bytes]
@@ -162,19 +162,19 @@ class Checkers:
                 if self._index.get(validator) == node and (epoch, view) not in self._views:
                     self._views.add((epoch, view))
                     self.view_max = max(self.view_max, view)
-                    self.marks[_NEW_VIEW_MARKS[min(len(reproposals), 2)]] += 1
+                    self._marks.opened(message)
                     self._rules.opened(node, message)
                 for again in reproposals:
                     author, place = view % len(self._validators), (epoch, view, again.header.height)
                     name = block_hash(again.header)
                     self._vote(node, author, _PREPARE, place, name, again.signature)
-            case ViewChange(epoch, view, _, _, proofs, validator):
+            case ViewChange(epoch=epoch, view=view, validator=validator):
                 if self._index.get(validator) == node:
                     asked = self._witnesses[node].asked_view
                     if view > asked.get(epoch, -1):
                         asked[epoch] = view
                         self._rules.asked(node, message)
-                        self.marks[_VIEW_CHANGE_MARKS[min(len(proofs), 2)]] += 1
+                        self._marks.asked(node, message)
             case _:
                 pass
 
@@ -220,6 +220,7 @@ class Checkers:
                 match decode(RecordEntry, raw):
                     case Entered(new_view):
                         self._rules.entered(node, new_view)
+                        self._marks.entered(node, new_view)
                     case Asked():
                         self._patience.asked(node)
 
@@ -239,7 +240,9 @@ class Checkers:
     def started(self, node: int, store: Store, kept: Sequence[bytes] | None) -> None:
         """A process has opened its store again; `kept` is its voting record."""
         self._patience.started(node)
-        self._check_bodies_kept(node, store.tip.height, [decode(RecordEntry, raw) for raw in kept or ()])
+        entries: list[RecordEntry] = [decode(RecordEntry, raw) for raw in kept or ()]
+        self._check_bodies_kept(node, store.tip.height, entries)
+        self._marks.started(node, store.tip.height, entries)
         witness = self._witnesses[node]
         height = store.tip.height
         if height < witness.committed:
@@ -269,7 +272,7 @@ class Checkers:
                 raise Violation(Promise.DURABILITY, f"n{node} has a proof of height {header.height} without bodies")
 
     def committed_silently(self, node: int, store: Store, height: int, transactions: Sequence[bytes]) -> None:
-        self.marks["block found durable at start that nobody was told of"] += 1
+        self._marks.hit("block found durable at start that nobody was told of")
         self.committed(node, store, height, transactions)
 
     def states(self, stores: Mapping[int, Store]) -> None:

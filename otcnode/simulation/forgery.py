@@ -33,7 +33,7 @@ from otcnode.errors import DecodeError
 from otcnode.p2p.gossip import GossipMessage, Push
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.signing import Sign
-from otcnode.sync import BlocksResponse, SyncMessage
+from otcnode.sync_messages import BlocksResponse, SyncMessage
 
 FLOOD_HEIGHTS = 10_000
 FAR_VIEW = 10**9

@@ -139,6 +139,7 @@ class _Generator:
             block_transactions_max=chance.choice(
                 (1, 1, 1, 2) if self._stormy else (1, 1, 3, 2_000), "block transactions"
             ),
+            rotation_blocks=chance.choice((0, 3, 5, 1_000, 1_000, 1_000), "rotation"),
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),

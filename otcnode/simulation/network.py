@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -35,6 +36,14 @@ class Endpoint(Protocol):
     def connected(self, peer: int) -> None: ...
     def disconnected(self, peer: int) -> None: ...
     def arrived(self, peer: int, channel: Channel, payload: bytes) -> None: ...
+
+
+@dataclass
+class Sent:
+    """What was handed to living connections, lost or not."""
+
+    messages: int = 0
+    bytes: int = 0
 
 
 class _Link:
@@ -66,7 +75,7 @@ class Network:
         self._banned_until_ms: dict[tuple[int, int], int] = {}
         self._packed: tuple[Channel, bytes, bytes] = (Channel.CONSENSUS, b"", b"")
         self.injected: Counter[str] = Counter()
-        self.messages = 0
+        self.sent = {channel: Sent() for channel in Channel}
 
     def attach(self, endpoints: list[Endpoint]) -> None:
         self._endpoints = endpoints
@@ -179,7 +188,9 @@ class Network:
         link = self._links[ends]
         if not link.open:
             return
-        self.messages += 1
+        sent = self.sent[channel]
+        sent.messages += 1
+        sent.bytes += len(payload)
         if self._packed[1] is not payload or self._packed[0] is not channel:
             self._packed = (channel, payload, wire.pack(channel, payload))
         raw = self._packed[2]

@@ -238,6 +238,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     signatures: Signatures = Signatures.HASH
     window: int = 4
     block_transactions_max: int = 2_000
+    rotation_blocks: int = 1_000
     view_timeout_ms: int = 2_000
     view_timeout_ms_max: int = 30_000
     record_bytes: int = 1 << 20

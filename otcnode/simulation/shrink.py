@@ -7,11 +7,15 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from otcnode.simulation.plan import Liar, Partition, Pause, Plan, RecordLost, Signatures
+from otcnode.simulation.plan import Cut, Liar, Loss, Partition, Pause, Plan, RecordLost, Signatures
 from otcnode.simulation.violation import Promise
 from otcnode.simulation.world import run
 
 T = TypeVar("T")
+
+LATER_MS = 3_000
+"""A smaller plan that breaks the promise so much later is not looked for: most others would have to run to an end."""
+SHRUNK_LIVENESS_MS = 60_000
 
 
 class Shrinker:
@@ -24,9 +28,15 @@ class Shrinker:
         self._left = attempts_max
         self._attempts = 0
         self._progress = progress
+        self._until_ms: int | None = None
 
     def shrink(self, plan: Plan) -> Plan:
-        """`plan` breaks the promise; so does the result."""
+        """`plan` breaks the promise; so does the result, and not much later."""
+        outcome = run(plan)
+        assert outcome.violation is not None and outcome.violation.promise is self._promise
+        if self._promise is not Promise.LIVENESS:
+            self._until_ms = outcome.summary.virtual_ms + LATER_MS
+        plan = self._try(plan, replace(plan, liveness_ms=min(plan.liveness_ms, SHRUNK_LIVENESS_MS)))
         plan = self._try(plan, replace(plan, signatures=Signatures.HASH))
         plan = self._faults(plan)
         plan = self._workload(plan)
@@ -37,7 +47,7 @@ class Shrinker:
         if self._attempts >= self._left:
             return False
         self._attempts += 1
-        violation = run(plan).violation
+        violation = run(plan, until_ms=self._until_ms).violation
         fails = violation is not None and violation.promise is self._promise
         if fails and self._progress is not None:
             self._progress(self._attempts, plan)
@@ -73,7 +83,7 @@ class Shrinker:
         for index in range(len(plan.faults)):
             while True:
                 fault = plan.faults[index]
-                if not isinstance(fault, Pause | Partition) or fault.for_ms < 200:
+                if not isinstance(fault, Pause | Partition | Cut | Loss) or fault.for_ms < 200:
                     break
                 shorter = replace(fault, for_ms=fault.for_ms // 2)
                 faults = (*plan.faults[:index], shorter, *plan.faults[index + 1 :])

@@ -8,9 +8,11 @@ import msgspec
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """`marks` count situations worth having been in; `faults` what was really injected, by kind."""
+    """`marks` count situations worth having been in, `seeds_with` the simulations that hit each; `faults` what was
+    really injected, by kind."""
 
     seed: int = 0
+    seeds: int = 0
     trace_hash: str = ""
     trace_lines: int = 0
     events: int = 0
@@ -21,6 +23,9 @@ class Summary(msgspec.Struct, kw_only=True):
     messages: int = 0
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     marks: Counter[str] = msgspec.field(default_factory=Counter)
+    seeds_with: Counter[str] = msgspec.field(default_factory=Counter)
+    seconds: float = 0.0
+    """of the processor"""
 
     def add(self, other: Summary) -> None:
         """Take in the figures of one more simulation."""
@@ -33,3 +38,6 @@ class Summary(msgspec.Struct, kw_only=True):
         self.messages += other.messages
         self.faults.update(other.faults)
         self.marks.update(other.marks)
+        self.seeds_with.update(dict.fromkeys(other.marks, 1))
+        self.seeds += 1
+        self.seconds += other.seconds

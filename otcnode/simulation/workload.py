@@ -65,7 +65,10 @@ def genesis_of(plan: Plan) -> Genesis:
         clock=Clock(origin_ms=TIME_MS),
         time_ms=TIME_MS,
         parameters=ChainParameters(
-            window=plan.window, block_transactions_max=plan.block_transactions_max, state_buckets=STATE_BUCKETS
+            window=plan.window,
+            block_transactions_max=plan.block_transactions_max,
+            rotation_blocks=plan.rotation_blocks,
+            state_buckets=STATE_BUCKETS,
         ),
         validators=tuple(
             GenesisValidator(name=f"n{index}", id=key.public, organisation=f"organisation {index}")

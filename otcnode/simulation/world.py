@@ -18,6 +18,7 @@ from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.disk import CrashingVotesLog
 from otcnode.simulation.liars import Mouth
+from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
 from otcnode.simulation.network import Network
 from otcnode.simulation.node import HISTORY_BLOCKS, Node
@@ -69,12 +70,12 @@ class Outcome:
     tail: tuple[str, ...]
 
 
-def run(plan: Plan, show: Callable[[str], None] | None = None) -> Outcome:
-    """Carry out a plan; `show` is given the trace line by line."""
+def run(plan: Plan, show: Callable[[str], None] | None = None, until_ms: int | None = None) -> Outcome:
+    """Carry out a plan; `show` is given the trace line by line. What is not broken `until_ms` is not looked for."""
     world = World(plan, Trace(show))
     violation = None
     try:
-        world.run()
+        world.run(until_ms)
     except Violation as found:
         violation = found
         world.note(None, f"VIOLATION {found}")
@@ -103,20 +104,23 @@ class World:
         self._honest = honest
         self._chain = chain_id(self.genesis)
         patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
-        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify, patience)
+        self.marks = Marks(plan.validators, plan.rotation_blocks, plan.block_transactions_max)
+        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify, patience, self.marks)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()
         self._healed = False
         self._down_ms: dict[int, int] = {}
 
-    def run(self) -> None:
-        """Both phases and the checks at the end. Raises Violation."""
+    def run(self, until_ms: int | None = None) -> None:
+        """Both phases and the checks at the end, or what comes before a moment. Raises Violation."""
         self._schedule()
         deadline_ms = self.plan.safety_ms + self.plan.liveness_ms
         next_check_ms = self.plan.safety_ms
         scheduler = self.scheduler
         while scheduler.perform_next():
+            if until_ms is not None and scheduler.now_ms > until_ms:
+                return
             if scheduler.now_ms < next_check_ms:
                 continue
             if self._healed and self._all_ended():
@@ -143,9 +147,9 @@ class World:
             1 for client in self._clients if self.checkers.height_of(client.transaction.id) is not None
         )
         result.view_max = self.checkers.view_max
-        result.messages = self.network.messages
+        result.messages = sum(sent.messages for sent in self.network.sent.values())
         result.faults.update(self.network.injected)
-        result.marks.update(self.checkers.marks)
+        result.marks.update(self.marks.counts)
         return result
 
     # ---- what is to happen
@@ -284,10 +288,13 @@ class World:
         signer = self._signatures.signer(self._keys[node])
 
         def sign(message: bytes) -> bytes:
-            self.checkers.signed(node, message)
+            self.signed(node, message)
             return signer(message)
 
         return sign
+
+    def signed(self, node: int, message: bytes) -> None:
+        self.checkers.signed(node, message)
 
     def note(self, node: int | None, text: str) -> None:
         self.trace.add(self.scheduler.now_ms, node, text)
@@ -297,9 +304,10 @@ class World:
 
     def mark(self, what: str) -> None:
         """A situation worth having been in."""
-        self._summary.marks[what] += 1
+        self.marks.hit(what)
 
     def effect(self, node: int, effect: effects.Effect) -> None:
+        self.marks.effect(node, effect)
         match effect:
             case effects.Accuse(offence):
                 accused = self.validators.index(offence.validator)
@@ -316,7 +324,7 @@ class World:
             case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Blame():
                 pass
             case effects.Compact():
-                self.mark("voting record compacted")
+                pass
             case effects.Broadcast(message):
                 self.note(node, f"broadcasts {_brief(message)}")
             case effects.Send(peer, message):

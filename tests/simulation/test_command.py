@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from otcnode.cli.simulate import simulate
 from otcnode.simulation import plan as plans
 from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.mutants.voting import quorum_less_one
 from otcnode.simulation.world import run
-from tests.simulation.mutants import small_quorum
 
 
 def test_seeds_end_with_a_summary() -> None:
@@ -23,13 +23,13 @@ def test_seeds_end_with_a_summary() -> None:
 
 
 def test_a_violation_is_exit_code_1_a_plan_and_the_way_to_see_it_again(tmp_path: Path) -> None:
-    with small_quorum():
+    with quorum_less_one():
         result = CliRunner().invoke(simulate, ["--seed", "1", "--validators", "4", "--out", str(tmp_path), "--shrink"])
     assert result.exit_code == 1
     kept = tmp_path / "plan-1-4.json"
     assert plans.load(kept) == generate(1, Options(validators=4))
     assert f"otcnode simulate --plan {kept} -v" in result.stderr
-    assert "certificate" in result.stderr
+    assert "no quorum has prepared" in result.stderr
     small = plans.load(tmp_path / "plan-1-4-shrunk.json")
     assert small.faults == ()
     assert len(small.workload) <= 1

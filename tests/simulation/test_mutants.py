@@ -4,53 +4,69 @@ from __future__ import annotations
 
 import pytest
 
-from otcnode.simulation.generate import Options, generate
-from otcnode.simulation.plan import Plan
-from otcnode.simulation.shrink import Shrinker
+from otcnode.simulation.hunting import hunt
+from otcnode.simulation.mutants.catalogue import MUTANTS, mutant_named
+from otcnode.simulation.mutants.planting import Mutant, planted
+from otcnode.simulation.plan import Crash
 from otcnode.simulation.violation import Promise
 from otcnode.simulation.world import run
 from tests.simulation import report
-from tests.simulation.mutants import MUTANTS, Mutant
+
+QUICK = [mutant for mutant in MUTANTS if mutant.quick]
+FAULTS_MAX = 5
 
 
-def first_found(mutant: Mutant) -> tuple[Plan, Promise]:
-    """The first seed that breaks a promise while the bug is planted."""
-    for seed in range(1, mutant.seeds + 1):
-        plan = generate(seed, Options(validators=mutant.validators))
-        violation = run(plan).violation
-        if violation is not None:
-            return plan, violation.promise
-    pytest.fail(f"{mutant.name}: not found in {mutant.seeds} seeds")
+def name_of(mutant: Mutant) -> str:
+    return mutant.name
 
 
-@pytest.mark.parametrize("mutant", [mutant for mutant in MUTANTS if not mutant.long], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", QUICK, ids=name_of)
 def test_a_planted_bug_is_found(mutant: Mutant) -> None:
-    with mutant.plant():
-        plan, promise = first_found(mutant)
-    assert promise in mutant.promises
-    outcome = run(plan)
-    assert outcome.violation is None, report(plan, outcome)
+    found = hunt(mutant, shrink=False)
+    assert found.expected, found
+    assert found.plan is not None
+    outcome = run(found.plan)
+    assert outcome.violation is None, report(found.plan, outcome)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_the_plan_that_found_it_shrinks_to_a_handful(mutant: Mutant) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS, ids=name_of)
+def test_every_planted_bug_is_found_and_its_plan_shrinks_to_a_handful(mutant: Mutant) -> None:
+    found = hunt(mutant)
+    assert found.expected, found
+    assert found.small is not None
+    assert len(found.small.faults) <= FAULTS_MAX, found.small.faults
     with mutant.plant():
-        plan, promise = first_found(mutant)
-        small = Shrinker(promise, attempts_max=200).shrink(plan)
-        violation = run(small).violation
-    assert violation is not None and violation.promise is promise
-    assert len(small.faults) <= 5, small.faults
+        violation = run(found.small).violation
+    assert violation is not None and violation.promise.value == found.promise
+    outcome = run(found.small)
+    assert outcome.violation is None, report(found.small, outcome)
+
+
+def test_every_promise_is_one_that_a_planted_bug_breaks() -> None:
+    broken = {promise for mutant in MUTANTS for promise in mutant.promises}
+    assert broken == set(Promise)
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=name_of)
+def test_a_bug_goes_as_it_came(mutant: Mutant) -> None:
+    """What is planted is there to be replaced, and everything is right again afterwards."""
+    with mutant.plant():
+        pass
+    with mutant.plant():
+        pass
+
+
+def test_what_is_not_there_cannot_be_broken() -> None:
+    with pytest.raises(KeyError), planted((hunt, "no_such_attribute", None)):
+        pass
 
 
 def test_shrinking_leaves_what_is_needed() -> None:
-    """A record that is lost and begun anew: the loss is needed, nearly nothing else is."""
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == "votes not saved")
-    with mutant.plant():
-        plan, promise = first_found(mutant)
-        small = Shrinker(promise, attempts_max=30).shrink(plan)
-        outcome = run(small)
-    assert outcome.violation is not None and outcome.violation.promise is promise
-    assert len(small.faults) < len(plan.faults)
-    assert len(small.workload) < len(plan.workload)
-    assert any(type(fault).__name__ == "Crash" for fault in small.faults)
+    """Votes that nobody wrote down: somebody must crash, nearly nothing else must happen."""
+    found = hunt(mutant_named("record truncated"))
+    assert found.plan is not None and found.small is not None
+    assert len(found.small.faults) < len(found.plan.faults)
+    assert len(found.small.workload) <= len(found.plan.workload)
+    assert any(isinstance(fault, Crash) for fault in found.small.faults)

@@ -9,7 +9,10 @@ from otcnode.simulation.violation import Promise
 
 P = Promise
 STORM = Swarm.STORM
-_SAFETY = frozenset({P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.DEFECT})
+_SAFETY = frozenset(
+    {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
+)
+"""Whoever votes wrongly breaks one of these; where others see it first and stop listening, progress is what is lost."""
 
 
 def _one(promise: Promise, *others: Promise) -> frozenset[Promise]:
@@ -22,7 +25,7 @@ MUTANTS = (
         "quorum less one",
         "two quorums share an honest validator",
         voting.quorum_less_one,
-        _one(P.CERTIFICATE),
+        _one(P.CERTIFICATE, P.RULES),
         5,
         quick=True,
     ),
@@ -30,7 +33,7 @@ MUTANTS = (
         "quorum of 2f + 1 of five",
         "two quorums share an honest validator",
         voting.quorum_two_f_plus_one,
-        _one(P.CERTIFICATE),
+        _one(P.CERTIFICATE, P.RULES),
         5,
         validators=5,
         quick=True,
@@ -39,7 +42,7 @@ MUTANTS = (
         "quorum of 2f + 1 of six",
         "two quorums share an honest validator",
         voting.quorum_two_f_plus_one,
-        _one(P.CERTIFICATE),
+        _one(P.CERTIFICATE, P.RULES),
         5,
         validators=6,
         quick=True,
@@ -89,7 +92,7 @@ MUTANTS = (
         "NEW-VIEW without proofs",
         "what was prepared is proposed again",
         views.proofs_ignored,
-        _SAFETY | {P.LIVENESS},
+        _SAFETY,
         300,
         swarm=STORM,
     ),
@@ -111,7 +114,7 @@ MUTANTS = (
         "VIEW-CHANGE unchecked",
         "proofs and certificates are verified",
         views.view_change_unchecked,
-        _SAFETY | {P.LIVENESS},
+        _SAFETY,
         600,
         swarm=STORM,
     ),
@@ -198,14 +201,14 @@ MUTANTS = (
         "bodies unchecked",
         "a body is the one its full hash names",
         blocks.bodies_unchecked,
-        _SAFETY | {P.LIVENESS},
+        _SAFETY,
         600,
     ),
     Mutant(
         "signatures not in the root",
         "the root of transactions covers signatures",
         blocks.signatures_not_in_the_root,
-        _SAFETY | {P.LIVENESS},
+        _SAFETY,
         600,
     ),
     Mutant(
@@ -226,7 +229,7 @@ MUTANTS = (
         "child leaks into parent",
         "speculation leaves no trace",
         blocks.child_leaks_into_parent,
-        _SAFETY | {P.LIVENESS, P.ROOTS},
+        _SAFETY | {P.INVARIANTS},
         600,
     ),
     Mutant(
@@ -237,7 +240,7 @@ MUTANTS = (
         "another order",
         "transactions are executed in the order of the block",
         blocks.executed_in_another_order,
-        _SAFETY | {P.LIVENESS},
+        _SAFETY,
         300,
     ),
     Mutant("credits count twice", "cash adds up to its total", blocks.credits_count_twice, _one(P.INVARIANTS), 300),
@@ -250,3 +253,8 @@ MUTANTS = (
     ),
     Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
 )
+
+
+def mutant_named(name: str) -> Mutant:
+    """Raises KeyError."""
+    return {mutant.name: mutant for mutant in MUTANTS}[name]
