@@ -15,6 +15,7 @@ from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEnt
 from otcnode.crypto import tagged_hash
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
+from otcnode.simulation.plan import Plan
 from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
@@ -46,25 +47,25 @@ class _Witness:
 
 
 class Checkers:
-    """Sees every commit, every signature made and every message sent by an honest node. `honest` are indexes."""
+    """Sees every commit, every signature made and every message sent by an honest node."""
 
     def __init__(
         self,
+        plan: Plan,
         chain: bytes,
         validators: Sequence[bytes],
-        honest: frozenset[int],
         clients: Sequence[Client],
         verify: Verify,
-        patience: Patience,
         marks: Marks,
     ) -> None:
+        honest = frozenset(range(plan.validators)) - plan.liars
         self._chain_id = chain
         self._validators = tuple(validators)
         self._index = {name: index for index, name in enumerate(validators)}
         self._quorum = quorum_of(len(validators))
         self._honest = honest
         self._verify = verify
-        self._patience = patience
+        self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         """Height to (block hash, state root)."""

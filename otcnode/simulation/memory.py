@@ -14,11 +14,12 @@ _LEAVES = (str, bytes, bytearray, int, float, type(None), tuple, frozenset, msgs
 
 def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, int]]:
     """(path of attributes, entries) of each mutable collection in the objects of this package under `root`. Objects of
-    the types in `stop` are not entered; frozen values count as one entry wherever they are kept."""
+    the types in `stop` are not entered; frozen values count as one entry wherever they are kept. What can be reached on
+    several ways is named by the shortest."""
     seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [(type(root).__name__, root)]
+    waiting: deque[tuple[str, object]] = deque([(type(root).__name__, root)])
     while waiting:
-        path, value = waiting.pop()
+        path, value = waiting.popleft()
         if id(value) in seen or isinstance(value, (*_LEAVES, *stop)):
             continue
         seen.add(id(value))

@@ -22,7 +22,6 @@ from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
 from otcnode.simulation.network import Network
 from otcnode.simulation.node import HISTORY_BLOCKS, Node
-from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import (
     ClockStep,
     Crash,
@@ -103,9 +102,8 @@ class World:
         honest = frozenset(range(plan.validators)) - plan.liars
         self._honest = honest
         self._chain = chain_id(self.genesis)
-        patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
         self.marks = Marks(plan.validators, plan.rotation_blocks, plan.block_transactions_max)
-        self.checkers = Checkers(self._chain, self.validators, honest, self._clients, self.verify, patience, self.marks)
+        self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()

@@ -7,12 +7,16 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from otcnode import limits
 from otcnode.blocks import commit_preimage, maximum_faulty, prepare_preimage, quorum
 from otcnode.consensus.messages import Commit, Prepare, ViewChange
 from otcnode.genesis import chain_id
 from otcnode.simulation.checkers import Checkers, quorum_of
+from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
+from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Crash, CrashPoint, Deposit, Plan, Submission
+from otcnode.simulation.rules import Rules
 from otcnode.simulation.signing import HashSignatures
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
@@ -42,7 +46,14 @@ def checkers() -> tuple[Checkers, bytes, HashSignatures]:
     signatures = HashSignatures(keys)
     chain = chain_id(genesis_of(plan))
     names = [key.public for key in keys]
-    return Checkers(chain, names, frozenset(range(4)), clients_of(plan), signatures.verify), chain, signatures
+    marks = Marks(4, plan.rotation_blocks, plan.block_transactions_max)
+    return Checkers(plan, chain, names, clients_of(plan), signatures.verify, marks), chain, signatures
+
+
+def prepared(witness: Checkers, chain: bytes, view: int, height: int, block: bytes) -> None:
+    """Everybody has signed a PREPARE."""
+    for node in range(4):
+        witness.signed(node, prepare_preimage(chain, 1, view, height, block))
 
 
 def test_the_quorum_of_the_checkers_is_found_another_way_and_is_the_same() -> None:
@@ -60,6 +71,10 @@ def test_two_votes_for_one_height_are_seen(kind: type[Prepare] | type[Commit], p
         signature = signatures.signer(key)(preimage(chain, 1, view, 5, block))
         return kind(1, view, 5, block, key.public, signature)
 
+    prepared(witness, chain, 0, 4, bytes(32))
+    prepared(witness, chain, 0, 5, bytes(32))
+    prepared(witness, chain, 1, 4, bytes(32))
+    prepared(witness, chain, 1, 5, b"\x01" * 32)
     witness.said(2, vote(0, bytes(32)))
     witness.said(0, vote(0, bytes(32)))
     witness.said(2, vote(1, b"\x01" * 32))
@@ -74,10 +89,56 @@ def test_a_vote_below_the_own_view_change_is_seen() -> None:
     witness, chain, _ = checkers()
     own = validator_keys(4)[1].public
     witness.signed(1, prepare_preimage(chain, 1, 0, 1, bytes(32)))
-    witness.said(1, ViewChange(1, 2, 0, None, (), own, bytes(64)))
+    for view in (1, 2):
+        witness.said(1, ViewChange(1, view, 0, None, (), own, bytes(64)))
     witness.signed(1, commit_preimage(chain, 1, 2, 1, bytes(32)))
     with pytest.raises(Violation, match="after it asked for view 2"):
         witness.signed(1, commit_preimage(chain, 1, 1, 1, bytes(32)))
+
+
+def test_nobody_asks_for_a_view_far_ahead() -> None:
+    witness, _, _ = checkers()
+    own = validator_keys(4)[1].public
+    with pytest.raises(Violation, match="asks for view 7") as caught:
+        witness.said(1, ViewChange(1, 7, 0, None, (), own, bytes(64)))
+    assert caught.value.promise is Promise.RULES
+
+
+def test_a_vote_is_lawful_only_on_votes_that_exist() -> None:
+    rules = Rules(range(4), liars=0)
+    block, place = bytes(32), (1, 0, 1)
+    with pytest.raises(Violation, match="without a PREPARE of its own"):
+        rules.voted(1, "COMMIT", place, block, quorum=3, proposes=False)
+    for node in (1, 2):
+        rules.signed(node, prepare_preimage(bytes(32), *place, block))
+    with pytest.raises(Violation, match="no quorum has prepared"):
+        rules.voted(1, "COMMIT", place, block, quorum=3, proposes=False)
+    above = (1, 0, 2)
+    rules.voted(0, "PREPARE", above, block, quorum=3, proposes=True)
+    with pytest.raises(Violation, match="on a parent that no quorum has prepared"):
+        rules.voted(1, "PREPARE", above, block, quorum=3, proposes=False)
+    rules.signed(3, prepare_preimage(bytes(32), *place, block))
+    rules.voted(1, "COMMIT", place, block, quorum=3, proposes=False)
+    rules.voted(1, "PREPARE", above, block, quorum=3, proposes=False)
+    rules.committed(2, 5)
+    rules.forgot_blocks(2)
+    with pytest.raises(Violation, match="below 5"):
+        rules.voted(2, "PREPARE", place, block, quorum=3, proposes=False)
+
+
+def test_a_view_may_last_as_long_as_its_node_has_reason_to_wait() -> None:
+    patience = Patience(base_ms=1_000, longest_ms=3_000, nodes=1)
+    patience.waits(0, 1_000)
+    patience.asked(0)
+    patience.waits(0, 2_000)
+    with pytest.raises(Violation, match="gives a view 2001 ms"):
+        patience.waits(0, 2_001)
+    patience.asked(0)
+    patience.waits(0, 3_000)
+    for _ in range(2 * limits.blocks_per_timeout_step):
+        patience.committed(0)
+    with pytest.raises(Violation):
+        patience.waits(0, 2_000)
 
 
 def finished() -> World:
@@ -105,7 +166,7 @@ def test_a_store_that_went_back_or_lost_a_transaction_is_seen() -> None:
         1,
     )
     with pytest.raises(Violation, match="had committed height") as caught:
-        world.checkers.started(0, empty)
+        world.checkers.started(0, empty, ())
     assert caught.value.promise is Promise.DURABILITY
 
 
