@@ -10,17 +10,15 @@ from otcnode import blocks, chain, limits
 from otcnode.blocks import Certificate, Header
 from otcnode.chain import Parent, Speculation
 from otcnode.codec import decode, encode
-from otcnode.consensus import candidates, status
+from otcnode.consensus import status
 from otcnode.consensus.candidates import Candidate
 from otcnode.crypto import tagged_hash
-from otcnode.engine import catch_up, intake
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.errors import DecodeError
-from otcnode.p2p import gossip
-from otcnode.simulation.mutants.planting import planted
+from otcnode.simulation.mutants.planting import planted, wherever
 from otcnode.storage.store import Store
-from otcnode.vm import balances, executor, transactions
+from otcnode.vm import balances, executor
 from otcnode.vm.results import BlockResult
 from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, Transaction
@@ -49,8 +47,7 @@ def signatures_not_in_the_root() -> Plant:
             return tagged_hash(blocks.TRANSACTION_FULL_DOMAIN, raw)
         return tagged_hash(blocks.TRANSACTION_FULL_DOMAIN, encode(body))
 
-    users = (blocks, candidates, catch_up, intake, gossip, transactions)
-    return planted(*[(user, "transaction_full_hash", full_hash) for user in users])
+    return planted(*wherever(blocks.transaction_full_hash, full_hash))
 
 
 def client_signatures_unchecked() -> Plant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,13 @@ def planted(*changes: Change) -> Iterator[None]:
     finally:
         for owner, name, right in kept:
             setattr(owner, name, right)
+
+
+def wherever(right: Callable[..., Any], wrong: Callable[..., Any]) -> tuple[Change, ...]:
+    """The replacement of a function in every module of this package that knows it by its name."""
+    name = right.__name__
+    modules = [module for path, module in sorted(sys.modules.items()) if path.startswith("otcnode.")]
+    return tuple((module, name, wrong) for module in modules if vars(module).get(name) is right)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from otcnode.consensus.record import RecordEntry
 from otcnode.consensus.state import State
 from otcnode.engine.engine import Engine
 from otcnode.simulation.disk import CrashingVotesLog
-from otcnode.simulation.mutants.planting import planted
+from otcnode.simulation.mutants.planting import planted, wherever
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue
 from otcnode.storage.kv import Write
 
@@ -83,7 +83,7 @@ def _is_silent(state: State) -> bool:
 
 def floor_ignored() -> Plant:
     """A validator whose store has gone back signs below what its record says."""
-    return planted((record, "floor_of", _no_floor), (memory, "floor_of", _no_floor))
+    return planted(*wherever(record.floor_of, _no_floor))
 
 
 def _no_floor(entries: Sequence[RecordEntry]) -> int:

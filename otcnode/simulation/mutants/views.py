@@ -12,7 +12,7 @@ from otcnode.consensus.core import Core
 from otcnode.consensus.messages import NewView, Proof, ViewChange
 from otcnode.consensus.state import State
 from otcnode.consensus.view_change import Selection
-from otcnode.simulation.mutants.planting import planted
+from otcnode.simulation.mutants.planting import planted, wherever
 
 Plant = AbstractContextManager[None]
 
@@ -22,11 +22,7 @@ def _select_nothing(messages: Any) -> Selection:
 
 
 def proofs_ignored() -> Plant:
-    return planted(
-        (view_change, "select", _select_nothing),
-        (view_changing, "select", _select_nothing),
-        (memory, "select", _select_nothing),
-    )
+    return planted(*wherever(view_change.select, _select_nothing))
 
 
 def lower_proof() -> Plant:
@@ -70,7 +66,7 @@ def view_change_unchecked() -> Plant:
     def believe(message: ViewChange, *others: Any) -> None:
         return None
 
-    return planted((view_changing, "check_view_change", believe), (view_change, "check_view_change", believe))
+    return planted(*wherever(view_change.check_view_change, believe))
 
 
 def uncommitted_base() -> Plant:
