@@ -12,7 +12,7 @@ from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, Certificate, Header, b
 from otcnode.codec import decode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry
-from otcnode.crypto import tagged_hash
+from otcnode.crypto import tagged_hash, verify
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Plan
@@ -21,6 +21,7 @@ from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import Client
 from otcnode.storage.store import Store
+from otcnode.vm.transactions import decode_transaction, signature_checks
 
 Vote = tuple[int, str, Place]
 """(node, PREPARE or COMMIT, where)"""
@@ -55,7 +56,7 @@ class Checkers:
         chain: bytes,
         validators: Sequence[bytes],
         clients: Sequence[Client],
-        verify: Verify,
+        verify_vote: Verify,
         marks: Marks,
     ) -> None:
         honest = frozenset(range(plan.validators)) - plan.liars
@@ -64,7 +65,7 @@ class Checkers:
         self._index = {name: index for index, name in enumerate(validators)}
         self._quorum = quorum_of(len(validators))
         self._honest = honest
-        self._verify = verify
+        self._verify = verify_vote
         self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
@@ -120,16 +121,27 @@ class Checkers:
         height = header.height
         if height > 1 and self._blocks[height - 1][0] != header.parent:
             raise Violation(Promise.AGREEMENT, f"n{node}: block {height} does not extend block {height - 1}")
-        for raw in bodies:
-            if raw not in self._submitted:
-                raise Violation(Promise.VALIDITY, f"n{node}: block {height} holds a transaction nobody submitted")
-        if [self._submitted[raw] for raw in bodies] != list(transactions):
+        names = [self._name_of(raw) for raw in bodies]
+        if None in names:
+            raise Violation(Promise.VALIDITY, f"n{node}: block {height} holds a transaction nobody submitted")
+        if names != list(transactions):
             raise Violation(Promise.VALIDITY, f"n{node}: block {height} names other transactions than it holds")
         for transaction in transactions:
             earlier = self._in_chain.setdefault(transaction, height)
             if earlier != height or list(transactions).count(transaction) > 1:
                 raise Violation(Promise.ONCE, f"{transaction.hex()[:12]} is in blocks {earlier} and {height}")
         self._blocks[height] = (name, header.state_root)
+
+    def _name_of(self, raw: bytes) -> bytes | None:
+        """The id of what a client submitted or a validator said in its own name; None: nobody did."""
+        name = self._submitted.get(raw)
+        if name is None:
+            decoded = decode_transaction(raw)
+            authors = [entry.key for entry in decoded.transaction.signatures]
+            own = not decoded.transaction.body.sender and set(authors) <= set(self._validators)
+            if own and all(verify(*check) for check in signature_checks(decoded)):
+                name = self._submitted[raw] = decoded.id
+        return name
 
     def _check_certificate(self, node: int, header: Header, certificate: Certificate) -> None:
         """By the published rule, in code of its own."""
@@ -258,7 +270,7 @@ class Checkers:
             # A crash right after the write: durable, and nobody was told.
             block = store.block(witness.committed + 1)
             assert block is not None
-            names = [self._submitted.get(raw, tagged_hash("unknown", raw)) for raw in block.transactions]
+            names = [self._name_of(raw) or tagged_hash("unknown", raw) for raw in block.transactions]
             self.committed_silently(node, store, witness.committed + 1, names)
 
     def _check_bodies_kept(self, node: int, height: int, entries: Sequence[RecordEntry]) -> None:
