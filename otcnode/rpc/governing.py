@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from otcnode.errors import DecodeError
 from otcnode.ids import Prefix, show
 from otcnode.rpc import format as form
 from otcnode.rpc.access import Caller, Subject, require_sight
@@ -17,7 +18,7 @@ from otcnode.rpc.reader import Reader
 from otcnode.rpc.render import render, shown_type
 from otcnode.vm.accounts.records import ENTRUSTMENTS, FREEZES, RECOVERIES
 from otcnode.vm.contracts.records import CONTRACTS, Contract
-from otcnode.vm.due import DUE, LANE_RELEASE, LANE_REST, DueClass, DueItem, due_time
+from otcnode.vm.due import DUE, DUE_BY_ITEM, LANE_RELEASE, LANE_REST, DueClass, DueItem, due_time
 from otcnode.vm.governance.proposals import kind_of
 from otcnode.vm.governance.records import PROPOSALS, PROPOSALS_BY_TIME, Proposal, ProposalStatus
 from otcnode.vm.keys import Table, integer
@@ -160,9 +161,10 @@ async def due_list(context: Context, params: DueListParams) -> dict[str, Any]:
     caller = context.caller()
     product = optional_id(Prefix.PRODUCT, params.product)
     span = span_of(params)
+    one = None if params.item is None else _item_id(params.item)
 
     def rows(state: Reader, after: bytes | None) -> Rows:
-        for place, key, entry in _due(state, after, span):
+        for place, key, entry in _due(state, after, span) if one is None else _due_of(state, one, after, span):
             if span.is_before(due_time(key)):
                 return
             shown = DUE_SHOWN[entry.kind]
@@ -184,6 +186,28 @@ def _due(state: Reader, after: bytes | None, span: Span) -> Iterator[tuple[bytes
     lanes = [state.scan(DUE, lane, lane + start) for lane in (LANE_RELEASE, LANE_REST)]
     merged = heapq.merge(*lanes, key=lambda pair: pair[0][1:])
     return ((key[1:], key, entry) for key, entry in merged)
+
+
+def _due_of(state: Reader, item: bytes, after: bytes | None, span: Span) -> Iterator[tuple[bytes, bytes, DueItem]]:
+    """The same of one item, through its index."""
+    start = integer(span.first) if after is None else after
+    found = state.get(DUE_BY_ITEM, item)
+    keys = sorted((place.key for place in found.places) if found else (), key=lambda key: key[1:])
+    for key in keys:
+        entry = state.get(DUE, key)
+        if entry is not None and key[1:] > start:
+            yield key[1:], key, entry
+
+
+def _item_id(text: str) -> bytes:
+    """Of anything: with its prefix, or in hexadecimal if there is none for its kind. Raises DecodeError."""
+    prefix = text.partition("1")[0]
+    if prefix in {known.value for known in Prefix}:
+        return form.parse_id(Prefix(prefix), text)
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise DecodeError(f"item: {text!r} is no identifier") from None
 
 
 def _may_see_due(state: Reader, caller: Caller | None, shown: Kind, entry: DueItem) -> bool:

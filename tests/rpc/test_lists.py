@@ -15,7 +15,7 @@ from otcnode.rpc.reader import Reader
 from otcnode.vm import registry
 from otcnode.vm.accounts.operations import CashWithdraw, CashWithdrawResult, CustodyAttest, EntrustAccept, EntrustGrant
 from otcnode.vm.accounts.records import HOLDERS, HOLDINGS, WITHDRAWALS, HolderCount, Holding, Powers, Scope
-from otcnode.vm.due import DUE, LANE_RELEASE, LANE_REST, DueClass, DueItem
+from otcnode.vm.due import DUE, DUE_BY_ITEM, LANE_RELEASE, LANE_REST, DueClass, DueItem, Entries, Place
 from otcnode.vm.governance.operations import GovernancePropose
 from otcnode.vm.governance.records import RoleSet
 from otcnode.vm.keys import MARKER, OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, integer
@@ -434,6 +434,7 @@ async def test_what_is_due_is_listed_in_the_order_in_which_it_will_run(node: Fak
     for sequence, (lane, due_ms, kind, name, item, product) in enumerate(entries):
         key = lane + integer(due_ms) + bytes([kind]) + integer(sequence)
         node.put(DUE, key, DueItem(name, item, product, 1))
+        node.put(DUE_BY_ITEM, item, Entries((Place(key, name),)))
 
     async def kinds(by: str, **params: Any) -> list[str]:
         return [row["kind"] for row in await listed(api, "due_list", "items", by, **params)]
@@ -447,6 +448,10 @@ async def test_what_is_due_is_listed_in_the_order_in_which_it_will_run(node: Fak
     assert await kinds(OTHER, product=form.product(EQUITY)) == ["product.close"]
     assert await kinds(OTHER, item=form.trade(TRADES[3])) == ["trade.settle"]
     assert await kinds(OTHER, item=form.trade(TRADES[0])) == []
+    assert await kinds(OTHER, item=form.trade(TRADES[3]), **{"from": 51}) == []
+    assert await kinds(OTHER, item="00" * 32) == []
+    assert (await api.call("due_list", {"item": "tra1nonsense"}, await api.login(OTHER)))["code"] == -32602
+    assert (await api.call("due_list", {"item": "nonsense"}, await api.login(OTHER)))["code"] == -32602
     anybody = await api.call("due_list", {})
     assert [row["kind"] for row in anybody["items"]] == ["product.pay", "product.close"]
     assert anybody["items"][0] == {
