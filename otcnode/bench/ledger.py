@@ -16,9 +16,21 @@ from statistics import median
 import msgspec
 
 from otcnode import __version__
-from otcnode.bench.market import CASH, DAY_MS, EVIDENCE, PRICE, TEXT, UNITS_EACH, Market, Sender, created
+from otcnode.bench.market import (
+    CASH,
+    DAY_MS,
+    EVIDENCE,
+    LIFE_MS,
+    PRICE,
+    TEXT,
+    UNITS_EACH,
+    Market,
+    Sender,
+    created,
+    key_of,
+)
 from otcnode.bench.result import hardware
-from otcnode.crypto import sha256
+from otcnode.crypto import SigningKey, sha256, verify
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.operations import (
     AccountApply,
@@ -107,7 +119,7 @@ def measure(options: Options, say: Callable[[str], None]) -> LedgerResult:
     if min(options.holders, options.open_items) < options.signers or options.accounts < 2 * options.holders:
         raise ValueError("needs 3 × sample ≤ holders and open items, 2 × holders ≤ accounts")
     say(f"building a state of {options.accounts} accounts")
-    run = _Run(options, Market(options.accounts, options.signers), [])
+    run = _Run(options, Market(options.accounts, options.signers, say), [])
     for part in (_accounts, _cash, _contracts, _life):
         say(f"measuring {part.__name__.strip('_')}")
         part(run)
@@ -153,6 +165,8 @@ class _Run:
     def due(self, name: str, at: int, holders: int | None = None) -> None:
         """Measure what a block at a time does by itself, then make it the last: one item about so many holders, or as
         many items of one kind as fit."""
+        self.market.block(at=at - 1)
+        self.forget()
         spent, encoding = [], []
         for _ in range(self.options.rounds):
             execution = self.market.begin(at)
@@ -169,6 +183,32 @@ class _Run:
         else:
             self._note(name, "due item", len(automatic), spent, encoding)
 
+    def verifications(self, signed: Sequence[tuple[SigningKey, bytes]]) -> None:
+        """What of contract.sign is the verification of the signature it carries, by libsodium."""
+        checks = [(key.public, message, key.sign(message)) for key, message in signed]
+        spent = []
+        for _ in range(self.options.rounds):
+            start = time.process_time()
+            valid = [verify(*check) for check in checks]
+            spent.append(time.process_time() - start)
+            assert all(valid)
+        self._note("of contract.sign: verification", "signature", len(checks), spent, [0])
+
+    def forgetting(self) -> None:
+        """Measure a block that only forgets ids of transactions that are over: it comes once for every transaction."""
+        at, spent, encoding = self.market.now + LIFE_MS + 1, [], []
+        for _ in range(self.options.rounds):
+            execution = self.market.begin(at)
+            start = time.process_time()
+            assert not execution.run_due()
+            done = time.process_time()
+            result = execution.finish()
+            encoding.append(time.process_time() - done)
+            spent.append(done - start)
+        self.market.commit(result, at)
+        self._note("forgetting an id", "transaction", len(result.writes), spent, encoding)
+        self.forget()
+
     def _note(self, name: str, per: str, count: int, spent: list[float], encoding: list[float]) -> None:
         best, middle, encode = [round(value / count * 1e6, 1) for value in (min(spent), median(spent), min(encoding))]
         self.figures.append(Figure(name, per, count, best, middle, encode))
@@ -177,6 +217,11 @@ class _Run:
         for first in range(0, len(transactions), BLOCK):
             self.market.block(transactions[first : first + BLOCK])
         return [created(transaction) for transaction in transactions]
+
+    def forget(self) -> None:
+        """Blocks until the ids of all transactions that are over are forgotten, which is no work of a due item."""
+        while self.market.block(at=self.market.now).writes:
+            pass
 
     def until_idle(self) -> None:
         """Blocks in which only what is due runs, until nothing is left."""
@@ -251,6 +296,10 @@ def _contracts(run: _Run) -> None:
             make(party, market.signature(name, slot, party)) for party, name in zip(parties, names, strict=True)
         ]
         run.operations(f"contract.sign ({what} party)", signatures)
+    run.verifications(
+        [(key_of(party, sign), market.preimage(name, 0, party)) for party, name in zip(firsts, names, strict=True)]
+    )
+    run.forgetting()
 
 
 def _life(run: _Run) -> None:

@@ -6,7 +6,7 @@ verified before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -80,6 +80,7 @@ DESKS = {
     "LISTING": Role.LISTING,
     "REGULATOR": Role.REGULATOR,
 }
+INVESTORS_AT_ONCE = 100_000
 CASH_EACH = 10**9
 """Minor units that every investor starts with; the issuer has enough to repay everything."""
 UNITS_EACH = 100
@@ -103,7 +104,7 @@ class Market:
     The state is read as a node reads it, through CommittedState, over a dictionary in memory instead of a disk.
     """
 
-    def __init__(self, accounts: int, signers: int) -> None:
+    def __init__(self, accounts: int, signers: int, say: Callable[[str], None] = lambda text: None) -> None:
         genesis = _genesis()
         self.chain = chain_id(genesis)
         self.height = 0
@@ -114,7 +115,11 @@ class Market:
         self._desks = {name: genesis_account_id(name) for name in DESKS}
         self._investors = [sha256(b"investor" + number.to_bytes(8, "big")) for number in range(accounts)]
         self._write(genesis_writes(genesis))
-        self._write(self._investor_writes(signers))
+        for first in range(0, accounts, INVESTORS_AT_ONCE):
+            if first:
+                say(f"{first} of {accounts} accounts")
+            self._add_investors(range(first, min(accounts, first + INVESTORS_AT_ONCE)), signers)
+        self._write(self._money_writes())
 
     def _write(self, writes: dict[bytes, bytes | None] | dict[bytes, bytes]) -> None:
         batch: list[Write] = [(Place.STATE.value + key, value) for key, value in writes.items()]
@@ -125,7 +130,8 @@ class Market:
         """Write records without operations."""
         self._write({table.prefix + suffix: encode(record) for table, suffix, record in records})
 
-    def _investor_writes(self, signers: int) -> dict[bytes, bytes]:
+    def _add_investors(self, numbers: range, signers: int) -> None:
+        """Into the store alone: what nobody has read is in no cache."""
         certificate = Certificate(5, Category.PROFESSIONAL, START_MS + 2 * 365 * DAY_MS, EVIDENCE)
         account = encode(
             Account(
@@ -147,14 +153,20 @@ class Market:
         )
         keys = {purpose: encode(Key(purpose, START_MS, None)) for purpose in KeyPurpose}
         cash, marker = encode(CashBalance(CASH_EACH, 0, 0, None)), encode(MARKER)
-        writes = {}
-        for number, name in enumerate(self._investors):
-            writes[ACCOUNTS.prefix + name] = account
-            writes[CASH_BALANCES.prefix + name + CASH.encode()] = cash
+        state, batch = Place.STATE.value, list[Write]()
+        for number in numbers:
+            name = self._investors[number]
+            batch.append((state + ACCOUNTS.prefix + name, account))
+            batch.append((state + CASH_BALANCES.prefix + name + CASH.encode(), cash))
             for purpose in KeyPurpose if number < signers else (KeyPurpose.TRADE,):
                 public = self.public(number, purpose)
-                writes[KEYS.prefix + name + public] = keys[purpose]
-                writes[LIVE_KEYS.prefix + name + public] = marker
+                batch.append((state + KEYS.prefix + name + public, keys[purpose]))
+                batch.append((state + LIVE_KEYS.prefix + name + public, marker))
+        self._kv.write(batch)
+
+    def _money_writes(self) -> dict[bytes, bytes]:
+        """The issuer's cash, and what all cash adds up to."""
+        writes = {}
         issuer = CASH_EACH * len(self._investors)
         writes[CASH_BALANCES.prefix + self._desks["ISSUER"] + CASH.encode()] = encode(CashBalance(issuer, 0, 0, None))
         asset = State(self.view).get(CASH_ASSETS, CASH.encode())
@@ -251,8 +263,9 @@ class Market:
             supersedes=None,
         )
 
-    def signature(self, contract: bytes, slot: int, party: Sender) -> ContractSign:
-        preimage = contract_signature_preimage(
+    def preimage(self, contract: bytes, slot: int, party: Sender) -> bytes:
+        """What the party signs."""
+        return contract_signature_preimage(
             chain=self.chain,
             contract=contract,
             version=1,
@@ -261,8 +274,10 @@ class Market:
             slot=slot,
             principal=self.id_of(party),
         )
+
+    def signature(self, contract: bytes, slot: int, party: Sender) -> ContractSign:
         key = key_of(party, KeyPurpose.SIGN)
-        return ContractSign(contract, slot, 1, key.public, key.sign(preimage))
+        return ContractSign(contract, slot, 1, key.public, key.sign(self.preimage(contract, slot, party)))
 
     def conclude(
         self, kind: ContractKind, first: Sender, second: Sender, subject: bytes | None = None, *, joinable: bool = False
