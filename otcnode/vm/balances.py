@@ -126,7 +126,10 @@ def pay(context: Context, payer: bytes, payee: bytes, cash: str, amount: int) ->
 
 
 def cash_decimals(context: Context, cash: str) -> int:
-    return context.need(CASH_ASSETS, cash.encode(), "cash").decimals
+    asset = context.get(CASH_ASSETS, cash.encode())
+    if asset is None:
+        fail(Code.NOT_FOUND, "cash")
+    return asset.decimals
 
 
 # units
@@ -139,7 +142,7 @@ def holding(context: Context, account: bytes, product: bytes) -> Holding:
 def _move_units(
     context: Context, account: bytes, product: bytes, after: Holding, balance: int, locked: int, frozen: int
 ) -> None:
-    assert min(after.balance, after.locked, after.frozen, after.available) >= 0
+    assert after.balance >= 0 <= after.locked and after.frozen >= 0 <= after.available
     if after.balance > INTEGER_MAX:
         fail(Code.OVERFLOW, "units")
     if after.balance:
@@ -162,10 +165,13 @@ def _count_holder(context: Context, account: bytes, product: bytes, sign: int) -
 
 def check_units(context: Context, account: bytes, product: bytes, quantity: int, settle_at: int) -> None:
     """Failed(E_LACK_QTY or E_LOCKUP) unless `quantity` could be locked now for delivery at `settle_at`."""
-    units = holding(context, account, product)
+    _check_units(holding(context, account, product), quantity, settle_at)
+
+
+def _check_units(units: Holding, quantity: int, settle_at: int) -> None:
     if quantity > units.available:
         fail(Code.LACK_QTY, f"{units.available} available, {quantity} needed")
-    if quantity > units.free_at(settle_at) - units.locked - units.frozen:
+    if units.restricted and quantity > units.free_at(settle_at) - units.locked - units.frozen:
         fail(Code.LOCKUP, f"{units.balance - units.free_at(settle_at)} still in lock-up at settlement")
 
 
@@ -321,9 +327,9 @@ def _reserve(context: Context, account: bytes, asset: Asset, amount: int, settle
     if is_cash(asset):
         move_cash(context, account, asset.decode(), 0, locked=amount)
         return
-    if amount > 0:
-        check_units(context, account, asset, amount, settle_at)
     before = holding(context, account, asset)
+    if amount > 0:
+        _check_units(before, amount, settle_at)
     _move_units(context, account, asset, replace(before, locked=before.locked + amount), 0, amount, 0)
 
 

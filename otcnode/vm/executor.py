@@ -231,7 +231,7 @@ def _check_keys(state: State, account: Account, rules: list[Rule], decoded: Deco
             raise Inadmissible(Code.KEY_PURPOSE, "signed by a key of another purpose")
     for rule in rules:
         # never none: an account without keys of a purpose has a threshold of 0 for it
-        needed = 1 if rule.one_key else max(1, account.thresholds.of(rule.purpose))
+        needed = 1 if rule.one_key else account.thresholds.of(rule.purpose) or 1
         if given.count(rule.purpose) < needed:
             raise Inadmissible(Code.THRESHOLD, f"{needed} {rule.purpose.value} keys must sign")
 

@@ -23,11 +23,17 @@ from otcnode.vm.products.records import (
 
 def product(context: Context, name: bytes) -> Product:
     """Failed(E_NOT_FOUND) if there is none."""
-    return context.need(PRODUCTS, name, "product")
+    record = context.get(PRODUCTS, name)
+    if record is None:
+        fail(Code.NOT_FOUND, "product")
+    return record
 
 
 def terms(context: Context, name: bytes) -> ProductTerms:
-    return context.need(PRODUCT_TERMS, name, "product")
+    rule = context.get(PRODUCT_TERMS, name)
+    if rule is None:
+        fail(Code.NOT_FOUND, "product")
+    return rule
 
 
 def require_qualified(context: Context, account: Account, rule: ProductTerms) -> None:

@@ -11,6 +11,7 @@ burnt, goes with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -55,8 +56,7 @@ def schedule_payment(context: Context, name: bytes, rule: ProductTerms, index: i
     context.schedule(due_ms, DueClass.COUPON, PAY, name, product=name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
+class _Share(NamedTuple):
     """What one holder gets."""
 
     account: bytes

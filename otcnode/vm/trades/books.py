@@ -13,9 +13,10 @@ from otcnode.vm.trades.records import TRADING_BY_ACCOUNT, TRADING_BY_PRODUCT, TR
 
 def index(context: Context, kind: bytes, item: bytes, product: bytes, accounts: Sequence[bytes]) -> None:
     """Make a new item findable by its product and its parties, in the order of creation."""
-    context.put(TRADING_BY_PRODUCT, product + kind + integer(context.now) + item, MARKER)
+    place = kind + integer(context.now) + item
+    context.put(TRADING_BY_PRODUCT, product + place, MARKER)
     for account in accounts:
-        context.put(TRADING_BY_ACCOUNT, account + kind + integer(context.now) + item, MARKER)
+        context.put(TRADING_BY_ACCOUNT, account + place, MARKER)
 
 
 def open_on_product(context: Context, kind: bytes, item: bytes, product: bytes) -> None:

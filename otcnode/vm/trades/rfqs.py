@@ -124,14 +124,18 @@ def cancel(context: Context, operation: RfqCancel) -> None:
 def end(
     context: Context, name: bytes, request: Rfq, status: RfqStatus, quotes_end: QuoteStatus, trade: bytes | None = None
 ) -> None:
-    """The request is over; each quote that is still live reaches `quotes_end`.
+    """The request is over; each quote that is still live reaches `quotes_end`. Where a hit made a `trade` the hit quote
+    is over already, and the best of the others becomes COVER.
 
     If its time was over before, it is EXPIRED as of then, whether or not the due queue has got that far.
     """
     if context.now >= request.until:
         status = _R.EXPIRED
     assert status in RFQ_TRANSITIONS[request.status]
-    for quote_name, quote in active_quotes(context, name):
+    standing = active_quotes(context, name) if request.quotes > (trade is not None) else []
+    if trade is not None:
+        standing = _mark_cover(context, standing, request.side)
+    for quote_name, quote in standing:
         end_quote(context, quote_name, quote, quotes_end)
     context.unschedule(name, RFQ_EXPIRE)
     context.close_item(request.requester, OPEN_RFQ, name)
@@ -311,7 +315,6 @@ def _hit(context: Context, name: bytes, quote: Quote, request: Rfq, hit: Hit) ->
     limit = quote.cash_cap if quote.commitment is not None and request.side is Side.SELL else None
     end_quote(context, name, replace(quote, price=price), _Q.HIT)
     deals.execute(context, trade_name, trade, priced, cost_max=limit)
-    _mark_cover(context, quote.rfq, request.side)
     end(context, quote.rfq, request, _R.FILLED, _Q.DONE_AWAY, trade_name)
 
 
@@ -327,19 +330,21 @@ def _opened_price(quote: Quote, hit: Hit) -> int:
     return hit.reveal.price
 
 
-def _mark_cover(context: Context, rfq: bytes, side: Side) -> None:
-    """Of the other live firm quotes the best for the requester becomes COVER, of equals the earlier.
+def _mark_cover(context: Context, standing: list[tuple[bytes, Quote]], side: Side) -> list[tuple[bytes, Quote]]:
+    """Of the standing firm quotes the best for the requester becomes COVER, of equals the earlier; the others.
 
     The price of a sealed one stays unknown, so it is never the cover.
     """
     live = [
         (quote.price if side is Side.BUY else -quote.price, quote.sequence, name, quote)
-        for name, quote in active_quotes(context, rfq)
+        for name, quote in standing
         if quote.firm and quote.price is not None and context.now < quote.until
     ]
-    if live:
-        _, _, name, quote = min(live, key=lambda entry: entry[:2])
-        end_quote(context, name, quote, _Q.COVER)
+    if not live:
+        return standing
+    _, _, best, quote = min(live, key=lambda entry: entry[:2])
+    end_quote(context, best, quote, _Q.COVER)
+    return [entry for entry in standing if entry[0] != best]
 
 
 # automatic
