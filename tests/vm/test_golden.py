@@ -20,8 +20,8 @@ from tests.vm.trades.test_random_trading import Chooser, ready
 SEED = 20
 ACTS = 250
 BUCKETS = 16
-RECEIPTS_ROOT = "7e40d35359fda6f8a62ccc5bdff52162a1b159a886370eeecf4bcd9ec3a72c39"
-STATE_ROOT = "63974deba1390495fd8a16576c102786f1426d30dfd771d4532d97d98164f1fc"
+RECEIPTS_ROOT = "e8be1f743e6a41c42ea3f7972bedeb85506fe75bd7ea81f3bd947a0f9450fa5a"
+STATE_ROOT = "9de0a786bbb3308b775518cdd58a001925bab3d3a58111f1824bc5fe04bd9024"
 
 
 def live() -> tuple[list[BlockResult], Floor]:
