@@ -192,8 +192,13 @@ rpc_calls_in_flight_max = 50_000
 rpc_calls_in_flight_per_caller_max = 10_000
 rpc_connections_max = 2_000
 rpc_websocket_messages_in_flight_max = 64
-rpc_cost_per_second = 50_000
-rpc_cost_burst = 100_000
+rpc_cost_per_second = 20_000
+rpc_cost_burst = 40_000
+"""Of one caller. A unit is about ten microseconds, so that a caller gets a fifth of a core."""
+rpc_subscription_look_cost = 10
+"""Of one look at what is new for one subscription, at most once a block."""
+rpc_connections_per_caller_max = 64
+"""WebSockets."""
 rpc_callers_remembered_max = 10_000
 rpc_sessions_max = 10_000
 rpc_sessions_per_account_max = 16

@@ -69,9 +69,15 @@ class Dispatcher:
         send: Callable[[str], Awaitable[None]],
         close: Callable[[int, bytes], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        address: str = "",
     ) -> Subscriptions:
         """Those of a new connection."""
-        return Subscriptions(self._service, self._authenticator, token, send=send, close=close, spawn=spawn)
+        caller = self._authenticator.name_of(token) or address
+
+        def pay(cost: int) -> int:
+            return self._rates.take(caller, cost, self._service.now_ms())
+
+        return Subscriptions(self._service, self._authenticator, token, send=send, close=close, spawn=spawn, pay=pay)
 
     def _has_room(self, caller: str, count: int) -> bool:
         """Calls that wait hold memory: bounded in all, and per caller, so that nobody takes it all."""
@@ -110,10 +116,11 @@ class Dispatcher:
             outcomes[place] = await self._call_one(context, method, params)
         elif single:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    (place, group.create_task(self._call_one(context, method, params)))
-                    for place, method, params in single
-                ]
+                tasks = []
+                for place, method, params in single:
+                    tasks.append((place, group.create_task(self._call_one(context, method, params))))
+                    # One after another, so that whatever else the node has to do comes in between.
+                    await asyncio.sleep(0)
             for place, task in tasks:
                 outcomes[place] = task.result()
         return outcomes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -56,6 +57,7 @@ class RpcServer:
         self.dispatcher = Dispatcher(service, authenticator, rates)
         self._metrics = NodeMetrics(service, self.dispatcher)
         self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets_of: Counter[str] = Counter()
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -111,17 +113,25 @@ class RpcServer:
         return web.Response(status=413, body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse | web.Response:
-        if len(self._sockets) >= limits.rpc_connections_max:
+        address = _address(request)
+        if (
+            len(self._sockets) >= limits.rpc_connections_max
+            or self._sockets_of[address] >= limits.rpc_connections_per_caller_max
+        ):
             return web.Response(status=503, text="too many WebSocket connections\n")
         socket = web.WebSocketResponse(
             max_msg_size=self._request_bytes_max, heartbeat=WEBSOCKET_HEARTBEAT_SECONDS, compress=False
         )
         await socket.prepare(request)
         self._sockets.add(socket)
+        self._sockets_of[address] += 1
         try:
             await self._converse(socket, request)
         finally:
             self._sockets.discard(socket)
+            self._sockets_of[address] -= 1
+            if not self._sockets_of[address]:
+                del self._sockets_of[address]
         return socket
 
     async def _converse(self, socket: web.WebSocketResponse, request: web.Request) -> None:
@@ -152,7 +162,7 @@ class RpcServer:
                 return task
 
             subscriptions = self.dispatcher.subscriptions(
-                token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn
+                token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn, address=address
             )
             async for message in socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):

@@ -126,7 +126,8 @@ class MessageListener:
 
 class Subscriptions:
     """Those of one connection. `send` puts a text on it; `close` ends it with a code and a reason; `spawn` runs a
-    coroutine as long as the connection lives."""
+    coroutine as long as the connection lives; `pay` takes the cost of a look from the caller's budget, or says in how
+    many milliseconds there will be enough."""
 
     def __init__(
         self,
@@ -137,7 +138,9 @@ class Subscriptions:
         send: Callable[[str], Awaitable[None]],
         close: Callable[[int, bytes], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        pay: Callable[[int], int],
     ) -> None:
+        self._pay = pay
         self._service = service
         self._authenticator = authenticator
         self._token = token
@@ -186,6 +189,9 @@ class Subscriptions:
         name, cursor, wanted = subscription
         service = self._service
         while True:
+            if wait_ms := self._pay(limits.rpc_subscription_look_cost):
+                await asyncio.sleep(wait_ms / 1_000)
+                continue
             tip = service.state().height
             reach = reach_of(self._caller(), wanted)
             async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX):

@@ -1,0 +1,172 @@
+"""Callers that attack the API of a validator: it answers with errors, keeps its memory, and goes on making blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from otcnode import limits
+from otcnode.ids import Prefix, show
+from otcnode.localnet import Member
+from otcnode.rpc import json_rpc
+from tests.hostile.arena import MEGABYTE, Arena
+
+pytestmark = pytest.mark.process
+
+MEMORY_GROWTH_BYTES_MAX = 256 * MEGABYTE
+BLOCK_TIME_RATIO_MAX = 2.0
+BLOCK_S_MIN = 0.1
+ATTACK_S = 6
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    arena = Arena(tmp_path_factory.mktemp("hostile-rpc") / "net")
+    with arena.cluster:
+        arena.start()
+        yield arena
+
+
+@asynccontextmanager
+async def session(source: str) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(local_addr=(source, 0), limit=0, force_close=False)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+
+
+def call(method: str, number: int = 1, **params: object) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+async def codes(http: aiohttp.ClientSession, victim: Member, body: bytes) -> Counter[int]:
+    """Error codes in the answer, 0 for results."""
+    async with http.post(victim.url, data=io.BytesIO(body), headers={"Content-Type": "application/json"}) as response:
+        answer = json.loads(await response.read())
+    entries = answer if isinstance(answer, list) else [answer]
+    return Counter(entry["error"]["code"] if "error" in entry else 0 for entry in entries)
+
+
+async def batches(victim: Member, source: str) -> None:
+    """Full batches of dear calls, as fast as they are answered."""
+    body = json.dumps([call("rpc.discover", number) for number in range(limits.rpc_batch_entries_max)]).encode()
+    seen: Counter[int] = Counter()
+    async with session(source) as http:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ATTACK_S):
+                while True:
+                    seen += await codes(http, victim, body)
+    assert set(seen) <= {0, json_rpc.RATE_LIMIT} and seen[json_rpc.RATE_LIMIT] > 0, seen
+
+
+async def giants(victim: Member, source: str) -> None:
+    """Bodies above the bound, said and unsaid."""
+    async with session(source) as http:
+        for _ in range(5):
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.post(victim.url, data=io.BytesIO(bytes(limits.rpc_request_bytes_max + 1))) as response:
+                    assert response.status == 413
+
+
+async def depths(victim: Member, source: str) -> None:
+    """Nesting that a careless parser follows to the end of its stack."""
+    async with session(source) as http:
+        for opening in (b"[", b'{"a":'):
+            for depth in (100, 10_000, 500_000):
+                seen = await codes(http, victim, opening * depth)
+                assert set(seen) <= {json_rpc.PARSE_ERROR, json_rpc.INVALID_REQUEST}, seen
+
+
+async def slow_requests(victim: Member, source: str) -> None:
+    """Three hundred requests of which a byte comes now and then."""
+
+    async def one() -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            _, writer = await asyncio.open_connection("127.0.0.1", victim.rpc_port, local_addr=(source, 0))
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(ATTACK_S):
+                writer.write(b"{")
+                await asyncio.sleep(1)
+            writer.transport.abort()
+
+    await asyncio.gather(*(one() for _ in range(300)))
+
+
+async def sockets(victim: Member, source: str) -> None:
+    """Hundreds of WebSockets, each with every subscription it may have, none of which is read."""
+    async with session(source) as http, contextlib.AsyncExitStack() as open_sockets:
+        for _ in range(200):
+            try:
+                socket = await open_sockets.enter_async_context(http.ws_connect(f"{victim.url}/ws"))
+            except aiohttp.ClientError:
+                break
+            for number in range(limits.rpc_subscriptions_per_connection_max + 1):
+                await socket.send_json(call("events_subscribe", number))
+        await asyncio.sleep(ATTACK_S / 2)
+
+
+async def guesses(victim: Member, source: str) -> None:
+    """Nobody learns from an error whether something is there: not without a token, for any identifier."""
+    async with session(source) as http:
+        for method, field, prefix in (
+            ("account_get", "account", Prefix.ACCOUNT),
+            ("contract_get", "contract", Prefix.CONTRACT),
+        ):
+            answers = set()
+            for number in range(50):
+                body = json.dumps(call(method, **{field: show(prefix, bytes([number]) * 32)})).encode()
+                answers.add(frozenset((await codes(http, victim, body)).items()))
+            assert len(answers) == 1, (method, answers)
+
+
+ATTACKS = (batches, giants, depths, slow_requests, sockets, guesses)
+
+
+async def test_callers_that_attack_are_answered_and_the_chain_goes_on(arena: Arena) -> None:
+    """All at once, from several addresses, against one validator without which the others cannot decide."""
+    victim, others = arena.honest[0], arena.honest[1:]
+    async with arena.measured(others) as calm:
+        await asyncio.sleep(3)
+    before_bytes, most_bytes = arena.memory_bytes(victim), 0
+
+    async def watch() -> None:
+        nonlocal most_bytes
+        while True:
+            most_bytes = max(most_bytes, arena.memory_bytes(victim))
+            await asyncio.sleep(0.2)
+
+    async with arena.measured(others) as attacked:
+        watching = asyncio.create_task(watch())
+        results = await asyncio.gather(
+            *(attack(victim, f"127.6.0.{place}") for place, attack in enumerate(ATTACKS, 1)), return_exceptions=True
+        )
+        watching.cancel()
+    print(f"calm {calm}, attacked {attacked}, {before_bytes / MEGABYTE:.0f} to {most_bytes / MEGABYTE:.0f} MiB")
+    assert "\n".join(repr(result) for result in results if result is not None) == ""
+    assert most_bytes - before_bytes < MEMORY_GROWTH_BYTES_MAX
+    assert attacked.block_s < BLOCK_TIME_RATIO_MAX * max(calm.block_s, BLOCK_S_MIN)
+    metrics = await asyncio.to_thread(arena.metrics, victim)
+    assert metrics['otcnode_rpc_errors_total{code="-32004"}'] > 0
+
+
+async def test_the_limit_says_when_to_come_again(arena: Arena) -> None:
+    victim = arena.honest[0]
+    body = json.dumps([call("rpc.discover", number) for number in range(limits.rpc_batch_entries_max)]).encode()
+    async with session("127.6.1.1") as http:
+        for _ in range(100):
+            async with http.post(victim.url, data=body) as response:
+                answers = await response.json()
+            refused = [entry["error"] for entry in answers if "error" in entry]
+            if refused:
+                assert {error["code"] for error in refused} == {json_rpc.RATE_LIMIT}
+                assert all(error["data"]["retry_after_ms"] > 0 for error in refused)
+                return
+    raise AssertionError("nothing was refused")
