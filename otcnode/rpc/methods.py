@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
         transactions.SimulationResult,
         Access.OPEN,
         {"transaction": "kIA="},
-        100,
+        40,
         transactions.simulate,
     ),
     "tx_proof": Method(
@@ -101,7 +101,7 @@ METHODS: dict[str, Method] = {
         transactions.ProofResult,
         Access.OPEN,
         {"id": _TRANSACTION, "full_hash": _BYTES32},
-        100,
+        40,
         transactions.proof,
     ),
     "account_get": Method(
@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
         accounts.AccountResult,
         Access.ROWS,
         {"account": _ACCOUNT},
-        25,
+        10,
         accounts.account_get,
     ),
     "account_list": Method(
@@ -119,7 +119,7 @@ METHODS: dict[str, Method] = {
         accounts.AccountListResult,
         Access.ROWS,
         {"role": "INVESTOR", "limit": 50},
-        100,
+        40,
         accounts.account_list,
     ),
     "account_positions": Method(
@@ -128,7 +128,7 @@ METHODS: dict[str, Method] = {
         accounts.PositionsResult,
         Access.ROWS,
         {"account": _ACCOUNT},
-        100,
+        40,
         accounts.account_positions,
     ),
     "account_statement": Method(
@@ -137,7 +137,7 @@ METHODS: dict[str, Method] = {
         statements.StatementResult,
         Access.ROWS,
         {"account": _ACCOUNT, "from": "2027-01-15T16:00:00+08:00"},
-        250,
+        100,
         statements.account_statement,
     ),
     "product_list": Method(
@@ -146,7 +146,7 @@ METHODS: dict[str, Method] = {
         products.ProductListResult,
         Access.OPEN,
         {"status": "ACTIVE", "limit": 50},
-        100,
+        40,
         products.product_list,
     ),
     "product_get": Method(
@@ -155,7 +155,7 @@ METHODS: dict[str, Method] = {
         products.ProductResult,
         Access.OPEN,
         {"product": _PRODUCT},
-        25,
+        10,
         products.product_get,
     ),
     "product_holders": Method(
@@ -164,7 +164,7 @@ METHODS: dict[str, Method] = {
         issuance.HoldersResult,
         Access.ROWS,
         {"product": _PRODUCT, "limit": 500},
-        100,
+        40,
         issuance.product_holders,
     ),
     "contract_list": Method(
@@ -173,7 +173,7 @@ METHODS: dict[str, Method] = {
         contracts.ContractListResult,
         Access.ROWS,
         {"waiting_for": _ACCOUNT},
-        100,
+        40,
         contracts.contract_list,
     ),
     "contract_get": Method(
@@ -182,7 +182,7 @@ METHODS: dict[str, Method] = {
         contracts.ContractResult,
         Access.ROWS,
         {"contract": _CONTRACT},
-        25,
+        10,
         contracts.contract_get,
     ),
     "contract_evidence": Method(
@@ -191,7 +191,7 @@ METHODS: dict[str, Method] = {
         packages.EvidenceResult,
         Access.ROWS,
         {"contract": _CONTRACT},
-        1000,
+        400,
         packages.contract_evidence,
     ),
     "subscription_list": Method(
@@ -200,7 +200,7 @@ METHODS: dict[str, Method] = {
         issuance.SubscriptionListResult,
         Access.ROWS,
         {"status": "ALLOTTED"},
-        100,
+        40,
         issuance.subscription_list,
     ),
     "redemption_list": Method(
@@ -209,7 +209,7 @@ METHODS: dict[str, Method] = {
         issuance.RedemptionListResult,
         Access.ROWS,
         {"status": "REQUESTED"},
-        100,
+        40,
         issuance.redemption_list,
     ),
     "offer_list": Method(
@@ -218,7 +218,7 @@ METHODS: dict[str, Method] = {
         dealing.OfferListResult,
         Access.ROWS,
         {"product": _PRODUCT, "side": "SELL", "status": "OPEN"},
-        100,
+        40,
         dealing.offer_list,
     ),
     "rfq_list": Method(
@@ -227,7 +227,7 @@ METHODS: dict[str, Method] = {
         dealing.RfqListResult,
         Access.ROWS,
         {"status": "OPEN"},
-        100,
+        40,
         dealing.rfq_list,
     ),
     "trade_list": Method(
@@ -236,7 +236,7 @@ METHODS: dict[str, Method] = {
         trades.TradeListResult,
         Access.ROWS,
         {"status": "SETTLED", "from": "2027-01-15T16:00:00+08:00"},
-        100,
+        40,
         trades.trade_list,
     ),
     "trade_evidence": Method(
@@ -245,7 +245,7 @@ METHODS: dict[str, Method] = {
         packages.EvidenceResult,
         Access.ROWS,
         {"trade": _TRADE},
-        1000,
+        400,
         packages.trade_evidence,
     ),
     "withdrawal_list": Method(
@@ -254,7 +254,7 @@ METHODS: dict[str, Method] = {
         custody.WithdrawalListResult,
         Access.ROWS,
         {"status": "LOCKED"},
-        100,
+        40,
         custody.withdrawal_list,
     ),
     "entrustment_list": Method(
@@ -263,7 +263,7 @@ METHODS: dict[str, Method] = {
         entrustments.EntrustmentListResult,
         Access.ROWS,
         {"side": "agent", "status": "ACTIVE"},
-        100,
+        40,
         entrustments.entrustment_list,
     ),
     "recon_list": Method(
@@ -272,7 +272,7 @@ METHODS: dict[str, Method] = {
         custody.ReconListResult,
         Access.ROWS,
         {"cash": "CNY@BANK", "broken": True},
-        100,
+        40,
         custody.recon_list,
     ),
     "due_list": Method(
@@ -281,7 +281,7 @@ METHODS: dict[str, Method] = {
         governing.DueListResult,
         Access.OPEN,
         {"kind": "product.pay"},
-        100,
+        40,
         governing.due_list,
     ),
     "governance_list": Method(
@@ -290,7 +290,7 @@ METHODS: dict[str, Method] = {
         governing.GovernanceListResult,
         Access.ROWS,
         {"status": "PROPOSED"},
-        100,
+        40,
         governing.governance_list,
     ),
     "document_put": Method(
@@ -299,7 +299,7 @@ METHODS: dict[str, Method] = {
         documents.DocumentPutResult,
         Access.ROWS,
         {"content": "AA=="},
-        1000,
+        400,
         documents.document_put,
     ),
     "document_get": Method(
@@ -308,7 +308,7 @@ METHODS: dict[str, Method] = {
         documents.DocumentGetResult,
         Access.ROWS,
         {"document": _BYTES32},
-        1000,
+        400,
         documents.document_get,
     ),
     "document_list": Method(
@@ -317,7 +317,7 @@ METHODS: dict[str, Method] = {
         documents.DocumentListResult,
         Access.ROWS,
         {"limit": 50},
-        100,
+        40,
         documents.document_list,
     ),
     "block_get": Method(
@@ -326,7 +326,7 @@ METHODS: dict[str, Method] = {
         chain.BlockResult,
         Access.SEES_ALL,
         {"height": 1},
-        1000,
+        400,
         chain.block_get,
     ),
     "block_list": Method(
@@ -335,7 +335,7 @@ METHODS: dict[str, Method] = {
         chain.BlockListResult,
         Access.OPEN,
         {"newest_first": True, "limit": 10},
-        100,
+        40,
         chain.block_list,
     ),
     "header_get": Method(
@@ -344,7 +344,7 @@ METHODS: dict[str, Method] = {
         chain.HeaderResult,
         Access.OPEN,
         {"height": 1},
-        25,
+        10,
         chain.header_get,
     ),
     "certificate_get": Method(
@@ -353,7 +353,7 @@ METHODS: dict[str, Method] = {
         chain.CertificateResult,
         Access.OPEN,
         {"height": 1},
-        25,
+        10,
         chain.certificate_get,
     ),
     "validator_list": Method(
@@ -362,7 +362,7 @@ METHODS: dict[str, Method] = {
         chain.ValidatorListResult,
         Access.OPEN,
         {},
-        25,
+        10,
         chain.validator_list,
     ),
     "chain_params": Method(
@@ -371,7 +371,7 @@ METHODS: dict[str, Method] = {
         chain.ChainParamsResult,
         Access.OPEN,
         {},
-        25,
+        10,
         chain.chain_params,
     ),
     "state_proof": Method(
@@ -380,7 +380,7 @@ METHODS: dict[str, Method] = {
         proofs.StateProofResult,
         Access.ROWS,
         {"table": "ACCOUNT", "key": _BYTES32},
-        100,
+        40,
         proofs.state_proof,
     ),
     "events_list": Method(
@@ -389,7 +389,7 @@ METHODS: dict[str, Method] = {
         events.EventsListResult,
         Access.OPEN,
         {"cursor": "0:0", "filter": {"types": ["trade.changed"]}, "limit": 100},
-        500,
+        200,
         events.events_list,
     ),
     "events_subscribe": Method(
@@ -398,7 +398,7 @@ METHODS: dict[str, Method] = {
         subscriptions.SubscribeResult,
         Access.OPEN,
         {"filter": {"account": _ACCOUNT}},
-        1000,
+        400,
         subscriptions.subscribe,
     ),
     "events_unsubscribe": Method(
@@ -407,11 +407,11 @@ METHODS: dict[str, Method] = {
         subscriptions.UnsubscribeResult,
         Access.OPEN,
         {"subscription": "1"},
-        10,
+        4,
         subscriptions.unsubscribe,
     ),
     "node_status": Method(
-        "How this node is.", Params, node_status.NodeStatusResult, Access.OPEN, {}, 10, node_status.status
+        "How this node is.", Params, node_status.NodeStatusResult, Access.OPEN, {}, 4, node_status.status
     ),
     "node_explain": Method(
         "Why the chain does or does not move, as this node sees it.",
@@ -419,7 +419,7 @@ METHODS: dict[str, Method] = {
         node_status.ExplanationResult,
         Access.OPEN,
         {},
-        25,
+        10,
         node_status.explain,
     ),
     "evidence_list": Method(
@@ -428,7 +428,7 @@ METHODS: dict[str, Method] = {
         misconduct.EvidenceListResult,
         Access.OPEN,
         {"limit": 50},
-        100,
+        40,
         misconduct.evidence_list,
     ),
     "evidence_get": Method(
@@ -437,7 +437,7 @@ METHODS: dict[str, Method] = {
         misconduct.EvidenceGetResult,
         Access.OPEN,
         {"offence": "00" * 32},
-        500,
+        200,
         misconduct.evidence_get,
     ),
     "node_peers": Method(
@@ -446,11 +446,11 @@ METHODS: dict[str, Method] = {
         node_status.PeersResult,
         Access.OPEN,
         {},
-        25,
+        10,
         node_status.peers,
     ),
     "mempool_status": Method(
-        "How full the pool is.", Params, node_status.MempoolResult, Access.OPEN, {}, 10, node_status.mempool
+        "How full the pool is.", Params, node_status.MempoolResult, Access.OPEN, {}, 4, node_status.mempool
     ),
     "auth_challenge": Method(
         "Something to sign with a key of an account.",
@@ -458,7 +458,7 @@ METHODS: dict[str, Method] = {
         auth.ChallengeResult,
         Access.OPEN,
         {"account": _ACCOUNT},
-        50,
+        20,
         auth.challenge,
     ),
     "auth_login": Method(
@@ -467,11 +467,11 @@ METHODS: dict[str, Method] = {
         auth.LoginResult,
         Access.OPEN,
         {"account": _ACCOUNT, "key": _BYTES32, "nonce": _BYTES32, "expires_ms": 0, "signature": _BYTES64},
-        2500,
+        1000,
         auth.login,
     ),
     "rpc.discover": Method(
-        "This interface as an OpenRPC document.", Params, dict[str, Any], Access.OPEN, {}, 500, _discover
+        "This interface as an OpenRPC document.", Params, dict[str, Any], Access.OPEN, {}, 200, _discover
     ),
 }
 """Name to method. In a batch, calls of methods that take many run first, in this order."""

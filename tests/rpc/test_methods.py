@@ -287,7 +287,7 @@ async def test_our_own_mistake_is_an_internal_error_without_details(node: FakeNo
 
 
 async def test_who_asks_too_much_is_told_when_to_come_back(node: FakeNode) -> None:
-    api = Api(node, cost_per_second=50, burst=100)
+    api = Api(node, cost_per_second=20, burst=40)
     assert "transactions" in await api.call("mempool_status")
     answers = [await api.call("mempool_status") for _ in range(12)]
     refused = [answer for answer in answers if answer.get("code") == -32004]
