@@ -80,6 +80,8 @@ evidence_greeting_bytes_max = 256 << 10
 """Of the latest evidence, sent to a peer that has just connected."""
 urgent_per_validator_max = 100
 """Waiting transactions that one validator may push past the quotas of the primary's pool."""
+urgent_per_second_max = 200
+"""Bodies of one validator that a primary looks at for that."""
 urgent_bytes_max = 1 << 20
 """Of bodies in one message."""
 view_changes_per_second_max = 8

@@ -135,6 +135,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     core.building = None
     core.offences.clear()
     core.view_changes_checked.clear()
+    core.urgent_taken.clear()
     if core.recording:
         core.compact()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.consensus import memory, record
@@ -13,6 +14,7 @@ from otcnode.consensus.effects import Alarm, Broadcast, Build, Compact, Effect, 
 from otcnode.consensus.events import Now, Tip, Work
 from otcnode.consensus.evidence import Offence
 from otcnode.consensus.messages import Message
+from otcnode.consensus.rates import PerSecond
 from otcnode.consensus.state import Heard, Silence, State
 
 Signer = Callable[[bytes], bytes]
@@ -47,8 +49,10 @@ class Core:
     """When a peer may be served the same again, and how long it then waits."""
     offences: dict[bytes, set[Offence]] = field(default_factory=dict)
     """Of each validator, what it was accused of in this epoch; bounded by limits.offences_per_validator_max."""
-    view_changes_checked: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-    """By author: the second (real) of the last one, and how many were looked at in it."""
+    view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
+    """By author."""
+    urgent_taken: PerSecond = field(default_factory=lambda: PerSecond(limits.urgent_per_second_max))
+    """Bodies, by who pushed them."""
 
     def save(self, entry: record.RecordEntry) -> None:
         """Saves with nothing between them share one effect."""

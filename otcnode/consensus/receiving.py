@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcnode import limits
 from otcnode.blocks import Certificate, block_hash, check_certificate, commit_preimage, prepare_preimage
-from otcnode.consensus import accusing, memory, retransmission
+from otcnode.consensus import accusing, harvest, memory, retransmission
 from otcnode.consensus.candidates import entries_match
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Admit, Sync
@@ -101,7 +101,9 @@ def on_urgent(core: Core, sender: bytes, message: Urgent) -> None:
     size_bytes = sum(map(len, message.transactions))
     if len(message.transactions) > limits.urgent_per_validator_max or size_bytes > limits.urgent_bytes_max:
         accusing.blame(core, sender, "pushed more transactions than a validator may")
-    elif sender in state.epoch.validators and state.active and state.own == state.primary:
+        return
+    is_mine = sender in state.epoch.validators and state.active and state.own == state.primary
+    if is_mine and core.urgent_taken.take(sender, len(message.transactions), state.now.monotonic_ms):
         core.effects.append(Admit(sender, message.transactions))
 
 
@@ -143,4 +145,5 @@ def learn_certificate(core: Core, certificate: Certificate) -> None:
     state = core.state
     highest = state.committed + limits.buffered_heights_windows * state.window
     if state.committed < certificate.height <= highest:
+        harvest.from_certificate(core, certificate)
         state.certificates.setdefault(certificate.height, certificate)

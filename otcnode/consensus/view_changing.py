@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcnode import limits
 from otcnode.blocks import block_hash, prepare_preimage
-from otcnode.consensus import accusing, memory, receiving, record, retransmission
+from otcnode.consensus import accusing, harvest, memory, receiving, record, retransmission
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Sync
 from otcnode.consensus.messages import (
@@ -52,6 +52,7 @@ def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
     state.view_changes[message.validator] = message
     core.hear(message.validator)
     accusing.look_for_hidden_proofs(core, message)
+    harvest.from_proofs(core, message.proofs)
     if message.certificate is not None and message.committed > state.committed:
         receiving.learn_certificate(core, message.certificate)
 
@@ -59,11 +60,7 @@ def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
 def _asks_too_often(core: Core, author: bytes) -> bool:
     """Each VIEW-CHANGE costs up to a window of proofs to check. An honest author's views are at least its shortest
     timeout apart, and what is not looked at now comes again with a STATUS."""
-    second = core.state.now.monotonic_ms // 1_000
-    last, count = core.view_changes_checked.get(author, (second, 0))
-    count = count + 1 if last == second else 1
-    core.view_changes_checked[author] = (second, count)
-    return count > limits.view_changes_per_second_max
+    return not core.view_changes_checked.take(author, 1, core.state.now.monotonic_ms)
 
 
 def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
@@ -104,6 +101,7 @@ def _learn_of_view_change(core: Core, message: ViewChange) -> None:
         core.shown_own(message.view, "a VIEW-CHANGE")
     else:
         accusing.look_for_hidden_proofs(core, message)
+        harvest.from_proofs(core, message.proofs)
 
 
 def join(core: Core) -> bool:

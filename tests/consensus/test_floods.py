@@ -126,6 +126,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(core.offences) <= validators
     assert all(len(found) <= limits.offences_per_validator_max for found in core.offences.values())
     assert len(core.view_changes_checked) <= validators
+    assert len(core.urgent_taken) <= validators
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -152,6 +153,15 @@ def test_ever_rising_view_changes_are_looked_at_so_often_and_one_that_matters_co
 def _false(message: Prepare | Commit | ViewChange | NewView | PrePrepare) -> Message:
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     return type(message)(**{**fields, "signature": bytes(64)})
+
+
+def test_so_many_bodies_a_second_are_pushed_past_the_quotas_and_only_to_a_primary() -> None:
+    cluster = _cluster()
+    for number in range(MANY):
+        for receiver in (0, VICTIM):
+            cluster.inject(LIAR, receiver, Urgent((b"%d" % number,)))
+    assert len(cluster.nodes[0].pool) == limits.urgent_per_second_max
+    assert len(cluster.nodes[VICTIM].pool) == 0
 
 
 @pytest.mark.parametrize("kind", ["prepare", "commit", "proposal", "view change", "new view", "stranger", "urgent"])

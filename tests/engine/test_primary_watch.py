@@ -1,4 +1,4 @@
-"""What a primary is not blamed for."""
+"""What a primary is told, and what it is not blamed for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
+from otcnode.engine.host import Stage
 from otcnode.engine.primary_watch import PrimaryWatch
-from tests.engine.network import Station, alone, deposit
+from otcnode.mempool import Limits
+from tests.engine.network import Net, Station, alone, deposit, stations
 
 
 def watching(station: Station, timeout_ms: int) -> PrimaryWatch:
@@ -35,3 +37,25 @@ def test_a_block_that_due_items_fill_passes_nothing_over(is_behind: bool) -> Non
     watch.proposed(speculation.block_hash)
     watch.committed(dataclasses.replace(speculation, result=result), 0)
     assert bool(watch._passed_over) is not is_behind
+
+
+def test_what_waits_too_long_is_pushed_and_comes_past_the_primarys_quotas() -> None:
+    """The primary's pool has no room for this account, and others keep the chain going."""
+    nodes = stations(4)
+    net = Net(nodes)
+    net.start()
+    net.elapse(600)
+    primary, other = nodes[0], nodes[1]
+    assert primary.engine.replica.state.primary == primary.own
+    primary.engine.intake.pool._bounds = Limits(per_account_max=0)
+    waiting = deposit(other.genesis, 1)
+    assert other.submit(waiting) == []
+    other.settle()
+    committed_ms = None
+    for number in range(2, 8):
+        primary.engine.intake.urgent(nodes[2].own, [deposit(primary.genesis, number).raw])
+        net.elapse(500)
+        if committed_ms is None and other.engine.state_of(waiting.id).stage is Stage.COMMITTED:
+            committed_ms = 500 * (number - 1)
+    assert committed_ms in (2_000, 2_500)
+    assert [station.engine.replica.state.view for station in nodes] == [0] * 4
