@@ -116,6 +116,7 @@ def test_a_primary_that_leaves_one_client_out_is_replaced() -> None:
     assert max(others) < 3_000
 
 
+@pytest.mark.long
 def test_without_the_inclusion_time_out_that_client_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InclusionWatch, "committed", lambda self, block, timeout_ms: [])
     world = _censored(500, 5)
@@ -139,6 +140,7 @@ def test_throughput_comes_back_from_a_primary_just_below_its_timeout() -> None:
     assert min(world.views()) >= 1
 
 
+@pytest.mark.long
 def test_without_the_comparison_of_views_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Throughput, "_judge", lambda self, pace: None)
     world = _slow_primary(900)

@@ -14,6 +14,7 @@ from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.records import Head, Indexed, StoredReceipts
 from otcnode.storage.schema import Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash
+from otcnode.storage.store import Store
 from otcnode.storage.tools import inspect, past_values, verify
 from tests.storage.chain import CHAIN, GENESIS, append, certify, create, expected_state, reopen, transactions_of
 
@@ -53,6 +54,16 @@ def test_a_fresh_store_verifies() -> None:
     kv = MemoryKeyValue()
     create(kv)
     assert verify(kv, CHAIN, roots).state_keys == len(GENESIS)
+
+
+def test_evidence_beside_the_chain_stays_and_changes_nothing_about_it(kv: MemoryKeyValue) -> None:
+    store = Store.open(kv, CHAIN, 100)
+    store.keep_evidence(b"b" * 32, b"second")
+    store.keep_evidence(b"a" * 32, b"first")
+    again = Store.open(kv, CHAIN, 100)
+    assert list(again.evidence()) == [(b"a" * 32, b"first"), (b"b" * 32, b"second")]
+    append(again)
+    assert verify(kv, CHAIN, roots).height == HEIGHT + 1
 
 
 def test_another_chain_and_an_empty_store_are_refused(kv: MemoryKeyValue) -> None:
