@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgpack
+import msgspec
 
 from otcnode.audit import ledger_violations
-from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, Certificate, Header, block_hash
+from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, VALIDATORS_DOMAIN, Certificate, Header, block_hash
 from otcnode.codec import decode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry
@@ -21,6 +22,7 @@ from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import Client
 from otcnode.storage.store import Store
+from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.transactions import decode_transaction, signature_checks
 
 Vote = tuple[int, str, Place]
@@ -54,26 +56,29 @@ class Checkers:
         self,
         plan: Plan,
         chain: bytes,
-        validators: Sequence[bytes],
+        nodes: Sequence[bytes],
         clients: Sequence[Client],
         verify_vote: Verify,
         marks: Marks,
     ) -> None:
-        honest = frozenset(range(plan.validators)) - plan.liars
+        honest = frozenset(range(plan.nodes)) - plan.liars
+        sets = [tuple(sorted(nodes[index] for index in members)) for members in (range(plan.validators), *plan.reforms)]
         self._chain_id = chain
-        self._validators = tuple(validators)
-        self._index = {name: index for index, name in enumerate(validators)}
-        self._quorum = quorum_of(len(validators))
+        self._nodes = tuple(nodes)
+        self._index = {name: index for index, name in enumerate(nodes)}
+        self._sets = frozenset(sets)
+        self._epochs = {1: sets[0]}
+        """Number to validators, of every epoch that some node has come to."""
         self._honest = honest
         self._verify = verify_vote
-        self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.validators)
+        self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.nodes)
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         """Height to (block hash, state root)."""
         self._in_chain: dict[bytes, int] = {}
         self._votes: dict[Vote, bytes] = {}
-        self._witnesses = [_Witness() for _ in validators]
-        self._rules = Rules(honest, len(validators) - len(honest))
+        self._witnesses = [_Witness() for _ in nodes]
+        self._rules = Rules(honest, len(plan.liars))
         self._sound_roots: set[bytes] = set()
         self._views: set[tuple[int, int]] = set()
         self._marks = marks
@@ -109,6 +114,7 @@ class Checkers:
             )
         if store.tree.root != header.state_root:
             raise Violation(Promise.ROOTS, f"n{node} at height {height}")
+        self._check_epoch(node, store, header)
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
         self._rules.committed(node, height)
@@ -138,10 +144,41 @@ class Checkers:
         if name is None:
             decoded = decode_transaction(raw)
             authors = [entry.key for entry in decoded.transaction.signatures]
-            own = not decoded.transaction.body.sender and set(authors) <= set(self._validators)
+            own = not decoded.transaction.body.sender and set(authors) <= set(self._nodes)
             if own and all(verify(*check) for check in signature_checks(decoded)):
                 name = self._submitted[raw] = decoded.id
+                if isinstance(decoded.transaction.body.operations[0], ValidatorReady):
+                    self._marks.hit("a node says that it is ready")
         return name
+
+    def _check_epoch(self, node: int, store: Store, header: Header) -> None:
+        """A header names who decides it and who decides the next; another epoch begins only as the ledger's clients
+        wanted."""
+        where, height = f"n{node}, height {header.height}", header.height
+        announced = store.epoch_of(height + 1)
+        named = tagged_hash(VALIDATORS_DOMAIN, msgpack.packb(_plain(announced)))
+        if named != header.next_validators_hash or store.epochs()[-1].number > height + 1:
+            raise Violation(Promise.CERTIFICATE, f"{where}: another epoch than the header announces")
+        begins = announced.number == height + 1
+        if begins is (header.next_validators_hash == header.validators_hash):
+            raise Violation(Promise.CERTIFICATE, f"{where}: an epoch that the header does not show")
+        if not begins:
+            return
+        if self._epochs.setdefault(announced.number, announced.validators) != announced.validators:
+            raise Violation(Promise.AGREEMENT, f"{where}: an epoch of others than before")
+        if announced.validators not in self._sets:
+            raise Violation(Promise.VALIDITY, f"{where}: an epoch of validators that nobody proposed")
+        before = self._epoch_at(height)
+        changed = any(epoch == before for epoch, _ in self._views)
+        self._marks.began(announced.number, self._epochs[before], announced.validators, changed)
+
+    def _epoch_at(self, height: int) -> int:
+        return max(number for number in self._epochs if number <= height)
+
+    def _author(self, epoch: int, view: int) -> int:
+        """The primary of a view."""
+        validators = self._epochs[epoch]
+        return self._index[validators[view % len(validators)]]
 
     def _check_certificate(self, node: int, header: Header, certificate: Certificate) -> None:
         """By the published rule, in code of its own."""
@@ -150,10 +187,14 @@ class Checkers:
             [COMMIT_DOMAIN, self._chain_id, certificate.epoch, certificate.view, header.height, block_hash(header)]
         )
         signers = [entry.validator for entry in certificate.signatures]
-        if len(set(signers)) != len(signers) or not set(signers) <= set(self._validators):
+        epoch = self._epoch_at(header.height)
+        validators = self._epochs[epoch]
+        if certificate.epoch != epoch:
+            raise Violation(Promise.CERTIFICATE, f"{where}: of epoch {certificate.epoch}, where {epoch} decides")
+        if len(set(signers)) != len(signers) or not set(signers) <= set(validators):
             raise Violation(Promise.CERTIFICATE, f"{where}: a signer twice or unknown")
-        if len(signers) < self._quorum:
-            raise Violation(Promise.CERTIFICATE, f"{where}: {len(signers)} of {self._quorum} signatures")
+        if len(signers) < quorum_of(len(validators)):
+            raise Violation(Promise.CERTIFICATE, f"{where}: {len(signers)} of {quorum_of(len(validators))} signatures")
         for entry in certificate.signatures:
             if not self._verify(entry.validator, encoded, entry.signature):
                 raise Violation(Promise.CERTIFICATE, f"{where}: a false signature of n{self._index[entry.validator]}")
@@ -164,7 +205,7 @@ class Checkers:
         """A node hands a message to the network; votes in it are its own word or another's."""
         match message:
             case PrePrepare(epoch, view, header):
-                author = view % len(self._validators)
+                author = self._author(epoch, view)
                 place = (epoch, view, header.height)
                 self._vote(node, author, _PREPARE, place, block_hash(header), message.signature)
             case Prepare(epoch, view, height, name, validator, signature):
@@ -178,7 +219,7 @@ class Checkers:
                     self._marks.opened(message)
                     self._rules.opened(node, message)
                 for again in reproposals:
-                    author, place = view % len(self._validators), (epoch, view, again.header.height)
+                    author, place = self._author(epoch, view), (epoch, view, again.header.height)
                     name = block_hash(again.header)
                     self._vote(node, author, _PREPARE, place, name, again.signature)
             case ViewChange(epoch=epoch, view=view, validator=validator):
@@ -207,15 +248,15 @@ class Checkers:
         if earlier is None:
             self._votes[vote] = name
             if author == sender:
-                proposes = kind == _PREPARE and author == place[1] % len(self._validators)
-                self._rules.voted(author, kind, place, name, self._quorum, proposes)
+                proposes = kind == _PREPARE and author == self._author(place[0], place[1])
+                self._rules.voted(author, kind, place, name, quorum_of(len(self._epochs[place[0]])), proposes)
             return
         if earlier == name:
             return
         epoch, view, height = place
         domain = PREPARE_DOMAIN if kind == _PREPARE else COMMIT_DOMAIN
         message = msgpack.packb([domain, self._chain_id, epoch, view, height, name])
-        if self._verify(self._validators[author], message, signature):
+        if self._verify(self._nodes[author], message, signature):
             raise Violation(
                 Promise.VOTES,
                 f"n{author} signed {kind} in view {view} at height {height} for two blocks: "
@@ -302,3 +343,9 @@ class Checkers:
             self._sound_roots.add(digest)
             for found in ledger_violations(store, self._chain_id):
                 raise Violation(Promise.INVARIANTS, f"n{node}, height {height}: {found.invariant}, {found.detail}")
+
+
+def _plain(record: msgspec.Struct) -> list[object]:
+    """The array that a record is on the wire."""
+    fields = msgspec.structs.astuple(record)
+    return [_plain(field) if isinstance(field, msgspec.Struct) else field for field in fields]

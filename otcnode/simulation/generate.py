@@ -27,11 +27,13 @@ from otcnode.simulation.plan import (
     Pause,
     Plan,
     RecordLost,
+    Reform,
     Review,
     Signatures,
     SlowSync,
     StoreLost,
     Submission,
+    Tune,
 )
 from otcnode.simulation.storms import Storm
 from otcnode.simulation.workload import INVESTORS
@@ -91,6 +93,8 @@ class Options:
     submissions: int = 16
     safety_ms: int = 12_000
     liveness_ms: int = 240_000
+    reforms_permille: int = 125
+    """Of the networks of four or more, those whose validators change."""
 
 
 def generate(seed: int, options: Options | None = None) -> Plan:
@@ -107,7 +111,8 @@ class _Generator:
         self._stormy = self._swarm is not Swarm.MIXED
         sizes = STORM_SIZES if self._stormy else SIZES
         self._count = options.validators or self._chance.choice(sizes, "validators")
-        self._nodes = tuple(range(self._count))
+        self._spares = self._choose_spares()
+        self._nodes = tuple(range(self._count + self._spares))
         self._faults: list[Fault] = []
         bursts = 16 if self._stormy else self._chance.between(3, 6, "bursts")
         self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
@@ -127,11 +132,13 @@ class _Generator:
             storm = Storm(chance, count, self._view_timeout_ms, safety_ms, self._next_id())
             self._faults += storm.faults()
         strong = [node for node in self._nodes if node not in weak]
-        spare = count - quorum(count) - len(weak)
+        # Whichever set comes to decide, all of it that is strong survives.
+        spare = 0 if self._spares else count - quorum(count) - len(weak)
         left_out = chance.sample(strong, chance.between(0, spare, "left out"), "left out") if spare > 0 else []
         return Plan(
             seed=self._seed,
             validators=count,
+            spares=self._spares,
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
             window=chance.choice((1, 2, 4, 4), "window"),
             view_timeout_ms=self._view_timeout_ms,
@@ -148,7 +155,7 @@ class _Generator:
             liveness_ms=self._options.liveness_ms,
             survivors=tuple(node for node in strong if node not in left_out),
             rest_frozen=chance.happens(600, "rest frozen"),
-            workload=self._workload(),
+            workload=(*self._workload(), *self._reforms(frozenset(weak))),
             faults=tuple(sorted(self._faults, key=lambda fault: (fault.at_ms, fault.id))),
         )
 
@@ -169,6 +176,42 @@ class _Generator:
             return frozenset(kind for kind in KINDS if chance.happens(450, "kind", kind))
         few = chance.sample(KINDS, chance.between(1, 2, "few"), "few")
         return frozenset([*few, "ambush"] if chance.happens(500, "ambushed") else few)
+
+    # ---- other validators, other parameters
+
+    def _choose_spares(self) -> int:
+        """Some networks change: they have nodes that wait to be validators."""
+        chance = self._chance
+        if self._count < 4 or not chance.happens(self._options.reforms_permille, "reforms"):
+            return 0
+        return chance.between(1, 3, "spares")
+
+    def _reforms(self, weak: frozenset[int]) -> list[Submission]:
+        """Changes of the validators, now and then two in quick succession, and of the window."""
+        if not self._spares:
+            return []
+        chance = self._chance
+        submissions: list[Submission] = []
+        for number in range(chance.between(1, 4, "how many reforms")):
+            near = submissions and chance.happens(400, "in quick succession", number)
+            at_ms = submissions[-1].at_ms + 100 if near else self._at("reform", number)
+            act: Act | None = Tune(window=chance.between(1, 4, "new window", number))
+            if chance.happens(750, "of validators", number):
+                act = self._reform(weak, number)
+            if act is not None:
+                node = chance.below(len(self._nodes), "reform to", number)
+                submissions.append(Submission(at_ms=at_ms, node=node, act=act))
+        return submissions
+
+    def _reform(self, weak: frozenset[int], number: int) -> Reform | None:
+        """Four nodes or more, which bear what is weak among them; None if none was found at once."""
+        chance = self._chance
+        for attempt in range(8):
+            size = chance.between(4, len(self._nodes), "size", number, attempt)
+            members = tuple(sorted(chance.sample(self._nodes, size, "members", number, attempt)))
+            if len(weak & set(members)) <= maximum_faulty(size):
+                return Reform(members=members)
+        return None
 
     # ---- work
 
@@ -225,7 +268,7 @@ class _Generator:
         return len(self._faults) + 1
 
     def _node(self, kind: str, number: int) -> int:
-        return self._chance.below(self._count, "node", kind, number)
+        return self._chance.below(len(self._nodes), "node", kind, number)
 
     def _weak(self) -> list[int]:
         """At most f nodes that lie, or lose their record or their blocks."""

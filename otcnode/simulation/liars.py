@@ -36,17 +36,17 @@ class Mouth:
         self,
         index: int,
         chain: bytes,
-        validators: tuple[bytes, ...],
+        nodes: tuple[bytes, ...],
         sign: Sign,
         chance: Chance,
         honest_half: Callable[[], Engine | None],
         injected: Callable[[str], None],
     ) -> None:
-        self._validators = validators
+        self._nodes = nodes
         self._chance = chance
         self._half = honest_half
         self._injected = injected
-        self._forger = Forger(index, chain, validators, sign, chance)
+        self._forger = Forger(index, chain, nodes, sign, chance)
         self._alternatives = Alternatives(self._forger, honest_half)
         self._habits: dict[int, Liar] = {}
         self._memory: deque[bytes] = deque(maxlen=MEMORY_MESSAGES)
@@ -148,7 +148,10 @@ class Mouth:
                 return message
 
     def _primary_of(self, view: int) -> bytes:
-        return self._validators[view % len(self._validators)]
+        """As far as the honest half knows who decides now."""
+        half = self._half()
+        validators = self._nodes if half is None else half.flight.tip().next_epoch.validators
+        return validators[view % len(validators)]
 
     def _far(self, asker: Asker) -> Message:
         half = self._half()

@@ -13,6 +13,12 @@ from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEnt
 
 VIEW_CHANGES = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
 NEW_VIEWS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
+EPOCHS = (
+    "epoch of other validators",
+    "epoch of other parameters",
+    "the first primary removed",
+    "epoch that ends after a view change",
+)
 MARKS = (
     *VIEW_CHANGES,
     *NEW_VIEWS,
@@ -41,6 +47,8 @@ MARKS = (
     "silent validator woke",
     "own vote seen after loss",
     "a liar is banned",
+    "a node says that it is ready",
+    *EPOCHS,
 )
 """All that are looked for; those that no run has hit are listed as missing. Accusations are counted beside them."""
 
@@ -65,6 +73,7 @@ class Marks:
         self._block_transactions_max = block_transactions_max
         self._certified_in: dict[int, int] = {}
         self._base = 0
+        self._epochs: set[int] = set()
 
     def hit(self, mark: str) -> None:
         self.counts[mark] += 1
@@ -132,6 +141,18 @@ class Marks:
             self.hit("empty block")
         if transactions == self._block_transactions_max:
             self.hit("full block")
+
+    def began(self, number: int, before: Sequence[bytes], validators: Sequence[bytes], view_changed: bool) -> None:
+        """A node has come to an epoch; `view_changed`: some view of the one before was opened."""
+        if number in self._epochs:
+            return
+        self._epochs.add(number)
+        others, parameters, removed, changed = EPOCHS
+        self.hit(parameters if before == validators else others)
+        if before[0] not in validators:
+            self.hit(removed)
+        if view_changed:
+            self.hit(changed)
 
     def effect(self, node: int, effect: effects.Effect) -> None:
         seen = self._nodes[node]

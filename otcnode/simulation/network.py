@@ -1,7 +1,8 @@
 """Connections between nodes: what is sent arrives late, twice, out of order or not at all, as the plan says.
 
 A connection carries bytes in order until it breaks. Consensus and sync messages may be lost on a living one (queues
-overflow); gossip is not, but waits for a cut link, as bytes wait for TCP.
+overflow); gossip is not, but waits for a cut link, as bytes wait for TCP. Consensus messages come twice too, as where a
+third node passes them on.
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ class Network:
                         if self._loses(fault, sender, receiver, channel, payload):
                             self.injected["loss"] += 1
                             return
-                    case Duplication(id=name, permille=permille, late_ms=extra_ms):
+                    case Duplication(id=name, permille=permille, late_ms=extra_ms) if channel is Channel.CONSENSUS:
                         if self._chance.happens(permille, "duplication", name, sender, receiver):
                             self.injected["duplication"] += 1
                             again_ms = late_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)

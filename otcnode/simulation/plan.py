@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from otcnode.blocks import maximum_faulty, quorum
 from otcnode.errors import ConfigurationError
 
 PLAN_VERSION = 1
@@ -209,7 +210,20 @@ class Review(_Part, frozen=True, kw_only=True, tag="review"):
     approve: bool
 
 
-Act: TypeAlias = Deposit | Freeze | Apply | Review
+class Reform(_Part, frozen=True, kw_only=True, tag="reform"):
+    """The regulator proposes that exactly these nodes decide; the KYC desk approves it several times, for the approval
+    fails until those that join have said that they are ready."""
+
+    members: tuple[int, ...]
+
+
+class Tune(_Part, frozen=True, kw_only=True, tag="tune"):
+    """The regulator proposes another window; the KYC desk approves it."""
+
+    window: int
+
+
+Act: TypeAlias = Deposit | Freeze | Apply | Review | Reform | Tune
 
 
 class Submission(_Part, frozen=True, kw_only=True):
@@ -235,6 +249,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     seed: int
     validators: int
+    spares: int = 0
+    """Nodes that the genesis admits and that do not vote at first; their indexes follow the validators'."""
     signatures: Signatures = Signatures.HASH
     window: int = 4
     block_transactions_max: int = 2_000
@@ -253,6 +269,26 @@ class Plan(_Part, frozen=True, kw_only=True):
     rest_frozen: bool = False
     workload: tuple[Submission, ...]
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        return self.validators + self.spares
+
+    @property
+    def reforms(self) -> tuple[tuple[int, ...], ...]:
+        """The sets of validators that may come to decide after the first."""
+        acts = (submission.act for submission in self.workload)
+        return tuple(act.members for act in acts if isinstance(act, Reform))
+
+    @property
+    def changes_epochs(self) -> bool:
+        return any(isinstance(submission.act, Reform | Tune) for submission in self.workload)
+
+    @property
+    def window_max(self) -> int:
+        """The largest that any epoch may have."""
+        acts = (submission.act for submission in self.workload)
+        return max([self.window, *(act.window for act in acts if isinstance(act, Tune))])
 
     @property
     def liars(self) -> frozenset[int]:
@@ -285,21 +321,27 @@ def check(plan: Plan) -> None:
     count = plan.validators
     if plan.version != PLAN_VERSION:
         raise ConfigurationError(f"plan version {plan.version}: this simulator knows version {PLAN_VERSION}")
-    if count < 1 or len(plan.skews_ms) != count:
-        raise ConfigurationError("a plan needs at least one validator and one clock skew for each")
+    if count < 1 or plan.spares < 0 or len(plan.skews_ms) != plan.nodes:
+        raise ConfigurationError("a plan needs at least one validator and one clock skew for each node")
     named = {
         *plan.survivors,
         *(submission.node for submission in plan.workload),
         *(index for fault in plan.faults for index in _named(fault)),
+        *(index for members in plan.reforms for index in members),
     }
-    if not named <= set(range(count)):
-        raise ConfigurationError(f"the plan names a node that is not among its {count} validators")
+    if not named <= set(range(plan.nodes)):
+        raise ConfigurationError(f"the plan names a node that is not among its {plan.nodes} nodes")
     if len(plan.weakened) > (count - 1) // 3:
         raise ConfigurationError(
             f"{len(plan.weakened)} nodes lie or lost their record or blocks: more than f of {count}"
         )
     if set(plan.survivors) & plan.weakened:
         raise ConfigurationError("a survivor lies or lost its record or blocks")
+    for members in plan.reforms:
+        if len(plan.weakened & set(members)) > maximum_faulty(len(members)):
+            raise ConfigurationError(f"more than f of the validators {members} lie or lost their record or blocks")
+        if not members or len(set(plan.survivors) & set(members)) < quorum(len(members)):
+            raise ConfigurationError(f"too few of the validators {members} survive")
     ids = [fault.id for fault in plan.faults]
     if len(ids) != len(set(ids)):
         raise ConfigurationError("two faults have the same id")

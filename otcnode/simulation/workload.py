@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from otcnode.crypto import SigningKey, sha256, tagged_hash
 from otcnode.genesis import (
     CashAsset,
@@ -14,16 +16,19 @@ from otcnode.genesis import (
     Genesis,
     GenesisAccount,
     GenesisKey,
+    GenesisNode,
     GenesisValidator,
     KeyPurpose,
     Role,
     chain_id,
     genesis_account_id,
 )
-from otcnode.simulation.plan import Act, Apply, Deposit, Freeze, Plan, Review, Submission
+from otcnode.simulation.plan import Act, Apply, Deposit, Freeze, Plan, Reform, Review, Submission, Tune
 from otcnode.vm.accounts.operations import AccountApply, AccountFreeze, AccountReview, CashDeposit, NewKey
 from otcnode.vm.accounts.records import AccountKind, Thresholds
 from otcnode.vm.context import ITEM_DOMAIN
+from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose
+from otcnode.vm.governance.records import ParameterChange, ParameterSet, ValidatorSet
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction
 
@@ -33,6 +38,8 @@ CASH = "CNY@BANK"
 BANK, KYC, REGULATOR = "bank", "kyc", "regulator"
 INVESTORS = tuple(f"investor {index}" for index in range(4))
 STATE_BUCKETS = 16
+APPROVAL_DELAYS_MS = (300, 1_500, 4_000, 8_000, 13_000)
+"""When a change that was proposed is approved: often too early for those that join."""
 
 
 @cache
@@ -46,19 +53,29 @@ def validator_keys(count: int) -> tuple[SigningKey, ...]:
     return tuple(sorted((key_of(f"validator {index}") for index in range(count)), key=lambda key: key.public))
 
 
-def _account(name: str, role: Role) -> GenesisAccount:
-    return GenesisAccount(
-        name=name,
-        organisation=name,
-        roles=(role,),
-        keys=(GenesisKey(purpose=KeyPurpose.TRADE, key=key_of(name).public),),
-    )
+@cache
+def node_keys(plan_validators: int, spares: int) -> tuple[SigningKey, ...]:
+    """The first validators, then the others."""
+    return (*validator_keys(plan_validators), *(key_of(f"spare {index}") for index in range(spares)))
+
+
+def manager_of(name: str) -> SigningKey:
+    """The key with which an account governs."""
+    return key_of(f"{name} manager")
+
+
+def _account(name: str, role: Role, governs: bool = False) -> GenesisAccount:
+    keys = [GenesisKey(purpose=KeyPurpose.TRADE, key=key_of(name).public)]
+    if governs:
+        keys.append(GenesisKey(purpose=KeyPurpose.MANAGE, key=manager_of(name).public))
+    return GenesisAccount(name=name, organisation=name, roles=(role,), keys=tuple(keys))
 
 
 def genesis_of(plan: Plan) -> Genesis:
     """The genesis that a plan's network starts from."""
     roles = {BANK: Role.CUSTODIAN, KYC: Role.KYC, REGULATOR: Role.REGULATOR}
-    accounts = [_account(name, role) for name, role in roles.items()]
+    governs = {KYC, REGULATOR} if plan.changes_epochs else frozenset()
+    accounts = [_account(name, role, name in governs) for name, role in roles.items()]
     accounts += [_account(name, Role.INVESTOR) for name in INVESTORS]
     return Genesis(
         network="simulation",
@@ -73,6 +90,10 @@ def genesis_of(plan: Plan) -> Genesis:
         validators=tuple(
             GenesisValidator(name=f"n{index}", id=key.public, organisation=f"organisation {index}")
             for index, key in enumerate(validator_keys(plan.validators))
+        ),
+        nodes=tuple(
+            GenesisNode(name=f"n{plan.validators + index}", id=key.public, organisation=f"spare organisation {index}")
+            for index, key in enumerate(node_keys(plan.validators, plan.spares)[plan.validators :])
         ),
         accounts=tuple(accounts),
         cash=(CashAsset(id=CASH, custodian=BANK),),
@@ -95,23 +116,49 @@ def clients_of(plan: Plan) -> tuple[Client, ...]:
     """Every client of the plan, in its order. A transaction follows from its submission alone, so that leaving out
     others does not change it."""
     chain = chain_id(genesis_of(plan))
-    return tuple(Client(submission, _transaction(chain, plan, submission)) for submission in plan.workload)
+    clients: list[Client] = []
+    for submission in plan.workload:
+        transaction = _transaction(chain, plan, submission)
+        clients.append(Client(submission, transaction))
+        if isinstance(submission.act, Reform | Tune):
+            clients += _approvals(chain, plan, submission, created_by(transaction))
+    return tuple(clients)
+
+
+def _approvals(chain: bytes, plan: Plan, submission: Submission, proposal: bytes) -> list[Client]:
+    """The KYC desk approves again and again; what comes after the one that did it fails."""
+    clients = []
+    for delay_ms in APPROVAL_DELAYS_MS:
+        later = replace(submission, at_ms=submission.at_ms + delay_ms, node=(submission.node + 1) % plan.nodes)
+        sender, key = genesis_account_id(KYC), manager_of(KYC)
+        clients.append(Client(later, _signed(chain, plan, later, sender, key, GovernanceApprove(proposal))))
+    return clients
 
 
 def _transaction(chain: bytes, plan: Plan, submission: Submission) -> Decoded:
-    act = submission.act
-    sender, key = _signer(act)
+    sender, key = _signer(submission.act)
+    return _signed(chain, plan, submission, sender, key, _operation(chain, plan, submission))
+
+
+def _signed(
+    chain: bytes, plan: Plan, submission: Submission, sender: bytes, key: SigningKey, operation: Operation
+) -> Decoded:
     body = Body(
         version=TRANSACTION_VERSION,
         chain=chain,
         sender=sender,
-        salt=sha256(repr((plan.seed, submission.at_ms, act)).encode()),
+        salt=sha256(repr((plan.seed, submission.at_ms, submission.act)).encode()),
         valid_until=TIME_MS + submission.at_ms + submission.lives_ms,
         on_behalf_of=None,
         entrustment=None,
-        operations=(_operation(chain, plan, submission),),
+        operations=(operation,),
     )
     return sign_transaction(body, [key])
+
+
+def created_by(transaction: Decoded) -> bytes:
+    """The id of what the first operation of a transaction makes."""
+    return tagged_hash(ITEM_DOMAIN, transaction.id + bytes(4))
 
 
 def _signer(act: Act) -> tuple[bytes, SigningKey]:
@@ -124,6 +171,8 @@ def _signer(act: Act) -> tuple[bytes, SigningKey]:
             return genesis_account_id(KYC), key_of(KYC)
         case Apply(applicant=applicant):
             return b"", key_of(f"applicant {applicant}")
+        case Reform() | Tune():
+            return genesis_account_id(REGULATOR), manager_of(REGULATOR)
         case _:
             assert_never(act)
 
@@ -143,6 +192,12 @@ def _operation(chain: bytes, plan: Plan, submission: Submission) -> Operation:
             return AccountApply(AccountKind.PERSON, commitment, keys, commitment, Thresholds(1, 0, 0), 1)
         case Review(applicant=applicant, approve=approve):
             return AccountReview(_applied(chain, plan, applicant), approve, "" if approve else "incomplete")
+        case Reform(members=members):
+            keys_of_all = node_keys(plan.validators, plan.spares)
+            names = tuple(sorted(keys_of_all[index].public for index in members))
+            return GovernancePropose(ValidatorSet(names), "a reform", sha256(b"minutes"))
+        case Tune(window=window):
+            return GovernancePropose(ParameterSet((ParameterChange("window", window),)), "tuned", sha256(b"minutes"))
         case _:
             assert_never(act)
 
@@ -151,5 +206,5 @@ def _applied(chain: bytes, plan: Plan, applicant: int) -> bytes:
     """The account that the application, if the plan has one, will have made."""
     for submission in plan.workload:
         if submission.act == Apply(applicant=applicant):
-            return tagged_hash(ITEM_DOMAIN, _transaction(chain, plan, submission).id + bytes(4))
+            return created_by(_transaction(chain, plan, submission))
     return sha256(b"nobody")

@@ -45,7 +45,7 @@ from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembere
 from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
-from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, validator_keys
+from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, node_keys
 from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.store import Store
 
@@ -90,7 +90,7 @@ class World:
         self.genesis = genesis_of(plan)
         self.scheduler = Scheduler()
         self.chance = Chance(plan.seed)
-        self._keys = validator_keys(plan.validators)
+        self._keys = node_keys(plan.validators, plan.spares)
         self.validators = tuple(key.public for key in self._keys)
         signatures = RealSignatures() if plan.signatures is Signatures.ED25519 else HashSignatures(self._keys)
         self._signatures = signatures
@@ -99,10 +99,10 @@ class World:
         self.network = Network(plan, self.scheduler, self.chance, self.note)
         self._summary = Summary(seed=plan.seed)
         self._clients = clients_of(plan)
-        honest = frozenset(range(plan.validators)) - plan.liars
+        honest = frozenset(range(plan.nodes)) - plan.liars
         self._honest = honest
         self._chain = chain_id(self.genesis)
-        self.marks = Marks(plan.validators, plan.rotation_blocks, plan.block_transactions_max)
+        self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
@@ -172,7 +172,7 @@ class World:
             node.start()
         except StorageDamage as damage:
             raise Violation(Promise.DURABILITY, f"n{index} cannot start again: {damage}") from None
-        for peer in range(self.plan.validators):
+        for peer in range(self.plan.nodes):
             if peer != index:
                 self.network.try_connect(index, peer)
 
@@ -193,7 +193,7 @@ class World:
                     self.note(index, f"drops {name}: {state.code} {state.reason}")
 
             node.submit(client, answered)
-        following = (index + 1) % self.plan.validators
+        following = (index + 1) % self.plan.nodes
         self.scheduler.after(RETRY_MS, lambda: self._submit(client, following))
 
     def _begin(self, fault: Fault) -> None:
@@ -265,7 +265,7 @@ class World:
         """The second phase: the survivors live, see each other and the right time."""
         plan = self.plan
         self._healed = True
-        rest = sorted(set(range(plan.validators)) - set(plan.survivors))
+        rest = sorted(set(range(plan.nodes)) - set(plan.survivors))
         self.note(None, f"heals; survivors {plan.survivors}, {'frozen' if plan.rest_frozen else 'living on'}: {rest}")
         if plan.rest_frozen:
             self._frozen.update(rest)
@@ -390,7 +390,7 @@ class World:
     def _check_memory(self, index: int) -> None:
         if self._nodes[index].engine is not None:
             self._check_memory_of(self._nodes[index])
-        following = (index + 1) % self.plan.validators
+        following = (index + 1) % self.plan.nodes
         self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
 
     def _check_memory_of(self, node: Node) -> None:
@@ -401,7 +401,7 @@ class World:
 
     def _limit_of(self, path: str) -> int:
         """Collections of the replica are bounded by heights, validators and views; the others by what clients do."""
-        count, window = self.plan.validators, self.plan.window
+        count, window = self.plan.nodes, self.plan.window_max
         if path.startswith("Engine.replica"):
             return 64 + 8 * count * window
         return 256 + 4 * len(self._clients) + 8 * count * window
