@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import TextIO, cast
 
 import structlog
@@ -23,7 +24,9 @@ from otcnode.crypto import SignatureCheck, verify
 from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
+from otcnode.engine.recording import RecordedConfiguration
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
+from otcnode.event_files import FileRecorder, Sign
 from otcnode.genesis import Genesis, chain_id
 from otcnode.membership import Membership
 from otcnode.node_key import NodeKey
@@ -67,7 +70,9 @@ def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeCo
 class Node:
     """A running node. `run` returns when it is told to stop; it implements engine.host.Host and Observer."""
 
-    def __init__(self, home: Home, *, vote_again_after_loss: bool = False) -> None:
+    def __init__(
+        self, home: Home, *, vote_again_after_loss: bool = False, events_directory: Path | None = None
+    ) -> None:
         self._home = home
         self._configuration = load_configuration(home)
         self._genesis = genesis_module.load(home.genesis)
@@ -75,6 +80,7 @@ class Node:
         self._key = NodeKey.load(home.key)
         self._log = structlog.get_logger().bind(node=self._configuration.name)
         self._vote_again_after_loss = vote_again_after_loss
+        self._events_directory = events_directory
         self._finality = Finality()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._counters: Counter[str] = Counter()
@@ -109,7 +115,7 @@ class Node:
             self._verifier = Verifier(self._loop)
             closing.push_async_callback(self._verifier.close)
             closing.callback(self._end)
-            self._assemble(store, votes_log)
+            self._assemble(store, votes_log, closing)
             await self._serve()
         return self._installing
 
@@ -129,20 +135,24 @@ class Node:
         self._timers.clear()
         self._engine.close()
 
-    def _assemble(self, store: Store, votes_log: FileVotesLog) -> None:
+    def _assemble(self, store: Store, votes_log: FileVotesLog, closing: AsyncExitStack) -> None:
         section = self._configuration.consensus
-        replica = Replica(
-            Configuration(
-                chain=self._chain,
-                own=self._key.id,
-                clock_rate=self._genesis.clock.rate,
-                view_timeout_ms_base=section.view_timeout_ms,
-                view_timeout_ms_max=section.view_timeout_ms_max,
-                vote_again_after_loss=self._vote_again_after_loss,
-            ),
-            self._key.signing.sign,
-            verify,
+        configuration = Configuration(
+            chain=self._chain,
+            own=self._key.id,
+            clock_rate=self._genesis.clock.rate,
+            view_timeout_ms_base=section.view_timeout_ms,
+            view_timeout_ms_max=section.view_timeout_ms_max,
+            vote_again_after_loss=self._vote_again_after_loss,
         )
+        recorder: FileRecorder | None = None
+        sign: Sign = self._key.signing.sign
+        if self._events_directory is not None:
+            recorded = RecordedConfiguration.of(configuration)
+            recorder = FileRecorder(self._events_directory, recorded, self._log.error)
+            closing.callback(recorder.close)
+            sign = recorder.signing(sign)
+        replica = Replica(configuration, sign, verify)
         self._engine = Engine(
             self._chain,
             self._genesis.time_ms,
@@ -157,6 +167,7 @@ class Node:
                 self._configuration.snapshot_interval_blocks,
                 self._configuration.snapshots.behind_blocks,
             ),
+            recorder=recorder,
         )
         self._store = store
         self._votes_log = votes_log
@@ -386,12 +397,12 @@ def configure_logging(level: str, form: str) -> None:
     )
 
 
-def run_node(home: Home, *, vote_again_after_loss: bool = False) -> None:
+def run_node(home: Home, *, vote_again_after_loss: bool = False, events_directory: Path | None = None) -> None:
     """Run a node until it is told to stop. Raises ConfigurationError, StorageDamage, NodeFailed."""
     configuration = load_configuration(home)
     configure_logging(configuration.log.level, configuration.log.format)
 
     async def serve() -> None:
-        await Node(home, vote_again_after_loss=vote_again_after_loss).run()
+        await Node(home, vote_again_after_loss=vote_again_after_loss, events_directory=events_directory).run()
 
     asyncio.run(serve())

@@ -14,6 +14,7 @@ from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
 from otcnode.cli.stopped import home_option, json_option, opened, readable
+from otcnode.cli.text import shown
 from otcnode.config import Home
 from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.storage import tools
@@ -87,20 +88,7 @@ def inspect(directory: Path, table: str, key: str) -> None:
     if record is None:
         click.echo("there is no such record", err=True)
         raise SystemExit(EXIT_NO)
-    click.echo(msgspec.json.format(msgspec.json.encode(_readable(record)), indent=2))
-
-
-def _readable(value: object) -> object:
-    """With bytes in hexadecimal, and fields by their names."""
-    match value:
-        case bytes():
-            return value.hex()
-        case tuple() | list():
-            return [_readable(entry) for entry in value]
-        case msgspec.Struct():
-            return {name: _readable(getattr(value, name)) for name in value.__struct_fields__}
-        case _:
-            return value
+    click.echo(msgspec.json.format(msgspec.json.encode(shown(record)), indent=2))
 
 
 def _transactions_root(raws: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:

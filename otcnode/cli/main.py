@@ -24,12 +24,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validator": ("otcnode.cli.validator", "Change a validator's key."),
     "verify": ("otcnode.cli.verify", "Check files of evidence offline, with nothing but the genesis hash."),
     "db": ("otcnode.cli.db", "Check, cut, take back and export the data of a node that is not running."),
+    "replay-events": ("otcnode.cli.events", "Step a recorded node again: why it did what it did."),
     "scenario": ("otcnode.cli.scenario", "Play ledger stories from files."),
     "simulate": ("otcnode.cli.simulate", "Run whole networks in virtual time under faults."),
     "bench": ("otcnode.cli.bench", "Measure a local cluster honestly."),
 }
 """Command name to (module, help). Modules are imported when they are used, so that each command starts fast; the
-command is the module's attribute of the same name."""
+command is the module's attribute of the same name, with _ for -."""
 
 
 class _LazyGroup(click.Group):
@@ -39,7 +40,7 @@ class _LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        command = getattr(importlib.import_module(COMMANDS[name][0]), name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -135,13 +135,19 @@ def genesis_show(file: Path) -> None:
     help="Let a validator without an intact voting record vote at once. Only when a quorum lost its records: this "
     "validator then counts among the faulty ones that the network can bear.",
 )
-def run(directory: Path, vote_again_after_loss: bool) -> None:
+@click.option(
+    "--record-events",
+    "events_directory",
+    type=click.Path(path_type=Path),
+    help="Keep what this node's consensus is told and does in files there (at most 8 of 64 MiB), for replay-events.",
+)
+def run(directory: Path, vote_again_after_loss: bool, events_directory: Path | None) -> None:
     """Run a node until Ctrl-C or SIGTERM."""
     from otcnode.node import run_node
 
     # LevelDB reads its tables through memory: where the disk cannot, the process ends with SIGBUS, and this says where.
     faulthandler.enable()
-    run_node(Home(directory), vote_again_after_loss=vote_again_after_loss)
+    run_node(Home(directory), vote_again_after_loss=vote_again_after_loss, events_directory=events_directory)
 
 
 @click.command()

@@ -71,6 +71,10 @@ class Replica:
         self.tally = Tally(verify)
         self._core: Core | None = None
 
+    def forget(self) -> None:
+        """Forget everything, as a process that ends: Started is the next event, with the record that was kept."""
+        self._core = None
+
     # ---- the door
 
     @property

@@ -26,6 +26,7 @@ from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
 from otcnode.engine.primary_watch import PrimaryWatch
+from otcnode.engine.recording import Recorder
 from otcnode.errors import DecodeError, Inadmissible, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
@@ -62,6 +63,7 @@ class Engine:
         before_effect: Callable[[effects.Effect], None] | None = None,
         verify: Verify = crypto.verify,
         snapshots: Snapshots | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._chain = chain_id
         self._key = key
@@ -71,6 +73,7 @@ class Engine:
         self._host = host
         self._observer = observer
         self._before_effect = before_effect
+        self._recorder = recorder
         self.replica = replica
         self._peers: set[bytes] = set()
         self._checks: dict[bytes, TokenBucket] = {}
@@ -105,9 +108,23 @@ class Engine:
 
     def start(self) -> None:
         """First call: restores the replica from its record."""
+        self._begin()
+        self.catch_up.start()
+
+    def _begin(self) -> None:
+        if self._recorder is not None:
+            self._recorder.begin()
         self._feed(events.Started(self.flight.tip(), self._votes_log.load()))
         self._work_changed()
-        self.catch_up.start()
+
+    def _begin_anew(self) -> None:
+        """What is recorded of the replica is long enough: it begins anew from its voting record, as at a restart of the
+        process, so that the next part can be stepped again without this one."""
+        for timer in Timer:
+            self._host.set_timer(timer, None)
+        self._make_record_durable()
+        self.replica.forget()
+        self._begin()
 
     def close(self) -> None:
         """Last call, before the store is closed."""
@@ -156,6 +173,8 @@ class Engine:
         """Several times a second: time-outs of gossip and sync, expiry by the clock."""
         if self._over:
             return
+        if self._recorder is not None and self._recorder.full:
+            self._begin_anew()
         self.intake.expire()
         self.intake.flush()
         self.catch_up.tick()
@@ -248,6 +267,8 @@ class Engine:
     def _step(self, event: events.Event) -> None:
         now = self._host.now()
         effects_of_step = self.replica.step(event, now)
+        if self._recorder is not None:
+            self._recorder.step(event, now, effects_of_step)
         if isinstance(event, events.Received):
             self._charge(event.sender, now.monotonic_ms)
         for effect in effects_of_step:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import msgspec
 
@@ -21,6 +22,8 @@ from otcnode.crypto import SignatureCheck, SigningKey, sha256, verify
 from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
+from otcnode.engine.recording import RecordedConfiguration
+from otcnode.event_files import FILE_BYTES, FileRecorder, Sign
 from otcnode.genesis import (
     CashAsset,
     ChainParameters,
@@ -126,7 +129,10 @@ class Station:
         behind_blocks: int = 0,
         record_bytes: int = limits.record_bytes_before_compaction,
         blocks_kept: int | None = None,
+        recorded: Path | None = None,
+        recorded_bytes: int = FILE_BYTES,
     ) -> None:
+        """`recorded`: a directory for what the replica is told and does."""
         self.genesis = genesis
         self.chain = chain_id(genesis)
         self.key = key
@@ -158,7 +164,18 @@ class Station:
                 100,
             )
         self.store = Store.open(self.kv, self.chain, 100, blocks_kept)
-        replica = Replica(Configuration(self.chain, self.own, record_bytes_before_compaction=record_bytes), key.sign)
+        configuration = Configuration(self.chain, self.own, record_bytes_before_compaction=record_bytes)
+        self.recorder: FileRecorder | None = None
+        sign: Sign = key.sign
+        if recorded is not None:
+            self.recorder = FileRecorder(
+                recorded,
+                RecordedConfiguration.of(configuration),
+                lambda text: self.note("error", text),
+                file_bytes=recorded_bytes,
+            )
+            sign = self.recorder.signing(sign)
+        replica = Replica(configuration, sign)
         self.shelf = shelf or MemoryShelf()
         self.engine = Engine(
             self.chain,
@@ -170,6 +187,7 @@ class Station:
             self,
             self,
             snapshots=Snapshots(self.shelf, interval_blocks, behind_blocks),
+            recorder=self.recorder,
         )
 
     @property

@@ -43,8 +43,8 @@ def home(built: Path, tmp_path: Path) -> Path:
     return Cluster(tmp_path / "net").members[0].home.path
 
 
-def run(home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "otcnode", "run", "--home", str(home)]
+def run(home: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "otcnode", "run", "--home", str(home), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -196,3 +196,21 @@ def test_a_table_that_cannot_be_read_ends_the_process_and_says_where(tmp_path: P
     assert "served" not in done.stdout
     assert done.returncode == -signal.SIGBUS
     assert "Bus error" in done.stderr and "storage/level.py" in done.stderr
+
+
+# recorded events
+
+
+def test_what_a_node_did_is_stepped_again_after_it_was_killed(home: Path, tmp_path: Path) -> None:
+    cluster = Cluster(home.parent)
+    with run(home, "--record-events", str(tmp_path / "events")) as process:
+        assert process.stderr is not None
+        assert any("started" in line for line in process.stderr)
+        raws = daemons.deposits(cluster, 30)
+        submit_all(cluster.urls[0], raws)
+        asyncio.run(execute_all(cluster, daemons.deposits(cluster, 3), asyncio.Event(), []))
+        process.kill()
+        process.communicate(timeout=60)
+    found = json.loads(otcnode("replay-events", str(tmp_path / "events"), "--json"))
+    assert found["events"]["started"] == 1 and found["events"]["built"] >= 2
+    assert "each with the effects that were recorded" in otcnode("replay-events", str(tmp_path / "events"))
