@@ -113,6 +113,12 @@ class Mempool:
         heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
         return None
 
+    def place(self, transaction_id: bytes) -> int | None:
+        """How many came before it and still wait; None if it does not wait here. Walks through the pool."""
+        if transaction_id not in self._waiting:
+            return None
+        return next(place for place, waiting in enumerate(self._waiting) if waiting == transaction_id)
+
     def remove(self, transaction_ids: Iterable[bytes]) -> None:
         for transaction_id in transaction_ids:
             decoded = self._waiting.pop(transaction_id, None)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from otcnode import limits
 from otcnode.blocks import Block, Certificate, Epoch, Header
@@ -35,7 +35,7 @@ from otcnode.vm.event_index import entry_key, events_prefix, height_of, items_pr
 from otcnode.vm.executor import environment_at, simulate
 from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.results import Receipt
-from otcnode.vm.transactions import decode_transaction, signature_checks
+from otcnode.vm.transactions import Decoded, decode_transaction, signature_checks
 
 T = TypeVar("T")
 
@@ -407,6 +407,36 @@ class Service:
             if 1 < epoch.number <= kept.offence.epoch
         ]
         return misconduct.write(kept.evidence, tuple(changes))
+
+    def explain_transaction(self, transaction_id: bytes) -> service.TransactionExplanation:
+        state, pool = self.transaction(transaction_id), self._engine.intake.pool
+        place, waiting = pool.place(transaction_id), pool.get(transaction_id)
+        match state.stage:
+            case Stage.UNKNOWN:
+                text = "this node has not seen it, or saw it too long ago"
+            case Stage.RECEIVED:
+                text = "its signatures are being verified"
+            case Stage.POOLED:
+                assert place is not None and waiting is not None
+                text = f"{place} of {len(pool)} that wait here came before it; {self._next_block(waiting)}"
+            case Stage.PROPOSED:
+                text = f"a block that is not decided yet holds it; {self.explain().text}"
+            case Stage.COMMITTED:
+                text = f"block {state.height} holds it"
+            case Stage.DROPPED | Stage.EXPIRED:
+                end = "it has not happened and never will" if state.definite else "another node may still have it"
+                text = f"{state.reason}; {end}"
+            case _:
+                assert_never(state.stage)
+        return service.TransactionExplanation(state, text, place)
+
+    def _next_block(self, waiting: Decoded) -> str:
+        """What keeps a transaction of the pool out of a block."""
+        try:
+            self._engine.intake.check(waiting)
+        except Inadmissible as error:
+            return f"no block can hold it now: {error}"
+        return self.explain().text
 
     def peers(self) -> Sequence[service.PeerStatus]:
         now_ms = self._engine.now().monotonic_ms

@@ -45,6 +45,16 @@ def test_order_of_arrival() -> None:
     assert list(pool) == arrived
 
 
+def test_the_place_of_what_waits() -> None:
+    pool = Mempool()
+    decoded = [transaction(number) for number in range(3)]
+    for entry in decoded:
+        pool.add(entry)
+    assert [pool.place(entry.id) for entry in decoded] == [0, 1, 2]
+    pool.remove([decoded[0].id])
+    assert [pool.place(entry.id) for entry in decoded] == [None, 0, 1]
+
+
 def test_one_id_is_held_once_and_the_first_copy_stays() -> None:
     pool = Mempool()
     first, forged = transaction(1), transaction(1, signature=7)

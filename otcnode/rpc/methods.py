@@ -452,6 +452,15 @@ METHODS: dict[str, Method] = {
     "mempool_status": Method(
         "How full the pool is.", Params, node_status.MempoolResult, Access.OPEN, {}, 4, node_status.mempool
     ),
+    "mempool_explain": Method(
+        "Why a transaction is where it is, as this node sees it.",
+        node_status.TransactionExplainParams,
+        node_status.TransactionExplanationResult,
+        Access.OPEN,
+        {"id": _TRANSACTION},
+        100,
+        node_status.explain_transaction,
+    ),
     "auth_challenge": Method(
         "Something to sign with a key of an account.",
         auth.ChallengeParams,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from otcnode import __version__
+from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.method import Context, Params, Result
-from otcnode.rpc.service import Syncing
+from otcnode.rpc.service import Stage, Syncing
 
 
 class SyncingResult(Result, frozen=True):
@@ -107,6 +108,28 @@ class MempoolResult(Result, frozen=True):
     transactions_max: int
     bytes_max: int
     transactions_per_account_max: int
+
+
+class TransactionExplainParams(Params, frozen=True):
+    id: form.TransactionText
+
+
+class TransactionExplanationResult(Result, frozen=True):
+    """Why the transaction is where it is on this node, in words; `place`: how many that wait here come before it."""
+
+    id: form.TransactionText
+    state: Stage
+    definite: bool
+    text: str
+    place: int | None
+
+
+async def explain_transaction(context: Context, params: TransactionExplainParams) -> TransactionExplanationResult:
+    found = context.service.explain_transaction(form.parse_id(Prefix.TRANSACTION, params.id))
+    state = found.state
+    return TransactionExplanationResult(
+        form.transaction(state.id), state.stage, state.definite, found.text, found.place
+    )
 
 
 async def status(context: Context, params: Params) -> NodeStatusResult:

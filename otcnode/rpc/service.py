@@ -208,6 +208,15 @@ class MisconductStatus(Frozen, frozen=True, kw_only=True):
     size_bytes: int
 
 
+class TransactionExplanation(Frozen, frozen=True):
+    """Why a transaction is where it is on this node: its state, a sentence, and its place among those that wait."""
+
+    state: TransactionState
+    text: str
+    place: int | None
+    """How many come before it; None where it does not wait."""
+
+
 class HeightUnavailable(OtcnodeError):
     """The state or block of that height is not kept here, or not reached yet."""
 
@@ -238,6 +247,8 @@ class NodeService(Protocol):
     def damaged(self, error: StorageDamage) -> None:
         """A query met damage on disk: the node must not go on standing on it."""
         ...
+
+    def explain_transaction(self, transaction_id: bytes) -> TransactionExplanation: ...
 
     async def submit(self, raws: Sequence[bytes]) -> Sequence[Submission]:
         """Decode, check and pool transactions; one answer each, in order. It waits for signatures to be verified, not

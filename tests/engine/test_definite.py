@@ -136,3 +136,28 @@ def test_a_validator_that_has_stopped_voting_is_not_ready() -> None:
     assert status.halted is not None and "executes differently" in status.halted
     assert status.mode == "halted"
     assert not status.synced
+
+
+def test_why_a_transaction_is_where_it_is() -> None:
+    """Of four validators one is awake, not the primary: what it is given waits, and says for what."""
+    *_, station = stations(4)
+    station.engine.start()
+    first, second = deposit(station.genesis, 1), deposit(station.genesis, 2)
+    explain = service_of(station).explain_transaction
+    assert explain(first.id).state.stage is service.Stage.UNKNOWN and "not seen" in explain(first.id).text
+    submit(station, first, second)
+    assert [explain(entry.id).place for entry in (first, second)] == [0, 1]
+    station.elapse(10_000)
+    assert "1 of 2 that wait here came before it" in explain(second.id).text
+    assert "height 0" in explain(second.id).text
+    station.elapse(10_000_000)
+    assert explain(second.id).place is None and "valid_until has passed" in explain(second.id).text
+
+
+def test_why_a_committed_transaction_is_where_it_is() -> None:
+    station = alone()
+    transaction = deposit(station.genesis, 1)
+    submit(station, transaction)
+    station.elapse(1_000)
+    explained = service_of(station).explain_transaction(transaction.id)
+    assert (explained.state.stage, explained.text) == (service.Stage.COMMITTED, "block 1 holds it")

@@ -42,6 +42,8 @@ def test_halves_stand_still_and_say_why_and_go_on_when_healed(hosts: Hosts) -> N
     assert hosts.height(1) == before
     said = hosts.ask(1, "node_explain")
     assert "node3" in said["text"] and "node4" in said["text"], said
+    why = hosts.ask(1, "mempool_explain", id=name)
+    assert "node3" in why["text"] and "node4" in why["text"], why
     hosts.wire.heal()
     assert hosts.is_final(4, name, 60)
 

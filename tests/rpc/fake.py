@@ -55,6 +55,7 @@ from otcnode.rpc.service import (
     Snapshot,
     Stage,
     Submission,
+    TransactionExplanation,
     TransactionState,
 )
 from otcnode.storage.state_proof import StateProof
@@ -487,6 +488,11 @@ class FakeNode:
 
     def misconduct_file(self, offence: bytes) -> bytes | None:
         return b"file" if offence in [entry.offence for entry in self.held] else None
+
+    def explain_transaction(self, transaction_id: bytes) -> TransactionExplanation:
+        waiting = [decoded.id for decoded in self._pool]
+        place = waiting.index(transaction_id) if transaction_id in waiting else None
+        return TransactionExplanation(self.transaction(transaction_id), "waits for a block", place)
 
     def peers(self) -> Sequence[PeerStatus]:
         return [

@@ -268,6 +268,8 @@ async def test_the_node_tells_how_it_is(node: FakeNode, api: Api) -> None:
     assert (await api.call("node_explain"))["peers"] == {"v1": "silent 4.1 s"}
     assert (await api.call("node_peers"))["peers"][0]["silent_ms"] == 12
     assert (await api.call("mempool_status"))["transactions_max"] == 10
+    explained = await api.call("mempool_explain", {"id": form.transaction(bytes(32))})
+    assert (explained["state"], explained["place"]) == ("unknown", None)
 
 
 async def test_unknown_methods_and_parameters_are_refused(api: Api) -> None:
