@@ -13,6 +13,7 @@ from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.effects import Alarm, Broadcast, Build, Compact, Effect, Save, Send
 from otcnode.consensus.events import Now, Tip, Work
 from otcnode.consensus.evidence import Offence
+from otcnode.consensus.execution_pace import ExecutionPace
 from otcnode.consensus.messages import Message
 from otcnode.consensus.rates import PerSecond
 from otcnode.consensus.state import Heard, Silence, State
@@ -51,6 +52,7 @@ class Core:
     """Of each validator, what it was accused of in this epoch; bounded by limits.offences_per_validator_max."""
     view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
     """By author."""
+    pace: ExecutionPace = field(default_factory=ExecutionPace)
     urgent_taken: PerSecond = field(default_factory=lambda: PerSecond(limits.urgent_per_second_max))
     """Bodies, by who pushed them."""
 

@@ -60,14 +60,15 @@ class Work(Record, frozen=True, tag="work"):
 
 
 class Built(Record, frozen=True, tag="built"):
-    """Answers Build. The block is already executed. `header` None: there was nothing to put into a block and an empty
-    one was not asked for."""
+    """Answers Build. The block is already executed, which took `took_ms` (real; None: not measured). `header` None:
+    there was nothing to put into a block and an empty one was not asked for."""
 
     request: Natural
     header: Header | None
     entries: tuple[Entry, ...]
     bodies: tuple[bytes, ...]
     next_epoch: Epoch
+    took_ms: Milliseconds | None = None
 
 
 class Fetched(Record, frozen=True, tag="fetched"):
@@ -79,11 +80,13 @@ class Fetched(Record, frozen=True, tag="fetched"):
 
 class Executed(Record, frozen=True, tag="executed"):
     """Answers Execute. `fault` None means the executed roots, the epoch hashes and every rule equal the header's.
-    `next_epoch` decides height + 1."""
+    `next_epoch` decides height + 1; `took_ms`: real milliseconds, None where
+    nothing was executed or measured."""
 
     block_hash: BlockHash
     fault: str | None
     next_epoch: Epoch
+    took_ms: Milliseconds | None = None
 
 
 class Synced(Record, frozen=True, tag="synced"):

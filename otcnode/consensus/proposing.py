@@ -20,10 +20,16 @@ def build(core: Core) -> None:
     core.request += 1
     if plan.wakes:
         core.state.wake_blocks += 1
-    core.building = Build(
-        core.request, plan.height, plan.parent, plan.time_ms, core.state.transactions_max, plan.empty_allowed
-    )
+    most = min(core.state.transactions_max, executable_max(core))
+    core.building = Build(core.request, plan.height, plan.parent, plan.time_ms, most, plan.empty_allowed)
     core.effects.append(core.building)
+
+
+def executable_max(core: Core) -> int:
+    """Transactions that this node executes in a quarter of the shortest view timeout; all that a block may hold where
+    nothing has been measured."""
+    most = core.pace.most_within(core.configuration.view_timeout_ms_base // 4)
+    return core.state.parameters.block_transactions_max if most is None else most
 
 
 def _set_build_timer(core: Core, at_ms: int | None) -> None:
@@ -46,6 +52,7 @@ def built(core: Core, event: Built) -> None:
     if header is None:
         core.builder_had_nothing = True
         return
+    core.pace.note(header.transaction_count, event.took_ms)
     head = state.head()
     parent = state.tip.block_hash if head is None else state.accepted[head.height]
     if header.parent != parent or not state.active or not state.may_sign(state.view):

@@ -160,6 +160,7 @@ def executed(core: Core, event: Executed) -> None:
     candidate = core.state.candidates.get(event.block_hash)
     if candidate is None or not candidate.executing or candidate.executed:
         return
+    core.pace.note(candidate.header.transaction_count, event.took_ms)
     candidate.fault = event.fault
     candidate.executed = event.fault is None
     candidate.next_epoch = event.next_epoch

@@ -382,6 +382,7 @@ class Engine:
         def candidates() -> Iterator[Decoded]:
             return (decoded for decoded in self.intake.pool if decoded.id not in taken)
 
+        began_ms = self._host.now().monotonic_ms
         speculation, refused = self.flight.build(
             parent, self._own, request.time_ms, candidates(), request.transactions_max
         )
@@ -390,9 +391,9 @@ class Engine:
             self._feed(nothing)
             return
         bodies = tuple(decoded.raw for decoded in speculation.transactions)
-        self._feed(
-            events.Built(request.request, speculation.header, speculation.entries, bodies, speculation.next_epoch)
-        )
+        header, entries = speculation.header, speculation.entries
+        took_ms = self._host.now().monotonic_ms - began_ms
+        self._feed(events.Built(request.request, header, entries, bodies, speculation.next_epoch, took_ms))
 
     def _execute(self, header: Header, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
         """Authenticate what this node has not seen yet, then execute; the answer may come much later."""
@@ -418,6 +419,7 @@ class Engine:
     def _executed_authentic(self, header: Header, transactions: list[Decoded]) -> None:
         if header.height <= self._store.tip.height:
             return
+        known, began_ms = self.flight.get(block_hash(header)), self._host.now().monotonic_ms
         try:
             self.flight.check(header, transactions)
         except BlockFault as fault:
@@ -425,15 +427,16 @@ class Engine:
             return
         # Only what a block can hold: any key signs authentic copies of anything, and they would wait here for ever.
         self.intake.from_proposal(transactions)
-        self._executed(header, None)
+        took_ms = None if known is not None else self._host.now().monotonic_ms - began_ms
+        self._executed(header, None, took_ms)
 
-    def _executed(self, header: Header, fault: str | None) -> None:
+    def _executed(self, header: Header, fault: str | None, took_ms: int | None = None) -> None:
         name = block_hash(header)
         speculation = self.flight.get(name)
         next_epoch = self.flight.tip().next_epoch if speculation is None else speculation.next_epoch
         if fault is not None:
             self._host.note("warning", "proposal refused", height=header.height, block=name.hex()[:12], fault=fault)
-        self._feed(events.Executed(name, fault, next_epoch))
+        self._feed(events.Executed(name, fault, next_epoch, took_ms))
 
     # ---- finality
 

@@ -9,6 +9,7 @@ from otcnode import limits
 from otcnode.blocks import ConsensusParameters, Header
 from otcnode.chain import Speculation
 from otcnode.codec import encode
+from otcnode.consensus import proposing
 from otcnode.consensus.events import Complaint
 from otcnode.consensus.inclusion import InclusionWatch, Proposed
 from otcnode.consensus.messages import Urgent
@@ -23,6 +24,8 @@ from otcnode.vm.transactions import Decoded
 
 SCAN_MS = 500
 """Between looks for transactions that have waited too long."""
+SLOWER_MAX = 4
+"""How many times slower than this node an honest primary may be."""
 STANDSTILL_MS = 1_000
 """A tick that comes so late says that this process stood still: what it measured is about itself."""
 
@@ -154,10 +157,12 @@ class PrimaryWatch:
 
     def _has_room(self, header: Header, size_bytes: int) -> bool:
         """Whether anything more would surely have fitted. After failed views a primary makes its blocks small, and
-        twice as large with every commit: so much at least it allowed itself."""
+        twice as large with every commit; and never larger than it executes in time, which may be a quarter of what
+        this node does: so much at least it allowed itself."""
         state, parameters = self._replica.state, self._parameters
         doublings = max(0, min(header.height - state.base - state.window, 31))
-        most = min(parameters.block_transactions_max, 1 << doublings)
+        executable = max(1, proposing.executable_max(self._replica.core) // SLOWER_MAX)
+        most = min(parameters.block_transactions_max, 1 << doublings, executable)
         return (
             header.transaction_count < most and size_bytes + limits.transaction_bytes_max <= parameters.block_bytes_max
         )
