@@ -24,6 +24,7 @@ from otcnode.rpc import json_rpc
 from otcnode.rpc.access import Authenticator
 from otcnode.rpc.auth import parse_token
 from otcnode.rpc.dispatch import Dispatcher
+from otcnode.rpc.gate import gate_of
 from otcnode.rpc.json_rpc import NULL_ID, RpcError
 from otcnode.rpc.metrics import NodeMetrics
 from otcnode.rpc.rates import RateLimiter
@@ -59,6 +60,7 @@ class RpcServer:
         self._sockets: set[web.WebSocketResponse] = set()
         self._sockets_of: Counter[str] = Counter()
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and say on which port (0 asks for a free one). Raises ConfigurationError with one readable line."""
@@ -82,20 +84,23 @@ class RpcServer:
             shutdown_timeout=limits.rpc_stop_ms / 1000,
         )
         await runner.setup()
-        site = web.TCPSite(runner, host, port, ssl_context=self._tls, backlog=512)
+        assert runner.server is not None
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            listening = await loop.create_server(gate_of(runner.server), host, port, ssl=self._tls, backlog=512)
         except OSError as error:
             await runner.cleanup()
             reason = "the port is in use" if error.errno == errno.EADDRINUSE else str(error)
             raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from None
-        self._runner = runner
-        return int(runner.addresses[0][1])
+        self._runner, self._listening = runner, listening
+        return int(listening.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Take no more connections, close the WebSockets (code 1001), let running calls finish for a moment."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            assert self._listening is not None
+            self._listening.close()
             await runner.cleanup()
 
     async def _post(self, request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from otcnode import limits
 from otcnode.errors import ConfigurationError
 from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
@@ -175,6 +177,33 @@ async def test_a_caller_above_its_rate_gets_an_error(node: FakeNode) -> None:
             async with session.post(url, json=STATUS) as response:
                 codes.append((await response.json()).get("error", {}).get("code"))
     assert codes == [None, -32004]
+
+
+async def test_connections_are_bounded_per_address_and_room_comes_back(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "rpc_connections_per_address_max", 2)
+    server = RpcServer(node)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        elsewhere, other = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        other.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await elsewhere.readline()).startswith(b"HTTP/1.1 200")
+        other.close()
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    finally:
+        await server.stop()
 
 
 async def test_tls_by_configuration(node: FakeNode) -> None:
