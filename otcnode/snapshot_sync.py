@@ -87,6 +87,11 @@ class SnapshotSync:
         if self.phase is Phase.CHUNKS and not self._missing:
             self.phase = Phase.WHOLE
 
+    def may_answer(self, peer: bytes) -> bool:
+        """Whether anything has been asked of the peer that it has not answered yet."""
+        known = self._peers.get(peer)
+        return known is not None and known.waits_for != {}
+
     def awaited(self, peer: bytes, index: int | None) -> bool:
         """Whether this answer (None: a manifest) is one to a request, which is then answered."""
         known = self._peers.get(peer)

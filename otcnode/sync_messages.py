@@ -65,6 +65,9 @@ class ChunkResponse(Record, frozen=True, tag="chunk"):
     chunk: bytes
 
 
+SNAPSHOT_ANSWER_STARTS = (encode(ManifestResponse(bytes(32), b""))[:10], encode(ChunkResponse(bytes(32), 0, b""))[:7])
+"""By which the large ones are known before they are decoded."""
+
 SnapshotRequest: TypeAlias = OffersRequest | ManifestRequest | ChunkRequest
 SnapshotAnswer: TypeAlias = Offers | ManifestResponse | ChunkResponse
 BLOCKS_RESPONSE_START = encode(BlocksResponse(1, ()))[:8]

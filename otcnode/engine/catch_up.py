@@ -26,6 +26,7 @@ from otcnode.storage.store import Store
 from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync
 from otcnode.sync_messages import (
     BLOCKS_RESPONSE_START,
+    SNAPSHOT_ANSWER_STARTS,
     BlocksRequest,
     BlocksResponse,
     ChunkRequest,
@@ -111,6 +112,9 @@ class CatchUp:
         self._stopped = True
 
     def received(self, peer: bytes, payload: bytes) -> None:
+        if payload.startswith(SNAPSHOT_ANSWER_STARTS) and not self._awaits_snapshot_of(peer):
+            # Perhaps late. Not worth the work of decoding it.
+            return
         if payload.startswith(BLOCKS_RESPONSE_START) and not self.sync.may_answer(peer):
             self._unasked(peer)
             return
@@ -138,6 +142,9 @@ class CatchUp:
                     self._advance()
                 else:
                     self._host.note("debug", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
+
+    def _awaits_snapshot_of(self, peer: bytes) -> bool:
+        return self.snapshot_taker is not None and self.snapshot_taker.sync.may_answer(peer)
 
     def _unasked(self, peer: bytes) -> None:
         """Blocks that nobody asked this peer for: not worth the work of decoding them."""

@@ -402,7 +402,8 @@ def test_chunks_that_nobody_asked_for_are_not_looked_at() -> None:
     joiner.engine.connected(LIAR)
     for message in (ChunkResponse(offer.block_hash, 0, b"junk"), ManifestResponse(offer.block_hash, b"junk")):
         say(joiner, message)
-    assert joiner.shelf.gathered is None
+        joiner.engine.received(LIAR, Channel.SYNC, encode(message) + b"not even decoded")
+    assert joiner.shelf.gathered is None and joiner.penalised == []
 
 
 def test_a_server_whose_snapshot_is_gone_is_not_blamed() -> None:
