@@ -35,6 +35,7 @@ from otcnode.sync_messages import (
     ManifestResponse,
     Offers,
     OffersRequest,
+    SnapshotAnswer,
     SyncMessage,
     TipNotice,
 )
@@ -74,14 +75,12 @@ class CatchUp:
         self._host = host
         self._apply = apply
         self._disagree = disagree
-        self._applying = False
+        self._advancing = False
         self._stopped = False
         self._server = BlockServer(store, host)
         self._unasked_answers: Counter[bytes] = Counter()
         self.sync = BlockSync()
-        self._preparation = Preparation(
-            chain_id, self.sync, intake, authenticity, verify, lambda: host.later(self._advance)
-        )
+        self._preparation = Preparation(chain_id, self.sync, intake, authenticity, verify, self._advance)
         self._behind_blocks = 0
         self.snapshot_server: SnapshotServer | None = None
         self.snapshot_taker: SnapshotTaker | None = None
@@ -131,9 +130,7 @@ class CatchUp:
                 if self.snapshot_server is not None:
                     self.snapshot_server.request(peer, message)
             case Offers() | ManifestResponse() | ChunkResponse():
-                if self.snapshot_taker is not None and not self._stopped:
-                    self.snapshot_taker.received(peer, message)
-                    self.poll()
+                self._host.later(lambda: self._take(peer, message))
             case BlocksRequest():
                 self._server.request(peer, message)
             case BlocksResponse():
@@ -142,6 +139,12 @@ class CatchUp:
                     self._advance()
                 else:
                     self._host.note("debug", "late or foreign sync answer", peer=peer.hex()[:12], fault=fault)
+
+    def _take(self, peer: bytes, answer: SnapshotAnswer) -> None:
+        """Later, for the work was asked for: it is not counted as what the peer makes this node do."""
+        if self.snapshot_taker is not None and not self._stopped:
+            self.snapshot_taker.received(peer, answer)
+            self.poll()
 
     def _awaits_snapshot_of(self, peer: bytes) -> bool:
         return self.snapshot_taker is not None and self.snapshot_taker.sync.may_answer(peer)
@@ -211,9 +214,16 @@ class CatchUp:
         self._advance()
 
     def _advance(self) -> None:
+        """Later, for the same reason as `_take`."""
+        if not self._advancing:
+            self._advancing = True
+            self._host.later(self._step)
+
+    def _step(self) -> None:
         """Execute the next block if it is here and checked, and look at those above it; the rest later, so that the
         loop stays responsive."""
-        if self._applying or self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.busy):
+        self._advancing = False
+        if self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.busy):
             return
         false = self._preparation.go_on(self._flight.tip())
         if false is not None:
@@ -227,12 +237,8 @@ class CatchUp:
             self._preparation.forget_above(height - 1)
             self._reject(block.source, "a transaction with a false signature in a certified block")
             return
-        self._applying = True
-        try:
-            self._execute(block.certified, block.transactions)
-        finally:
-            self._applying = False
-        self._host.later(self.poll)
+        self._execute(block.certified, block.transactions)
+        self.poll()
 
     def _execute(self, certified: CertifiedBlock, transactions: list[Decoded]) -> None:
         try:

@@ -70,6 +70,13 @@ class SnapshotServer:
                     self._keep(_Made(name, offer_of(manifest), folder))
             except FolderDamage as damage:
                 self._give_up(name, damage)
+        self._keep_blocks()
+
+    def _keep_blocks(self) -> None:
+        """A node that is behind must get on by what somebody has: a snapshot, and every block above it. So blocks are
+        not pruned before there is a snapshot above them."""
+        if self._interval_blocks:
+            self._store.blocks_needed_above = max((made.offer.height for made in self._made.values()), default=0)
 
     def committed(self, height: int) -> None:
         """Begin a snapshot of this height if its turn has come and none is being made."""
@@ -128,6 +135,7 @@ class SnapshotServer:
             return made.folder.read(name) or b""
         except FolderDamage as damage:
             del self._made[snapshot]
+            self._keep_blocks()
             self._give_up(made.name, damage)
             return b""
 
@@ -159,6 +167,7 @@ class SnapshotServer:
         for old in kept[: -limits.snapshots_kept]:
             self._folders.remove(old.name)
         self._made = {entry.offer.block_hash: entry for entry in kept[-limits.snapshots_kept :]}
+        self._keep_blocks()
 
     def _give_up(self, name: str, error: Exception) -> None:
         self._host.note("error", "a snapshot is given up", snapshot=name, reason=str(error))

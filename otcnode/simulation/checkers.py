@@ -303,6 +303,9 @@ class Checkers:
             raise Violation(
                 Promise.DURABILITY, f"n{node} had committed height {witness.committed} and starts at {height}"
             )
+        if store.blocks_first > witness.committed + 1:
+            self._jumped(node, store)
+        witness.final = {name: at for name, at in witness.final.items() if at >= store.blocks_first}
         for transaction, at in witness.final.items():
             location = store.transaction_location(transaction)
             if location is None or location.height != at:
@@ -313,6 +316,22 @@ class Checkers:
             assert block is not None
             names = [self._name_of(raw) or tagged_hash("unknown", raw) for raw in block.transactions]
             self.committed_silently(node, store, witness.committed + 1, names)
+
+    def _jumped(self, node: int, store: Store) -> None:
+        """It goes on from a snapshot: a block of the chain that everybody has, with that block's state."""
+        tip = store.tip
+        assert tip.header is not None and tip.certificate is not None
+        self._check_certificate(node, tip.header, tip.certificate)
+        known = self._blocks.get(tip.height)
+        if known is None or known[0] != tip.block_hash:
+            raise Violation(
+                Promise.AGREEMENT, f"n{node} goes on from a snapshot of height {tip.height} of another chain"
+            )
+        if store.tree.root != known[1]:
+            raise Violation(Promise.ROOTS, f"n{node} goes on from a snapshot of height {tip.height}")
+        self._witnesses[node].committed = tip.height
+        self._rules.committed(node, tip.height)
+        self._marks.hit("a node went on from a snapshot")
 
     def _check_bodies_kept(self, node: int, height: int, entries: Sequence[RecordEntry]) -> None:
         """Whoever holds a proof can serve the block that it proves."""

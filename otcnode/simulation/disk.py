@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from otcnode.consensus import record
 from otcnode.simulation.plan import Crash, CrashPoint
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
+from otcnode.storage.folder import Folders, MemoryFolders
+from otcnode.storage.incoming import finished
+from otcnode.storage.kv import KeyValue
 from otcnode.storage.votes_log import MemoryVotesLog
 
 _STORE_FAULTS = {CrashPoint.WRITE_LOST: FaultKind.CRASH_BEFORE, CrashPoint.WRITE_DONE: FaultKind.CRASH_AFTER}
@@ -68,27 +71,66 @@ class CrashingVotesLog:
 
 
 class Disk:
-    """Outlives the process. `synced` is told of every durable write."""
+    """Outlives the process; a shelf of snapshots too. `synced` is told of every durable write, `whole` when a gathered
+    snapshot is, which takes the place of the store at the next start."""
 
-    def __init__(self, synced: Callable[[], None]) -> None:
+    def __init__(self, synced: Callable[[], None], whole: Callable[[], None]) -> None:
         self.store = FaultyKeyValue()
         self.votes = CrashingVotesLog(synced)
+        self.made: Folders = MemoryFolders()
+        self._gathered: FaultyKeyValue | None = None
+        self._whole = whole
+
+    def begun(self) -> bool:
+        return self._gathered is not None
+
+    def incoming(self) -> KeyValue:
+        if self._gathered is None:
+            self._gathered = FaultyKeyValue()
+        return self._gathered
+
+    def discard(self) -> None:
+        self._gathered = None
+
+    def install(self) -> None:
+        self._whole()
+
+    def complete_installation(self) -> bool:
+        """Let a snapshot that is whole take the place of the store, ahead of everything else; whether there was one."""
+        if self._gathered is None or not finished(self._gathered):
+            return False
+        self.store, self._gathered = self._gathered, None
+        return True
+
+    def reopen(self) -> None:
+        """The next process opens what is there."""
+        for store in self._stores():
+            store.reopen()
+
+    def _stores(self) -> list[FaultyKeyValue]:
+        return [self.store] if self._gathered is None else [self.store, self._gathered]
 
     def arm(self, crash: Crash) -> None:
         fault = _STORE_FAULTS.get(crash.point)
         if fault is None:
             self.votes.arm(crash)
         else:
-            self.store.arm(fault, crash.count)
+            for store in self._stores():
+                store.arm(fault, crash.count)
 
     def disarm(self) -> None:
-        self.store.disarm()
+        for store in self._stores():
+            store.disarm()
         self.votes.disarm()
 
     def lose_store(self) -> None:
+        """Everything but the voting record."""
         self.store = FaultyKeyValue()
+        self.made = MemoryFolders()
+        self._gathered = None
 
     def stop(self) -> None:
-        self.store.crash()
+        for store in self._stores():
+            store.crash()
         self.disarm()
         self.votes.stop()

@@ -33,7 +33,8 @@ from otcnode.errors import DecodeError
 from otcnode.p2p.gossip import GossipMessage, Push
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.signing import Sign
-from otcnode.sync_messages import BlocksResponse, SyncMessage
+from otcnode.snapshot import Chunk, Manifest
+from otcnode.sync_messages import BlocksResponse, ChunkResponse, ManifestResponse, SyncMessage
 
 FLOOD_HEIGHTS = 10_000
 FAR_VIEW = 10**9
@@ -133,11 +134,14 @@ class Forger:
         return replace(message, transactions=false)
 
     def junk_blocks(self, payload: bytes) -> bytes:
-        """Block sync with bodies that the certificate does not vouch for."""
+        """Block sync with bodies that the certificate does not vouch for, and snapshots of a state that it does not
+        vouch for."""
         try:
             message: SyncMessage = decode(SyncMessage, payload)
         except DecodeError:
             return payload
+        if isinstance(message, ChunkResponse | ManifestResponse):
+            return encode(_junk_snapshot(message))
         if not isinstance(message, BlocksResponse):
             return payload
         blocks = tuple(
@@ -209,3 +213,20 @@ class Forger:
 def _another_signature(raw: bytes) -> bytes:
     """The same transaction with a false signature: signatures stand at the end of its encoding."""
     return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+def _junk_snapshot(message: ChunkResponse | ManifestResponse) -> ChunkResponse | ManifestResponse:
+    """Another value under every key; a certificate that nobody signed."""
+    if isinstance(message, ChunkResponse):
+        if not message.chunk:
+            return message
+        chunk = decode(Chunk, message.chunk)
+        pairs = tuple((key, b"the liar's") for key, _ in chunk.pairs)
+        return replace(message, chunk=encode(replace(chunk, pairs=pairs)))
+    if not message.manifest:
+        return message
+    manifest = decode(Manifest, message.manifest)
+    signatures = tuple(replace(entry, signature=bytes(64)) for entry in manifest.certificate.signatures)
+    return replace(
+        message, manifest=encode(replace(manifest, certificate=replace(manifest.certificate, signatures=signatures)))
+    )

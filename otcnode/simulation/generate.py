@@ -84,9 +84,13 @@ SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 
 
+SNAPSHOT_INTERVAL, BEHIND_BLOCKS, BLOCKS_KEPT = 3, 4, 7
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`validators` 0, `swarm` None: the seed chooses."""
+    """`validators` 0, `swarm` None: the seed chooses. `snapshots`: blocks are pruned, snapshots are made and taken, and
+    weak nodes rather lose their blocks."""
 
     validators: int = 0
     swarm: Swarm | None = None
@@ -95,6 +99,7 @@ class Options:
     liveness_ms: int = 240_000
     reforms_permille: int = 125
     """Of the networks of four or more, those whose validators change."""
+    snapshots: bool = False
 
 
 def generate(seed: int, options: Options | None = None) -> Plan:
@@ -150,6 +155,9 @@ class _Generator:
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
+            snapshot_interval=SNAPSHOT_INTERVAL if self._options.snapshots else 0,
+            behind_blocks=BEHIND_BLOCKS if self._options.snapshots else 0,
+            blocks_kept=BLOCKS_KEPT if self._options.snapshots else 0,
             skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),
             safety_ms=self._options.safety_ms,
             liveness_ms=self._options.liveness_ms,
@@ -277,7 +285,7 @@ class _Generator:
         least = most if self._swarm is Swarm.LIARS else min(1, most)
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
-            if chance.happens(300, "loses", node):
+            if chance.happens(800 if self._options.snapshots else 300, "loses", node):
                 self._lose(node)
                 continue
             most_lies = 4 if self._swarm is Swarm.LIARS else 3
@@ -289,7 +297,7 @@ class _Generator:
         """Its record; or its blocks, perhaps without learning of them again soon."""
         chance = self._chance
         down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
-        if chance.happens(500, "loses its record", node):
+        if chance.happens(200 if self._options.snapshots else 500, "loses its record", node):
             self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
             return
         self._faults.append(StoreLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))

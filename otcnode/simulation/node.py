@@ -15,6 +15,7 @@ from otcnode.consensus.events import Now, Timer
 from otcnode.consensus.messages import Message
 from otcnode.consensus.replica import Replica
 from otcnode.crypto import SignatureCheck, SigningKey
+from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
 from otcnode.errors import Inadmissible
@@ -56,6 +57,7 @@ class Surroundings(Protocol):
     def effect(self, node: int, effect: effects.Effect) -> None: ...
     def said(self, node: int, message: Message) -> None: ...
     def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None: ...
+    def installed(self, node: int) -> None: ...
     def started(self, node: int) -> None: ...
     def died(self, node: int) -> None: ...
     def blamed(self, node: int, other: int, reason: str) -> None: ...
@@ -69,7 +71,7 @@ class Node:
         self.key = key
         self._world = world
         self._chain = chain_id(world.genesis)
-        self.disk = Disk(self._synced)
+        self.disk = Disk(self._synced, self._snapshot_whole)
         self.skew_ms = world.plan.skews_ms[index]
         self.sync_ms = 0
         self.mouth: Mouth | None = None
@@ -105,6 +107,8 @@ class Node:
         self._timers.clear()
         self._backlog.clear()
         self._busy_until_ms = world.scheduler.now_ms
+        if self.disk.complete_installation():
+            world.installed(self.index)
         if not Store.exists(self.disk.store):
             genesis = world.genesis
             Store.create(
@@ -115,8 +119,8 @@ class Node:
                 first_epoch(genesis),
                 HISTORY_BLOCKS,
             )
-        store = Store.open(self.disk.store, self._chain, HISTORY_BLOCKS)
         plan = world.plan
+        store = Store.open(self.disk.store, self._chain, HISTORY_BLOCKS, plan.blocks_kept or None)
         configuration = Configuration(
             self._chain,
             self.key.public,
@@ -137,6 +141,7 @@ class Node:
             self,
             self._before_effect,
             world.verify,
+            Snapshots(self.disk, plan.snapshot_interval, plan.behind_blocks) if plan.snapshot_interval else None,
         )
         world.note(self.index, f"starts at height {store.tip.height}")
         world.started(self.index)
@@ -158,13 +163,22 @@ class Node:
         self.disk.stop()
         self._world.died(self.index)
 
+    def _snapshot_whole(self) -> None:
+        life = self.lives
+
+        def end() -> None:
+            if self.lives == life and self.alive:
+                self.kill("to go on from its snapshot")
+
+        self._world.scheduler.after(0, end)
+
     def lose_store(self) -> None:
         """The blocks are gone; a dead process's disk."""
         assert not self.alive
         self.disk.lose_store()
 
     def reopen_disk(self) -> None:
-        self.disk.store.reopen()
+        self.disk.reopen()
 
     def arm(self, crash: Crash) -> None:
         """Die at the coming occasion that the fault names."""

@@ -259,6 +259,12 @@ class Plan(_Part, frozen=True, kw_only=True):
     view_timeout_ms_max: int = 30_000
     record_bytes: int = 1 << 20
     """How much is appended to a voting record before it is compacted."""
+    snapshot_interval: int = 0
+    """A snapshot is made at every height that this divides; 0: none is made or taken."""
+    behind_blocks: int = 0
+    """A node that is so far behind takes a snapshot."""
+    blocks_kept: int = 0
+    """0: all."""
     delay_ms: tuple[int, int] = (1, 20)
     """The least and the most that a message takes."""
     verify_ms_max: int = 2

@@ -16,7 +16,7 @@ from otcnode.errors import StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
-from otcnode.simulation.disk import CrashingVotesLog
+from otcnode.simulation.disk import CrashingVotesLog, Disk
 from otcnode.simulation.liars import Mouth
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
@@ -47,6 +47,7 @@ from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, node_keys
 from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.storage.folder import MemoryFolder, MemoryFolders
 from otcnode.storage.store import Store
 
 START_MS_MAX = 50
@@ -56,7 +57,7 @@ PROGRESS_CHECK_MS = 250
 MEMORY_CHECK_MS = 1_000
 """How often the next node's memory is looked at, in turn."""
 EVENTS_MAX = 5_000_000
-ON_DISK = (Store, Node, FaultyKeyValue, CrashingVotesLog)
+ON_DISK = (Store, Node, Disk, FaultyKeyValue, CrashingVotesLog, MemoryFolders, MemoryFolder)
 """What stands for the disk or the world is no memory of the node."""
 
 
@@ -340,6 +341,9 @@ class World:
         self.note(node, f"commits {height} with {len(transactions)} transactions: {store.tip.block_hash.hex()[:12]}")
         self.checkers.committed(node, store, height, transactions)
 
+    def installed(self, node: int) -> None:
+        self.injected("snapshot-installed")
+
     def started(self, node: int) -> None:
         store = self._nodes[node].store
         assert store is not None
@@ -369,7 +373,9 @@ class World:
             return False
         if store.transaction_location(client.transaction.id) is not None:
             return True
-        header = store.tip.header
+        header, height = store.tip.header, self.checkers.height_of(client.transaction.id)
+        if height is not None and height < store.blocks_first:
+            return True
         return header is not None and header.time_ms >= client.valid_until_ms
 
     def _standstill(self) -> str:

@@ -64,6 +64,8 @@ class Store:
         self.documents = DocumentStore(kv)
         self.history_blocks = 0
         self.blocks_kept: int | None = None
+        self.blocks_needed_above: int | None = None
+        """Blocks above this height are kept however few are wanted: who joins by a snapshot of it needs them."""
 
     @classmethod
     def create(
@@ -218,8 +220,10 @@ class Store:
         before = self._head
         blocks_first = before.blocks_first
         if self.blocks_kept is not None:
-            wanted = max(blocks_first, height - self.blocks_kept + 1)
-            blocks_first = min(wanted, blocks_first + PRUNED_BLOCKS_MAX)
+            wanted = height - self.blocks_kept + 1
+            if self.blocks_needed_above is not None:
+                wanted = min(wanted, self.blocks_needed_above + 1)
+            blocks_first = min(max(wanted, blocks_first), blocks_first + PRUNED_BLOCKS_MAX)
         history_first = max(before.history_first, height - self.history_blocks)
         history_first = min(history_first, before.history_first + FORGOTTEN_BLOCKS_MAX)
         return Head(height, name, max(history_first, blocks_first - 1), blocks_first)

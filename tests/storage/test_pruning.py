@@ -211,3 +211,16 @@ def test_pruning_gives_the_disk_back(tmp_path: Path) -> None:
     assert before > 3_000_000 and after < before / 10
     assert verify(kv, CHAIN).blocks_first == 291
     kv.close()
+
+
+def test_blocks_that_are_needed_are_kept_however_few_are_wanted() -> None:
+    store = create(MemoryKeyValue())
+    store.blocks_kept = 3
+    store.blocks_needed_above = 0
+    for _ in range(8):
+        append(store)
+    assert store.blocks_first == 1
+    store.blocks_needed_above = 5
+    for _ in range(4):
+        append(store)
+    assert store.blocks_first == 6 and store.block(6) is not None
