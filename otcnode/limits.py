@@ -194,7 +194,7 @@ rpc_calls_in_flight_max = 50_000
 rpc_calls_in_flight_per_caller_max = 10_000
 rpc_connections_max = 800
 """TCP connections; each holds a file descriptor, of which a process often has 1024."""
-rpc_connections_per_address_max = 400
+rpc_connections_per_address_max = 700
 rpc_websocket_messages_in_flight_max = 64
 rpc_cost_per_second = 20_000
 rpc_cost_burst = 40_000
