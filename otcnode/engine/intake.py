@@ -57,6 +57,8 @@ class Intake:
         self._observer = observer
         self._pool_changed = pool_changed
         self.pool = Mempool()
+        self.lacked_room_ms: int | None = None
+        """When something was last refused here that others may have taken (real milliseconds)."""
         self.gossip = TransactionGossip(self._raw_of)
         self._arrivals = Arrivals()
         self._refused: dict[bytes, TokenBucket] = {}
@@ -76,6 +78,7 @@ class Intake:
         self.check(decoded)
         refusal = self.pool.refuses(decoded)
         if refusal is not None or not self._arrivals.has_room(decoded):
+            self._lacks_room()
             answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
             return
         self._arrive(Arrival(decoded, self._store.tip.height, answer=answer))
@@ -150,7 +153,11 @@ class Intake:
         if self._arrivals.has_room(decoded):
             self._arrive(Arrival(decoded, self._store.tip.height, source=peer))
         else:
+            self._lacks_room()
             self.gossip.forget([decoded.full_hash])
+
+    def _lacks_room(self) -> None:
+        self.lacked_room_ms = self._host.now().monotonic_ms
 
     def urgent(self, validator: bytes, raws: Iterable[bytes]) -> None:
         """Bodies that a validator has waited with for too long: the admissible ones come in past the quotas."""
@@ -315,6 +322,7 @@ class Intake:
         bearer = arrival.source if arrival.urgent else None
         refusal = self.pool.add(decoded, self._host.now().monotonic_ms, bearer)
         if refusal is not None:
+            self._lacks_room()
             return TransactionState(Stage.DROPPED, reason=refusal.value)
         return TransactionState(Stage.POOLED)
 

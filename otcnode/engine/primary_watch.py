@@ -24,6 +24,8 @@ from otcnode.vm.transactions import Decoded
 
 SCAN_MS = 500
 """Between looks for transactions that have waited too long."""
+BLIND_MS = 60_000
+"""After the last transaction that had no room here, when others came is not known well enough."""
 SLOWER_MAX = 4
 """How many times slower than this node an honest primary may be."""
 STANDSTILL_MS = 1_000
@@ -76,7 +78,7 @@ class PrimaryWatch:
             {entry.id for entry in speculation.entries},
             since_ms,
             self._has_room(header, sum(len(decoded.raw) for decoded in speculation.transactions)),
-            None if len(known) < len(seen) else max(known, default=None),
+            None if len(known) < len(seen) or self._is_blind(now_ms) else max(known, default=None),
         )
         self._passed_over = self._inclusion.committed(block, self._timeout_ms)
 
@@ -154,6 +156,11 @@ class PrimaryWatch:
         except Inadmissible:
             return False
         return True
+
+    def _is_blind(self, now_ms: int) -> bool:
+        """What was refused here lately for want of room may have waited at the primary all the while."""
+        lacked_ms = self._intake.lacked_room_ms
+        return lacked_ms is not None and now_ms - lacked_ms < BLIND_MS
 
     def _has_room(self, header: Header, size_bytes: int) -> bool:
         """Whether anything more would surely have fitted. After failed views a primary makes its blocks small, and
