@@ -118,6 +118,7 @@ class Checkers:
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
         self._rules.committed(node, height)
+        self._rules.decided(certificate.epoch)
         self._patience.committed(node)
         self._marks.committed(node, height, certificate, len(transactions))
 
@@ -273,7 +274,7 @@ class Checkers:
             if _ENTERED in raw[:16] or _ASKED in raw[:16]:
                 match decode(RecordEntry, raw):
                     case Entered(new_view):
-                        self._rules.entered(node, new_view)
+                        self._rules.entered(node, new_view, quorum_of(len(self._epochs[new_view.epoch])))
                         self._marks.entered(node, new_view)
                     case Asked():
                         self._patience.asked(node)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN
+from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, block_hash
 from otcnode.consensus.messages import NewView, ViewChange
 from otcnode.simulation.violation import Promise, Violation
 
@@ -44,10 +44,18 @@ class Rules:
         self._prepares: dict[Place, dict[bytes, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._asked: dict[int, int] = defaultdict(int)
         """Epoch to the highest view that an honest node asked for."""
+        self._highest: dict[int, tuple[int, str]] = {}
+        """Epoch to the highest height voted for in it, and by whom."""
 
     def committed(self, node: int, height: int) -> None:
         if node in self._signers:
             self._signers[node].committed = height
+
+    def decided(self, epoch: int) -> None:
+        """A block of this epoch is decided: it begins at the height that is its name, and those before end below."""
+        for earlier, (height, what) in self._highest.items():
+            if earlier < epoch <= height:
+                raise Violation(Promise.RULES, f"{what} in epoch {earlier}, and epoch {epoch} begins there or below")
 
     def forgot_blocks(self, node: int) -> None:
         """Its store is gone; its record, and so its floor, is not."""
@@ -55,10 +63,22 @@ class Rules:
             signer = self._signers[node]
             signer.floor, signer.committed = max(signer.floor, signer.committed), 0
 
-    def entered(self, node: int, message: NewView) -> None:
-        if node in self._signers:
-            base = max(entry.committed for entry in message.view_changes)
-            self._signers[node].bases[(message.epoch, message.view)] = base
+    def entered(self, node: int, message: NewView, quorum: int) -> None:
+        """A node acts under a NEW-VIEW: of a quorum, and what it proposes again is what somebody in it proved."""
+        if node not in self._signers:
+            return
+        base = max(entry.committed for entry in message.view_changes)
+        self._signers[node].bases[(message.epoch, message.view)] = base
+        proved = {block_hash(proof.header) for entry in message.view_changes for proof in entry.proofs}
+        again = [entry.header for entry in message.reproposals]
+        heights = [header.height for header in again]
+        where = f"n{node} acts under a NEW-VIEW for view {message.view}"
+        if len({entry.validator for entry in message.view_changes}) != quorum:
+            raise Violation(Promise.RULES, f"{where} that is not of a quorum")
+        if heights != list(range(base + 1, base + 1 + len(heights))):
+            raise Violation(Promise.RULES, f"{where} on {base} that proposes heights {heights} again")
+        if not {block_hash(header) for header in again} <= proved:
+            raise Violation(Promise.RULES, f"{where} that proposes again what nobody has proved")
 
     def asked(self, node: int, message: ViewChange) -> None:
         """A weak quorum holds an honest replica, so views are asked for one after the other."""
@@ -105,6 +125,10 @@ class Rules:
         epoch, view, height = place
         signer = self._signers[node]
         what = f"n{node} says {kind} (view {view}, height {height})"
+        if height > self._highest.get(epoch, (0, ""))[0]:
+            self._highest[epoch] = (height, what)
+        if height < epoch or signer.committed < epoch - 1:
+            raise Violation(Promise.RULES, f"{what} in epoch {epoch}, has committed {signer.committed}")
         base = signer.bases.get((epoch, view), 0)
         if height <= base:
             raise Violation(Promise.RULES, f"{what} where its view begins above {base}")

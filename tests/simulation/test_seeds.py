@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.blocks import maximum_faulty
 from otcnode.simulation import plan as plans
-from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.generate import Options, Swarm, generate
 from otcnode.simulation.plan import Crash, CrashPoint, Plan
 from otcnode.simulation.world import Outcome, run
 from tests.simulation import report
 
 REGRESSIONS = sorted((Path(__file__).parent.parent / "regressions").glob("*.json"))
 SEEDS_PER_TEST = 10
+REAL_SEEDS = (1, 5, 9)
+"""Run with Ed25519 in place of keyed hashes."""
 
 
 def keep_promises(plan: Plan) -> Outcome:
@@ -23,11 +26,46 @@ def keep_promises(plan: Plan) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("first", range(1, 201, SEEDS_PER_TEST))
+@pytest.mark.parametrize("first", range(1, 501, SEEDS_PER_TEST))
 def test_seeds_of_every_size(first: int) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
         outcome = keep_promises(generate(seed))
         assert outcome.summary.commits > 0
+
+
+@pytest.mark.parametrize("seed", REAL_SEEDS)
+def test_a_few_seeds_with_real_signatures(seed: int) -> None:
+    plan = replace(generate(seed), signatures=plans.Signatures.ED25519)
+    assert keep_promises(plan).summary.commits > 0
+
+
+@pytest.mark.parametrize("count", [7, 10, 16])
+def test_larger_sets(count: int) -> None:
+    options = Options(validators=count, submissions=4, safety_ms=3_000, swarm=Swarm.STORM)
+    assert keep_promises(generate(count, options)).summary.commits > 0
+
+
+def test_thirty_one_validators() -> None:
+    """The first five primaries are dead, and there is one block of work."""
+    count, faulty = 31, 5
+    dead = tuple(
+        Crash(id=node + 1, at_ms=60, node=node, point=CrashPoint.IDLE, down_ms=10_000_000) for node in range(faulty)
+    )
+    plan = Plan(
+        seed=1,
+        validators=count,
+        view_timeout_ms=500,
+        view_timeout_ms_max=1_000,
+        skews_ms=(0,) * count,
+        safety_ms=500,
+        liveness_ms=60_000,
+        survivors=tuple(range(faulty, count)),
+        rest_frozen=True,
+        workload=(plans.Submission(at_ms=200, node=30, act=plans.Deposit(investor=0, amount=1)),),
+        faults=dead,
+    )
+    summary = keep_promises(plan).summary
+    assert summary.transactions == 1 and summary.view_max >= faulty
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.violation import Promise
 
 P = Promise
-STORM = Swarm.STORM
+STORM, LIARS = Swarm.STORM, Swarm.LIARS
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
 )
@@ -62,6 +62,7 @@ MUTANTS = (
         voting.prepare_without_parent,
         _SAFETY,
         300,
+        swarm=LIARS,
     ),
     Mutant(
         "COMMIT without the parent",
@@ -87,6 +88,14 @@ MUTANTS = (
     ),
     Mutant("STATUS counts as votes", "a STATUS is a hint", voting.status_is_a_vote, _SAFETY, 300),
     Mutant("STATUS moves views", "a STATUS is a hint", voting.status_moves_views, _SAFETY, 300),
+    Mutant(
+        "no barrier between epochs",
+        "nothing of an epoch before the last block of the one before",
+        voting.epoch_barrier_dropped,
+        _SAFETY,
+        300,
+        swarm=LIARS,
+    ),
     # views
     Mutant(
         "NEW-VIEW without proofs",
@@ -108,7 +117,7 @@ MUTANTS = (
         swarm=STORM,
     ),
     Mutant(
-        "NEW-VIEW unchecked", "everybody recomputes a NEW-VIEW", views.new_view_unchecked, _SAFETY, 600, swarm=STORM
+        "NEW-VIEW unchecked", "everybody recomputes a NEW-VIEW", views.new_view_unchecked, _SAFETY, 600, swarm=LIARS
     ),
     Mutant(
         "VIEW-CHANGE unchecked",
@@ -116,7 +125,7 @@ MUTANTS = (
         views.view_change_unchecked,
         _SAFETY,
         600,
-        swarm=STORM,
+        swarm=LIARS,
     ),
     Mutant(
         "base not committed by the primary",
@@ -132,7 +141,7 @@ MUTANTS = (
         views.base_barrier_dropped,
         _SAFETY,
         600,
-        swarm=STORM,
+        swarm=LIARS,
     ),
     Mutant("one validator moves all", "join what f + 1 ask for", views.join_anybody, _SAFETY, 300),
     Mutant(
@@ -141,7 +150,7 @@ MUTANTS = (
         views.timer_never_falls_back,
         _one(P.LIVENESS),
         300,
-        swarm=STORM,
+        swarm=LIARS,
     ),
     Mutant(
         "timer stops after asking",
@@ -178,7 +187,7 @@ MUTANTS = (
         swarm=STORM,
     ),
     Mutant(
-        "record born again", "a key without its record is silent", records.record_born_again, _SAFETY, 600, swarm=STORM
+        "record born again", "a key without its record is silent", records.record_born_again, _SAFETY, 600, swarm=LIARS
     ),
     Mutant(
         "silence of no length",
@@ -186,7 +195,7 @@ MUTANTS = (
         records.silence_of_no_length,
         _SAFETY,
         600,
-        swarm=STORM,
+        swarm=LIARS,
     ),
     Mutant("floor ignored", "nothing is signed below the floor", records.floor_ignored, _SAFETY, 600),
     Mutant(
@@ -195,6 +204,7 @@ MUTANTS = (
         records.block_not_synced,
         _one(P.DURABILITY),
         300,
+        swarm=LIARS,
     ),
     # blocks
     Mutant(
@@ -203,6 +213,7 @@ MUTANTS = (
         blocks.bodies_unchecked,
         _SAFETY,
         600,
+        swarm=LIARS,
     ),
     Mutant(
         "signatures not in the root",
@@ -210,6 +221,7 @@ MUTANTS = (
         blocks.signatures_not_in_the_root,
         _SAFETY,
         600,
+        swarm=LIARS,
     ),
     Mutant(
         "clients' signatures unchecked",
@@ -217,6 +229,7 @@ MUTANTS = (
         blocks.client_signatures_unchecked,
         _one(P.VALIDITY),
         600,
+        swarm=LIARS,
     ),
     Mutant(
         "roots not compared",
@@ -224,6 +237,7 @@ MUTANTS = (
         blocks.roots_not_compared,
         _one(P.ROOTS),
         600,
+        swarm=LIARS,
     ),
     Mutant(
         "child leaks into parent",
@@ -250,6 +264,7 @@ MUTANTS = (
         blocks.votes_kept_for_ever,
         _one(P.MEMORY),
         600,
+        swarm=LIARS,
     ),
     Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
 )

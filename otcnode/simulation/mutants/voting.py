@@ -7,7 +7,7 @@ from typing import Any
 
 from otcnode import blocks
 from otcnode.blocks import Certificate, commit_preimage
-from otcnode.consensus import committing, receiving, record, retransmission, view_changing, voting
+from otcnode.consensus import building, committing, receiving, record, retransmission, view_changing, voting
 from otcnode.consensus.certificates import proof_from
 from otcnode.consensus.core import Core
 from otcnode.consensus.messages import Commit, Status
@@ -161,3 +161,41 @@ def status_moves_views() -> Plant:
         return right(core)
 
     return planted((view_changing, "join", join))
+
+
+class _Whatever(bytes):
+    """Equal to every hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+def epoch_barrier_dropped() -> Plant:
+    """Heights of the coming epoch are proposed, accepted and voted for before the last of this one is committed."""
+    obstacle, refusal = building._obstacle, voting._refusal
+
+    def none_of_epochs(state: State) -> str | None:
+        found = obstacle(state)
+        return None if found is not None and "ends the epoch" in found else found
+
+    def refuse(core: Core, *others: Any) -> str | None:
+        with planted((voting, "validators_hash", lambda epoch: _Whatever())):
+            return refusal(core, *others)
+
+    def parent_is_executed(core: Core, candidate: Any) -> bool:
+        parent = candidate.header.parent
+        if candidate.height == core.state.committed + 1:
+            return bool(parent == core.state.tip.block_hash)
+        held = core.state.candidates.get(parent)
+        return held is not None and held.executed
+
+    return planted(
+        (building, "_obstacle", none_of_epochs),
+        (voting, "_refusal", refuse),
+        (voting, "_parent_is_executed", parent_is_executed),
+    )
