@@ -46,8 +46,8 @@ def test_larger_sets(count: int) -> None:
 
 
 def test_thirty_one_validators() -> None:
-    """The first five primaries are dead, and there is one block of work."""
-    count, faulty = 31, 5
+    """The first two primaries are dead, and there is one block of work."""
+    count, faulty = 31, 2
     dead = tuple(
         Crash(id=node + 1, at_ms=60, node=node, point=CrashPoint.IDLE, down_ms=10_000_000) for node in range(faulty)
     )
