@@ -8,6 +8,7 @@ same state: what else runs on the machine disturbs them little.
 from __future__ import annotations
 
 import platform
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from otcnode.vm.accounts.records import AccountKind, Category, Powers, Threshold
 from otcnode.vm.contracts.operations import ContractAccede, ContractConfirm, ContractSubmit
 from otcnode.vm.contracts.preimages import terms_hash
 from otcnode.vm.contracts.records import ContractKind
+from otcnode.vm.products.allotment import allot
 from otcnode.vm.products.operations import ProductSubscribe, RedeemDecide, RedeemRequest
 from otcnode.vm.products.records import ProductTerms
 from otcnode.vm.rules import Scope
@@ -194,6 +196,21 @@ class _Run:
             assert all(valid)
         self._note("of contract.sign: verification", "signature", len(checks), spent, [0])
 
+    def allotment_with_drops(self) -> None:
+        """The rule alone, where it is hardest: thousands of different sizes, few large and most small, of which a
+        minimum of the mean drops two thirds one by one."""
+        chance = random.Random(1)
+        holders = self.options.holders
+        quantities = [1 + int(chance.lognormvariate(6, 1.5)) for _ in range(holders)]
+        offered = sum(quantities) // 2
+        spent = []
+        for _ in range(self.options.rounds):
+            start = time.process_time()
+            allotted = allot(quantities, offered=offered, step=1, min_allotment=offered // holders)
+            spent.append(time.process_time() - start)
+        assert 0 < sum(allotted) <= offered
+        self._note("allotment rule, many dropped", "holder", holders, spent, [0])
+
     def forgetting(self) -> None:
         """Measure a block that only forgets ids of transactions that are over: it comes once for every transaction."""
         at, spent, encoding = self.market.now + LIFE_MS + 1, [], []
@@ -308,6 +325,7 @@ def _life(run: _Run) -> None:
     product, terms = market.product(holders)
     _subscriptions(run, product)
     run.due("allotment", terms.close, holders)
+    run.allotment_with_drops()
     run.due("establishment", terms.start_of(terms.value_date), holders)
     _trading(run, product, terms)
     for what, date in zip(("coupon", "maturity"), terms.payments, strict=True):

@@ -168,6 +168,8 @@ def _check_buyer(context: Context, trade: Trade) -> None:
 
 def _check_turnaround(context: Context, trade: Trade, rule: ProductTerms, at_ms: int) -> None:
     """Failed(E_TURNAROUND) if the seller bought, or the buyer sold, less than turnaround_days before."""
+    if not rule.turnaround_days:
+        return
     bought_at = (context.get(TURNAROUNDS, trade.product + trade.seller) or NEVER).bought_at
     sold_at = (context.get(TURNAROUNDS, trade.product + trade.buyer) or NEVER).sold_at
     for what, since in (("seller bought", bought_at), ("buyer sold", sold_at)):
