@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import accumulate, compress, groupby
+from itertools import accumulate, compress
 from operator import mul
 from typing import Protocol
 
@@ -236,10 +236,7 @@ class _Division:
         self._remaining = remaining
         self._total = remaining.total
         self._left_then = self._left = remaining.left_over
-        self._bands = [
-            _Band(remaining, list(places))
-            for _, places in groupby(range(len(remaining.sizes)), lambda place: remaining.sizes[place].bit_length())
-        ]
+        self._bands = list(_bands(remaining))
         self._followed = remaining.total
         """The total for which `_left` and the bands hold."""
         self._looked_at = 0
@@ -290,14 +287,23 @@ class _Division:
         return ahead < self._left
 
 
+def _bands(remaining: _Remaining) -> Iterator[_Band]:
+    """Sizes of one bit length each, ascending."""
+    sizes, first = remaining.sizes, 0
+    while first < len(sizes):
+        beyond = bisect_left(sizes, 1 << sizes[first].bit_length())
+        yield _Band(remaining, range(first, beyond))
+        first = beyond
+
+
 class _Band:
     """Sizes that differ by less than a factor of two, as a division left them."""
 
-    def __init__(self, remaining: _Remaining, places: list[int]) -> None:
+    def __init__(self, remaining: _Remaining, those: range) -> None:
         self._remaining = remaining
-        self.largest = remaining.sizes[places[-1]]
+        self.largest = remaining.sizes[those[-1]]
         remainders, sizes, counts = remaining.remainders, remaining.sizes, remaining.counts
-        places.sort(key=remainders.__getitem__)
+        places = sorted(those, key=remainders.__getitem__)
         self._sizes = [sizes[place] for place in places]
         self._remainders = [remainders[place] for place in places]
         self._before = [0, *accumulate([counts[place] for place in places])]
