@@ -1,183 +1,234 @@
-"""Figures of the storage layer: `python -m otcnode.bench.storage [--keys 1000000] [--directory DIR]`, JSON on stdout.
+"""Figures of the storage layer against the size of the state: state root, commit, start after SIGKILL, memory, disk.
 
-Every figure is the median of several runs on this machine, on LevelDB, with checksums and syncs as in a node.
+Everything is on LevelDB with checksums and syncs as in a node. Each size is a state of so many accounts with four
+records each (account, cash, key, live key), as the ledger writes them. What is measured runs in processes of its own,
+so that memory and start are those of a process that did nothing else.
 """
 
 from __future__ import annotations
 
-import json
+import multiprocessing
+import os
 import random
 import resource
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import click
+import msgspec
 
+from otcnode.bench.chain import ChainBuilder, genesis_of
+from otcnode.bench.result import hardware
 from otcnode.blocks import HEADER_VERSION, Certificate, Entry, Epoch, Header, block_hash, transactions_root
+from otcnode.codec import encode
 from otcnode.crypto import sha256
-from otcnode.genesis import ChainParameters
+from otcnode.genesis import first_epoch, genesis_block_hash
 from otcnode.merkle import root
-from otcnode.storage.kv import Write
+from otcnode.storage.foundation import state_batch
 from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.records import ChainMeta, Head
+from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.state_tree import StateTree
 from otcnode.storage.store import Store
 from otcnode.types import ZERO_HASH
 
 BUCKETS = 65_536
+RECORD_BYTES = (150, 12, 20, 1)
+"""Of an account, its cash, a key and its entry among the live ones."""
+KEYS_PER_ACCOUNT = len(RECORD_BYTES)
 TOUCHED = 2_000
-TRANSACTIONS = 1_000
+TRANSACTIONS = 500
 TRANSACTION_BYTES = 250
-WRITES_PER_TRANSACTION = 4
-VALUE_BYTES = 80
-LOAD_BATCH = 50_000
+BATCH = 20_000
+CHAIN = sha256(b"bench")
 HISTORY_BLOCKS = 5
 """Short, so that every measured commit also drops the history of an old block."""
 
 
+class Options(msgspec.Struct, frozen=True):
+    accounts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    blocks: int = 20
+
+
+class SizeFigures(msgspec.Struct, frozen=True):
+    """Milliseconds are of the processor (CPU) unless the name says wall. Memory is the process' own (anonymous); what
+    is resident on top are LevelDB's tables, mapped files that the system takes back when it needs room."""
+
+    accounts: int
+    keys: int
+    state_root_best_ms: float
+    state_root_median_ms: float
+    commit_median_ms: float
+    start_wall_ms: float
+    start_cpu_ms: float
+    memory_after_start_bytes: int
+    memory_after_blocks_bytes: int
+    resident_peak_bytes: int
+    disk_bytes: int
+
+
+class StorageResult(msgspec.Struct, frozen=True):
+    hardware: str
+    touched: int
+    sizes: list[SizeFigures]
+    chain_transactions: int
+    disk_bytes_per_transaction: float
+    disk_bytes_per_transaction_pruned: float
+
+
+def measure(options: Options, told: Callable[[str], None]) -> StorageResult:
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        sizes = [_measure_size(accounts, options.blocks, place / str(accounts), told) for accounts in options.accounts]
+        told("a chain, for its bytes on disk")
+        count, whole, pruned = _disk_per_transaction(place)
+    return StorageResult(hardware(), TOUCHED, sizes, count, whole, pruned)
+
+
+def _measure_size(accounts: int, blocks: int, path: Path, told: Callable[[str], None]) -> SizeFigures:
+    told(f"a state of {accounts} accounts")
+    _in_process(_build, accounts, path)
+    told("some blocks, and SIGKILL")
+    code = _in_process(_commit_and_die, accounts, path)
+    assert code == -signal.SIGKILL
+    told("start, and blocks")
+    _in_process(_start_and_commit, accounts, path, blocks, path.with_suffix(".json"))
+    found: dict[str, Any] = msgspec.json.decode(path.with_suffix(".json").read_bytes())
+    disk = sum(entry.stat().st_size for entry in path.iterdir())
+    return SizeFigures(accounts=accounts, keys=accounts * KEYS_PER_ACCOUNT, disk_bytes=disk, **found)
+
+
+def _in_process(work: Callable[..., None], *arguments: object) -> int:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode
+
+
 def key_of(number: int) -> bytes:
-    return b"a/" + sha256(number.to_bytes(8, "big"))
+    """Record `number % 4` of account `number // 4`."""
+    account, record = divmod(number, KEYS_PER_ACCOUNT)
+    return b"ackl"[record : record + 1] + sha256(account.to_bytes(8, "big"))
 
 
-def batches(keys: int, chance: random.Random) -> Iterator[dict[bytes, bytes]]:
-    for first in range(0, keys, LOAD_BATCH):
-        yield {key_of(n): chance.randbytes(VALUE_BYTES) for n in range(first, min(keys, first + LOAD_BATCH))}
+def value_of(number: int, chance: random.Random) -> bytes:
+    return chance.randbytes(RECORD_BYTES[number % KEYS_PER_ACCOUNT])
 
 
-def state_root(keys: int, directory: Path, runs: int) -> dict[str, float]:
-    """Milliseconds to the root of a block that touches 2,000 of `keys` keys, and to rebuild the tree at start."""
-    chance = random.Random(keys)
-    kv = LevelKeyValue(directory / f"tree-{keys}", create=True)
-    tree = StateTree.load(kv, BUCKETS)
-    for writes in batches(keys, chance):
-        changes = tree.speculate(writes)
-        kv.write(tree.batch(changes))
-        tree.adopt(changes)
-    speculate, adopt = [], []
-    for _ in range(runs):
-        writes = {key_of(n): chance.randbytes(VALUE_BYTES) for n in chance.sample(range(keys), TOUCHED)}
-        start = time.perf_counter()
-        changes = tree.speculate(writes)
-        speculate.append((time.perf_counter() - start) * 1_000)
-        kv.write(tree.batch(changes))
-        start = time.perf_counter()
-        tree.adopt(changes)
-        adopt.append((time.perf_counter() - start) * 1_000)
-    expected = tree.root
-    kv.close()
-    del tree
-    load = []
-    for _ in range(3):
-        kv = LevelKeyValue(directory / f"tree-{keys}")
-        start = time.perf_counter()
-        assert StateTree.load(kv, BUCKETS).root == expected
-        load.append((time.perf_counter() - start) * 1_000)
-        kv.close()
-    return {
-        "keys": keys,
-        "speculate_2000_ms": statistics.median(speculate),
-        "adopt_ms": statistics.median(adopt),
-        "load_ms": statistics.median(load),
-    }
-
-
-class _TimedKeyValue(LevelKeyValue):
-    """Counts the time inside `write`, which ends with the sync."""
-
-    write_ms = 0.0
-
-    def write(self, batch: Sequence[Write]) -> None:
-        start = time.perf_counter()
-        super().write(batch)
-        self.write_ms += (time.perf_counter() - start) * 1_000
-
-
-def block_commit(keys: int, directory: Path, runs: int) -> dict[str, float]:
-    """Milliseconds for a block of 1,000 transactions with 4 state writes each, in a state of `keys` keys."""
-    chance = random.Random(keys)
-    chain = sha256(b"bench")
-    path = directory / f"store-{keys}"
-    kv = _TimedKeyValue(path, create=True)
-    genesis = {key: value for writes in batches(keys, chance) for key, value in writes.items()}
-    store = Store.create(
-        kv, chain, genesis, BUCKETS, Epoch(1, (ZERO_HASH,), ChainParameters().consensus), HISTORY_BLOCKS
+def _build(accounts: int, path: Path) -> None:
+    """A store at height 0 with this state, written in batches: a genesis of a million accounts is nobody's."""
+    kv, chance = LevelKeyValue(path, create=True), random.Random(accounts)
+    keys = accounts * KEYS_PER_ACCOUNT
+    for first in range(0, keys, BATCH):
+        numbers = range(first, min(keys, first + BATCH))
+        kv.write(state_batch((key_of(number), value_of(number, chance)) for number in numbers))
+    state_root = StateTree.load(kv, BUCKETS).root
+    epoch = Epoch(1, (ZERO_HASH,), first_epoch(genesis_of()).parameters)
+    kv.write(
+        [
+            (height_key(Table.EPOCH, 1), encode(epoch)),
+            (Meta.CHAIN.value, encode(ChainMeta(FORMAT, CHAIN, BUCKETS, state_root))),
+            (Meta.HEAD.value, encode(Head(0, genesis_block_hash(CHAIN, state_root), 0, 1))),
+        ]
     )
-    del genesis
-    total, write, tree_ms = [], [], []
-    for _ in range(runs):
-        transactions = [chance.randbytes(TRANSACTION_BYTES) for _ in range(TRANSACTIONS)]
-        entries = [Entry(sha256(raw), sha256(raw + b"!")) for raw in transactions]
-        receipts = [chance.randbytes(60) for _ in transactions]
-        touched = chance.sample(range(keys), TRANSACTIONS * WRITES_PER_TRANSACTION)
-        writes = {key_of(n): chance.randbytes(VALUE_BYTES) for n in touched}
+    kv.close()
+
+
+class Timing(msgspec.Struct):
+    tree_ms: float
+    commit_ms: float
+
+
+def _commits(store: Store, accounts: int, chance: random.Random) -> Iterator[Timing]:
+    """Block after block that touches 2,000 keys at random, which were read before, as execution does."""
+    while True:
+        raws = [chance.randbytes(TRANSACTION_BYTES) for _ in range(TRANSACTIONS)]
+        entries = [Entry(sha256(raw), sha256(raw + b"!")) for raw in raws]
+        receipts = [chance.randbytes(60) for _ in raws]
+        touched = chance.sample(range(accounts * KEYS_PER_ACCOUNT), TOUCHED)
+        writes: dict[bytes, bytes | None] = {key_of(number): value_of(number, chance) for number in touched}
         for key in writes:
-            store.state.get(key)  # as the execution of the block has read them
-        index = [(chance.randbytes(40), b"") for _ in range(2 * TRANSACTIONS)]
-        start = time.perf_counter()
+            store.state.get(key)
+        start = time.process_time()
         changes = store.tree.speculate(writes)
-        tree_ms.append((time.perf_counter() - start) * 1_000)
+        tree_ms = (time.process_time() - start) * 1_000
         tip = store.tip
         header = Header(
-            HEADER_VERSION, chain, tip.height + 1, tip.block_hash, tip.height + 1, ZERO_HASH, TRANSACTIONS,
+            HEADER_VERSION, CHAIN, tip.height + 1, tip.block_hash, tip.height + 1, ZERO_HASH, TRANSACTIONS,
             transactions_root(entries), root(receipts), changes.root, ZERO_HASH, ZERO_HASH,
         )  # fmt: skip
-        certificate = Certificate(1, 0, header.height, block_hash(header), ())
-        kv.write_ms = 0.0
-        start = time.perf_counter()
+        start = time.process_time()
         store.commit(
             header=header,
-            certificate=certificate,
+            certificate=Certificate(1, 0, header.height, block_hash(header), ()),
             entries=entries,
-            transactions=transactions,
+            transactions=raws,
             receipts=receipts,
             automatic_count=0,
             state_writes=writes,
             tree_changes=changes,
-            index_writes=index,
+            index_writes=[(chance.randbytes(40), b"") for _ in range(2 * TRANSACTIONS)],
         )
-        total.append((time.perf_counter() - start) * 1_000)
-        write.append(kv.write_ms)
-    sync = []
-    for _ in range(runs):
-        kv.write_ms = 0.0
-        kv.write([(b"zzz", None)])
-        sync.append(kv.write_ms)
-    kv.close()
-    start = time.perf_counter()
-    kv = _TimedKeyValue(path)
-    Store.open(kv, chain, HISTORY_BLOCKS)
-    opened = (time.perf_counter() - start) * 1_000
-    kv.close()
-    disk = sum(entry.stat().st_size for entry in path.iterdir())
-    return {
-        "keys": keys,
-        "commit_ms": statistics.median(total),
-        "of_which_write_and_sync_ms": statistics.median(write),
-        "smallest_synced_write_ms": statistics.median(sync),
-        "state_root_ms": statistics.median(tree_ms),
-        "open_ms": opened,
-        "disk_bytes": disk,
+        yield Timing(tree_ms, (time.process_time() - start) * 1_000)
+
+
+def _commit_and_die(accounts: int, path: Path) -> None:
+    store = Store.open(LevelKeyValue(path), CHAIN, HISTORY_BLOCKS)
+    commits = _commits(store, accounts, random.Random(1))
+    for _ in range(5):
+        next(commits)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> None:
+    wall, processor = time.perf_counter(), time.process_time()
+    store = Store.open(LevelKeyValue(path), CHAIN, HISTORY_BLOCKS)
+    wall_ms, processor_ms = (time.perf_counter() - wall) * 1_000, (time.process_time() - processor) * 1_000
+    assert store.tip.height == 5
+    after_start = _own_memory_bytes()
+    commits = _commits(store, accounts, random.Random(2))
+    timings = [next(commits) for _ in range(blocks)]
+    after_blocks = _own_memory_bytes()
+    store.close()
+    tree = [timing.tree_ms for timing in timings]
+    found = {
+        "state_root_best_ms": min(tree),
+        "state_root_median_ms": statistics.median(tree),
+        "commit_median_ms": statistics.median(timing.commit_ms for timing in timings),
+        "start_wall_ms": wall_ms,
+        "start_cpu_ms": processor_ms,
+        "memory_after_start_bytes": after_start,
+        "memory_after_blocks_bytes": after_blocks,
+        "resident_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+    answer.write_bytes(msgspec.json.encode(found))
 
 
-@click.command()
-@click.option("--keys", "largest", default=1_000_000, show_default=True, help="Largest state.")
-@click.option("--runs", default=20, show_default=True)
-@click.option("--directory", type=click.Path(path_type=Path), default=None, help="Where to write (default: temporary).")
-def main(largest: int, runs: int, directory: Path | None) -> None:
-    """Measure the state root, start and block commit against the size of the state."""
-    with tempfile.TemporaryDirectory(dir=directory) as temporary:
-        place = Path(temporary)
-        sizes = [size for size in (10_000, 100_000, 1_000_000, 4_000_000) if size <= largest]
-        figures = {
-            "state_root": [state_root(size, place, runs) for size in sizes],
-            "block_commit": [block_commit(size, place, runs) for size in sizes],
-            "memory_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-    click.echo(json.dumps(figures, indent=2))
+def _own_memory_bytes() -> int:
+    """RssAnon of proc_pid_status(5)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-if __name__ == "__main__":
-    main()
+def _disk_per_transaction(place: Path) -> tuple[int, float, float]:
+    """Of a real chain of deposits: with all blocks, and where only the last 5 are kept with their states."""
+    sizes = []
+    blocks, transactions = 20, 500
+    for kept in (None, 5):
+        path = place / f"chain-{kept}"
+        kv = LevelKeyValue(path, create=True)
+        builder = ChainBuilder(kv, genesis_of(), history_blocks=100_000 if kept is None else kept, blocks_kept=kept)
+        kv.compact()
+        before = kv.size_bytes()
+        builder.grow(blocks, transactions)
+        for _ in range(0 if kept is None else kept):
+            builder.append(0)
+        kv.compact()
+        sizes.append((kv.size_bytes() - before) / (blocks * transactions))
+        kv.close()
+    return blocks * transactions, sizes[0], sizes[1]

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from otcnode.bench import joining, ledger
+from otcnode.bench import joining, ledger, storage
 from otcnode.bench.result import BenchResult
 from otcnode.bench.run import Options, measure
 
@@ -112,6 +112,58 @@ def joining_command(
     options = joining.Options(validators, blocks, transactions, accounts)
     result = joining.measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
     _show(console, result, _joining_table(result), output, as_json)
+
+
+@bench.command("storage")
+@click.option(
+    "--accounts",
+    multiple=True,
+    default=(10_000, 100_000, 1_000_000),
+    show_default=True,
+    type=click.IntRange(1_000, 4_000_000),
+    help="Size of the state; give it several times.",
+)
+@click.option("--blocks", default=20, show_default=True, type=click.IntRange(3, 1_000), help="Measured at each size.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def storage_command(accounts: tuple[int, ...], blocks: int, output: Path | None, as_json: bool) -> None:
+    """State root, commit, start after SIGKILL, memory and disk against the size of the state.
+
+    On LevelDB, with checksums and syncs as in a node; each account has four records in the state.
+    """
+    console = Console(highlight=False, stderr=as_json)
+    result = storage.measure(storage.Options(accounts, blocks), lambda text: console.print(f"[dim]{text}[/dim]"))
+    _show(console, result, _storage_table(result), output, as_json)
+
+
+def _storage_table(result: storage.StorageResult) -> Table:
+    table = Table(
+        title=f"{result.touched} keys touched, {result.disk_bytes_per_transaction:.0f} bytes of disk per transaction, "
+        f"{result.hardware}"
+    )
+    for heading in (
+        "accounts",
+        "keys",
+        "root best ms",
+        "median",
+        "commit ms",
+        "start ms",
+        "CPU",
+        "MB started",
+        "MB later",
+    ):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for size in result.sizes:
+        times = (size.state_root_best_ms, size.state_root_median_ms, size.commit_median_ms)
+        memory = (size.memory_after_start_bytes, size.memory_after_blocks_bytes)
+        table.add_row(
+            str(size.accounts),
+            str(size.keys),
+            *(f"{value:.1f}" for value in times),
+            *(f"{value:.0f}" for value in (size.start_wall_ms, size.start_cpu_ms)),
+            *(f"{value / 1e6:.0f}" for value in memory),
+        )
+    return table
 
 
 def _joining_table(result: joining.JoiningResult) -> Table:

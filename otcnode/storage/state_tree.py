@@ -10,7 +10,9 @@ A block in flight speculates: its changes lie beside the tree until they are ado
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import NamedTuple
 
 from otcnode.storage.kv import Reader, Write
@@ -30,6 +32,7 @@ from otcnode.storage.state_proof import (
 )
 
 GROUP_BYTES = 16 * HASH_BYTES
+PAIRS_AT_ONCE = 8_192
 
 
 class TreeChanges:
@@ -109,17 +112,32 @@ class StateTree:
         return tree
 
     def _read_pages(self, reader: Reader) -> Iterator[tuple[int, bytes]]:
-        """Table TREE cut into buckets; they follow each other because its keys are the hashes."""
-        skip = len(Table.TREE.value)
+        """Table TREE cut into buckets; they follow each other because its keys are the hashes.
+
+        Millions of pairs at every start: they are taken by thousands, a bucket's end is searched for and not looked for
+        pair by pair, and the table's prefix is cut out of all keys of a bucket at once.
+        """
+        prefix = Table.TREE.value
+        skip, shift, flat = len(prefix), self._shift, chain.from_iterable
+        assert skip == 1, "one byte ahead of every pair is cut out"
         bucket, parts = -1, list[bytes]()
-        for key, value in reader.scan(Table.TREE.value):
-            name = key[skip:]
-            own = int.from_bytes(name[:4], "big") >> self._shift
-            if own != bucket:
-                if parts:
-                    yield bucket, b"".join(parts)
-                bucket, parts = own, []
-            parts += (name, value)
+        pairs = reader.scan(prefix)
+        while portion := list(islice(pairs, PAIRS_AT_ONCE)):
+            start = 0
+            while start < len(portion):
+                own = int.from_bytes(portion[start][0][skip : skip + 4], "big") >> shift
+                above = (own + 1) << shift
+                end = len(portion)
+                if above < 1 << 32:
+                    end = bisect_left(portion, (prefix + above.to_bytes(4, "big"), b""), start)
+                part = bytearray(b"".join(flat(portion[start:end])))
+                del part[:: PAIR_BYTES + skip]
+                if own != bucket:
+                    if parts:
+                        yield bucket, b"".join(parts)
+                    bucket, parts = own, []
+                parts.append(bytes(part))
+                start = end
         if parts:
             yield bucket, b"".join(parts)
 

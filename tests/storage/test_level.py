@@ -198,3 +198,21 @@ def test_a_creation_cut_short_is_begun_anew(tmp_path: Path) -> None:
     create(LevelKeyValue(path, create=True)).close()
     assert not draft.exists()
     assert reopen(LevelKeyValue(path)).tip.height == 0
+
+
+def test_a_compaction_gives_back_what_was_written_and_deleted_at_once(tmp_path: Path) -> None:
+    """What lies in one file with its own deletions; and what was replaced, in a table between others."""
+    kv = LevelKeyValue(tmp_path / "chain", create=True)
+    chance = random.Random(3)
+    kept = [(bytes([table]) + b"%d" % number, chance.randbytes(100)) for table in b"abc" for number in range(50)]
+    kv.write(kept)
+    for number in range(100):
+        kv.write([(b"b-old-%d" % number, chance.randbytes(20_000)), (b"b-same", chance.randbytes(20_000))])
+    kv.write([(b"b-old-%d" % number, None) for number in range(100)])
+    kv.compact(b"b")
+    assert kv.size_bytes() < 100_000
+    assert [pair for pair in kv.scan(b"") if pair[0] != b"b-same"] == sorted(kept)
+    kv.write([(b"b-same", None)])
+    kv.compact()
+    assert kv.size_bytes() < 40_000
+    kv.close()
