@@ -17,6 +17,7 @@ from otcnode.consensus.state import Heard
 from otcnode.crypto import verify_all
 from otcnode.engine.engine import Engine
 from otcnode.engine.evidence import name_of
+from otcnode.engine.handover import handover_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.engine.intake import NEVER
 from otcnode.epochs import EpochChange
@@ -362,6 +363,9 @@ class Service:
         goes_on = seen.progressing and engine.halted is None
         state = "the chain goes on" if goes_on else "; ".join(cause.text for cause in causes)
         name_of = self._membership.name_of
+        handover = handover_of(self._own, self._store.epochs(), engine.catch_up.sync.claims())
+        if handover is not None:
+            state += f"; {handover.text}"
         return service.Explanation(
             name=self._name,
             text=f"{where}: {state}",

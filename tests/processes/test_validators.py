@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,9 +92,14 @@ class Council:
         self.cluster.start(name)
         self.cluster.wait_ready([name])
 
+    def ask(self, name: str, method: str) -> dict[str, Any]:
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}).encode()
+        request = urllib.request.Request(self.cluster.member(name).url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return dict(json.load(response)["result"])
+
     def status(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(otcnode("status", "--json", "--url", self.cluster.member(name).url))
-        return next(iter(answer.values()))
+        return self.ask(name, "node_status")
 
     def until(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -185,6 +191,8 @@ def test_a_fifth_validator_joins_and_the_first_leaves_under_load(tmp_path: Path)
             council.until("node1", lambda status: not status["validator"])
             more(10)
             council.until("node1", lambda status: status["synced"] and status["peers_connected"] == 4)
+            while "it may be stopped" not in council.ask("node1", "node_explain")["text"]:
+                more(1)
             council.decide("turn-away", ids[0])
             council.until("node1", lambda status: status["peers_connected"] == 0)
             more(5)
