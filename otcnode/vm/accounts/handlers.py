@@ -29,6 +29,8 @@ from otcnode.vm.accounts.records import (
     FREEZES_BY_ACCOUNT,
     KEYS,
     OPEN_ITEMS,
+    RECOVERIES,
+    RECOVERIES_BY_ACCOUNT,
     Account,
     AccountStatus,
     Certificate,
@@ -180,6 +182,11 @@ def _at_least_one(account: Account, purpose: KeyPurpose) -> Thresholds:
 def _add_key(context: Context, key: bytes, purpose: KeyPurpose) -> None:
     if context.get(KEYS, context.actor + key) is not None:
         fail(Code.DUPLICATE, "key")
+    for suffix, _ in context.state.scan(RECOVERIES_BY_ACCOUNT, context.actor):
+        record = context.need(RECOVERIES, suffix[32:], "recovery")
+        if key in [entry.key for entry in record.keys]:
+            # or it would begin a second life then, later than what it has signed
+            fail(Code.DUPLICATE, "a recovery of this account brings the key")
     keyring.add(context, context.actor, key, purpose)
 
 

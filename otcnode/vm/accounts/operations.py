@@ -98,7 +98,8 @@ class AccountUnfreeze(Record, frozen=True, tag="account.unfreeze"):
 class KeyAdd(Record, frozen=True, tag="key.add"):
     """Add a key to the sender's account, effective from this transaction on. Signed by: MANAGE keys.
 
-    Fields: `purpose`; `key`. Errors: E_DUPLICATE (the account has or had it), E_LIMIT (32 live keys).
+    Fields: `purpose`; `key`.
+    Errors: E_DUPLICATE (the account has or had it, or a recovery brings it), E_LIMIT (32 live keys).
     """
 
     purpose: KeyPurpose
@@ -118,7 +119,8 @@ class KeyRevoke(Record, frozen=True, tag="key.revoke"):
 class KeyRotate(Record, frozen=True, tag="key.rotate"):
     """Replace a key by another of the same purpose, in one step. Signed by: MANAGE keys.
 
-    Fields: `old`, `new`. Errors: E_NOT_FOUND, E_STATE (already revoked), E_DUPLICATE (the account has or had it).
+    Fields: `old`, `new`.
+    Errors: E_NOT_FOUND, E_STATE (already revoked), E_DUPLICATE (the account has or had it, or a recovery brings it).
     """
 
     old: PublicKey

@@ -85,14 +85,21 @@ def outlay(
     """What an act would commit its principal to pay, for the limits of an entrustment: a seller's is its fee. 0 if the
     act's own rules will refuse it.
 
-    What another may agree to `until` then, for settlement at that moment, counts as it comes on the dearest day.
+    What another may agree to `until` then, for settlement at that moment, counts as it comes on the dearest day of
+    those on which it can be paid at all.
     """
+    most = 0
     try:
         moments = [settle_at] if settle_at is not None or until is None else _days(context, product, until)
-        priced = [amounts(context, product, quantity, price, moment) for moment in moments]
     except Failed:
         return 0
-    return max(each.cost if buys else each.fee for each in priced)
+    for moment in moments:
+        try:
+            priced = amounts(context, product, quantity, price, moment)
+        except Failed:
+            continue
+        most = max(most, priced.cost if buys else priced.fee)
+    return most
 
 
 def _days(context: Context, product: bytes, until: int) -> list[int | None]:

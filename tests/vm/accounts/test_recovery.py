@@ -20,6 +20,8 @@ from otcnode.vm.accounts.operations import (
     AccountRecoverApprove,
     CashWithdraw,
     EntrustAccept,
+    KeyAdd,
+    KeyRotate,
     NewKey,
 )
 from otcnode.vm.accounts.records import (
@@ -153,6 +155,22 @@ def test_bad_requests(agency: Agency) -> None:
     agency.act("RCV", request(agency), code=Code.DUPLICATE)
     agency.act("REG", AccountRecoverApprove(sha256(b"none")), code=Code.NOT_FOUND)
     agency.act("BEN", AccountObject(), purpose=MANAGE, code=Code.STATE)
+
+
+def test_keys_that_a_recovery_brings_are_added_by_nothing_else(agency: Agency) -> None:
+    """Added meanwhile, such a key would begin a second life when the recovery completes, later than what it had signed:
+    the signature would seem to be of a key that was not there yet."""
+    new = key_of("SAM/new", KeyPurpose.SIGN).public
+    old = key_of("SAM", KeyPurpose.SIGN).public
+    name = proposed(agency)
+    agency.act("SAM", KeyAdd(KeyPurpose.SIGN, new), purpose=MANAGE, code=Code.DUPLICATE)
+    agency.act("SAM", KeyAdd(TRADE, new), purpose=MANAGE, code=Code.DUPLICATE)
+    agency.act("SAM", KeyRotate(old, new), purpose=MANAGE, code=Code.DUPLICATE)
+    agency.act("SAM", KeyAdd(KeyPurpose.SIGN, key_of("SAM/other").public), purpose=MANAGE)
+    agency.act("BEN", KeyAdd(KeyPurpose.SIGN, new), purpose=MANAGE)
+    agency.advance(record(agency, name).deadline)
+    assert record(agency, name).status is S.EXPIRED
+    agency.act("SAM", KeyAdd(KeyPurpose.SIGN, new), purpose=MANAGE)
 
 
 # what stays and what ends

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code
+from otcnode.types import INTEGER_MAX
 from otcnode.vm.contracts.records import ContractKind
 from otcnode.vm.trades.events import TradeProposed
 from otcnode.vm.trades.operations import (
@@ -180,6 +182,24 @@ def test_what_the_other_side_may_still_agree_to_counts_at_its_dearest(agency: Ag
     before = agency.figures("BEN")
     agency.act("SAM", QuoteRespond(quote, Hit(10, None)), at=late)
     assert sum(before) - sum(agency.figures("BEN")) == used(agency, mandate)
+
+
+def test_a_dearest_day_beyond_the_integer_range_does_not_hide_todays_cost(agency: Agency) -> None:
+    """What costs just under 2^63 today costs more tomorrow, which nobody can pay; today it was held against no cap."""
+    quantity, fee = 10_000, Fraction(2_000, 1_000_000)
+    room = INTEGER_MAX - interest(agency, quantity, agency.now) - 1_000
+    price = int(Fraction(room) / (1 + fee) * 100 / quantity)
+    proposal = agency.proposal(
+        side=Side.BUY,
+        counterparty=agency.ids["SAM"],
+        quantity=quantity,
+        price=price,
+        affirm_by=agency.now + DAY_MS,
+        settle_at=None,
+    )
+    agency.act_for("BEN", agency.entrusted(per_action_cap=1_000_00), proposal, code=Code.ENTRUST_CAP)
+    agency.act("BEN", proposal)
+    agency.act("BEN", replace(proposal, price=price + 1_000), code=Code.OVERFLOW)
 
 
 def interest(agency: Agency, quantity: int, at: int) -> int:
