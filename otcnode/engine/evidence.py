@@ -78,8 +78,8 @@ class EvidenceKeeper:
         self._kept: dict[bytes, KeptEvidence] = {}
         self._bytes: dict[bytes, int] = {}
         self._count: dict[bytes, int] = {}
-        self._post_ms: dict[bytes, int] = {}
-        """When to post what is not on the chain yet, by name (real milliseconds)."""
+        self._post_ms: dict[bytes, int | None] = {}
+        """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
             try:
                 self._note(name, decode(KeptEvidence, raw), len(raw))
@@ -121,17 +121,18 @@ class EvidenceKeeper:
             return None
         now_ms = self._host.now().monotonic_ms
         state = State(self._store.state)
-        for name, kept in sorted(self._kept.items()):
-            offence = kept.offence
-            if name not in self._post_ms:
+        for name, post_ms in list(self._post_ms.items()):
+            if post_ms is None:
                 turn = (epoch.validators.index(own) - name[0]) % len(epoch.validators)
-                self._post_ms[name] = now_ms + turn * POST_TURN_MS
-            if now_ms < self._post_ms[name]:
+                post_ms = self._post_ms[name] = now_ms + turn * POST_TURN_MS
+            if now_ms < post_ms:
+                continue
+            offence, raw = self._kept[name].offence, encode(self._kept[name].evidence)
+            if len(raw) > EVIDENCE_BYTES_MAX or self._is_enough(state, offence):
+                del self._post_ms[name]
                 continue
             self._post_ms[name] = now_ms + POST_AGAIN_MS
-            raw = encode(kept.evidence)
-            wanted = len(raw) <= EVIDENCE_BYTES_MAX and not self._is_enough(state, offence)
-            if wanted and not _waits(offence, epoch, pool):
+            if not _waits(offence, epoch, pool):
                 return EvidencePost(
                     own, offence.validator, offence.kind, offence.epoch, offence.view, offence.height, raw
                 )
@@ -166,5 +167,6 @@ class EvidenceKeeper:
     def _note(self, name: bytes, kept: KeptEvidence, size_bytes: int) -> None:
         validator = kept.offence.validator
         self._kept[name] = kept
+        self._post_ms[name] = None
         self._count[validator] = self._count.get(validator, 0) + 1
         self._bytes[validator] = self._bytes.get(validator, 0) + size_bytes
