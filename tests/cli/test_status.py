@@ -1,0 +1,56 @@
+"""How the table of `otcnode status` shows a node."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from otcnode.cli.node import _status_table
+
+URL = "http://127.0.0.1:26651"
+
+
+def shown(**fields: Any) -> str:
+    answer = {
+        "name": "node1",
+        "mode": "following",
+        "height": 12,
+        "view": 0,
+        "peers_connected": 3,
+        "peers_expected": 4,
+        "mempool_transactions": 0,
+        "synced": False,
+        "syncing": None,
+        **fields,
+    }
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(_status_table({URL: answer}))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"synced": True}, "synced"),
+        ({}, "halted"),
+        (
+            {"syncing": {"what": "snapshot", "height": 40_000, "done": 17, "whole": 256}},
+            "17/256 chunks to height 40,000",
+        ),
+        (
+            {"syncing": {"what": "blocks", "height": 40_000, "done": 12, "whole": 40_000}},
+            "12/40,000 blocks to height 40,000",
+        ),
+    ],
+)
+def test_a_node_says_how_far_it_is(fields: dict[str, Any], text: str) -> None:
+    assert text in shown(**fields)
+
+
+def test_a_node_that_does_not_answer_is_named() -> None:
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(_status_table({URL: {"error": "no answer"}}))
+    assert "no answer" in console.export_text()
