@@ -11,9 +11,8 @@ from typing import Any
 import aiohttp
 import click
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from otcnode import genesis as genesis_module
@@ -38,6 +37,7 @@ urls_option = click.option(
     help="A node's RPC address; give it several times to ask several nodes.",
 )
 WATCH_S = 1.0
+BAR_WIDTH = 24
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -196,7 +196,7 @@ def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def _syncing(answer: dict[str, Any]) -> RenderableType:
+def _syncing(answer: dict[str, Any]) -> str:
     """Synced, or a bar and what it means."""
     syncing = answer["syncing"]
     if syncing is None:
@@ -204,7 +204,8 @@ def _syncing(answer: dict[str, Any]) -> RenderableType:
     done, whole = syncing["done"], syncing["whole"]
     unit = "chunks" if syncing["what"] == "snapshot" else "blocks"
     text = f"{done:,}/{whole:,} {unit} to height {syncing['height']:,}"
-    return Group(ProgressBar(total=whole, completed=done, width=24), text)
+    full = BAR_WIDTH * done // max(1, whole)
+    return f"{'█' * full}{'░' * (BAR_WIDTH - full)}\n{text}"
 
 
 @click.command()
