@@ -120,6 +120,9 @@ class SnapshotSync:
             since_ms = min(known.waits_for.values(), default=now_ms)
             if since_ms + REQUEST_TIMEOUT_MS <= now_ms:
                 self.distrust(peer, now_ms)
+        if self.phase is Phase.MANIFEST and not any(None in known.waits_for for known in self._peers.values()):
+            # Whoever was asked for it is gone.
+            self._give_up()
         if self.phase is Phase.WHOLE or (self.phase is Phase.IDLE and above is None):
             return []
         requests = self._ask_for_offers(now_ms)

@@ -25,6 +25,8 @@ from tests.engine.joining_storm import GROWN, BrokenPromise, Storm
 
 SEEDS = 6
 MUTANT_SEEDS = 100
+MANIFEST_NEVER_CAME = 1_056
+"""A seed in which the only one that was asked for the manifest was gone before it answered."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_joiner_arrives_in_every_storm() -> None:
     marks: Counter[str] = Counter()
-    for seed in range(SEEDS):
+    for seed in (*range(SEEDS), MANIFEST_NEVER_CAME):
         outcome = Storm(seed).run()
         assert outcome.height > GROWN
         marks += outcome.marks
