@@ -69,6 +69,8 @@ class Checkers:
         self._sets = frozenset(sets)
         self._epochs = {1: sets[0]}
         """Number to validators, of every epoch that some node has come to."""
+        self._deciders: dict[int, bytes] = {}
+        """Number of an epoch to what headers call its validators, once a block of it is committed."""
         self._honest = honest
         self._verify = verify_vote
         self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.nodes)
@@ -118,7 +120,6 @@ class Checkers:
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
         self._rules.committed(node, height)
-        self._rules.decided(certificate.epoch)
         self._patience.committed(node)
         self._marks.committed(node, height, certificate, len(transactions))
 
@@ -163,6 +164,7 @@ class Checkers:
         begins = announced.number == height + 1
         if begins is (header.next_validators_hash == header.validators_hash):
             raise Violation(Promise.CERTIFICATE, f"{where}: an epoch that the header does not show")
+        self._deciders.setdefault(self._epoch_at(height), header.validators_hash)
         if not begins:
             return
         if self._epochs.setdefault(announced.number, announced.validators) != announced.validators:
@@ -208,6 +210,11 @@ class Checkers:
             case PrePrepare(epoch, view, header):
                 author = self._author(epoch, view)
                 place = (epoch, view, header.height)
+                if node == author and self._deciders.get(epoch, header.validators_hash) != header.validators_hash:
+                    raise Violation(
+                        Promise.RULES,
+                        f"n{node} proposes height {header.height} in epoch {epoch}, which another decides",
+                    )
                 self._vote(node, author, _PREPARE, place, block_hash(header), message.signature)
             case Prepare(epoch, view, height, name, validator, signature):
                 self._vote(node, self._index.get(validator), _PREPARE, (epoch, view, height), name, signature)

@@ -44,18 +44,10 @@ class Rules:
         self._prepares: dict[Place, dict[bytes, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._asked: dict[int, int] = defaultdict(int)
         """Epoch to the highest view that an honest node asked for."""
-        self._highest: dict[int, tuple[int, str]] = {}
-        """Epoch to the highest height voted for in it, and by whom."""
 
     def committed(self, node: int, height: int) -> None:
         if node in self._signers:
             self._signers[node].committed = height
-
-    def decided(self, epoch: int) -> None:
-        """A block of this epoch is decided: it begins at the height that is its name, and those before end below."""
-        for earlier, (height, what) in self._highest.items():
-            if earlier < epoch <= height:
-                raise Violation(Promise.RULES, f"{what} in epoch {earlier}, and epoch {epoch} begins there or below")
 
     def forgot_blocks(self, node: int) -> None:
         """Its store is gone; its record, and so its floor, is not."""
@@ -125,8 +117,6 @@ class Rules:
         epoch, view, height = place
         signer = self._signers[node]
         what = f"n{node} says {kind} (view {view}, height {height})"
-        if height > self._highest.get(epoch, (0, ""))[0]:
-            self._highest[epoch] = (height, what)
         if height < epoch or signer.committed < epoch - 1:
             raise Violation(Promise.RULES, f"{what} in epoch {epoch}, has committed {signer.committed}")
         base = signer.bases.get((epoch, view), 0)
