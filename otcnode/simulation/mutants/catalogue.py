@@ -27,7 +27,6 @@ MUTANTS = (
         voting.quorum_less_one,
         _one(P.CERTIFICATE, P.RULES),
         5,
-        quick=True,
     ),
     Mutant(
         "quorum of 2f + 1 of five",
@@ -36,7 +35,6 @@ MUTANTS = (
         _one(P.CERTIFICATE, P.RULES),
         5,
         validators=5,
-        quick=True,
     ),
     Mutant(
         "quorum of 2f + 1 of six",
@@ -45,7 +43,6 @@ MUTANTS = (
         _one(P.CERTIFICATE, P.RULES),
         5,
         validators=6,
-        quick=True,
     ),
     Mutant(
         "COMMITs of two views added up",
@@ -246,9 +243,7 @@ MUTANTS = (
         _SAFETY | {P.INVARIANTS},
         600,
     ),
-    Mutant(
-        "flight leaks into store", "speculation leaves no trace", blocks.flight_leaks_into_store, _one(P.ROOTS), 300
-    ),
+    Mutant("flight leaks into store", "speculation leaves no trace", blocks.flight_leaks_into_store, _SAFETY, 300),
     Mutant("duplicates accepted", "a transaction is executed once", blocks.duplicates_accepted, _one(P.ONCE), 300),
     Mutant(
         "another order",

@@ -39,7 +39,7 @@ def wherever(right: Callable[..., Any], wrong: Callable[..., Any]) -> tuple[Chan
 @dataclass(frozen=True)
 class Mutant:
     """`rule` is what no longer holds. Of the seeds 1 to `seeds`, run under `swarm` (None: as each seed chooses) with so
-    many `validators` (0: as each seed chooses), one must break one of `promises`. `quick`: in every test run."""
+    many `validators` (0: as each seed chooses), one must break one of `promises`."""
 
     name: str
     rule: str
@@ -48,4 +48,3 @@ class Mutant:
     seeds: int
     validators: int = 4
     swarm: Swarm | None = None
-    quick: bool = False
