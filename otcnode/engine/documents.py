@@ -53,6 +53,11 @@ class _Missing:
         self.asked: set[bytes] = set()
         self.not_before_ms = 0
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether all were asked in vain, and nobody has said since that it holds the file."""
+        return self.not_before_ms > 0 and not self.holders
+
 
 class Documents:
     """One node's keeping of documents. Owned by the engine's task."""
@@ -116,9 +121,7 @@ class Documents:
             return
         match message:
             case DocumentHeld(name):
-                if name in self._missing and peer not in self._missing[name].holders:
-                    self._missing[name].holders.append(peer)
-                    self._missing[name].not_before_ms = 0
+                self._told(peer, name)
             case DocumentWanted(name):
                 self._serve(peer, name)
             case DocumentContent(name, content):
@@ -142,9 +145,34 @@ class Documents:
     def _filing(self, name: bytes) -> Filing | None:
         return State(self._committed_state()).get(DOCUMENTS, name)
 
-    def _want(self, name: bytes) -> None:
-        if len(self._missing) < limits.documents_wanted_max:
-            self._missing.setdefault(name, _Missing())
+    def _want(self, name: bytes) -> bool:
+        """Remember the name as missing, if there is room. Anybody may file names of which there is no file: where too
+        many are missing, one that nobody held when all were asked makes room, and the sweep finds it again."""
+        if name in self._missing:
+            return True
+        if len(self._missing) >= limits.documents_wanted_max:
+            hopeless = next((other for other, missing in self._missing.items() if missing.is_hopeless), None)
+            if hopeless is None:
+                return False
+            del self._missing[hopeless]
+        self._missing[name] = _Missing()
+        return True
+
+    def _told(self, peer: bytes, name: bytes) -> None:
+        """A peer says that it holds a file: one that is missing here is asked of it first, however many others are."""
+        if name not in self._missing:
+            if name in self._store or self._filing(name) is None:
+                return
+            if len(self._missing) >= limits.documents_wanted_max:
+                other = next((other for other, missing in self._missing.items() if not missing.holders), None)
+                if other is None:
+                    return
+                del self._missing[other]
+            self._missing[name] = _Missing()
+        missing = self._missing[name]
+        if peer not in missing.holders:
+            missing.holders.append(peer)
+            missing.not_before_ms = 0
 
     def _keep(self, name: bytes, raw: bytes) -> None:
         self._missing.pop(name, None)
@@ -161,13 +189,16 @@ class Documents:
             self._store.drop(name)
 
     def _sweep(self) -> None:
-        """A few names of the state that may be missing here, and a few files here that may be named no more."""
+        """A few names of the state that may be missing here, and a few files here that may be named no more. It stops
+        at a name for which there is no room, so that each has its turn."""
         state, count = State(self._committed_state()), limits.documents_sweep_entries
         filed = state.scan(DOCUMENTS, b"", after=self._swept_filed, limit=count)
         for name, _ in filed:
-            if name not in self._store:
-                self._want(name)
-        self._swept_filed = filed[-1][0] if len(filed) == count else None
+            if name not in self._store and not self._want(name):
+                break
+            self._swept_filed = name
+        else:
+            self._swept_filed = filed[-1][0] if len(filed) == count else None
         kept = list(self._store.names(self._swept_kept, count))
         for name in kept:
             if state.get(DOCUMENTS, name) is None:
@@ -175,9 +206,9 @@ class Documents:
         self._swept_kept = kept[-1] if len(kept) == count else None
 
     def _ask(self, now_ms: int) -> None:
-        """One file of each peer at a time; who said that it holds one comes first."""
+        """One file of each peer at a time; what somebody said that it holds comes first, and is asked of that one."""
         under_way = {name for name, _ in self._asked.values()}
-        for name, missing in list(self._missing.items()):
+        for name, missing in sorted(self._missing.items(), key=lambda entry: not entry[1].holders):
             if len(self._asked) >= limits.documents_asked_max:
                 return
             if name in under_way or now_ms < missing.not_before_ms:

@@ -124,6 +124,45 @@ def test_silence_and_refusals_lead_to_the_next_peer_and_round_again() -> None:
     assert not station.penalised
 
 
+def names_without_files(station: Station, count: int) -> None:
+    for number in range(count):
+        run(station, filing(b"never handed in %d" % number), salt=number)
+
+
+def test_names_without_files_do_not_keep_a_file_that_is_there_from_arriving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may file any hash: as many as a node remembers, and nothing filed later was ever fetched."""
+    monkeypatch.setattr(limits, "documents_wanted_max", 3)
+    station = alone()
+    names_without_files(station, 6)
+    run(station, filing(), salt="real")
+    peers = [key_of(f"peer {number}").public for number in range(8)]
+    for peer in peers:
+        station.engine.connected(peer)
+    tell(station, peers[7], DocumentHeld(NAME))
+    station.elapse(50)
+    assert said(station, peers[7]) == [DocumentWanted(NAME)]
+    tell(station, peers[7], DocumentContent(NAME, SEALED))
+    assert held(station) == SEALED
+
+
+def test_a_file_of_which_nobody_spoke_is_asked_for_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "documents_wanted_max", 2)
+    station = alone()
+    names_without_files(station, 5)
+    run(station, filing(), salt="real")
+    peer = key_of("one").public
+    station.engine.connected(peer)
+    for _ in range(400):
+        station.elapse(50)
+        for message in said(station, peer):
+            assert isinstance(message, DocumentWanted | DocumentHeld)
+            answer = SEALED if message.document == NAME else None
+            tell(station, peer, DocumentContent(message.document, answer))
+        if held(station) is not None:
+            return
+    raise AssertionError("never asked for")
+
+
 def test_content_that_was_not_asked_for_is_nothing() -> None:
     station, one, two = wanting()
     other = b"another"
