@@ -56,8 +56,8 @@ class Hooks:
     """(context, account, signed change of its ultimate holders): an investor was certified anew; these keep the counts
     of the products it holds, and raise Failed(E_HOLDER_CAP) if one would have too many."""
     open_item_releasers: tuple[Callable[[Context, bytes, int], int], ...] = ()
-    """(context, product, at most how many): end what the family has open on the product, because its maturity is about
-    to pay; how many it ended."""
+    """(context, product, about how many): end what the family has open on the product, because its maturity is about
+    to pay; how many it ended. Less than asked for: nothing of it is open any more."""
     market_resumed: tuple[Callable[[Context], None], ...] = ()
     """(context): a pause of the market ended; these bring back what came due meanwhile and had to wait."""
     product_issuer: Callable[[Context, bytes], bytes | None] = _no_product

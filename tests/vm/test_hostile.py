@@ -314,6 +314,27 @@ def test_a_maturity_ends_what_stands_on_it_by_parts(monkeypatch: pytest.MonkeyPa
     assert floor.nothing_is_open("BEN", "SAM", "OWN")
 
 
+def test_a_request_counts_at_maturity_with_its_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand requests with thirty-two quotes each were ended as a thousand items."""
+    monkeypatch.setattr(payments, "RELEASED_AT_ONCE", 3)
+    floor = Floor(rate_ppm=0)
+    floor.deposit("ISS", 20_000_00)
+    maturity = floor.product_terms(floor.note).maturity_ms
+    floor.advance(maturity - 10_000)
+    for _ in range(3):
+        request = floor.ask(quantity=5, until=maturity + DAY_MS)
+        for responder in ("SAM", "OWN"):
+            floor.submit(responder, request, until=maturity + DAY_MS)
+    floor.limit(due_weight_max=1)
+    for left in (2, 1):
+        floor.block(at=maturity)
+        assert len(floor.state.scan(TRADING_OPEN, floor.note)) == left
+    floor.catch_up(maturity)
+    floor.block(at=maturity + 1)
+    assert floor.status(floor.note) is ProductStatus.MATURED
+    assert floor.nothing_is_open("BEN", "SAM", "OWN")
+
+
 # what is named must exist
 
 

@@ -132,7 +132,9 @@ def _released(context: Context, name: bytes) -> bool:
     left = RELEASED_AT_ONCE
     for release in (expire_open, *context.hooks.open_item_releasers):
         left -= release(context, name, left)
-    return left > 0
+        if left <= 0:
+            return False
+    return True
 
 
 def _report_overdue(context: Context, name: bytes, record: Product, rule: ProductTerms, date: int) -> None:

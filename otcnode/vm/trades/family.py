@@ -6,7 +6,7 @@ from otcnode.vm.context import Context
 from otcnode.vm.keys import OPEN_OFFER, OPEN_QUOTE, OPEN_RFQ, OPEN_TRADE
 from otcnode.vm.rules import DueHandler, DueWeight, Rule
 from otcnode.vm.trades import negotiated, offers, rfqs
-from otcnode.vm.trades.records import TRADING_OPEN
+from otcnode.vm.trades.records import ACTIVE_QUOTES, TRADING_OPEN
 
 OPERATIONS: dict[type, Rule] = {**negotiated.OPERATIONS, **offers.OPERATIONS, **rfqs.OPERATIONS}
 
@@ -27,8 +27,13 @@ _RELEASERS = {
 
 
 def release_open(context: Context, product: bytes, limit: int) -> int:
-    """The product is about to mature: what stands on it ends, at most `limit` at once; how many did."""
-    standing = context.state.scan(TRADING_OPEN, product, limit=limit)
-    for suffix, _ in standing:
-        _RELEASERS[suffix[32:33]](context, suffix[33:])
-    return len(standing)
+    """The product is about to mature: what stands on it ends, until that was `limit` items or more; how many they were.
+    A request counts with the quotes that it takes along."""
+    ended = 0
+    for suffix, _ in context.state.scan(TRADING_OPEN, product, limit=limit):
+        if ended >= limit:
+            break
+        kind, name = suffix[32:33], suffix[33:]
+        ended += 1 + (len(context.state.scan(ACTIVE_QUOTES, name)) if kind == OPEN_RFQ else 0)
+        _RELEASERS[kind](context, name)
+    return ended
