@@ -84,8 +84,8 @@ _TIME_ENDINGS = ("_at", "_until", "_time")
 _DAYS = _names("value_date maturity pay_dates unpaid date")
 _NUMBERS = _names(
     "risk order m version sequence holders basis index slot height max_holders ultimate_holders open_items"
-    " full_freezes manage trade sign lots_created utc_offset_minutes decimals position keys_needed keys_signed"
-    " successors_open accepted accounts live subscriber_holders next_payment disclosures number"
+    " full_freezes manage trade sign lots_created lots_held utc_offset_minutes decimals position keys_needed"
+    " keys_signed successors_open accepted accounts live subscriber_holders next_payment disclosures number"
     " approvals needed quotes"
 )
 _NUMBER_ENDINGS = ("_height", "_ppm", "_decimals", "_days", "_ms", "_count", "_index", "_version", "_bytes")

@@ -48,10 +48,12 @@ from otcnode.vm.due import DueClass
 from otcnode.vm.keys import MARKER, integer
 
 NO_CASH = CashBalance(0, 0, 0, None)
-NO_UNITS = Holding(0, 0, 0, (), 0, b"")
+NO_UNITS = Holding(0, 0, 0, (), 0, 0, b"")
 NO_TOTAL = UnitTotal(0, 0)
 NO_HOLDERS = HolderCount(0, 0)
 LOTS_AT_ONCE_MAX = 64
+LOTS_HELD_MAX = 4_096
+"""Lots of one product in one account: one sale, or the maturity, may draw on all of them."""
 WAKE = "cash.risen"
 """Kind of the due item that a watched balance schedules when its available cash rises."""
 
@@ -178,8 +180,10 @@ def _check_units(units: Holding, quantity: int, settle_at: int) -> None:
 def add_lot(
     context: Context, account: bytes, product: bytes, quantity: int, *, acquired_at: int, lockup_until: int = 0
 ) -> None:
-    """Credit units as one new lot."""
+    """Credit units as one new lot. Failed(E_LIMIT) if the account has too many lots of the product."""
     before = holding(context, account, product)
+    if before.lots_held >= LOTS_HELD_MAX:
+        fail(Code.LIMIT, f"{LOTS_HELD_MAX} lots of the product in one account")
     sequence = before.lots_created
     place = integer(acquired_at) + integer(sequence)
     after = Holding(
@@ -188,6 +192,7 @@ def add_lot(
         before.frozen,
         _restrict(before.restricted, lockup_until, quantity),
         sequence + 1,
+        before.lots_held + 1,
         min(before.first_lot or place, place),
     )
     _move_units(context, account, product, after, quantity, 0, 0)
@@ -213,6 +218,7 @@ def draw_lots(
         fail(Code.LACK_QTY, f"{before.available} available, {quantity - from_frozen} needed")
     drawn: list[tuple[int, int, int]] = []
     restricted, first_left, left = before.restricted, b"", quantity
+    lots_held = before.lots_held
     owner = account + product
     lots = _lots(context, owner, before.first_lot)
     for place, lot in lots:
@@ -222,6 +228,7 @@ def draw_lots(
         part = min(left, lot.quantity)
         if part == lot.quantity:
             context.delete(LOTS, owner + place)
+            lots_held -= 1
         else:
             context.put(LOTS, owner + place, Lot(lot.quantity - part, lot.lockup_until))
             first_left = first_left or place
@@ -237,7 +244,8 @@ def draw_lots(
     balance = before.balance - quantity
     if balance and not first_left:
         first_left = next(lots)[0]
-    after = Holding(balance, before.locked, before.frozen - from_frozen, restricted, before.lots_created, first_left)
+    frozen = before.frozen - from_frozen
+    after = Holding(balance, before.locked, frozen, restricted, before.lots_created, lots_held, first_left)
     _move_units(context, account, product, after, -quantity, 0, -from_frozen)
     return drawn
 

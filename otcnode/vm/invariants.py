@@ -83,21 +83,24 @@ def locks_sum(state: State) -> Iterator[Violation]:
 
 
 def lots_sum(state: State) -> Iterator[Violation]:
-    """5: Σ lots = balance, and per end of lock-up what the holding says is restricted; it knows its first lot."""
+    """5: Σ lots = balance, and per end of lock-up what the holding says is restricted; it knows how many lots there
+    are, and the first."""
     sums: Counter[tuple[bytes, bytes]] = Counter()
+    counts: Counter[tuple[bytes, bytes]] = Counter()
     restricted: Counter[tuple[bytes, bytes, int]] = Counter()
     first: dict[tuple[bytes, bytes], bytes] = {}
     for key, lot in state.scan(LOTS):
         first.setdefault((key[:32], key[32:64]), key[64:])
         sums[key[:32], key[32:64]] += lot.quantity
+        counts[key[:32], key[32:64]] += 1
         if lot.lockup_until:
             restricted[key[:32], key[32:64], lot.lockup_until] += lot.quantity
     for key, holding in state.scan(HOLDINGS):
         product, account = key[:32], key[32:]
         if sums.pop((account, product), 0) != holding.balance:
             yield Violation(5, f"account {account.hex()}, product {product.hex()}: lots")
-        if first.get((account, product)) != holding.first_lot:
-            yield Violation(5, f"account {account.hex()}, product {product.hex()}: first lot")
+        if counts[account, product] != holding.lots_held or first.get((account, product)) != holding.first_lot:
+            yield Violation(5, f"account {account.hex()}, product {product.hex()}: how many lots, or the first")
         for part in holding.restricted:
             if restricted.pop((account, product, part.lockup_until), 0) != part.quantity:
                 yield Violation(5, f"account {account.hex()}, product {product.hex()}: lock-up")

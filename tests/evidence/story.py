@@ -130,7 +130,7 @@ class Story:
             node.put(ACCESSIONS, items.MASTER + account_of(name), MARKER)
             await self.act(KYC, InvestorCertify(account_of(name), 5, Category.PROFESSIONAL, START_MS + 10**10, 1, SALT))
         seller = account_of(OTHER)
-        node.put(HOLDINGS, items.NOTE + seller, Holding(100, 0, 0, (), 1, integer(START_MS) + integer(0)))
+        node.put(HOLDINGS, items.NOTE + seller, Holding(100, 0, 0, (), 1, 1, integer(START_MS) + integer(0)))
         node.put(HOLDINGS_BY_ACCOUNT, seller + items.NOTE, MARKER)
         node.put(LOTS, seller + items.NOTE + integer(START_MS) + integer(0), Lot(100, 0))
         await node.submit([node.deposit(1_000_000_00, "for the trade").raw])

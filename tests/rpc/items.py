@@ -52,7 +52,7 @@ def populate(node: FakeNode) -> None:
     ):
         put_product(node, name, kind, status)
     node.put(UNIT_TOTALS, NOTE, UnitTotal(100, 0))
-    node.put(HOLDINGS, NOTE + account_of(INVESTOR), Holding(100, 40, 0, (), 2, integer(START_MS) + integer(0)))
+    node.put(HOLDINGS, NOTE + account_of(INVESTOR), Holding(100, 40, 0, (), 2, 2, integer(START_MS) + integer(0)))
     node.put(HOLDINGS_BY_ACCOUNT, account_of(INVESTOR) + NOTE, MARKER)
     for sequence, (quantity, until) in enumerate(((60, START_MS + 1), (40, 0))):
         suffix = account_of(INVESTOR) + NOTE + integer(START_MS + sequence) + integer(sequence)

@@ -197,7 +197,7 @@ async def test_holders_are_for_the_issuer_and_as_of_a_height(node: FakeNode, api
     populate(node)
     node.put(HOLDERS, NOTE, HolderCount(1, 1))
     await node.commit()
-    node.put(HOLDINGS, NOTE + account_of(OTHER), Holding(5, 0, 1, (), 1, b""))
+    node.put(HOLDINGS, NOTE + account_of(OTHER), Holding(5, 0, 1, (), 1, 1, b""))
     node.put(HOLDERS, NOTE, HolderCount(2, 2))
     names = {form.account(account_of(name)): name for name in (INVESTOR, OTHER)}
 

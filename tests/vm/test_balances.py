@@ -127,7 +127,20 @@ def test_lots_are_drawn_as_from_a_list_by_date_and_creation(script: list[tuple[s
         ]
         assert found == lots
         first = integer(lots[0][0]) + integer(lots[0][1]) if lots else b""
-        assert balances.holding(context, ANN, PRODUCT).first_lot == first
+        holding = balances.holding(context, ANN, PRODUCT)
+        assert (holding.lots_held, holding.first_lot) == (len(lots), first)
+
+
+def test_lots_of_one_product_in_one_account_are_bounded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand dust trades made one sale move a hundred thousand lots, in one step of one block."""
+    monkeypatch.setattr(balances, "LOTS_HELD_MAX", 3)
+    for age in range(3):
+        balances.issue(context, ANN, PRODUCT, 2, acquired_at=START_MS - age, lockup_until=0)
+    refused(Code.LIMIT, lambda: balances.add_lot(context, ANN, PRODUCT, 1, acquired_at=START_MS))
+    balances.draw_lots(context, ANN, PRODUCT, 1)
+    refused(Code.LIMIT, lambda: balances.add_lot(context, ANN, PRODUCT, 1, acquired_at=START_MS))
+    balances.draw_lots(context, ANN, PRODUCT, 1)
+    balances.add_lot(context, ANN, PRODUCT, 1, acquired_at=START_MS)
 
 
 def test_a_locked_delivery_moves_exactly_its_quantity_as_one_free_lot(context: Context) -> None:

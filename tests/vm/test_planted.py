@@ -140,6 +140,7 @@ PLANTED: tuple[tuple[Checker, int, Callable[[], StateView], Plant], ...] = (
     (invariants.locks_sum, 4, town, remove(LOCKS)),
     (invariants.lots_sum, 5, town, change(LOTS, quantity=1)),
     (invariants.lots_sum, 5, town, change(LOTS, lockup_until=1)),
+    (invariants.lots_sum, 5, town, change(HOLDINGS, lots_held=9)),
     (invariants.holdings_listed, 14, town, remove(HOLDINGS_BY_ACCOUNT)),
     (invariants.holdings_listed, 14, town, again(HOLDINGS_BY_ACCOUNT)),
     (accounts.withdrawals_locked, 4, town, change(WITHDRAWALS, status=WithdrawalStatus.REJECTED)),

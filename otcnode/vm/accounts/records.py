@@ -153,14 +153,15 @@ LotPlace: TypeAlias = Annotated[bytes, Meta(max_length=16)]
 
 
 class Holding(Record, frozen=True):
-    """An account's units of one product. `restricted` sums the lots that have a lock-up, by its end, ascending;
-    `first_lot` is the place of the one that came in first: most sales draw on it alone."""
+    """An account's units of one product, in `lots_held` lots. `restricted` sums the lots that have a lock-up, by its
+    end, ascending; `first_lot` is the place of the one that came in first: most sales draw on it alone."""
 
     balance: Natural
     locked: Natural
     frozen: Natural
     restricted: tuple[Restricted, ...]
     lots_created: Natural
+    lots_held: Natural
     first_lot: LotPlace
 
     @property

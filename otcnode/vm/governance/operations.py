@@ -40,7 +40,7 @@ class GovernanceApprove(Record, frozen=True, tag="governance.approve"):
     Errors: E_NOT_FOUND, E_NOT_PARTY (the sender's role is not for this action), E_FOUR_EYES (its organisation has
     approved), E_EXPIRED (7 days), E_STATE (not PROPOSED), E_FROZEN; then those of the action: E_NOT_FOUND, E_STATE,
     E_EXPIRED, E_FROZEN, E_FIELD, E_FORBIDDEN, E_OVERFLOW, E_LACK_CASH, E_LACK_QTY, E_NOT_QUALIFIED, E_SUITABILITY,
-    E_HOLDER_CAP.
+    E_HOLDER_CAP, E_LIMIT (the recipient's lots).
     """
 
     proposal: Bytes32

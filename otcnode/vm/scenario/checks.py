@@ -34,7 +34,7 @@ from otcnode.vm.scenario.values import Scale, Unit, parse, show
 from otcnode.vm.scenario.world import Names, Reading, World
 
 NO_CASH = CashBalance(0, 0, 0, None)
-NO_UNITS = Holding(0, 0, 0, (), 0, b"")
+NO_UNITS = Holding(0, 0, 0, (), 0, 0, b"")
 
 
 @dataclass(frozen=True, slots=True)
