@@ -34,20 +34,25 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """The sibling hashes from the leaf at `index` up to the root (RFC 6962, section 2.1.1)."""
-    assert 0 <= index < len(leaves)
+    return paths(leaves, [index])[0]
+
+
+def paths(leaves: Sequence[bytes], indexes: Sequence[int]) -> list[tuple[bytes, ...]]:
+    """The path of each of these leaves; the tree is made once."""
+    assert all(0 <= index < len(leaves) for index in indexes)
     level = [leaf_hash(data) for data in leaves]
-    siblings: list[bytes] = []
-    position = index
+    siblings: list[list[bytes]] = [[] for _ in indexes]
+    positions = list(indexes)
     while len(level) > 1:
-        sibling = position ^ 1
-        if sibling < len(level):
-            siblings.append(level[sibling])
+        for found, position in zip(siblings, positions, strict=True):
+            if position ^ 1 < len(level):
+                found.append(level[position ^ 1])
         paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
         if len(level) % 2:
             paired.append(level[-1])
         level = paired
-        position //= 2
-    return tuple(siblings)
+        positions = [position // 2 for position in positions]
+    return [tuple(found) for found in siblings]
 
 
 def root_from_path(data: bytes, index: int, count: int, siblings: Sequence[bytes]) -> bytes | None:

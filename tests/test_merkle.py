@@ -46,6 +46,16 @@ def test_every_leaf_proves_its_place_and_no_other(count: int) -> None:
                 assert merkle.root_from_path(leaf, wrong, count, path) != root
 
 
+@pytest.mark.parametrize("count", range(1, 18))
+def test_several_paths_at_once_are_those_of_each(count: int) -> None:
+    leaves = [index.to_bytes(2, "big") for index in range(count)]
+    some = [index for index in range(count) if index % 3 != 1]
+    assert merkle.paths(leaves, some) == [merkle.path(leaves, index) for index in some]
+    root = merkle.root(leaves)
+    for index, path in zip(some, merkle.paths(leaves, some), strict=True):
+        assert merkle.root_from_path(leaves[index], index, count, path) == root
+
+
 def test_paths_of_a_wrong_length_lead_nowhere() -> None:
     leaves = [bytes([index]) for index in range(5)]
     path = merkle.path(leaves, 2)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from otcnode import limits, merkle
-from otcnode.blocks import Block, Certificate, Entry, Epoch, Header
+from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import encode
 from otcnode.evidence.package import (
     FORMAT,
@@ -27,7 +27,7 @@ from otcnode.vm.contracts.records import CONTRACT_SIGNATURES, CONTRACT_TEXTS, CO
 from otcnode.vm.event_index import places
 from otcnode.vm.state import State
 from otcnode.vm.trades.records import TRADES
-from otcnode.vm.transactions import Decoded, decode_transaction
+from otcnode.vm.transactions import decode_transaction, entry_of
 from otcnode.vm.view import StateView
 
 
@@ -53,28 +53,63 @@ class Source(Protocol):
 
 
 class TooLarge(Exception):
-    """More transactions made this item than a package may hold."""
+    """More made this item than a package may hold."""
 
 
-def collect(source: Source, kind: Kind, subject: Bytes32, view: StateView, height: Height) -> Package:
-    """The package of a contract or trade that exists in `view`, the state after the latest block, at `height`."""
-    assert height > 0, "the genesis has no certificate"
-    found, automatic, transactions = list(source.item_places(subject)), [], []
-    bodies: list[Decoded] = []
-    for at, entry in found:
-        receipts, block = source.receipts(at), source.block(at)
-        for leaf in sorted({place.leaf for place in places(entry)}):
-            if leaf < len(receipts.automatic):
-                automatic.append(_automatic(receipts, at, leaf))
-            else:
-                bodies.append(decode_transaction(block.transactions[leaf - len(receipts.automatic)]))
-                transactions.append(_transaction(receipts, block, at, leaf))
-        if len(transactions) > limits.evidence_transactions_max:
+class Shown(NamedTuple):
+    """What one block has to show of the subject, and the entrustments that the transactions were made under."""
+
+    block: CertifiedHeader
+    transactions: tuple[TransactionProof, ...]
+    automatic: tuple[AutomaticProof, ...]
+    mandates: frozenset[bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(proof.raw) + len(proof.receipt) for proof in self.transactions) + sum(
+            len(proof.receipt) for proof in self.automatic
+        )
+
+
+class Blocks:
+    """What the blocks have to show, one after the other: who collects for others does something else in between."""
+
+    def __init__(self, source: Source, subject: Bytes32) -> None:
+        self._source = source
+        self._subject = subject
+        self._transactions = self._bytes = 0
+        self.shown: dict[int, Shown] = {}
+
+    def missing(self) -> Iterator[tuple[int, bytes]]:
+        """(height, index entry) of those that are not shown yet."""
+        return (found for found in self._source.item_places(self._subject) if found[0] not in self.shown)
+
+    def show(self, height: int, entry: bytes) -> None:
+        """Raises TooLarge."""
+        shown = self.shown[height] = _show(self._source, height, entry)
+        self._transactions += len(shown.transactions)
+        self._bytes += shown.size_bytes
+        if (
+            self._transactions > limits.evidence_transactions_max
+            or self._bytes > limits.evidence_package_bytes_max // 2
+        ):
             raise TooLarge
+
+
+def collect(
+    source: Source, kind: Kind, subject: Bytes32, view: StateView, height: Height, blocks: Blocks | None = None
+) -> Package:
+    """The package of a contract or trade that exists in `view`, the state after the latest block, at `height`. Of the
+    `blocks` only those that came since are looked at. Raises TooLarge."""
+    assert height > 0, "the genesis has no certificate"
+    blocks = Blocks(source, subject) if blocks is None else blocks
+    for at, entry in blocks.missing():
+        blocks.show(at, entry)
+    found = [blocks.shown[at] for at in sorted(blocks.shown)]
     state = State(view)
     keys = _contract_keys(state, subject) if kind is Kind.CONTRACT else [TRADES.prefix + subject]
-    used = {decoded.transaction.body.entrustment for decoded in bodies}
-    keys += sorted(ENTRUSTMENTS.prefix + name for name in used if name is not None)
+    mandates: frozenset[bytes] = frozenset().union(*[shown.mandates for shown in found])
+    keys += sorted(ENTRUSTMENTS.prefix + name for name in mandates)
     return Package(
         FORMAT,
         kind,
@@ -83,9 +118,9 @@ def collect(source: Source, kind: Kind, subject: Bytes32, view: StateView, heigh
         tuple(_step(source, epoch) for epoch in source.epochs() if 1 < epoch.number <= height),
         _certified(source, height),
         tuple(StateEntry(key, view.get(key), source.prove(key)) for key in keys),
-        tuple(_certified(source, at) for at, _ in found),
-        tuple(transactions),
-        tuple(automatic),
+        tuple(shown.block for shown in found),
+        tuple(proof for shown in found for proof in shown.transactions),
+        tuple(proof for shown in found for proof in shown.automatic),
         None,
     )
 
@@ -110,20 +145,26 @@ def _contract_keys(state: State, contract: bytes) -> list[bytes]:
     ]
 
 
-def _leaf(leaves: Sequence[bytes], index: int) -> Leaf:
-    return Leaf(index, len(leaves), merkle.path(leaves, index))
-
-
-def _automatic(receipts: Receipts, height: int, leaf: int) -> AutomaticProof:
-    leaves = (*receipts.automatic, *receipts.transactions)
-    return AutomaticProof(height, leaves[leaf], _leaf(leaves, leaf))
-
-
-def _transaction(receipts: Receipts, block: Block, height: int, leaf: int) -> TransactionProof:
-    leaves = (*receipts.automatic, *receipts.transactions)
-    position = leaf - len(receipts.automatic)
-    entries = [Entry(decoded.id, decoded.full_hash) for decoded in map(decode_transaction, block.transactions)]
-    names = [entry.id + entry.full_hash for entry in entries]
-    return TransactionProof(
-        height, block.transactions[position], _leaf(names, position), leaves[leaf], _leaf(leaves, leaf)
+def _show(source: Source, height: int, entry: bytes) -> Shown:
+    receipts, block = source.receipts(height), source.block(height)
+    leaves, first = (*receipts.automatic, *receipts.transactions), len(receipts.automatic)
+    wanted = sorted({place.leaf for place in places(entry)})
+    positions = [leaf - first for leaf in wanted if leaf >= first]
+    entries = [entry_of(raw) for raw in block.transactions] if positions else []
+    names = _leaves([entry.id + entry.full_hash for entry in entries], positions)
+    outcomes = _leaves(leaves, wanted)
+    bodies = [decode_transaction(block.transactions[position]).transaction.body for position in positions]
+    return Shown(
+        _certified(source, height),
+        tuple(
+            TransactionProof(height, block.transactions[at], names[at], leaves[first + at], outcomes[first + at])
+            for at in positions
+        ),
+        tuple(AutomaticProof(height, leaves[leaf], outcomes[leaf]) for leaf in wanted if leaf < first),
+        frozenset(body.entrustment for body in bodies if body.entrustment is not None),
     )
+
+
+def _leaves(leaves: Sequence[bytes], indexes: Sequence[int]) -> dict[int, Leaf]:
+    found = zip(indexes, merkle.paths(leaves, indexes), strict=True)
+    return {index: Leaf(index, len(leaves), path) for index, path in found}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from otcnode.evidence.collect import TooLarge, collect
+import asyncio
+
+from otcnode.evidence.collect import Blocks, TooLarge, collect
 from otcnode.evidence.package import Kind, write
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
@@ -39,7 +41,7 @@ async def contract_evidence(context: Context, params: ContractEvidenceParams) ->
     party = state.get(CONTRACTS_BY_PARTY, caller.account + name) is not None
     if state.get(CONTRACTS, name) is None or not (party or caller.sees_all(Subject.CONTRACT)):
         raise forbidden()
-    return _package(context, Kind.CONTRACT, name)
+    return await _package(context, Kind.CONTRACT, name)
 
 
 async def trade_evidence(context: Context, params: TradeEvidenceParams) -> EvidenceResult:
@@ -48,7 +50,7 @@ async def trade_evidence(context: Context, params: TradeEvidenceParams) -> Evide
     caller = require_login(context.caller())
     if not _party_to_trade(Reader(context.service.state().view), caller, name):
         raise forbidden()
-    return _package(context, Kind.TRADE, name)
+    return await _package(context, Kind.TRADE, name)
 
 
 def _party_to_trade(state: Reader, caller: Caller, name: Bytes32) -> bool:
@@ -56,12 +58,16 @@ def _party_to_trade(state: Reader, caller: Caller, name: Bytes32) -> bool:
     return record is not None and may_see_parties(caller, Subject.TRADE, frozenset({record.buyer, record.seller}))
 
 
-def _package(context: Context, kind: Kind, name: Bytes32) -> EvidenceResult:
-    snapshot = context.service.state()
-    if snapshot.height == 0:
+async def _package(context: Context, kind: Kind, name: Bytes32) -> EvidenceResult:
+    if context.service.state().height == 0:
         raise RpcError(NOT_READY, "the genesis has no certificate; there is evidence from the first block on")
+    blocks = Blocks(context.service, name)
     try:
-        package = collect(context.service, kind, name, snapshot.view, snapshot.height)
+        for height, entry in list(blocks.missing()):
+            blocks.show(height, entry)
+            await asyncio.sleep(0)  # there may be thousands of blocks: others get their turn in between
+        snapshot = context.service.state()
+        package = collect(context.service, kind, name, snapshot.view, snapshot.height, blocks)
     except TooLarge:
-        raise RpcError(INVALID_PARAMS, "more transactions made it than a package may hold") from None
+        raise RpcError(INVALID_PARAMS, "more made it than a package may hold") from None
     return EvidenceResult(snapshot.height, form.block(snapshot.block_hash), form.time(snapshot.time_ms), write(package))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from otcnode import limits
-from otcnode.blocks import transaction_full_hash
+from otcnode.blocks import Entry, transaction_full_hash
 from otcnode.codec import Record, decode, encode
 from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
 from otcnode.errors import Code, DecodeError, Inadmissible
@@ -69,6 +70,10 @@ class Decoded(Record, frozen=True):
     full_hash: FullHash
 
 
+_PARTS = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw])
+"""The encodings of a transaction's body and signatures."""
+
+
 def transaction_id(body: Body) -> TransactionId:
     return tagged_hash(TRANSACTION_DOMAIN, encode(body))
 
@@ -90,6 +95,12 @@ def decode_transaction(raw: bytes) -> Decoded:
     if keys != sorted(set(keys)):
         raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
     return Decoded(transaction, raw, transaction_id(body), transaction_full_hash(raw))
+
+
+def entry_of(raw: bytes) -> Entry:
+    """What a block's transactions root says of a transaction that is in it: nothing is decoded that is not needed."""
+    body, _ = _PARTS.decode(raw)
+    return Entry(tagged_hash(TRANSACTION_DOMAIN, bytes(body)), transaction_full_hash(raw))
 
 
 def sign_transaction(body: Body, keys: list[SigningKey]) -> Decoded:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
 import pytest
 
+from otcnode import limits
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import verify
 from otcnode.rpc import format as form
@@ -51,6 +53,40 @@ async def test_parties_get_a_package_that_verifies(
         assert refused == await api.call(method, unknown, token)
         assert refused["code"] == -32003
     assert (await api.call(method, params))["code"] == -32002
+
+
+async def test_others_have_their_turn_while_a_package_is_collected_and_blocks_may_come() -> None:
+    """A draft revised a thousand times, and full blocks around it, held up the node for as long as it took."""
+    story, method, params = await of_contract()
+    api = Api(story.node)
+    token = await api.login(ISSUER)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            if turns == 4:
+                await story.node.commit()
+            await asyncio.sleep(0)
+
+    before = story.node.state().height
+    task = asyncio.create_task(others())
+    try:
+        answer = await api.call(method, params, token)
+    finally:
+        task.cancel()
+    assert turns >= len(list(story.node.item_places(story.contract))) > 5
+    assert answer["height"] == story.node.state().height == before + 1
+    assert verify(base64.b64decode(answer["package"]), story.node.chain).outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("bound", ["evidence_transactions_max", "evidence_package_bytes_max"])
+async def test_what_is_more_than_a_package_holds_is_refused(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, method, params = await of_contract()
+    api = Api(story.node)
+    monkeypatch.setattr(limits, bound, 4)
+    assert (await api.call(method, params, await api.login(ISSUER)))["code"] == -32602
 
 
 def _another(field: str) -> str:
