@@ -206,6 +206,9 @@ def check(genesis: Genesis) -> None:
         raise ConfigurationError(f"genesis version {genesis.version}: this node knows version {GENESIS_VERSION}")
     if not genesis.validators:
         raise ConfigurationError("the genesis names no validator")
+    if len(genesis.validators) > limits.validators_max:
+        most = limits.validators_max
+        raise ConfigurationError(f"the genesis names {len(genesis.validators)} validators, at most {most} can be")
     for what, names in (
         ("validator or node id", [*(v.id for v in genesis.validators), *(n.id for n in genesis.nodes)]),
         ("validator or node name", [*(v.name for v in genesis.validators), *(n.name for n in genesis.nodes)]),

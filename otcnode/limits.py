@@ -60,6 +60,8 @@ reconnect_ms_first = 100
 reconnect_ms_max = 5_000
 
 # consensus
+validators_max = 100
+"""That decide one height. All nodes of a chain must agree on it."""
 view_max = 2**40
 window_max = 64
 """Heights in flight that a chain can ask for at most."""

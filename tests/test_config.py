@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from otcnode import limits
 from otcnode.cli.node import genesis
 from otcnode.config import Home, NodeConfiguration, P2PSection, load_configuration, split_address
 from otcnode.errors import ConfigurationError
@@ -41,11 +42,15 @@ def test_a_genesis_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     document = load(output)
     replace = msgspec.structs.replace
     twice = replace(document, validators=document.validators * 2)
+    first = document.validators[0]
+    many = tuple(replace(first, id=bytes([index]) * 32, name=f"v{index}") for index in range(limits.validators_max + 1))
+    check(replace(document, validators=many[:-1]))
+    crowd = replace(document, validators=many)
     nobody = replace(document, validators=())
     no_bank = replace(document, cash=(replace(document.cash[0], custodian="KYC"),))
     buckets = replace(document, parameters=replace(document.parameters, state_buckets=100))
     stopped = replace(document, clock=replace(document.clock, rate=0))
-    for wrong in (twice, nobody, no_bank, buckets, stopped):
+    for wrong in (twice, crowd, nobody, no_bank, buckets, stopped):
         with pytest.raises(ConfigurationError):
             check(wrong)
 

@@ -5,8 +5,11 @@ epoch, view and height, so nothing said in one place can be replayed in another 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from msgspec import Meta
+
+from otcnode import limits
 from otcnode.blocks import Certificate, Entry, Header, ValidatorSignature
 from otcnode.codec import Record, encode
 from otcnode.crypto import preimage, tagged_hash
@@ -23,6 +26,9 @@ from otcnode.types import (
 VIEW_CHANGE_DOMAIN = "otcnode/view-change/1"
 NEW_VIEW_DOMAIN = "otcnode/new-view/1"
 STATUS_DOMAIN = "otcnode/status/1"
+
+Bitmap: TypeAlias = Annotated[bytes, Meta(max_length=-(-limits.validators_max // 8))]
+"""A set of validators; see votes.bitmap."""
 
 
 class PrePrepare(Record, frozen=True, tag="pre-prepare"):
@@ -105,13 +111,13 @@ class Mode(IntEnum):
 
 
 class HeightStatus(Record, frozen=True):
-    """What a replica holds for one height in flight, in its current view; bit i is validators[i]."""
+    """What a replica holds for one height in flight, in its current view."""
 
     height: Height
     block_hash: BlockHash | None
     body_held: bool
-    prepares: Natural
-    commits: Natural
+    prepares: Bitmap
+    commits: Bitmap
 
 
 class Status(Record, frozen=True, tag="status"):
@@ -122,7 +128,7 @@ class Status(Record, frozen=True, tag="status"):
     mode: Mode
     committed: Height
     heights: tuple[HeightStatus, ...]
-    view_changes: Natural
+    view_changes: Bitmap
     validator: NodeId
     signature: Ed25519Signature
 

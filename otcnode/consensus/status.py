@@ -105,11 +105,11 @@ def _height_messages(state: State, status: Status, height: int, shown: HeightSta
     has_proposal = shown is not None and shown.block_hash is not None
     if proposal is not None and proposal.view == status.view and not has_proposal:
         yield proposal
-    for validator in absent(validators, 0 if shown is None else shown.prepares):
+    for validator in absent(validators, b"" if shown is None else shown.prepares):
         prepare = prepare_message(state, height, status.view, validator)
         if prepare is not None:
             yield prepare
-    for validator in absent(validators, 0 if shown is None else shown.commits):
+    for validator in absent(validators, b"" if shown is None else shown.commits):
         commit = commit_message(state, height, status.view, validator)
         if commit is not None:
             yield commit

@@ -160,8 +160,8 @@ def test_a_record_held_back_by_its_floor_is_not_written_to_until_it_holds_again(
 
 
 def _status_of(node: Node, view: int, heights: tuple[HeightStatus, ...] = ()) -> Status:
-    plain = Status(1, view, Mode.INACTIVE, 0, heights, 0, node.name, bytes(64))
-    return Status(1, view, Mode.INACTIVE, 0, heights, 0, node.name, fake_sign(node.name, status_preimage(CHAIN, plain)))
+    plain = Status(1, view, Mode.INACTIVE, 0, heights, b"", node.name, bytes(64))
+    return Status(1, view, Mode.INACTIVE, 0, heights, b"", node.name, fake_sign(node.name, status_preimage(CHAIN, plain)))
 
 
 def _sent_to(cluster: Cluster, sender: int, receiver: int) -> list[Message]:
@@ -197,7 +197,7 @@ def test_a_status_that_names_more_heights_than_there_can_be_is_not_kept() -> Non
     cluster.start()
     cluster.nodes[3].crash()
     cluster.advance(1_000)
-    shown = tuple(HeightStatus(height, None, False, 0, 0) for height in range(1, 1_000))
+    shown = tuple(HeightStatus(height, None, False, b"", b"") for height in range(1, 1_000))
     cluster.inject(3, 1, _status_of(cluster.nodes[3], 0, shown))
     held = _replica(cluster.nodes[1]).state.heard[cluster.nodes[3].name].status
     assert held is None or len(held.heights) < 10

@@ -40,7 +40,7 @@ def vote(chain: bytes, key: SigningKey, height: int, view: int) -> bytes:
 
 
 def status(chain: bytes, key: SigningKey, committed: int) -> bytes:
-    plain = Status(EPOCH, 0, Mode.ACTIVE, committed, (), 0, key.public, bytes(64))
+    plain = Status(EPOCH, 0, Mode.ACTIVE, committed, (), b"", key.public, bytes(64))
     return encode(replace(plain, signature=key.sign(status_preimage(chain, plain))))
 
 

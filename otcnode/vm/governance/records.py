@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
+from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.codec import Record
 from otcnode.genesis import Role
@@ -14,7 +15,6 @@ from otcnode.types import AccountId, Bytes32, EpochNumber, Hash, Height, Millise
 from otcnode.vm.arithmetic import DAY_MS
 from otcnode.vm.keys import Marker, Prefix, Table
 
-VALIDATORS_MAX = 100
 TRADES_MAX = 64
 PROPOSAL_OPEN_MS = 7 * DAY_MS
 
@@ -57,7 +57,7 @@ class MarketPause(Record, frozen=True, tag="MARKET_PAUSE"):
 class ValidatorSet(Record, frozen=True, tag="VALIDATOR_SET"):
     """The validators from two heights later on, ascending; every joiner said lately that it is ready."""
 
-    validators: Annotated[tuple[NodeId, ...], Meta(max_length=VALIDATORS_MAX)]
+    validators: Annotated[tuple[NodeId, ...], Meta(max_length=limits.validators_max)]
 
 
 class NodeAdmit(Record, frozen=True, tag="NODE_ADMIT"):
