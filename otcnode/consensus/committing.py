@@ -58,7 +58,6 @@ def committed(core: Core, tip: Tip, header: Header | None) -> None:
     elif tip.certificate is not None:
         decision = Decision(header, tip.certificate)
         state.decided[tip.height] = Decided(decision, state.now.monotonic_ms)
-        state.decided.pop(tip.height - limits.decisions_kept, None)
     _forget_through(core, tip.height)
     _grow_patience_back(core, header)
     silence.observe_commit(state)
@@ -83,6 +82,7 @@ def _forget_through(core: Core, height: int) -> None:
     forget_heights(state.proofs, height)
     forget_heights(state.certificates, height)
     forget_heights(state.refusals, height)
+    forget_heights(state.decided, height - limits.decisions_kept)
     for key in [key for key in state.waiting if key[1] <= height]:
         del state.waiting[key]
     for name in [name for name, candidate in state.candidates.items() if candidate.height <= height]:

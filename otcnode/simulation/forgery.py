@@ -28,6 +28,7 @@ from otcnode.consensus.messages import (
     status_preimage,
     view_change_preimage,
 )
+from otcnode.consensus.votes import bitmap
 from otcnode.crypto import tagged_hash
 from otcnode.errors import DecodeError
 from otcnode.p2p.gossip import GossipMessage, Push
@@ -115,7 +116,7 @@ class Forger:
     def misstated(self, message: Message, asker: Asker) -> Message:
         if not isinstance(message, Status) or message.validator != self.own:
             return message
-        everybody = (1 << len(self._validators)) - 1
+        everybody = bitmap(self._validators, self._validators)
         false = replace(
             message,
             committed=message.committed + self._chance.choice((0, 1, FAR_HEIGHTS), "status height", *asker),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from otcnode import limits
 from otcnode.blocks import block_hash
 from otcnode.codec import encode
@@ -161,7 +163,7 @@ def test_a_record_held_back_by_its_floor_is_not_written_to_until_it_holds_again(
 
 def _status_of(node: Node, view: int, heights: tuple[HeightStatus, ...] = ()) -> Status:
     plain = Status(1, view, Mode.INACTIVE, 0, heights, b"", node.name, bytes(64))
-    return Status(1, view, Mode.INACTIVE, 0, heights, b"", node.name, fake_sign(node.name, status_preimage(CHAIN, plain)))
+    return replace(plain, signature=fake_sign(node.name, status_preimage(CHAIN, plain)))
 
 
 def _sent_to(cluster: Cluster, sender: int, receiver: int) -> list[Message]:

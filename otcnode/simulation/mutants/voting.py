@@ -12,7 +12,7 @@ from otcnode.consensus.certificates import proof_from
 from otcnode.consensus.core import Core
 from otcnode.consensus.messages import Commit, Status
 from otcnode.consensus.state import State
-from otcnode.consensus.votes import Vote, VoteBook
+from otcnode.consensus.votes import Vote, VoteBook, absent
 from otcnode.simulation.mutants.planting import planted
 
 Plant = AbstractContextManager[None]
@@ -141,9 +141,10 @@ def status_is_a_vote() -> Plant:
     return planted((retransmission, "on_status", on_status))
 
 
-def _believe(book: VoteBook, state: State, height: int, vote: Vote, bits: int) -> None:
-    for index, validator in enumerate(state.epoch.validators):
-        if bits >> index & 1:
+def _believe(book: VoteBook, state: State, height: int, vote: Vote, bits: bytes) -> None:
+    others = absent(state.epoch.validators, bits)
+    for validator in state.epoch.validators:
+        if validator not in others:
             book.add(height, validator, vote, state.view)
 
 
