@@ -8,6 +8,7 @@ nodes can never hold different bytes for one value.
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -28,9 +29,15 @@ class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
+types_lock = Lock()
+"""Held while msgspec meets a type for the first time: two threads that describe the same struct at once crash the
+process. A decoder that exists is safe in any thread."""
+
+
 @cache
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind)
+    with types_lock:
+        return msgspec.msgpack.Decoder(kind)
 
 
 encode = _encoder.encode

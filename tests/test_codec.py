@@ -1,5 +1,8 @@
 """One value has one encoding."""
 
+import subprocess
+import sys
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -80,3 +83,42 @@ def test_noise_raises_nothing_but_decode_errors(raw: bytes) -> None:
         decode(Apple | Pear, raw)
     except DecodeError as error:
         assert str(error)
+
+
+THREADS = """
+import sys, threading, msgspec
+from otcnode.client.wire import decode_result
+from otcnode.codec import Record, decode, encode
+
+def decoded(kind, value):
+    assert {READ} == value
+
+def kinds():
+    names = {"Record": Record}
+    exec('''
+class Leaf(Record, frozen=True, tag="leaf"):
+    number: int
+class Inner(Record, frozen=True, tag="inner"):
+    leaves: tuple[Leaf, ...]
+class Outer(Record, frozen=True):
+    inner: tuple[Inner | Leaf, ...]
+''', names)
+    leaf = names["Leaf"](1)
+    return names["Outer"], names["Outer"]((names["Inner"]((leaf,)), leaf))
+
+sys.setswitchinterval(1e-6)
+for _ in range(60):
+    kind, value = kinds()
+    threads = [threading.Thread(target=decoded, args=(kind, value)) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+"""
+"""Threads meet new types at the same time."""
+
+
+@pytest.mark.parametrize("read", ["decode(kind, encode(value))", "decode_result(msgspec.json.encode(value), kind)"])
+def test_threads_may_meet_a_type_at_the_same_time(read: str) -> None:
+    """Programs that use the client in several threads do."""
+    program = THREADS.replace("{READ}", read)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

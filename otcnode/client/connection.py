@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import aiohttp
-import msgspec
 
 from otcnode.client import wire
 from otcnode.client.errors import NodeUnavailable, RpcFailure
@@ -50,8 +49,8 @@ class Connection:
         if isinstance(outcome, RpcFailure):
             raise outcome
         try:
-            return msgspec.json.decode(outcome, type=result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return wire.decode_result(outcome, result)
+        except Malformed as error:
             raise NodeUnavailable(self.url, f"its answer has another form: {error}") from None
 
     async def _post(self, body: bytes, wait_ms: int) -> bytes:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from otcnode.client.errors import RpcFailure
+from otcnode.codec import types_lock
+
+T = TypeVar("T")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -73,6 +77,21 @@ def decode_batch(raw: bytes, count: int) -> list[bytes | RpcFailure]:
     if len(answers) != count or by_id.keys() != set(range(count)):
         raise Malformed(f"{len(answers)} answers to {count} calls, or with other ids")
     return [_outcome(by_id[place]) for place in range(count)]
+
+
+def decode_result(raw: bytes, kind: type[T]) -> T:
+    """A result as the method's type, in whichever thread. Raises Malformed."""
+    try:
+        value: T = _result_decoder(kind).decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
+    return value
+
+
+@cache
+def _result_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    with types_lock:
+        return msgspec.json.Decoder(kind)
 
 
 def _outcome(answer: _Answer) -> bytes | RpcFailure:
