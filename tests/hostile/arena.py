@@ -11,30 +11,32 @@ import base64
 import json
 import re
 import statistics
+import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from otcnode import genesis as genesis_module
-from otcnode import localnet
+from otcnode import limits, localnet
 from otcnode.bench import workload
 from otcnode.blocks import Certificate
-from otcnode.client.client import Client
 from otcnode.codec import decode
-from otcnode.crypto import SigningKey, sha256
+from otcnode.crypto import SigningKey, random_bytes, sha256
 from otcnode.genesis import ChainParameters, GenesisNode, chain_id
 from otcnode.node_key import NodeKey
 from otcnode.p2p.handshake import Identity
-from otcnode.vm.transactions import decode_transaction
 from tests.hostile.raw_peer import Target
 from tests.processes import cluster as daemons
 
 FULL_NODES = 64
+WAIT_S = 60
 MEGABYTE = 1 << 20
 
 
@@ -50,11 +52,23 @@ def stranger(index: int) -> Identity:
 
 @dataclass
 class Pace:
-    """How the chain went over a while: seconds per block, and seconds from sending to finality for the client."""
+    """How the chain went over a while: the time from each block's header to the next, in milliseconds."""
 
-    block_s: float
-    finality_s: float
-    transactions: int
+    intervals_ms: tuple[int, ...]
+
+    @property
+    def median_ms(self) -> float:
+        return statistics.median(self.intervals_ms)
+
+    @property
+    def longest_ms(self) -> int:
+        return max(self.intervals_ms)
+
+    def __add__(self, other: Pace) -> Pace:
+        return Pace(self.intervals_ms + other.intervals_ms)
+
+    def __str__(self) -> str:
+        return f"{self.median_ms:.0f} ms (longest {self.longest_ms}, {len(self.intervals_ms)} blocks)"
 
 
 class Arena:
@@ -87,7 +101,8 @@ class Arena:
         self.liar = Identity(key.signing, key.static_secret)
         self.liar_name = liar.name
         self.honest = [member for member in members if member is not liar]
-        self._raws = iter(daemons.deposits(self.cluster, 6_000))
+        valid_until_ms = time.time_ns() // 1_000_000 + daemons.TTL_MS // 2
+        self._deposits = iter(workload.signed_deposits(self.chain, 0, 100, valid_until_ms, random_bytes(24), 10))
         self.newcomers = 0
 
     def start(self) -> None:
@@ -108,7 +123,7 @@ class Arena:
 
     def transaction(self) -> bytes:
         """One that every node admits, not sent yet."""
-        return next(self._raws)
+        return next(self._deposits).raw
 
     # ---- what an operator sees
 
@@ -141,37 +156,54 @@ class Arena:
 
     def certificate(self, member: localnet.Member) -> Certificate:
         """Of the last block."""
-        height = self.ask(member, "node_status")["height"]
+        height = self.height(member)
         text = self.ask(member, "certificate_get", height=height)["raw"]
         assert isinstance(text, str)
         return decode(Certificate, base64.b64decode(text))
 
     # ---- the chain's pace
 
+    @contextmanager
+    def trading(self, members: Sequence[localnet.Member]) -> Iterator[None]:
+        """A client in a process of its own trades through these, so that a next block is always wanted."""
+        names = [member.name for member in members]
+        command = [sys.executable, "-m", "tests.hostile.trading", str(self.cluster.directory), *names]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            first, deadline = self.height(members[0]), time.monotonic() + WAIT_S
+            while self.height(members[0]) < first + 10 and process.poll() is None:
+                assert time.monotonic() < deadline, self.ask(members[0], "node_explain")["text"]
+                time.sleep(0.05)
+            if process.poll() is None:
+                yield
+        finally:
+            ended = process.poll()
+            process.kill()
+            _, said = process.communicate()
+            assert (ended, said) == (None, ""), f"the client of the chain ended with {ended}: {said}"
+
+    def height(self, member: localnet.Member) -> int:
+        height = self.ask(member, "node_status")["height"]
+        assert isinstance(height, int)
+        return height
+
     @asynccontextmanager
-    async def measured(self, members: Sequence[localnet.Member] | None = None) -> AsyncIterator[Pace]:
-        """One client that sends a transaction, waits until it is final, and sends the next, while the body runs."""
-        pace = Pace(0.0, 0.0, 0)
-        asked = list(members or self.honest)
-        stop = asyncio.Event()
-        times: list[float] = []
+    async def measured(self, witness: localnet.Member) -> AsyncIterator[Pace]:
+        """The blocks that were made while the body ran, as the headers tell that this node has. The tests' process is
+        asked for nothing meanwhile: however busy it is, the figures are those of the chain."""
+        pace = Pace(())
+        first = await asyncio.to_thread(self.height, witness)
+        yield pace
+        last = await asyncio.to_thread(self.height, witness)
+        times = await asyncio.to_thread(self._header_times_ms, witness, first, last)
+        pace.intervals_ms = tuple(later - earlier for earlier, later in pairwise(times))
 
-        async def trade(client: Client) -> None:
-            while not stop.is_set():
-                began = time.monotonic()
-                await client.execute(decode_transaction(self.transaction()), timeout_ms=50_000)
-                times.append(time.monotonic() - began)
-                await asyncio.sleep(0.02)
-
-        async with Client([member.url for member in asked], self.cluster.genesis) as client:
-            first, began = (await client.status()).height, time.monotonic()
-            trading = asyncio.create_task(trade(client))
-            try:
-                yield pace
-            finally:
-                stop.set()
-                await trading
-            last, ended = (await client.status()).height, time.monotonic()
-        pace.block_s = (ended - began) / max(1, last - first)
-        pace.finality_s = statistics.median(times)
-        pace.transactions = len(times)
+    def _header_times_ms(self, member: localnet.Member, first: int, last: int) -> list[int]:
+        found: dict[int, int] = {}
+        params: dict[str, object] = {"newest_first": True, "limit": limits.page_entries_max}
+        while min(found, default=last) > first:
+            page = self.ask(member, "block_list", **params)
+            assert isinstance(page["blocks"], list)
+            found.update({row["height"]: row["time"]["ms"] for row in page["blocks"]})
+            params["next"] = page["next"]
+        return [found[height] for height in range(first, last + 1)]
