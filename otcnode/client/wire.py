@@ -81,8 +81,9 @@ def decode_batch(raw: bytes, count: int) -> list[bytes | RpcFailure]:
 
 def decode_result(raw: bytes, kind: type[T]) -> T:
     """A result as the method's type, in whichever thread. Raises Malformed."""
+    described: Any = kind
     try:
-        value: T = _result_decoder(kind).decode(raw)
+        value: T = _result_decoder(described).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(str(error)) from None
     return value
