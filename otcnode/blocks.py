@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from otcnode import merkle
+from otcnode import limits, merkle
 from otcnode.codec import Record, encode
 from otcnode.crypto import preimage, tagged_hash, verify
 from otcnode.errors import ProofError
@@ -35,6 +35,9 @@ PREPARE_DOMAIN = "otcnode/prepare/1"
 VALIDATORS_DOMAIN = "otcnode/validators/2"
 TRANSACTION_FULL_DOMAIN = "otcnode/transaction-full/1"
 HEADER_VERSION = 1
+_SIGNATURE_BYTES = 104
+_HEADER_BYTES = 512
+"""What a validator's signature, and a header or any other part of a message beside signatures, takes at most."""
 
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
 """Whether (public key, message, signature) is a valid signature; total. Injected where a simulation replaces it."""
@@ -143,6 +146,15 @@ class Epoch(Record, frozen=True):
     @property
     def quorum(self) -> int:
         return quorum(len(self.validators))
+
+    @property
+    def window(self) -> int:
+        """Heights in flight at most: as the parameter says, or fewer where the proofs of so many heights, in the
+        VIEW-CHANGEs of a quorum, would make a NEW-VIEW larger than a message may be."""
+        certificates_bytes = self.quorum * (len(self.validators) * _SIGNATURE_BYTES + _HEADER_BYTES)
+        height_bytes = self.quorum * (self.quorum * _SIGNATURE_BYTES + _HEADER_BYTES) + _HEADER_BYTES
+        fitting = (limits.message_bytes_max - certificates_bytes - _HEADER_BYTES) // height_bytes
+        return min(self.parameters.window, fitting)
 
     @property
     def weak_quorum(self) -> int:

@@ -109,8 +109,9 @@ ready_interval_ms = 5_000
 consensus_signatures_per_second = 1_000
 """That one peer may make this node verify: an eighth of a core."""
 consensus_signatures_burst = 1_000
-consensus_signatures_burst_per_pair = 8
-"""On top of it, for each pair of validators: a NEW-VIEW carries about so many."""
+consensus_signatures_burst_per_pair_and_height = 2
+"""On top of it, for each pair of validators, and each height of a window and the one below it: whoever was away is told
+the VIEW-CHANGEs of all and a NEW-VIEW of a quorum of them, each with a quorum of signatures for each of the heights."""
 consensus_view_changes_per_second = 20
 consensus_view_changes_per_second_and_validator = 10
 """VIEW-CHANGE and NEW-VIEW from one peer, its own and those it passes on; twice as many may come at once. Each can hold

@@ -135,7 +135,7 @@ class State:
 
     @property
     def window(self) -> int:
-        return self.parameters.window
+        return self.epoch.window
 
     @property
     def drift_ms(self) -> int:

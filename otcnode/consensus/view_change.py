@@ -71,8 +71,8 @@ def check_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: V
     heights = [proof.header.height for proof in message.proofs]
     if heights != list(range(message.committed + 1, message.committed + 1 + len(heights))):
         raise ProofError("the proofs are not of contiguous heights above the committed one")
-    if len(heights) > epoch.parameters.window:
-        raise ProofError(f"{len(heights)} proofs, the window is {epoch.parameters.window}")
+    if len(heights) > epoch.window:
+        raise ProofError(f"{len(heights)} proofs, the window is {epoch.window}")
     for proof in message.proofs:
         if proof.view >= message.view:
             raise ProofError("a proof of a view that is not below the one asked for")

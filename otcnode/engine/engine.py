@@ -275,10 +275,13 @@ class Engine:
             self._perform(effect)
 
     def _begin_charging(self, peer: bytes) -> None:
-        """What a peer may cost grows with the number of validators whose words it passes on."""
+        """What a peer may cost grows with the number of validators whose words it passes on, and the heights of which
+        they speak: it is agreed anew where an epoch begins."""
         now_ms = self._host.now().monotonic_ms
-        validators = len(self.flight.tip().next_epoch.validators)
-        burst = limits.consensus_signatures_burst + limits.consensus_signatures_burst_per_pair * validators**2
+        epoch = self.flight.tip().next_epoch
+        validators = len(epoch.validators)
+        burst = limits.consensus_signatures_burst
+        burst += limits.consensus_signatures_burst_per_pair_and_height * validators**2 * (epoch.window + 1)
         self._checks[peer] = TokenBucket(Rate(limits.consensus_signatures_per_second, burst), now_ms)
         asked = limits.consensus_view_changes_per_second
         asked += limits.consensus_view_changes_per_second_and_validator * validators
@@ -468,6 +471,9 @@ class Engine:
         self.catch_up.committed(header.height)
         if any(key.startswith(NODES.prefix) for key in result.writes):
             self._observer.nodes_changed()
+        if speculation.next_epoch.number == header.height + 1:
+            for peer in self._peers:
+                self._begin_charging(peer)
         validators = speculation.next_epoch.validators
         for peer in sorted(self._peers):
             if peer not in validators or self._own not in validators:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode import limits
+from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature
 from otcnode.codec import decode, encode
 from otcnode.consensus.events import Received
-from otcnode.consensus.messages import Message, ViewChange, view_change_preimage
+from otcnode.consensus.messages import Message, NewView, Proof, Reproposal, ViewChange, view_change_preimage
 from otcnode.consensus.status import own_status
 from otcnode.consensus.votes import absent, bitmap
+from otcnode.genesis import ChainParameters
+from otcnode.types import INTEGER_MAX
 from tests.consensus.cluster import Cluster, prepare_of
 from tests.consensus.toy import CHAIN, fake_sign
 
@@ -21,6 +25,31 @@ def test_what_is_held_of_whom_can_be_said_of_every_set(count: int) -> None:
     assert absent(names, bitmap(names, names[:-1])) == (names[-1],)
     assert absent(names, bitmap(names, names[1:])) == (names[0],)
     assert absent(names, b"") == tuple(names)
+
+
+def _largest_new_view(epoch: Epoch) -> NewView:
+    """Of numbers as long as they can be, each VIEW-CHANGE with as many proofs as the epoch allows."""
+    long, view = INTEGER_MAX, limits.view_max - 1
+    every = tuple(ValidatorSignature(name, bytes(64)) for name in epoch.validators)
+    header = Header(long, CHAIN, long, CHAIN, long, CHAIN, long, CHAIN, CHAIN, CHAIN, CHAIN, CHAIN)
+    proofs = (Proof(view, header, every[: epoch.quorum]),) * epoch.window
+    certificate = Certificate(long, view, long, CHAIN, every)
+    one = ViewChange(long, view, long, certificate, proofs, CHAIN, bytes(64))
+    again = (Reproposal(header, bytes(64)),) * epoch.window
+    return NewView(long, view, (one,) * epoch.quorum, again, CHAIN, bytes(64))
+
+
+@pytest.mark.parametrize(("count", "window"), [(1, 64), (4, 64), (31, 64), (64, 64), (80, 49), (100, 31)])
+def test_the_largest_new_view_of_every_set_is_a_message(count: int, window: int) -> None:
+    """Where so many heights in flight would be too much to prove, they are fewer."""
+    names = tuple(bytes([index]) * 32 for index in range(count))
+    most = replace(ChainParameters().consensus, window=limits.window_max)
+    epoch = Epoch(1, names, most)
+    assert epoch.window == window
+    raw = encode(_largest_new_view(epoch))
+    assert len(raw) <= limits.message_bytes_max
+    assert window == limits.window_max or len(raw) > limits.message_bytes_max * 85 // 100
+    assert Epoch(1, names, replace(most, window=4)).window == 4
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, limits.validators_max])

@@ -1,21 +1,43 @@
 """The order of effects, what leaves when, and what happens after something inside went wrong."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
 from otcnode import limits
-from otcnode.blocks import Entry, Header, block_hash, prepare_preimage, transactions_root, validators_hash
+from otcnode.blocks import (
+    Entry,
+    Header,
+    ValidatorSignature,
+    block_hash,
+    prepare_preimage,
+    quorum,
+    transactions_root,
+    validators_hash,
+)
 from otcnode.codec import decode, encode
-from otcnode.consensus.messages import Bodies, Message, Prepare, PrePrepare
+from otcnode.consensus.messages import Bodies, Message, Prepare, PrePrepare, Proof, ViewChange, view_change_preimage
 from otcnode.consensus.record import birth
-from otcnode.crypto import sha256
+from otcnode.crypto import SigningKey, sha256
 from otcnode.engine.host import Stage
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue
 from otcnode.storage.votes_log import MemoryVotesLog
 from otcnode.vm.transactions import Decoded
-from tests.engine.network import Net, Station, alone, deposit, forged, genesis_of, key_of, signed_by_stranger, stations
+from tests.engine.network import (
+    START_MS,
+    Net,
+    Station,
+    alone,
+    deposit,
+    forged,
+    genesis_of,
+    key_of,
+    signed_by_stranger,
+    stations,
+)
 from tests.hostile.words import view_change
 
 
@@ -262,7 +284,7 @@ def test_a_false_signature_costs_whoever_sent_it_and_not_whose_name_it_bears() -
 
 def test_who_makes_a_node_verify_without_end_is_told_from_an_honest_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "consensus_signatures_burst", 20)
-    monkeypatch.setattr(limits, "consensus_signatures_burst_per_pair", 0)
+    monkeypatch.setattr(limits, "consensus_signatures_burst_per_pair_and_height", 0)
     monkeypatch.setattr(limits, "consensus_signatures_per_second", 1)
     first, second, *_ = stations(4)
     first.engine.start()
@@ -273,6 +295,40 @@ def test_who_makes_a_node_verify_without_end_is_told_from_an_honest_peer(monkeyp
     for view in range(20, 22):
         first.engine.received(second.own, Channel.CONSENSUS, encode(_vote(first, second, view)))
     assert {peer for peer, _ in first.penalised} == {second.own}
+
+
+def _with_every_proof(view_change: ViewChange, station: Station, keys: Sequence[SigningKey], window: int) -> ViewChange:
+    """The VIEW-CHANGE of an honest node that has a proof of every height of the window."""
+    author = next(key for key in keys if key.public == view_change.validator)
+    proofs = []
+    for height in range(1, window + 1):
+        header = msgspec.structs.replace(_empty_header(station), height=height)
+        signed = prepare_preimage(station.chain, 1, 0, height, block_hash(header))
+        votes = tuple(ValidatorSignature(key.public, key.sign(signed)) for key in keys[: quorum(len(keys))])
+        proofs.append(Proof(0, header, votes))
+    plain = msgspec.structs.replace(view_change, proofs=tuple(proofs))
+    signature = author.sign(view_change_preimage(station.chain, plain))
+    return msgspec.structs.replace(plain, signature=signature)
+
+
+def _empty_header(station: Station) -> Header:
+    name = station.chain
+    return Header(1, name, 1, name, START_MS + 1, station.own, 0, name, name, name, name, name)
+
+
+def test_who_passes_on_everybodys_view_changes_over_a_full_window_is_honest() -> None:
+    """A node that was away gets them all from one peer at once."""
+    first, *others = stations(7, window=limits.window_max)
+    first.engine.start()
+    relayer = others[0].own
+    first.engine.connected(relayer)
+    keys = sorted((station.key for station in [first, *others]), key=lambda key: key.public)
+    for station in others:
+        asked = decode(Message, view_change(first.chain, station.key, 1, 0, None))
+        whole = _with_every_proof(asked, first, keys, limits.window_max)
+        first.engine.received(relayer, Channel.CONSENSUS, encode(whole))
+    assert len(first.engine.replica.state.view_changes) >= len(others)
+    assert first.penalised == []
 
 
 def test_who_asks_for_views_without_end_is_told_from_an_honest_peer() -> None:
