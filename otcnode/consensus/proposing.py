@@ -25,10 +25,15 @@ def build(core: Core) -> None:
     core.effects.append(core.building)
 
 
+def execution_ms_max(core: Core) -> int:
+    """How long executing a block may take where it is built: a quarter of the shortest view timeout, in real ms."""
+    return core.configuration.view_timeout_ms_base // 4
+
+
 def executable_max(core: Core) -> int:
-    """Transactions that this node executes in a quarter of the shortest view timeout; all that a block may hold where
-    nothing has been measured."""
-    most = core.pace.most_within(core.configuration.view_timeout_ms_base // 4)
+    """Transactions that this node executes in the time it may take for a block, going by the last ones; all that a
+    block may hold where nothing has been measured."""
+    most = core.pace.most_within(execution_ms_max(core))
     return core.state.parameters.block_transactions_max if most is None else most
 
 

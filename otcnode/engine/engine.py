@@ -11,7 +11,7 @@ from otcnode import crypto, limits
 from otcnode.blocks import Certificate, CertifiedBlock, Entry, Header, Verify, block_hash
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
-from otcnode.consensus import effects, events
+from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Message, NewView, ViewChange
 from otcnode.consensus.replica import Replica
@@ -382,10 +382,17 @@ class Engine:
             self._feed(nothing)
             return
 
-        def candidates() -> Iterator[Decoded]:
-            return (decoded for decoded in self.intake.pool if decoded.id not in taken)
-
         began_ms = self._host.now().monotonic_ms
+        until_ms = began_ms + proposing.execution_ms_max(self.replica.core)
+
+        def candidates() -> Iterator[Decoded]:
+            """In time: how many there may be is told by those before, and these may be a hundred times as large."""
+            waiting = (decoded for decoded in self.intake.pool if decoded.id not in taken)
+            for number, decoded in enumerate(waiting):
+                if number and self._host.now().monotonic_ms >= until_ms:
+                    return
+                yield decoded
+
         speculation, refused = self.flight.build(
             parent, self._own, request.time_ms, candidates(), request.transactions_max
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -56,6 +59,40 @@ def test_what_a_build_finds_inadmissible_is_no_longer_called_work() -> None:
     station.settle()
     assert station.engine.state_of(revoked.id).stage is Stage.DROPPED
     assert station.engine.replica.state.work.waiting == 0
+
+
+def test_a_build_stops_in_time_whatever_the_transactions_before_cost() -> None:
+    """A hundred operations each, after thousands of single ones: by their number all were to fit, and the block took a
+    hundred times as long as the view had."""
+    station = alone()
+    most_ms = station.engine.replica.core.configuration.view_timeout_ms_base // 4
+    executed: list[int] = []
+    build = station.engine.flight.build
+
+    def slowly(parent: Any, proposer: Any, time_ms: int, candidates: Iterator[Decoded], most: int) -> Any:
+        """Each transaction takes a third of what a block may."""
+
+        def each() -> Iterator[Decoded]:
+            for decoded in candidates:
+                yield decoded
+                station.now_ms += most_ms // 3 + 1
+
+        speculation, refused = build(parent, proposer, time_ms, each(), most)
+        executed.append(len(speculation.transactions))
+        return speculation, refused
+
+    station.engine.flight.build = slowly  # type: ignore[method-assign]
+    for number in range(7):
+        station.engine.intake.pool.add(deposit(station.genesis, number))
+    station.engine._work_changed()
+    for _ in range(20):
+        station.elapse(50)
+    assert sum(executed) == 7 and max(executed) == 3
+    most_ms *= 100
+    station.engine.intake.pool.add(deposit(station.genesis, 7))
+    station.engine._work_changed()
+    station.settle()
+    assert sum(executed) == 8, "one is always tried"
 
 
 def test_a_build_on_an_unknown_parent_is_answered() -> None:
