@@ -251,7 +251,8 @@ class AccountRecoverApprove(Record, frozen=True, tag="account.recover_approve"):
     Fields: `recovery`. Effects: PROPOSED → DELAYED, the account is RECOVERING for 24 hours, in which only the objection
     of a live key passes. Then the keys change, and what the account granted and stands to: entrustments given, offers,
     quotes and proposals end; locks, freezes, contracts and locked trades stay.
-    Errors: E_NOT_FOUND, E_FOUR_EYES, E_EXPIRED (7 days), E_STATE (not PROPOSED, or the account is not ACTIVE).
+    Errors: E_NOT_FOUND, E_FOUR_EYES, E_EXPIRED (7 days), E_STATE (not PROPOSED, whoever proposed it has lost the role
+    or is not ACTIVE, or the account is not ACTIVE).
     """
 
     recovery: Bytes32

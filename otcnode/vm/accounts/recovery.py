@@ -103,6 +103,9 @@ def approve(context: Context, operation: AccountRecoverApprove) -> None:
     if organisation == record.organisations[0]:
         fail(Code.FOUR_EYES, "proposed by the same organisation")
     _refuse_unless(context, record, _S.PROPOSED, record.created_at + APPROVAL_DAYS * DAY_MS)
+    proposer = context.account(record.proposer)
+    if proposer.status is not AccountStatus.ACTIVE or Role.RECOVERY not in proposer.roles:
+        fail(Code.STATE, "whoever proposed it is the desk no longer")
     _refuse_unless_active(account)
     context.unschedule(name, STEP)
     record = replace(

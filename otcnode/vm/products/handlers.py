@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.genesis import KeyPurpose, Role
-from otcnode.vm.accounts.records import CASH_ASSETS
+from otcnode.vm.accounts.records import CASH_ASSETS, AccountStatus
 from otcnode.vm.context import Context, fail
 from otcnode.vm.contracts import binding
 from otcnode.vm.due import DueClass, DueItem
@@ -181,7 +181,7 @@ def cancel(context: Context, operation: ProductCancel) -> None:
 def _cancel_open(
     context: Context, operation: ProductCancel, record: Product, rule: ProductTerms, desks: list[str]
 ) -> None:
-    name, first = operation.product, record.cancelling
+    name, first = operation.product, _standing_consent(context, record)
     if first is not None:
         desks = [desk for desk in desks if desk != first.role]
         if not desks or context.account(first.account).organisation == context.account(context.actor).organisation:
@@ -195,6 +195,15 @@ def _cancel_open(
     for subscription, entry in participants(context, name):
         end_subscription(context, subscription, entry, SubscriptionStatus.CANCELLED, "the product was cancelled")
     lifecycle.end(context, name, product(context, name), rule, ProductStatus.CANCELLED, operation.reason)
+
+
+def _standing_consent(context: Context, record: Product) -> Cancelling | None:
+    """The first desk's consent, if the account still is that desk, and ACTIVE."""
+    consent = record.cancelling
+    if consent is None:
+        return None
+    account = context.account(consent.account)
+    return consent if account.status is AccountStatus.ACTIVE and consent.role in account.roles else None
 
 
 def suspend(context: Context, operation: ProductSuspend) -> None:

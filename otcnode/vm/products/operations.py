@@ -51,7 +51,8 @@ class ProductCancel(Record, frozen=True, tag="product.cancel"):
     """Give up a product. Signed by: its ISSUER, or OPERATOR.LISTING and REGULATOR (TRADE key).
 
     Before OPEN the issuer alone cancels. In OPEN both desks must: the first one's operation is remembered, the other's
-    completes it, and every subscription is CANCELLED and released.
+    completes it, and every subscription is CANCELLED and released. It counts only while its account is ACTIVE and has
+    the role.
     Fields: `product`, `reason`, required.
     Errors: E_NOT_FOUND, E_NOT_PARTY, E_FOUR_EYES (the same desk or organisation again), E_EXPIRED (OPEN and t ≥ close),
     E_STATE, E_FIELD{reason}.

@@ -35,6 +35,7 @@ from otcnode.vm.accounts.records import (
     RecoveryStatus,
     Thresholds,
 )
+from otcnode.vm.governance.records import GOVERNORS
 from otcnode.vm.products.operations import RedeemRequest
 from otcnode.vm.products.records import RedemptionStatus
 from otcnode.vm.trades.operations import OfferTake, TradeAffirm
@@ -171,6 +172,18 @@ def test_keys_that_a_recovery_brings_are_added_by_nothing_else(agency: Agency) -
     agency.advance(record(agency, name).deadline)
     assert record(agency, name).status is S.EXPIRED
     agency.act("SAM", KeyAdd(KeyPurpose.SIGN, new), purpose=MANAGE)
+
+
+def test_what_a_former_desk_proposed_is_not_approved(agency: Agency) -> None:
+    name = proposed(agency)
+    writes = agency.state
+    desk = writes.get(ACCOUNTS, agency.ids["RCV"])
+    assert desk is not None
+    writes.put(ACCOUNTS, agency.ids["RCV"], replace(desk, roles=()))
+    writes.delete(GOVERNORS, agency.ids["RCV"])
+    agency.view.write(writes.writes())
+    agency.act("REG", AccountRecoverApprove(name), code=Code.STATE)
+    assert (record(agency, name).status, status_of(agency)) == (S.PROPOSED, AccountStatus.ACTIVE)
 
 
 # what stays and what ends

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.errors import Code
 from otcnode.types import INTEGER_MAX
 from otcnode.vm.accounts.events import AccountFrozen
 from otcnode.vm.accounts.operations import AccountFreeze, AccountUnfreeze
-from otcnode.vm.accounts.records import Category
+from otcnode.vm.accounts.records import ACCOUNTS, Category
 from otcnode.vm.arithmetic import DayCount
 from otcnode.vm.contracts.records import ContractKind
+from otcnode.vm.governance.records import GOVERNORS
+from otcnode.vm.keys import MARKER
 from otcnode.vm.operations import Operation
 from otcnode.vm.products import lifecycle
 from otcnode.vm.products.operations import (
@@ -239,6 +242,25 @@ def test_an_open_product_is_cancelled_by_two_desks(market: Market) -> None:
     assert market.subscription(subscription).status is SubscriptionStatus.CANCELLED
     assert market.figures("ANN") == (10_000_00, 0, 0)
     market.advance(market.product_terms(product).start_of(MATURITY))
+    assert market.status(product) is Status.CANCELLED
+
+
+def test_a_consent_to_cancel_counts_only_while_its_account_is_the_desk(market: Market) -> None:
+    product = market.opened()
+    market.act("REG", ProductCancel(product, "unlawful"))
+    state = market.state
+    regulator = state.get(ACCOUNTS, market.ids["REG"])
+    assert regulator is not None
+    state.put(ACCOUNTS, market.ids["REG"], replace(regulator, roles=()))
+    state.delete(GOVERNORS, market.ids["REG"])
+    market.view.write(state.writes())
+    market.act("LIST", ProductCancel(product, "agreed"))
+    assert market.status(product) is Status.OPEN, "the other desk's is the first again"
+    state = market.state
+    state.put(ACCOUNTS, market.ids["REG"], regulator)
+    state.put(GOVERNORS, market.ids["REG"], MARKER)
+    market.view.write(state.writes())
+    market.act("REG", ProductCancel(product, "unlawful"))
     assert market.status(product) is Status.CANCELLED
 
 
