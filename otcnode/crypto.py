@@ -164,16 +164,24 @@ def open_with_key(key: bytes, sealed: bytes) -> bytes | None:
 def seal_with_passphrase(
     passphrase: bytes, salt: bytes, plaintext: bytes, *, memory_bytes: int, operations: int
 ) -> bytes:
-    """XSalsa20-Poly1305 under an Argon2id key."""
-    key = nacl.pwhash.argon2id.kdf(32, passphrase, salt, opslimit=operations, memlimit=memory_bytes)
+    """XSalsa20-Poly1305 under an Argon2id key. Raises MemoryError."""
+    key = _derive(passphrase, salt, memory_bytes, operations)
     return bytes(nacl.secret.SecretBox(key).encrypt(plaintext))
+
+
+def _derive(passphrase: bytes, salt: bytes, memory_bytes: int, operations: int) -> bytes:
+    """Argon2id (RFC 9106). Raises MemoryError if the machine does not give as much: nothing else can fail."""
+    try:
+        return nacl.pwhash.argon2id.kdf(32, passphrase, salt, opslimit=operations, memlimit=memory_bytes)
+    except nacl.exceptions.RuntimeError:
+        raise MemoryError from None
 
 
 def open_with_passphrase(
     passphrase: bytes, salt: bytes, sealed: bytes, *, memory_bytes: int, operations: int
 ) -> bytes | None:
-    """The plaintext, or None if the passphrase is wrong or the bytes were changed."""
-    key = nacl.pwhash.argon2id.kdf(32, passphrase, salt, opslimit=operations, memlimit=memory_bytes)
+    """The plaintext, or None if the passphrase is wrong or the bytes were changed. Raises MemoryError."""
+    key = _derive(passphrase, salt, memory_bytes, operations)
     try:
         return bytes(nacl.secret.SecretBox(key).decrypt(sealed))
     except nacl.exceptions.CryptoError:

@@ -98,16 +98,19 @@ def write(
 ) -> None:
     """Seal `secrets` into `path`: readable by its owner only, and written whole or not at all.
 
-    Raises KeystoreError if the file exists (unless `replace`) or cannot be written.
+    Raises KeystoreError if the file exists (unless `replace`) or cannot be written, or memory is short.
     """
     derivation = _Derivation(memory_bytes, operations, random_bytes(SALT_BYTES))
-    sealed = seal_with_passphrase(
-        passphrase,
-        derivation.salt,
-        msgspec.json.encode(dict(secrets)),
-        memory_bytes=memory_bytes,
-        operations=operations,
-    )
+    try:
+        sealed = seal_with_passphrase(
+            passphrase,
+            derivation.salt,
+            msgspec.json.encode(dict(secrets)),
+            memory_bytes=memory_bytes,
+            operations=operations,
+        )
+    except MemoryError:
+        raise _too_little_memory(path, derivation) from None
     entries = {name: _Entry(secret.kind, secret.public) for name, secret in secrets.items()}
     file = _File(1, derivation, "xsalsa20-poly1305", entries, sealed)
     try:
@@ -124,15 +127,19 @@ def public_keys(path: Path) -> dict[str, tuple[KeyKind, bytes]]:
 
 
 def read(path: Path, passphrase: bytes) -> dict[str, Secret]:
-    """Every key of the file. Raises KeystoreError: unreadable, wrong passphrase, or changed since it was written."""
+    """Every key of the file. Raises KeystoreError: unreadable, wrong passphrase, changed since it was written, or too
+    little memory."""
     file = _load(path)
-    plain = open_with_passphrase(
-        passphrase,
-        file.derivation.salt,
-        file.sealed,
-        memory_bytes=file.derivation.memory_bytes,
-        operations=file.derivation.operations,
-    )
+    try:
+        plain = open_with_passphrase(
+            passphrase,
+            file.derivation.salt,
+            file.sealed,
+            memory_bytes=file.derivation.memory_bytes,
+            operations=file.derivation.operations,
+        )
+    except MemoryError:
+        raise _too_little_memory(path, file.derivation) from None
     if plain is None:
         raise KeystoreError(f"{path}: the passphrase is wrong, or the file was changed")
     try:
@@ -143,6 +150,11 @@ def read(path: Path, passphrase: bytes) -> dict[str, Secret]:
     if {name: (secret.kind, secret.public) for name, secret in secrets.items()} != shown:
         raise KeystoreError(f"{path}: the public keys in the file are not those of the sealed keys")
     return secrets
+
+
+def _too_little_memory(path: Path, derivation: _Derivation) -> KeystoreError:
+    wanted = derivation.memory_bytes >> 20
+    return KeystoreError(f"{path}: sealing and opening take {wanted} MiB of memory, which this machine does not give")
 
 
 def _load(path: Path) -> _File:

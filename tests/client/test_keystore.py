@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,33 @@ def test_unreadable_places_are_one_line(tmp_path: Path) -> None:
         keystore.read(tmp_path / "absent", b"")
     with pytest.raises(KeystoreError, match="cannot write"):
         keystore.write(tmp_path / "absent" / "keys.json", SECRETS, b"", **CHEAP)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from otcnode.client import keystore
+from otcnode.client.errors import KeystoreError
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for act in (
+    lambda: keystore.read(Path(sys.argv[1]), b"p"),
+    lambda: keystore.write(Path(sys.argv[1] + ".other"), {}, b"p", memory_bytes=1 << 31, operations=1),
+):
+    try:
+        act()
+    except KeystoreError as error:
+        print(error)
+"""
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keystore.write(path, SECRETS, b"p", **CHEAP)
+    path.write_text(path.read_text().replace("8192", str(1 << 31)))
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, str(path)], capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ("", 0)
+    said = done.stdout.splitlines()
+    assert len(said) == 2 and all("take 2048 MiB of memory" in line for line in said)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)

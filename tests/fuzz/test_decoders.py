@@ -4,6 +4,7 @@ and what decodes is canonical. (Random bytes hardly get past the first field; th
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,12 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode import genesis as genesis_module
+from otcnode.blocks import block_hash
+from otcnode.client import keystore
+from otcnode.client.errors import KeystoreError
+from otcnode.client.keystore import KeyKind, Secret
 from otcnode.codec import decode, encode
 from otcnode.config import Home, load_configuration
 from otcnode.consensus.messages import Message
 from otcnode.crypto import sha256
 from otcnode.engine.documents import DocumentMessage
-from otcnode.errors import ConfigurationError, DecodeError, Inadmissible
+from otcnode.errors import ConfigurationError, DecodeError, Inadmissible, ProofError
 from otcnode.node_key import NodeKey
 from otcnode.p2p.announcements import Announcements
 from otcnode.p2p.close import PeerError
@@ -30,9 +35,11 @@ from otcnode.p2p.handshake import Handshake
 from otcnode.p2p.noise import CipherState
 from otcnode.p2p.peers import parse_address
 from otcnode.rpc import json_rpc
-from otcnode.snapshot import Chunk, Manifest
+from otcnode.snapshot import Chunk, Manifest, check_chunk, decode_chunk, decode_manifest
+from otcnode.storage.votes_file import FileVotesLog
 from otcnode.sync_messages import SyncMessage
 from otcnode.vm.transactions import decode_transaction
+from tests import test_snapshot as snapshots
 from tests.engine.network import deposit, genesis_of, key_of
 from tests.hostile import words
 from tests.hostile.arena import attacker
@@ -77,6 +84,85 @@ def in_a_file(load: Callable[[Home], object], name: str) -> Decoder:
             return load(Home(Path(directory)))
 
     return run
+
+
+def manifest(raw: bytes) -> object:
+    """What is proven of a changed manifest is what was proven of the true one: how large it is, nobody proves."""
+    found = decode_manifest(raw)
+    proven = snapshots.check_manifest(found, snapshots.CHAIN, snapshots.FIRST, 2)
+    true = decode_manifest(encode(snapshots.manifest_at(found.header.height)))
+    assert (proven.block_hash, proven.epochs) == (block_hash(true.header), _epochs(true))
+    return proven
+
+
+def _epochs(true: Manifest) -> object:
+    return snapshots.check_manifest(true, snapshots.CHAIN, snapshots.FIRST, 2).epochs
+
+
+CHUNK = 7
+
+
+@cache
+def state_root() -> bytes:
+    return snapshots.tree_of(snapshots.STATE, 4096).root
+
+
+@cache
+def true_chunks() -> list[Chunk]:
+    return snapshots.chunks(snapshots.STATE, snapshots.tree_of(snapshots.STATE, 4096), 1)
+
+
+def chunk(raw: bytes) -> object:
+    """Nothing passes but the true one."""
+    found = decode_chunk(raw)
+    pairs = check_chunk(found, CHUNK, 1, 3, state_root())
+    assert found == true_chunks()[CHUNK]
+    return pairs
+
+
+ENTRIES = (b"first", b"second", b"x" * 300, b"", b"last")
+
+
+def votes_record() -> bytes:
+    with TemporaryDirectory() as directory:
+        log = FileVotesLog.create(Path(directory) / "votes")
+        for entry in ENTRIES:
+            log.append([entry])
+            log.sync()
+        log.close()
+        return (Path(directory) / "votes").read_bytes()
+
+
+def votes(raw: bytes) -> object:
+    """Damaged, or all entries up to some frame: never another entry, never a hole."""
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "votes").write_bytes(raw)
+        log = FileVotesLog(Path(directory) / "votes")
+        entries = log.load()
+        log.close()
+    assert (entries is None) == (log.trouble is not None)
+    assert entries is None or entries == ENTRIES[: len(entries)]
+    return entries
+
+
+SECRETS = {"trade": Secret(KeyKind.ED25519, bytes(32)), "documents": Secret(KeyKind.X25519, sha256(b"x"))}
+
+
+def keystore_file() -> bytes:
+    with TemporaryDirectory() as directory:
+        keystore.write(Path(directory) / "keys", SECRETS, b"p", memory_bytes=8_192, operations=1)
+        return (Path(directory) / "keys").read_bytes()
+
+
+def keys(raw: bytes) -> object:
+    """The public part; and the sealed one where the file asks for no more time than the true one does."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "keys"
+        path.write_bytes(raw)
+        shown = keystore.public_keys(path)
+        if b'"memory_bytes": 8192,' in raw and b'"operations": 1,' in raw:
+            assert keystore.read(path, b"p") == SECRETS
+    return shown
 
 
 def transaction() -> bytes:
@@ -147,8 +233,10 @@ DECODERS: dict[str, tuple[Decoder, type[Exception] | None, Callable[[], Sequence
     ),
     "documents": (of(DocumentMessage), DecodeError, lambda: [words.document_wanted()]),
     "announcements": (of(Announcements), DecodeError, lambda: [words.announcement(CHAIN, KEY, "10.0.0.1:26650", 7)]),
-    "snapshot manifest": (of(Manifest), DecodeError, lambda: [words.tip(1)]),
-    "snapshot chunk": (of(Chunk), DecodeError, lambda: [words.tip(1)]),
+    "snapshot manifest": (manifest, ProofError, lambda: [encode(snapshots.manifest_at(at)) for at in (5, 20, 30)]),
+    "snapshot chunk": (chunk, ProofError, lambda: [encode(true_chunks()[CHUNK])]),
+    "votes record": (votes, None, lambda: [votes_record()]),
+    "keystore": (keys, KeystoreError, lambda: [keystore_file()]),
     "transaction": (decode_transaction, Inadmissible, lambda: [transaction(), words.forged(transaction())]),
     "frames": (frames, PeerError, lambda: [RECORD, RECORD + RECORD]),
     "handshake": (handshake, PeerError, lambda: [greeting()]),
@@ -213,7 +301,7 @@ def mutated(raw: bytes, changes: Sequence[tuple[str, int, bytes]]) -> bytes:
     return raw
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if not kind.startswith("snapshot")])
+@pytest.mark.parametrize("kind", DECODERS)
 def test_what_a_mutation_starts_from_is_valid(kind: str) -> None:
     decoder, _, _ = DECODERS[kind]
     for raw in corpus(kind):
@@ -237,6 +325,28 @@ def test_a_changed_encoding_is_refused_with_a_typed_error_or_is_another_value(
     kind: str, which: int, changes: list[tuple[str, int, bytes]]
 ) -> None:
     attempt(kind, which, changes)
+
+
+HEADS = (b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\x7f\xff\xff\xff", b"\xff\xff\xff\xff")
+"""Of the longest arrays, byte strings and texts, and a length as it stands in frames."""
+PLACES = 100
+MEMORY_BYTES_MAX = 4 << 20
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_length_that_is_only_claimed_takes_no_memory(kind: str) -> None:
+    """Wherever it is claimed: what a decoder takes is bounded by what came, not by what was announced."""
+    raw = corpus(kind)[0]
+    step = max(1, len(raw) // PLACES)
+    tracemalloc.start()
+    try:
+        for at in range(0, len(raw), step):
+            for head in HEADS:
+                attempt(kind, 0, [("set", at, head)])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MEMORY_BYTES_MAX + 20 * len(raw)
 
 
 @pytest.mark.long
