@@ -335,6 +335,21 @@ def test_a_request_counts_at_maturity_with_its_quotes(monkeypatch: pytest.Monkey
     assert floor.nothing_is_open("BEN", "SAM", "OWN")
 
 
+def test_a_maturity_weighs_the_redemptions_that_it_ends() -> None:
+    """They weighed nothing, so a hundred thousand of them were all ended within one block."""
+    floor = Floor(rate_ppm=0)
+    floor.deposit("ISS", 20_000_00)
+    maturity = floor.product_terms(floor.note).maturity_ms
+    floor.advance(maturity - 20 * DAY_MS)
+    entry = DueItem(payments.PAY, floor.note, floor.note, 1)
+    before = DUE_WEIGHTS[payments.PAY](floor.state, entry)
+    for _ in range(3):
+        floor.request(floor.note, "SAM", 1, maturity)
+    floor.list_offer("SAM", quantity=5)
+    floor.list_offer("OWN", quantity=5)
+    assert DUE_WEIGHTS[payments.PAY](floor.state, entry) == before + 5 * payments.RELEASE_WEIGHT
+
+
 # what is named must exist
 
 

@@ -30,6 +30,8 @@ from otcnode.vm.products.records import (
     PRODUCTS_OVERDUE,
     RECORDED_BALANCES,
     RECORDED_BY_ACCOUNT,
+    REDEMPTIONS_BY_PRODUCT,
+    REQUESTED_PART,
     Product,
     ProductStatus,
     ProductTerms,
@@ -287,8 +289,16 @@ def end_grace(context: Context, item: DueItem) -> None:
 
 
 def _weight(state: State, item: DueItem) -> int:
-    open_items = state.scan(TRADING_OPEN, item.item, limit=RELEASED_AT_ONCE) if _matures_next(state, item.item) else ()
-    return _weight_of(state, item.item) + RELEASE_WEIGHT * len(open_items)
+    return _weight_of(state, item.item) + RELEASE_WEIGHT * _released_next(state, item.item)
+
+
+def _released_next(state: State, name: bytes) -> int:
+    """How much that stands on the product the next step of its maturity ends."""
+    if not _matures_next(state, name):
+        return 0
+    asked = len(state.scan(REDEMPTIONS_BY_PRODUCT, name + REQUESTED_PART, limit=RELEASED_AT_ONCE))
+    left = RELEASED_AT_ONCE - asked
+    return asked + (len(state.scan(TRADING_OPEN, name, limit=left)) if left else 0)
 
 
 def _matures_next(state: State, name: bytes) -> bool:
