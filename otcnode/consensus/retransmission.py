@@ -46,7 +46,9 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
         elif message.epoch > state.epoch.number:
             _hint_sync(core, sender, message.committed)
         return
-    if len(message.heights) > limits.buffered_heights_windows * state.window or _is_soon_again(core, sender):
+    # Of another epoch, its window is not known; what it says of heights is then not looked at.
+    window = state.window if message.epoch == state.epoch.number else limits.window_max
+    if len(message.heights) > limits.buffered_heights_windows * window or _is_soon_again(core, sender):
         return
     if not core.verify(sender, status_preimage(core.configuration.chain, message), message.signature):
         accusing.blame(core, sender, "a STATUS with a false signature")

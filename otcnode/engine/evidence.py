@@ -2,7 +2,8 @@
 asks.
 
 The replica checks a piece of evidence before it comes here. What is kept is bounded for each validator; an offence is
-kept once, with the first evidence of it.
+kept once, with the first evidence of it. Where there is no room, the oldest of earlier epochs gives way: nobody buys
+freedom for good with many offences at once.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class EvidenceKeeper:
             return False
         kept = KeptEvidence(offence, evidence, self._host.now().ledger_ms)
         raw = encode(kept)
-        if not self._has_room(offence.validator, len(raw)):
+        if len(raw) > limits.evidence_bytes_max or not self._make_room(offence, len(raw)):
             return False
         self._store.keep_evidence(name, raw)
         self._note(name, kept, len(raw))
@@ -157,12 +158,32 @@ class EvidenceKeeper:
         """Everything that is kept, the oldest first."""
         return sorted(self._kept.values(), key=lambda kept: (kept.seen_ms, name_of(kept.offence)))
 
-    def _has_room(self, validator: bytes, size_bytes: int) -> bool:
-        return (
-            size_bytes <= limits.evidence_bytes_max
-            and self._count.get(validator, 0) < limits.offences_per_validator_max
-            and self._bytes.get(validator, 0) + size_bytes <= limits.evidence_bytes_per_validator_max
-        )
+    def _make_room(self, offence: Offence, size_bytes: int) -> bool:
+        """Whether there is room for so much; then what had to give way is dropped."""
+        validator = offence.validator
+        count, held_bytes = self._count.get(validator, 0), self._bytes.get(validator, 0)
+        dropped: list[KeptEvidence] = []
+        earlier = (k for k in self.all() if k.offence.validator == validator and k.offence.epoch < offence.epoch)
+        while (
+            count - len(dropped) >= limits.offences_per_validator_max
+            or held_bytes + size_bytes > limits.evidence_bytes_per_validator_max
+        ):
+            oldest = next(earlier, None)
+            if oldest is None:
+                return False
+            dropped.append(oldest)
+            held_bytes -= len(encode(oldest))
+        for kept in dropped:
+            self._drop(kept)
+        return True
+
+    def _drop(self, kept: KeptEvidence) -> None:
+        name, validator = name_of(kept.offence), kept.offence.validator
+        self._store.drop_evidence(name)
+        del self._kept[name]
+        self._post_ms.pop(name, None)
+        self._count[validator] -= 1
+        self._bytes[validator] -= len(encode(kept))
 
     def _note(self, name: bytes, kept: KeptEvidence, size_bytes: int) -> None:
         validator = kept.offence.validator

@@ -305,6 +305,10 @@ class Store:
         """Durably, beside the chain. Whoever keeps it bounds it."""
         self._kv.write([(Table.EVIDENCE.value + name, raw)])
 
+    def drop_evidence(self, name: bytes) -> None:
+        """It makes room for other evidence."""
+        self._kv.write([(Table.EVIDENCE.value + name, None)])
+
     def evidence(self) -> Iterator[tuple[bytes, bytes]]:
         """(name, evidence) of all that is kept, by name."""
         table = Table.EVIDENCE.value

@@ -8,6 +8,8 @@ from otcnode import limits
 from otcnode.blocks import block_hash
 from otcnode.codec import encode
 from otcnode.consensus import memory, record
+from otcnode.consensus.effects import Sync
+from otcnode.consensus.events import Received
 from otcnode.consensus.messages import (
     Bodies,
     BodyRequest,
@@ -25,6 +27,7 @@ from otcnode.consensus.messages import (
     view_change_preimage,
 )
 from otcnode.consensus.replica import Replica
+from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Node, pre_prepare_of, prepare_of
 from tests.consensus.toy import CHAIN, entries_of, execute, fake_sign
 
@@ -159,6 +162,19 @@ def test_a_record_held_back_by_its_floor_is_not_written_to_until_it_holds_again(
     node.crash()
     node.start()
     assert _views(cluster)[3] >= 3
+
+
+def test_a_status_with_more_heights_than_the_window_of_an_epoch_that_is_over_still_says_who_is_ahead() -> None:
+    """The epoch after it may have a larger window, and its validators as many heights in flight at any time."""
+    cluster = Cluster(4, parameters=ChainParameters(window=1))
+    cluster.start()
+    ahead, late = cluster.nodes[1], cluster.nodes[2]
+    shown = tuple(HeightStatus(height, None, False, b"", b"") for height in range(11, 17))
+    plain = Status(7, 0, Mode.ACTIVE, 10, shown, b"", ahead.name, bytes(64))
+    message = replace(plain, signature=fake_sign(ahead.name, status_preimage(CHAIN, plain)))
+    assert late.replica is not None
+    found = late.replica.step(Received(ahead.name, message), late.now())
+    assert Sync(ahead.name, 10) in found
 
 
 def _status_of(node: Node, view: int, heights: tuple[HeightStatus, ...] = ()) -> Status:

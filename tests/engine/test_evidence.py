@@ -11,7 +11,7 @@ from otcnode.codec import encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Accusation, Commit, Evidence
 from otcnode.crypto import SigningKey
-from otcnode.engine.evidence import name_of
+from otcnode.engine.evidence import EvidenceKeeper, name_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
@@ -87,6 +87,33 @@ def test_what_is_kept_of_one_validator_is_bounded_and_leaves_room_for_others() -
     assert len(_offences(station)) == limits.offences_per_validator_max
     _tell(station, liar.own, double(liar.chain, second.key))
     assert second.own in [offence.validator for offence in _offences(station)]
+
+
+@pytest.mark.parametrize("bound", ["offences_per_validator_max", "evidence_bytes_per_validator_max"])
+def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    liar, station, *_ = stations(4)
+    keeper = station.engine.evidence
+
+    def keep(epoch: int, view: int) -> bool:
+        station.now_ms += 1
+        return keeper.keep(
+            Offence(liar.own, Kind.DOUBLE_COMMIT, epoch, view, 1), double(liar.chain, liar.key, view, epoch=epoch), None
+        )
+
+    def kept() -> list[tuple[int, int]]:
+        return [(entry.offence.epoch, entry.offence.view) for entry in keeper.all()]
+
+    assert keep(1, 0) and keep(1, 1) and keep(2, 0)
+    of_one = max(len(raw) for _, raw in station.engine.evidence._store.evidence())
+    monkeypatch.setattr(limits, bound, 3 if bound == "offences_per_validator_max" else 3 * of_one + of_one // 2)
+    assert not keep(1, 2)
+    assert keep(2, 1) and keep(3, 0)
+    assert kept() == [(2, 0), (2, 1), (3, 0)]
+    assert keep(3, 1) and keep(3, 2)
+    assert not keep(3, 3) and not keep(2, 2)
+    assert kept() == [(3, 0), (3, 1), (3, 2)]
+    again = EvidenceKeeper(station.engine._store, station, lambda: ())
+    assert again.all() == keeper.all()
 
 
 def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
