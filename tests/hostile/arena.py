@@ -32,10 +32,12 @@ from otcnode.crypto import SigningKey, random_bytes, sha256
 from otcnode.genesis import ChainParameters, GenesisNode, chain_id
 from otcnode.node_key import NodeKey
 from otcnode.p2p.handshake import Identity
+from otcnode.rpc import format as form
+from otcnode.vm.transactions import decode_transaction
 from tests.hostile.raw_peer import Target
 from tests.processes import cluster as daemons
 
-FULL_NODES = 64
+VALIDATORS, FULL_NODES = 4, 64
 WAIT_S = 60
 MEGABYTE = 1 << 20
 
@@ -72,12 +74,14 @@ class Pace:
 
 
 class Arena:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, full_nodes: int = 0, settings: str = "") -> None:
+        """`settings` are added to the configuration of every node; the full nodes are not started by `start`."""
         localnet.create(
             localnet.Plan(
                 directory=directory,
-                validators=4,
-                base_port=daemons.free_ports(8),
+                validators=VALIDATORS,
+                full_nodes=full_nodes,
+                base_port=daemons.free_ports(2 * (VALIDATORS + full_nodes)),
                 accounts=workload.accounts()[:20],
                 cash=workload.cash(),
                 parameters=ChainParameters(state_buckets=256, max_transaction_ttl_ms=daemons.TTL_MS),
@@ -90,17 +94,21 @@ class Arena:
             GenesisNode(name=f"attacker{index}", id=attacker(index).node, organisation="nobody")
             for index in range(FULL_NODES)
         )
+        genesis = msgspec.structs.replace(genesis, nodes=(*genesis.nodes, *nodes))
         for member in members:
-            member.home.genesis.write_bytes(genesis_module.dump(msgspec.structs.replace(genesis, nodes=nodes)))
+            member.home.genesis.write_bytes(genesis_module.dump(genesis))
+            with member.home.configuration.open("a") as file:
+                file.write(settings)
         self.cluster = localnet.Cluster(directory)
         self.chain = chain_id(self.cluster.genesis)
-        order = sorted(members, key=lambda member: member.id)
+        validators, self.followers = members[:VALIDATORS], members[VALIDATORS:]
+        order = sorted(validators, key=lambda member: member.id)
         liar = order[-1]
         """Not the primary of view 0, nor of the first rotations."""
         key = NodeKey.load(liar.home.key)
         self.liar = Identity(key.signing, key.static_secret)
         self.liar_name = liar.name
-        self.honest = [member for member in members if member is not liar]
+        self.honest = [member for member in validators if member is not liar]
         valid_until_ms = time.time_ns() // 1_000_000 + daemons.TTL_MS // 2
         self._deposits = iter(workload.signed_deposits(self.chain, 0, 100, valid_until_ms, random_bytes(24), 10))
         self.newcomers = 0
@@ -153,6 +161,10 @@ class Arena:
         answer = json.loads(urllib.request.urlopen(request, timeout=20).read())
         assert "result" in answer, answer
         return dict(answer["result"])
+
+    def wait_final(self, member: localnet.Member, raw: bytes) -> dict[str, object]:
+        name = form.transaction(decode_transaction(raw).id)
+        return self.ask(member, "tx_wait", id=name, timeout_ms=15_000)
 
     def certificate(self, member: localnet.Member) -> Certificate:
         """Of the last block."""

@@ -4,6 +4,7 @@ than half its pace, memory stays bounded, and whoever did it is named in the log
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ async def lying_height(attack: Attack) -> None:
             await peer.send(Channel.SYNC, words.junk_blocks(attack.arena.chain, height + ahead, 1))
 
 
-async def forged_then_true(attack: Attack) -> None:
+async def forged_copy(attack: Attack) -> None:
     raw = attack.arena.transaction()
     await attack.peer.send(Channel.TRANSACTIONS, words.push(words.forged(raw)))
 
@@ -133,7 +134,7 @@ OFFENCES: dict[str, tuple[CloseCode, Offence]] = {
         CloseCode.PENALTY,
         payload(Channel.TRANSACTIONS, lambda _: words.push(random_bytes(300))),
     ),
-    "a forged transaction": (CloseCode.PENALTY, forged_then_true),
+    "a forged transaction": (CloseCode.PENALTY, forged_copy),
 }
 
 
@@ -165,6 +166,28 @@ async def test_every_offence_is_named_counted_and_banned_while_the_chain_goes_on
                     faults.append(str(error).splitlines()[0])
     assert faults == []
     assert len(pace.intervals_ms) > len(OFFENCES) and pace.longest_ms < STANDSTILL_MS_MAX, pace
+
+
+@pytest.mark.parametrize("way", ["from a peer", "over the API"])
+async def test_a_true_transaction_is_final_though_a_forged_copy_came_first(arena: Arena, way: str) -> None:
+    """Every validator has refused the copy, which has the same id, before it hears of the true one."""
+    raw = arena.transaction()
+    for victim in arena.honest:
+        name, who = arena.newcomer()
+        async with connected(arena.target(victim), who) as peer:
+            await peer.send(Channel.TRANSACTIONS, words.push(words.forged(raw)))
+            assert await peer.until_closed() is CloseCode.PENALTY
+        assert await asyncio.to_thread(arena.offences, victim, name) == {"penalty": 1}
+    asked, told = arena.honest[0], arena.honest[-1]
+    if way == "from a peer":
+        async with connected(arena.target(told), arena.newcomer()[1]) as peer:
+            await peer.send(Channel.TRANSACTIONS, words.push(raw))
+            await peer.until(lambda: bool(peer.heard))
+            outcome = await asyncio.to_thread(arena.wait_final, asked, raw)
+    else:
+        await asyncio.to_thread(arena.ask, told, "tx_submit", transaction=base64.b64encode(raw).decode())
+        outcome = await asyncio.to_thread(arena.wait_final, asked, raw)
+    assert (outcome["state"], outcome["code"]) == ("committed", "OK"), outcome
 
 
 # ---- floods: what is right or ignored, without end

@@ -57,8 +57,8 @@ def body_request(height: int, block: bytes, positions: Sequence[int] = ()) -> by
     return encode(BodyRequest(height, block, tuple(positions)))
 
 
-def tip(height: int) -> bytes:
-    return encode(TipNotice(height, 1))
+def tip(height: int, first: int = 1) -> bytes:
+    return encode(TipNotice(height, first))
 
 
 def blocks_request(first: int, count: int) -> bytes:
