@@ -350,6 +350,16 @@ def test_a_maturity_weighs_the_redemptions_that_it_ends() -> None:
     assert DUE_WEIGHTS[payments.PAY](floor.state, entry) == before + 5 * payments.RELEASE_WEIGHT
 
 
+def test_a_maturity_weighs_what_was_subscribed_whoever_holds_it() -> None:
+    """Ten thousand subscriptions, whose contracts are fulfilled at maturity, weighed as their one last buyer."""
+    floor = Floor(rate_ppm=0)
+    for seller, quantity in (("SAM", 60), ("OWN", 40)):
+        floor.take(floor.list_offer(seller, quantity=quantity), quantity)
+    floor.advance(floor.product_terms(floor.note).maturity_ms - DAY_MS)
+    entry = DueItem(payments.PAY, floor.note, floor.note, 1)
+    assert DUE_WEIGHTS[payments.PAY](floor.state, entry) == 1 + 4 * 1 + 2
+
+
 # what is named must exist
 
 

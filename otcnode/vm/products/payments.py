@@ -311,12 +311,15 @@ def _retry_weight(state: State, item: DueItem) -> int:
 
 
 def _weight_of(state: State, name: bytes) -> int:
-    """One per holder for each unpaid coupon; a maturity touches some four times as much."""
+    """One per holder for each unpaid coupon; a maturity touches some four times as much, and what was subscribed, whose
+    contracts are fulfilled, whoever holds the units by now."""
     record, rule, count = state.get(PRODUCTS, name), state.get(PRODUCT_TERMS, name), state.get(HOLDERS, name)
-    if record is None or rule is None or count is None:
+    if record is None or rule is None:
         return 1
-    payments = 1 + len(record.unpaid)
-    return 1 + count.accounts * (payments + 3 * (record.next_payment >= len(rule.payments) - 1))
+    payments, accounts = 1 + len(record.unpaid), 0 if count is None else count.accounts
+    if record.next_payment < len(rule.payments) - 1:
+        return 1 + accounts * payments
+    return 1 + accounts * (payments + 3) + record.accepted
 
 
 DUE_KINDS: dict[str, DueHandler] = {PAY: pay_due, GRACE: end_grace, balances.WAKE: retry}
