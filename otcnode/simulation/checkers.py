@@ -17,6 +17,7 @@ from otcnode.crypto import tagged_hash, verify
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Plan
+from otcnode.simulation.roots import state_root_of
 from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
@@ -77,6 +78,8 @@ class Checkers:
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         """Height to (block hash, state root)."""
+        self._bodies: dict[int, tuple[bytes, ...]] = {}
+        """Height to its transactions, signatures included."""
         self._in_chain: dict[bytes, int] = {}
         self._votes: dict[Vote, bytes] = {}
         self._witnesses = [_Witness() for _ in nodes]
@@ -109,11 +112,15 @@ class Checkers:
         known = self._blocks.get(height)
         if known is None:
             self._first_time(node, header, name, block.transactions, transactions)
+            if state_root_of(store.state.scan(b""), store.tree.buckets) != header.state_root:
+                raise Violation(Promise.ROOTS, f"block {height} names another state root than that of n{node}'s state")
         elif known[0] != name:
             raise Violation(
                 Promise.AGREEMENT,
                 f"height {height} is {name.hex()[:12]} for n{node}, and was {known[0].hex()[:12]} before",
             )
+        elif self._bodies[height] != block.transactions:
+            raise Violation(Promise.AGREEMENT, f"n{node} holds other copies of the transactions of block {height}")
         if store.tree.root != header.state_root:
             raise Violation(Promise.ROOTS, f"n{node} at height {height}")
         self._check_epoch(node, store, header)
@@ -139,6 +146,7 @@ class Checkers:
             if earlier != height or list(transactions).count(transaction) > 1:
                 raise Violation(Promise.ONCE, f"{transaction.hex()[:12]} is in blocks {earlier} and {height}")
         self._blocks[height] = (name, header.state_root)
+        self._bodies[height] = tuple(bodies)
 
     def _name_of(self, raw: bytes) -> bytes | None:
         """The id of what a client submitted or a validator said in its own name; None: nobody did."""

@@ -81,9 +81,6 @@ class Swarm(StrEnum):
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 
 
-SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
-
-
 SNAPSHOT_INTERVAL, BEHIND_BLOCKS, BLOCKS_KEPT = 3, 4, 7
 
 
@@ -100,6 +97,10 @@ class Options:
     reforms_permille: int = 125
     """Of the networks of four or more, those whose validators change."""
     snapshots: bool = False
+    habits: tuple[Habit, ...] = ()
+    """What liars may do; empty: anything."""
+    twins_permille: int = 125
+    """Of the plans without a storm, those whose clients circulate two copies of one transaction."""
 
 
 def generate(seed: int, options: Options | None = None) -> Plan:
@@ -225,15 +226,21 @@ class _Generator:
 
     def _workload(self) -> tuple[Submission, ...]:
         """In bursts, so that several blocks are in flight at once."""
+        twins = not self._stormy and self._chance.happens(self._options.twins_permille, "twins")
         return tuple(
             Submission(
                 at_ms=self._chance.choice(self._bursts_ms, "burst", index) + self._chance.below(60, "when", index),
                 node=self._chance.below(self._count, "to", index),
-                act=self._act(index),
+                act=(act := self._act(index)),
                 lives_ms=self._lives_ms(index),
+                twin_node=self._twin_node(index) if twins and isinstance(act, Deposit) else None,
             )
             for index in range(self._options.submissions)
         )
+
+    def _twin_node(self, index: int) -> int | None:
+        chance = self._chance
+        return chance.below(self._count, "twin to", index) if chance.happens(700, "twin", index) else None
 
     def _lives_ms(self, index: int) -> int:
         if self._chance.happens(100, "short", index):
@@ -285,7 +292,8 @@ class _Generator:
         least = most if self._swarm is Swarm.LIARS else min(1, most)
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
-            if chance.happens(800 if self._options.snapshots else 300, "loses", node):
+            loses_permille = 800 if self._options.snapshots else 0 if self._options.habits else 300
+            if chance.happens(loses_permille, "loses", node):
                 self._lose(node)
                 continue
             most_lies = 4 if self._swarm is Swarm.LIARS else 3
@@ -314,7 +322,7 @@ class _Generator:
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance
-        habit = chance.choice(list(Habit), "habit", node, number)
+        habit = chance.choice(self._options.habits or tuple(Habit), "habit", node, number)
         others = [other for other in self._nodes if other != node]
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.generate import generate
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Plan
 from otcnode.simulation.shrink import Shrinker
@@ -40,7 +40,7 @@ def hunt(mutant: Mutant, shrink: bool = True, progress: Callable[[int], None] | 
         for seed in range(1, mutant.seeds + 1):
             if progress is not None:
                 progress(seed)
-            plan = generate(seed, Options(validators=mutant.validators, swarm=mutant.swarm))
+            plan = generate(seed, mutant.options)
             violation = run(plan).violation
             if violation is None:
                 continue

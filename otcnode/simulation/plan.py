@@ -234,6 +234,9 @@ class Submission(_Part, frozen=True, kw_only=True):
     node: int
     act: Act
     lives_ms: int = 600_000
+    twin_node: int | None = None
+    """To which the client hands, at the same time, a copy with its other signature: the same transaction in other
+    bytes. Only a Deposit's signer has two keys."""
 
 
 class Signatures(StrEnum):
@@ -289,6 +292,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     @property
     def changes_epochs(self) -> bool:
         return any(isinstance(submission.act, Reform | Tune) for submission in self.workload)
+
+    @property
+    def has_twins(self) -> bool:
+        return any(submission.twin_node is not None for submission in self.workload)
 
     @property
     def window_max(self) -> int:

@@ -64,8 +64,15 @@ def manager_of(name: str) -> SigningKey:
     return key_of(f"{name} manager")
 
 
-def _account(name: str, role: Role, governs: bool = False) -> GenesisAccount:
+def second_key_of(name: str) -> SigningKey:
+    """The other key with which an account trades."""
+    return key_of(f"{name} second")
+
+
+def _account(name: str, role: Role, governs: bool = False, second: bool = False) -> GenesisAccount:
     keys = [GenesisKey(purpose=KeyPurpose.TRADE, key=key_of(name).public)]
+    if second:
+        keys.append(GenesisKey(purpose=KeyPurpose.TRADE, key=second_key_of(name).public))
     if governs:
         keys.append(GenesisKey(purpose=KeyPurpose.MANAGE, key=manager_of(name).public))
     return GenesisAccount(name=name, organisation=name, roles=(role,), keys=tuple(keys))
@@ -75,7 +82,9 @@ def genesis_of(plan: Plan) -> Genesis:
     """The genesis that a plan's network starts from."""
     roles = {BANK: Role.CUSTODIAN, KYC: Role.KYC, REGULATOR: Role.REGULATOR}
     governs = {KYC, REGULATOR} if plan.changes_epochs else frozenset()
-    accounts = [_account(name, role, name in governs) for name, role in roles.items()]
+    accounts = [
+        _account(name, role, name in governs, second=name == BANK and plan.has_twins) for name, role in roles.items()
+    ]
     accounts += [_account(name, Role.INVESTOR) for name in INVESTORS]
     return Genesis(
         network="simulation",
@@ -120,6 +129,10 @@ def clients_of(plan: Plan) -> tuple[Client, ...]:
     for submission in plan.workload:
         transaction = _transaction(chain, plan, submission)
         clients.append(Client(submission, transaction))
+        if submission.twin_node is not None:
+            assert isinstance(submission.act, Deposit), "only the custodian has two keys"
+            twin = sign_transaction(transaction.transaction.body, [second_key_of(BANK)])
+            clients.append(Client(replace(submission, node=submission.twin_node), twin))
         if isinstance(submission.act, Reform | Tune):
             clients += _approvals(chain, plan, submission, created_by(transaction))
     return tuple(clients)

@@ -56,6 +56,9 @@ RETRY_MS = 4_000
 PROGRESS_CHECK_MS = 250
 MEMORY_CHECK_MS = 1_000
 """How often the next node's memory is looked at, in turn."""
+VIEWS_PER_VALIDATOR_MAX = 3
+"""In which a replica keeps votes of one validator for one height: its own view and the two highest others."""
+VOTES_OF_ONE = "._heights[][]"
 EVENTS_MAX = 5_000_000
 ON_DISK = (Store, Node, Disk, FaultyKeyValue, CrashingVotesLog, MemoryFolders, MemoryFolder)
 """What stands for the disk or the world is no memory of the node."""
@@ -142,9 +145,8 @@ class World:
         result.events = self.scheduler.performed
         result.virtual_ms = self.scheduler.now_ms
         result.commits = self.checkers.height
-        result.transactions = sum(
-            1 for client in self._clients if self.checkers.height_of(client.transaction.id) is not None
-        )
+        names = {client.transaction.id for client in self._clients}
+        result.transactions = sum(1 for name in names if self.checkers.height_of(name) is not None)
         result.view_max = self.checkers.view_max
         result.messages = sum(sent.messages for sent in self.network.sent.values())
         result.faults.update(self.network.injected)
@@ -408,6 +410,8 @@ class World:
     def _limit_of(self, path: str) -> int:
         """Collections of the replica are bounded by heights, validators and views; the others by what clients do."""
         count, window = self.plan.nodes, self.plan.window_max
+        if path.endswith(VOTES_OF_ONE):
+            return VIEWS_PER_VALIDATOR_MAX
         if path.startswith("Engine.replica"):
             return 64 + 8 * count * window
         return 256 + 4 * len(self._clients) + 8 * count * window

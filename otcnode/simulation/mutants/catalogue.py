@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from otcnode.simulation.generate import Swarm
+from otcnode.simulation.generate import Options, Swarm
 from otcnode.simulation.mutants import blocks, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
+from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
 
 P = Promise
-STORM, LIARS = Swarm.STORM, Swarm.LIARS
+STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
 )
@@ -34,7 +35,7 @@ MUTANTS = (
         voting.quorum_two_f_plus_one,
         _one(P.CERTIFICATE, P.RULES),
         5,
-        validators=5,
+        options=Options(validators=5),
     ),
     Mutant(
         "quorum of 2f + 1 of six",
@@ -42,7 +43,7 @@ MUTANTS = (
         voting.quorum_two_f_plus_one,
         _one(P.CERTIFICATE, P.RULES),
         5,
-        validators=6,
+        options=Options(validators=6),
     ),
     Mutant(
         "COMMITs of two views added up",
@@ -50,7 +51,7 @@ MUTANTS = (
         voting.views_added_up,
         _SAFETY,
         300,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant("signatures of votes unchecked", "votes are authentic", voting.signatures_unchecked, _SAFETY, 300),
     Mutant(
@@ -59,7 +60,7 @@ MUTANTS = (
         voting.prepare_without_parent,
         _SAFETY,
         300,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant(
         "COMMIT without the parent",
@@ -91,7 +92,7 @@ MUTANTS = (
         voting.epoch_barrier_dropped,
         _SAFETY,
         300,
-        swarm=LIARS,
+        options=LIARS,
     ),
     # views
     Mutant(
@@ -100,10 +101,15 @@ MUTANTS = (
         views.proofs_ignored,
         _SAFETY,
         300,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant(
-        "proof of the lower view", "the proof of the highest view counts", views.lower_proof, _SAFETY, 600, swarm=STORM
+        "proof of the lower view",
+        "the proof of the highest view counts",
+        views.lower_proof,
+        _SAFETY,
+        600,
+        options=STORM,
     ),
     Mutant(
         "VIEW-CHANGE without proofs",
@@ -111,10 +117,10 @@ MUTANTS = (
         views.proof_forgotten,
         _SAFETY,
         300,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant(
-        "NEW-VIEW unchecked", "everybody recomputes a NEW-VIEW", views.new_view_unchecked, _SAFETY, 600, swarm=LIARS
+        "NEW-VIEW unchecked", "everybody recomputes a NEW-VIEW", views.new_view_unchecked, _SAFETY, 600, options=LIARS
     ),
     Mutant(
         "VIEW-CHANGE unchecked",
@@ -122,7 +128,7 @@ MUTANTS = (
         views.view_change_unchecked,
         _SAFETY,
         600,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant(
         "base not committed by the primary",
@@ -130,15 +136,15 @@ MUTANTS = (
         views.uncommitted_base,
         _SAFETY,
         600,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant(
         "no base barrier",
         "active after the base is committed, fresh above it",
         views.base_barrier_dropped,
-        _SAFETY,
+        _one(P.RULES),
         600,
-        swarm=LIARS,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.REWRITE,)),
     ),
     Mutant("one validator moves all", "join what f + 1 ask for", views.join_anybody, _SAFETY, 300),
     Mutant(
@@ -147,7 +153,7 @@ MUTANTS = (
         views.timer_never_falls_back,
         _one(P.LIVENESS),
         300,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant(
         "timer stops after asking",
@@ -159,14 +165,14 @@ MUTANTS = (
     # records
     Mutant("skipped sync", "durable before it leaves", records.skipped_sync, _SAFETY, 300),
     Mutant("votes not saved", "every vote is in the record", records.votes_not_saved, _SAFETY, 300),
-    Mutant("proofs not saved", "every proof is in the record", records.proofs_not_saved, _SAFETY, 300, swarm=STORM),
+    Mutant("proofs not saved", "every proof is in the record", records.proofs_not_saved, _SAFETY, 300, options=STORM),
     Mutant(
         "VIEW-CHANGE not saved",
         "the own VIEW-CHANGE is in the record",
         records.view_changes_not_saved,
         _SAFETY,
         300,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant(
         "proposal saved without bodies",
@@ -181,10 +187,15 @@ MUTANTS = (
         records.record_truncated,
         _SAFETY,
         300,
-        swarm=STORM,
+        options=STORM,
     ),
     Mutant(
-        "record born again", "a key without its record is silent", records.record_born_again, _SAFETY, 600, swarm=LIARS
+        "record born again",
+        "a key without its record is silent",
+        records.record_born_again,
+        _SAFETY,
+        600,
+        options=LIARS,
     ),
     Mutant(
         "silence of no length",
@@ -192,7 +203,7 @@ MUTANTS = (
         records.silence_of_no_length,
         _SAFETY,
         600,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant("floor ignored", "nothing is signed below the floor", records.floor_ignored, _SAFETY, 600),
     Mutant(
@@ -201,7 +212,7 @@ MUTANTS = (
         records.block_not_synced,
         _one(P.DURABILITY),
         300,
-        swarm=LIARS,
+        options=LIARS,
     ),
     # blocks
     Mutant(
@@ -210,15 +221,15 @@ MUTANTS = (
         blocks.bodies_unchecked,
         _SAFETY,
         600,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant(
         "signatures not in the root",
         "the root of transactions covers signatures",
         blocks.signatures_not_in_the_root,
-        _SAFETY,
-        600,
-        swarm=LIARS,
+        _one(P.AGREEMENT),
+        300,
+        options=Options(validators=4, swarm=Swarm.MIXED, twins_permille=1_000),
     ),
     Mutant(
         "clients' signatures unchecked",
@@ -226,7 +237,7 @@ MUTANTS = (
         blocks.client_signatures_unchecked,
         _one(P.VALIDITY),
         600,
-        swarm=LIARS,
+        options=LIARS,
     ),
     Mutant(
         "roots not compared",
@@ -234,7 +245,7 @@ MUTANTS = (
         blocks.roots_not_compared,
         _one(P.ROOTS),
         600,
-        swarm=LIARS,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.ROOTS,)),
     ),
     Mutant(
         "child leaks into parent",
@@ -259,7 +270,7 @@ MUTANTS = (
         blocks.votes_kept_for_ever,
         _one(P.MEMORY),
         600,
-        swarm=LIARS,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.FLOOD,)),
     ),
     Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
 )

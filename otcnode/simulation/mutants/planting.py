@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from otcnode.simulation.generate import Swarm
+from otcnode.simulation.generate import Options
 from otcnode.simulation.violation import Promise
 
 Plant = Callable[[], AbstractContextManager[None]]
@@ -36,15 +36,17 @@ def wherever(right: Callable[..., Any], wrong: Callable[..., Any]) -> tuple[Chan
     return tuple((module, name, wrong) for module in modules if vars(module).get(name) is right)
 
 
+FOUR = Options(validators=4)
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """`rule` is what no longer holds. Of the seeds 1 to `seeds`, run under `swarm` (None: as each seed chooses) with so
-    many `validators` (0: as each seed chooses), one must break one of `promises`."""
+    """`rule` is what no longer holds. Of the plans that the seeds 1 to `seeds` make with `options`, one must break one
+    of `promises`."""
 
     name: str
     rule: str
     plant: Plant
     promises: frozenset[Promise]
     seeds: int
-    validators: int = 4
-    swarm: Swarm | None = None
+    options: Options = FOUR
