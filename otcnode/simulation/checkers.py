@@ -109,20 +109,14 @@ class Checkers:
             raise Violation(Promise.DURABILITY, f"n{node} committed height {height} after {witness.committed}")
         name = block_hash(header)
         self._check_certificate(node, header, certificate)
-        known = self._blocks.get(height)
-        if known is None:
-            self._first_time(node, header, name, block.transactions, transactions)
-            if state_root_of(store.state.scan(b""), store.tree.buckets) != header.state_root:
-                raise Violation(Promise.ROOTS, f"block {height} names another state root than that of n{node}'s state")
-        elif known[0] != name:
-            raise Violation(
-                Promise.AGREEMENT,
-                f"height {height} is {name.hex()[:12]} for n{node}, and was {known[0].hex()[:12]} before",
-            )
-        elif self._bodies[height] != block.transactions:
-            raise Violation(Promise.AGREEMENT, f"n{node} holds other copies of the transactions of block {height}")
-        if store.tree.root != header.state_root:
-            raise Violation(Promise.ROOTS, f"n{node} at height {height}")
+        known = height in self._blocks
+        if not known:
+            self._check_validity(node, height, block.transactions, transactions)
+            self._check_once(height, transactions)
+            self._blocks[height] = (name, header.state_root)
+            self._bodies[height] = block.transactions
+        self._check_agreement(node, header, block.transactions)
+        self._check_root(node, header, store, known)
         self._check_epoch(node, store, header)
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
@@ -130,23 +124,37 @@ class Checkers:
         self._patience.committed(node)
         self._marks.committed(node, height, certificate, len(transactions))
 
-    def _first_time(
-        self, node: int, header: Header, name: bytes, bodies: Sequence[bytes], transactions: Sequence[bytes]
-    ) -> None:
-        height = header.height
+    def _check_agreement(self, node: int, header: Header, bodies: Sequence[bytes]) -> None:
+        height, name, (known, _) = header.height, block_hash(header), self._blocks[header.height]
+        if known != name:
+            raise Violation(
+                Promise.AGREEMENT,
+                f"height {height} is {name.hex()[:12]} for n{node}, and was {known.hex()[:12]} before",
+            )
         if height > 1 and self._blocks[height - 1][0] != header.parent:
             raise Violation(Promise.AGREEMENT, f"n{node}: block {height} does not extend block {height - 1}")
+        if self._bodies[height] != bodies:
+            raise Violation(Promise.AGREEMENT, f"n{node} holds other copies of the transactions of block {height}")
+
+    def _check_validity(self, node: int, height: int, bodies: Sequence[bytes], transactions: Sequence[bytes]) -> None:
         names = [self._name_of(raw) for raw in bodies]
         if None in names:
             raise Violation(Promise.VALIDITY, f"n{node}: block {height} holds a transaction nobody submitted")
         if names != list(transactions):
             raise Violation(Promise.VALIDITY, f"n{node}: block {height} names other transactions than it holds")
+
+    def _check_once(self, height: int, transactions: Sequence[bytes]) -> None:
         for transaction in transactions:
             earlier = self._in_chain.setdefault(transaction, height)
             if earlier != height or list(transactions).count(transaction) > 1:
                 raise Violation(Promise.ONCE, f"{transaction.hex()[:12]} is in blocks {earlier} and {height}")
-        self._blocks[height] = (name, header.state_root)
-        self._bodies[height] = tuple(bodies)
+
+    def _check_root(self, node: int, header: Header, store: Store, known: bool) -> None:
+        """The first state of a height is hashed anew; the others must have the same root as it."""
+        if store.tree.root != header.state_root:
+            raise Violation(Promise.ROOTS, f"n{node} at height {header.height}")
+        if not known and state_root_of(store.state.scan(b""), store.tree.buckets) != header.state_root:
+            raise Violation(Promise.ROOTS, f"block {header.height} names another state root than n{node}'s state has")
 
     def _name_of(self, raw: bytes) -> bytes | None:
         """The id of what a client submitted or a validator said in its own name; None: nobody did."""
@@ -376,8 +384,13 @@ class Checkers:
             if digest in self._sound_roots:
                 continue
             self._sound_roots.add(digest)
-            for found in ledger_violations(store, self._chain_id):
-                raise Violation(Promise.INVARIANTS, f"n{node}, height {height}: {found.invariant}, {found.detail}")
+            self._check_ledger(node, store)
+
+    def _check_ledger(self, node: int, store: Store) -> None:
+        for found in ledger_violations(store, self._chain_id):
+            raise Violation(
+                Promise.INVARIANTS, f"n{node}, height {store.tip.height}: {found.invariant}, {found.detail}"
+            )
 
 
 def _plain(record: msgspec.Struct) -> list[object]:

@@ -119,6 +119,7 @@ class _Generator:
         self._count = options.validators or self._chance.choice(sizes, "validators")
         self._spares = self._choose_spares()
         self._nodes = tuple(range(self._count + self._spares))
+        self._twins = not self._stormy and self._chance.happens(options.twins_permille, "twins")
         self._faults: list[Fault] = []
         bursts = 16 if self._stormy else self._chance.between(3, 6, "bursts")
         self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
@@ -154,6 +155,7 @@ class _Generator:
             ),
             rotation_blocks=chance.choice((0, 3, 5, 1_000, 1_000, 1_000), "rotation"),
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
+            second_key=self._twins,
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
             snapshot_interval=SNAPSHOT_INTERVAL if self._options.snapshots else 0,
@@ -226,14 +228,13 @@ class _Generator:
 
     def _workload(self) -> tuple[Submission, ...]:
         """In bursts, so that several blocks are in flight at once."""
-        twins = not self._stormy and self._chance.happens(self._options.twins_permille, "twins")
         return tuple(
             Submission(
                 at_ms=self._chance.choice(self._bursts_ms, "burst", index) + self._chance.below(60, "when", index),
                 node=self._chance.below(self._count, "to", index),
                 act=(act := self._act(index)),
                 lives_ms=self._lives_ms(index),
-                twin_node=self._twin_node(index) if twins and isinstance(act, Deposit) else None,
+                twin_node=self._twin_node(index) if self._twins and isinstance(act, Deposit) else None,
             )
             for index in range(self._options.submissions)
         )

@@ -236,7 +236,7 @@ class Submission(_Part, frozen=True, kw_only=True):
     lives_ms: int = 600_000
     twin_node: int | None = None
     """To which the client hands, at the same time, a copy with its other signature: the same transaction in other
-    bytes. Only a Deposit's signer has two keys."""
+    bytes. Only of a Deposit, in a plan with `second_key`."""
 
 
 class Signatures(StrEnum):
@@ -268,6 +268,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """A node that is so far behind takes a snapshot."""
     blocks_kept: int = 0
     """0: all."""
+    second_key: bool = False
+    """The custodian has another key to sign with."""
     delay_ms: tuple[int, int] = (1, 20)
     """The least and the most that a message takes."""
     verify_ms_max: int = 2
@@ -292,10 +294,6 @@ class Plan(_Part, frozen=True, kw_only=True):
     @property
     def changes_epochs(self) -> bool:
         return any(isinstance(submission.act, Reform | Tune) for submission in self.workload)
-
-    @property
-    def has_twins(self) -> bool:
-        return any(submission.twin_node is not None for submission in self.workload)
 
     @property
     def window_max(self) -> int:
@@ -336,8 +334,12 @@ def check(plan: Plan) -> None:
         raise ConfigurationError(f"plan version {plan.version}: this simulator knows version {PLAN_VERSION}")
     if count < 1 or plan.spares < 0 or len(plan.skews_ms) != plan.nodes:
         raise ConfigurationError("a plan needs at least one validator and one clock skew for each node")
+    twins = [submission for submission in plan.workload if submission.twin_node is not None]
+    if twins and not (plan.second_key and all(isinstance(submission.act, Deposit) for submission in twins)):
+        raise ConfigurationError("a twin of what nobody can sign twice: only Deposits, and with second_key")
     named = {
         *plan.survivors,
+        *(submission.twin_node for submission in twins),
         *(submission.node for submission in plan.workload),
         *(index for fault in plan.faults for index in _named(fault)),
         *(index for members in plan.reforms for index in members),

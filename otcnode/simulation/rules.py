@@ -103,13 +103,14 @@ class Rules:
             return
         _, _, epoch, view, height, name = fields
         signer = self._signers[node]
-        asked = signer.asked.get(epoch, -1)
-        if view < asked:
-            what = f"n{node} signs {kind} (view {view}, height {height})"
-            raise Violation(Promise.VOTES, f"{what} after it asked for view {asked}")
+        self._check_left(f"n{node} signs {kind} (view {view}, height {height})", view, signer.asked.get(epoch, -1))
         if kind == "PREPARE":
             self._prepares[(epoch, view, height)][name].add(node)
             signer.prepared[(epoch, view, height)] = name
+
+    def _check_left(self, what: str, view: int, asked: int) -> None:
+        if view < asked:
+            raise Violation(Promise.VOTES, f"{what} after it asked for view {asked}")
 
     def voted(self, node: int, kind: str, place: Place, name: bytes, quorum: int, proposes: bool) -> None:
         """A vote leaves its author for the first time; `quorum` is that of its epoch. What it `proposes` is what the

@@ -83,7 +83,7 @@ def genesis_of(plan: Plan) -> Genesis:
     roles = {BANK: Role.CUSTODIAN, KYC: Role.KYC, REGULATOR: Role.REGULATOR}
     governs = {KYC, REGULATOR} if plan.changes_epochs else frozenset()
     accounts = [
-        _account(name, role, name in governs, second=name == BANK and plan.has_twins) for name, role in roles.items()
+        _account(name, role, name in governs, second=name == BANK and plan.second_key) for name, role in roles.items()
     ]
     accounts += [_account(name, Role.INVESTOR) for name in INVESTORS]
     return Genesis(

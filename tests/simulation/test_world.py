@@ -122,3 +122,25 @@ def test_leaving_out_work_does_not_change_the_rest() -> None:
     for client in clients_of(half):
         if client.submission in applications:
             assert names[client.submission] == client.transaction.id
+
+
+def test_two_copies_of_one_transaction_are_one_transaction() -> None:
+    """A client signs the same with its other key and hands the copies to different nodes."""
+    from otcnode.simulation.workload import clients_of
+
+    plan = replace(generate(2, Options(validators=4)), faults=(), second_key=True)
+    work = tuple(
+        replace(submission, twin_node=(submission.node + 1) % 4)
+        for submission in plan.workload
+        if isinstance(submission.act, plans.Deposit)
+    )
+    plan = replace(plan, workload=work)
+    plans.check(plan)
+    clients = clients_of(plan)
+    assert len({client.transaction.raw for client in clients}) == 2 * len(work)
+    assert len({client.transaction.id for client in clients}) == len(work)
+    outcome = run(plan)
+    assert outcome.violation is None
+    assert outcome.summary.transactions == len(work)
+    with pytest.raises(ConfigurationError, match="nobody can sign twice"):
+        plans.check(replace(plan, second_key=False))

@@ -180,6 +180,7 @@ MUTANTS = (
         records.bodies_not_saved,
         _one(P.DURABILITY),
         300,
+        options=LIARS,
     ),
     Mutant(
         "record truncated",
@@ -237,7 +238,7 @@ MUTANTS = (
         blocks.client_signatures_unchecked,
         _one(P.VALIDITY),
         600,
-        options=LIARS,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,)),
     ),
     Mutant(
         "roots not compared",

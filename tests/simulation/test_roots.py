@@ -1,0 +1,23 @@
+"""The root that the simulator works out anew is the one that the tree keeps, change by change."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode.simulation.roots import state_root_of
+from otcnode.storage.state_tree import StateTree
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_both_roots_are_equal_and_change_with_every_value(depth: int) -> None:
+    tree = StateTree(depth)
+    state: dict[bytes, bytes] = {}
+    assert state_root_of([], 16**depth) == tree.root
+    seen = {tree.root}
+    for number in range(60):
+        key = b"key %d" % (number % 40)
+        state[key] = b"value %d" % number
+        tree.adopt(tree.speculate({key: state[key]}))
+        assert state_root_of(state.items(), 16**depth) == tree.root
+        seen.add(tree.root)
+    assert len(seen) == 61
