@@ -18,7 +18,9 @@ def view_timer_elapsed(core: Core) -> None:
         core.effects.append(SetTimer(Timer.VIEW, left_ms))
         return
     waited_ms = view_timeout_ms(core)
-    state.timeout_steps = min(state.timeout_steps + 1, 62)
+    if waited_ms < core.configuration.view_timeout_ms_max:
+        # More would not lengthen the next view, only those after the chain has recovered.
+        state.timeout_steps += 1
     state.blocks_since_step = 0
     state.transactions_max = max(1, state.transactions_max // 2)
     what = "left something undone" if state.active else "did not open it"

@@ -17,7 +17,8 @@ class _Steps:
 
 
 class Patience:
-    """The view timer is at most base · 2^k, at most `longest_ms`; k falls by one in so many blocks (limits.py)."""
+    """The view timer is at most base · 2^k, at most `longest_ms`, beyond which k does not grow; k falls by one in so
+    many blocks (limits.py)."""
 
     def __init__(self, base_ms: int, longest_ms: int, nodes: int) -> None:
         self._base_ms = base_ms
@@ -25,8 +26,10 @@ class Patience:
         self._nodes = [_Steps() for _ in range(nodes)]
 
     def asked(self, node: int) -> None:
-        self._nodes[node].steps += 1
-        self._nodes[node].blocks = 0
+        of_node = self._nodes[node]
+        if self._base_ms << of_node.steps < self._longest_ms:
+            of_node.steps += 1
+        of_node.blocks = 0
 
     def committed(self, node: int) -> None:
         of_node = self._nodes[node]

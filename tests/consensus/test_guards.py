@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from otcnode import limits
 from otcnode.consensus import effects
 from otcnode.consensus.certificates import proof_from
-from otcnode.consensus.messages import Commit, Decision, Message, Mode, Prepare
+from otcnode.consensus.messages import Commit, Decision, Message, Mode, NewView, Prepare
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.votes import Vote, VoteBook
 from otcnode.genesis import ChainParameters
@@ -146,6 +147,25 @@ def test_patience_and_block_size_change_with_failed_views_and_come_back_with_blo
         cluster.advance(20)
     states = [_replica(node).state for node in cluster.nodes[1:]]
     assert [(state.timeout_steps, state.transactions_max) for state in states] == [(0, 64)] * 3
+
+
+def test_a_long_stall_costs_no_more_patience_than_a_short_one() -> None:
+    """k stays where the view timeout is at its longest: some dozens of blocks after the stall, a dead primary is
+    replaced as fast as ever."""
+    cluster = Cluster(4)
+    stalled = True
+    cluster.on_send = lambda _sender, _receiver, message: None if stalled and isinstance(message, NewView) else message
+    for node in cluster.nodes[1:]:
+        node.start()
+    cluster.submit(b"a")
+    cluster.advance(240_000)
+    assert min(_replica(node).state.view for node in cluster.nodes[1:]) > 7
+    stalled = False
+    assert cluster.advance_until(lambda: min(cluster.heights()[1:]) >= 1, 120_000)
+    for number in range(4 * limits.blocks_per_timeout_step):
+        cluster.submit(b"%d" % number)
+        cluster.advance(20)
+    assert [_replica(node).state.timeout_steps for node in cluster.nodes[1:]] == [0] * 3
 
 
 def test_a_failed_view_halves_what_the_next_block_may_hold() -> None:
