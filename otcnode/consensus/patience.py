@@ -40,19 +40,17 @@ def _may_leave(core: Core) -> bool:
     state = core.state
     if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
         return False
-    return sum(state.is_heard(name) for name in state.others) >= state.epoch.quorum - 1
+    return sum(map(state.is_heard, state.others)) >= state.epoch.quorum - 1
 
 
 def _view_timer_runs(core: Core) -> bool:
     """Active: while something is pending. After asking for a view: once a quorum asks for it or higher. Never
     while too few are heard to form a quorum with."""
     state = core.state
-    if not _may_leave(core):
-        return False
     if state.active:
-        return building.is_pending(state)
+        return building.is_pending(state) and _may_leave(core)
     asking = sum(message.view >= state.view for message in state.view_changes.values())
-    return asking >= state.epoch.quorum
+    return asking >= state.epoch.quorum and _may_leave(core)
 
 
 def view_timeout_ms(core: Core) -> int:

@@ -117,9 +117,8 @@ class Replica:
         self._tend_timers()
         effects, self.core.effects = self.core.effects, []
         # Block sync may make blocks durable by itself; after it, a Commit of this step would come too late.
-        return [effect for effect in effects if not isinstance(effect, Sync)] + [
-            effect for effect in effects if isinstance(effect, Sync)
-        ]
+        last = [effect for effect in effects if isinstance(effect, Sync)]
+        return [effect for effect in effects if not isinstance(effect, Sync)] + last if last else effects
 
     def _dispatch(self, event: Event) -> None:
         match event:
@@ -202,20 +201,21 @@ class Replica:
 
     def _advance(self) -> None:
         """Draw every conclusion; each returns whether it changed something, and each can do so only finitely often."""
-        if self.state.record_held_back is not None:
+        core = self.core
+        if core.state.record_held_back is not None:
             self._reopen_record()
-        if self.core.configuration.own is not None:
+        if core.configuration.own is not None:
             while (
-                committing.commit_next(self.core)
-                or committing.wake(self.core)
-                or view_changing.join(self.core)
-                or view_changing.open_view(self.core)
-                or memory.activate(self.state)
-                or voting.accept_next(self.core)
-                or voting.work_on_blocks(self.core)
+                committing.commit_next(core)
+                or committing.wake(core)
+                or view_changing.join(core)
+                or view_changing.open_view(core)
+                or memory.activate(core.state)
+                or voting.accept_next(core)
+                or voting.work_on_blocks(core)
             ):
                 pass
-            proposing.build(self.core)
+            proposing.build(core)
 
     def _reopen_record(self) -> None:
         """The store has caught up with the record's floor: what the record says holds again."""

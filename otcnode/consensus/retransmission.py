@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from otcnode import limits
 from otcnode.consensus import accusing, status
 from otcnode.consensus.core import Core
@@ -96,7 +98,7 @@ def _signed_status(core: Core) -> Status:
     state = core.state
     plain = status.own_status(state)
     signature = core.sign(status_preimage(core.configuration.chain, plain))
-    return status.own_status(state, signature)
+    return replace(plain, signature=signature)
 
 
 def tend_status(core: Core) -> None:

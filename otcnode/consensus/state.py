@@ -165,7 +165,8 @@ class State:
 
     def may_sign(self, view: int) -> bool:
         """Whether any of the five messages may be signed for `view` of this epoch."""
-        return self.mode in (Mode.ACTIVE, Mode.INACTIVE) and self.committed >= self.floor and view >= self.view_first
+        allowed = view >= self.view_first and self.committed >= self.floor
+        return allowed and self.mode in (Mode.ACTIVE, Mode.INACTIVE)
 
     @property
     def others(self) -> tuple[bytes, ...]:

@@ -21,7 +21,7 @@ from otcnode.consensus.state import State
 from otcnode.consensus.votes import absent, bitmap
 
 
-def own_status(state: State, signature: bytes = bytes(64)) -> Status:
+def own_status(state: State) -> Status:
     """What this replica would say now; the signature is put in by the caller."""
     assert state.own is not None
     validators = state.epoch.validators
@@ -35,7 +35,7 @@ def own_status(state: State, signature: bytes = bytes(64)) -> Status:
         tuple(_height_status(state, height) for height in range(state.committed + 1, _last_in_flight(state) + 1)),
         bitmap(validators, holders),
         state.own,
-        signature,
+        bytes(64),
     )
 
 
@@ -82,14 +82,15 @@ def decisions_above(state: State, committed: int) -> Iterator[Message]:
 def _view_messages(state: State, status: Status) -> Iterator[Message]:
     waits = status.mode is Mode.INACTIVE
     threshold = wanted_view(status.view, status.mode)
-    for validator in absent(state.epoch.validators, status.view_changes):
+    missing = absent(state.epoch.validators, status.view_changes) if state.view_changes else ()
+    for validator in missing:
         message = state.view_changes.get(validator)
         if message is not None and message.view >= threshold and validator != status.validator:
             yield message
     # A peer that waits for a view may hold older ones than these of the same validators.
     for validator in sorted(state.view_changes):
         message = state.view_changes[validator]
-        held = validator not in absent(state.epoch.validators, status.view_changes)
+        held = validator not in missing
         if waits and held and message.view > status.view and validator != status.validator:
             yield message
     opened = state.new_view
@@ -105,26 +106,17 @@ def _height_messages(state: State, status: Status, height: int, shown: HeightSta
     has_proposal = shown is not None and shown.block_hash is not None
     if proposal is not None and proposal.view == status.view and not has_proposal:
         yield proposal
-    for validator in absent(validators, b"" if shown is None else shown.prepares):
-        prepare = prepare_message(state, height, status.view, validator)
-        if prepare is not None:
-            yield prepare
-    for validator in absent(validators, b"" if shown is None else shown.commits):
-        commit = commit_message(state, height, status.view, validator)
-        if commit is not None:
-            yield commit
+    epoch, view = state.epoch.number, status.view
+    prepares, commits = (b"", b"") if shown is None else (shown.prepares, shown.commits)
+    for name, vote in state.prepares.lacking(height, view, validators, prepares):
+        yield Prepare(epoch, view, height, vote.block_hash, name, vote.signature)
+    for name, vote in state.commits.lacking(height, view, validators, commits):
+        yield Commit(epoch, view, height, vote.block_hash, name, vote.signature)
 
 
 def _is_young(state: State, height: int) -> bool:
     candidate = state.accepted_candidate(height)
     return candidate is not None and state.now.monotonic_ms - candidate.since_ms < limits.resend_after_ms
-
-
-def prepare_message(state: State, height: int, view: int, validator: bytes) -> Prepare | None:
-    vote = state.prepares.get(height, validator, view)
-    if vote is None:
-        return None
-    return Prepare(state.epoch.number, view, height, vote.block_hash, validator, vote.signature)
 
 
 def commit_message(state: State, height: int, view: int, validator: bytes) -> Commit | None:

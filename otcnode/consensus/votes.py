@@ -61,6 +61,14 @@ class VoteBook:
         at_height = self._heights.get(height, {})
         return [(name, at_height[name][view]) for name in sorted(at_height) if view in at_height[name]]
 
+    def lacking(self, height: int, view: int, validators: Sequence[bytes], bits: bytes) -> list[tuple[bytes, Vote]]:
+        """(validator, vote) of one view where the validator's bit is not set, in the order of `validators`."""
+        at_height = self._heights.get(height)
+        if at_height is None:
+            return []
+        held = [(name, at_height[name].get(view)) for name in absent(validators, bits) if name in at_height]
+        return [(name, vote) for name, vote in held if vote is not None]
+
     def signatures(self, height: int, view: int, block: bytes) -> tuple[ValidatorSignature, ...]:
         """Votes of ONE view for one block, sorted by validator; views are never added up."""
         return tuple(
@@ -71,9 +79,10 @@ class VoteBook:
 
     def choices(self, height: int) -> list[tuple[int, bytes]]:
         """Every (view, block hash) voted for at a height, the highest view first."""
-        found = {
-            (vote.view, vote.block_hash) for views in self._heights.get(height, {}).values() for vote in views.values()
-        }
+        at_height = self._heights.get(height)
+        if at_height is None:
+            return []
+        found = {(vote.view, vote.block_hash) for views in at_height.values() for vote in views.values()}
         return sorted(found, reverse=True)
 
     def heights(self) -> list[int]:

@@ -83,8 +83,10 @@ def work_on_blocks(core: Core) -> bool:
     """Fetch, save, execute, prepare and commit, from the lowest height up."""
     state = core.state
     changed = False
-    highest = state.committed + limits.buffered_heights_windows * state.window
-    for height in range(state.committed + 1, highest + 1):
+    lowest, highest = state.committed + 1, state.committed + limits.buffered_heights_windows * state.window
+    for height in sorted(state.accepted.keys() | state.certificates.keys()):
+        if not lowest <= height <= highest:
+            continue
         certificate = state.certificates.get(height)
         names = [state.accepted.get(height), None if certificate is None else certificate.block_hash]
         for name in dict.fromkeys(names):

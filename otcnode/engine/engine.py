@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import assert_never
 
 from otcnode import crypto, limits
@@ -258,9 +257,11 @@ class Engine:
             return
         self._stepping = True
         try:
-            with self._whole_or_never_again():
-                while self._inbox and not self._over:
-                    self._step(self._inbox.popleft())
+            while self._inbox and not self._over:
+                self._step(self._inbox.popleft())
+        except BaseException as error:
+            self._never_again(error)
+            raise
         finally:
             self._stepping = False
 
@@ -297,16 +298,11 @@ class Engine:
         if checked and bucket is not None and bucket.take(checked, now_ms):
             self._host.penalise(sender, "sends more signatures than honest peers do")
 
-    @contextmanager
-    def _whole_or_never_again(self) -> Iterator[None]:
+    def _never_again(self, error: BaseException) -> None:
         """Whoever stops between two effects has a replica that believes all of them: were it asked again, it would
         repeat to others what was never written down."""
-        try:
-            yield
-        except BaseException as error:
-            self.halted = str(error) if isinstance(error, StorageDamage) else f"internal error: {error!r}"
-            self.catch_up.stop()
-            raise
+        self.halted = str(error) if isinstance(error, StorageDamage) else f"internal error: {error!r}"
+        self.catch_up.stop()
 
     def _perform(self, effect: effects.Effect) -> None:
         if self._before_effect is not None:
@@ -459,8 +455,11 @@ class Engine:
         self._complain(self._watch.judged())
 
     def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
-        with self._whole_or_never_again():
+        try:
             self._finalise(speculation, certified.certificate)
+        except BaseException as error:
+            self._never_again(error)
+            raise
         self._watch.caught_up()
         # The replica learns of this block before anything lets it ask for the next one.
         self._feed(events.Synced(self.flight.tip()))

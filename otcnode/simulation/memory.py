@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -20,18 +21,32 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
     waiting: deque[tuple[str, object]] = deque([(type(root).__name__, root)])
     while waiting:
         path, value = waiting.popleft()
-        if id(value) in seen or isinstance(value, (*_LEAVES, *stop)):
+        if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, _COLLECTIONS):
             yield path, len(value)
             members = value.values() if isinstance(value, dict) else value
-            waiting += [(f"{path}[]", member) for member in members]
-        elif type(value).__module__.startswith("otcnode."):
-            waiting += [(f"{path}.{name}", member) for name, member in _attributes(value)]
+            path += "[]"
+            waiting += [(path, member) for member in members if _is_entered(type(member), stop)]
+        else:
+            waiting += [
+                (f"{path}.{name}", member) for name, member in _attributes(value) if _is_entered(type(member), stop)
+            ]
+
+
+@cache
+def _is_entered(kind: type, stop: tuple[type, ...]) -> bool:
+    if issubclass(kind, (*_LEAVES, *stop)):
+        return False
+    return issubclass(kind, _COLLECTIONS) or kind.__module__.startswith("otcnode.")
 
 
 def _attributes(value: Any) -> list[tuple[str, object]]:
-    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    found = [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    found = [(name, getattr(value, name)) for name in _slots(type(value)) if hasattr(value, name)]
     return [*found, *getattr(value, "__dict__", {}).items()]
+
+
+@cache
+def _slots(kind: type) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))

@@ -105,6 +105,7 @@ class World:
         self._clients = clients_of(plan)
         honest = frozenset(range(plan.nodes)) - plan.liars
         self._honest = honest
+        self._collection_limits = _collection_limits(plan, len(self._clients))
         self._chain = chain_id(self.genesis)
         self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
@@ -408,13 +409,9 @@ class World:
                 raise Violation(Promise.MEMORY, f"n{node.index} keeps {entries} entries in {path}, at most {limit}")
 
     def _limit_of(self, path: str) -> int:
-        """Collections of the replica are bounded by heights, validators and views; the others by what clients do."""
-        count, window = self.plan.nodes, self.plan.window_max
         if path.endswith(VOTES_OF_ONE):
             return VIEWS_PER_VALIDATOR_MAX
-        if path.startswith("Engine.replica"):
-            return 64 + 8 * count * window
-        return 256 + 4 * len(self._clients) + 8 * count * window
+        return self._collection_limits[path.startswith("Engine.replica")]
 
     def _check_end(self) -> None:
         stores = {}
@@ -430,6 +427,13 @@ class World:
             return Store.open(node.disk.store, self._chain, HISTORY_BLOCKS)
         except StorageDamage as damage:
             raise Violation(Promise.ROOTS, f"n{node.index}: {damage}") from None
+
+
+def _collection_limits(plan: Plan, clients: int) -> tuple[int, int]:
+    """(of any collection but the replica's, of one of the replica's): these are bounded by heights, validators and
+    views, the others by what clients do."""
+    in_flight = 8 * plan.nodes * plan.window_max
+    return 256 + 4 * clients + in_flight, 64 + in_flight
 
 
 def _brief(message: Message) -> str:
