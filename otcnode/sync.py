@@ -76,6 +76,11 @@ class BlockSync:
         further = [peer for peer in self._claims if self._claims[peer] > committed and self._trusted(peer, now_ms)]
         return further != [] and all(self._first_kept.get(peer, 1) > committed + 1 for peer in further)
 
+    @property
+    def holds_blocks(self) -> bool:
+        """Whether any block that came is not forgotten yet."""
+        return bool(self._buffer)
+
     def claims(self) -> Mapping[bytes, int]:
         """What each peer says it has committed."""
         return self._claims

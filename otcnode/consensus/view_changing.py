@@ -107,9 +107,10 @@ def _learn_of_view_change(core: Core, message: ViewChange) -> None:
 def join(core: Core) -> bool:
     """Ask for the (f+1)-th highest view among the others' latest VIEW-CHANGEs, if it is above mine: at least one
     honest replica asked for it or more (PBFT, OSDI '99, section 4.5.2)."""
-    state = core.state
+    state, rank = core.state, core.state.epoch.weak_quorum
+    if len(state.view_changes) < rank:
+        return False
     views = sorted((message.view for name, message in state.view_changes.items() if name != state.own), reverse=True)
-    rank = state.epoch.weak_quorum
     if len(views) < rank or views[rank - 1] <= state.view or not state.may_sign(views[rank - 1]):
         return False
     ask_for(core, views[rank - 1], f"{rank} others ask for view {views[rank - 1]} or higher")

@@ -77,12 +77,15 @@ class VoteBook:
             if vote.block_hash == block
         )
 
+    def voters(self, height: int) -> int:
+        """How many have voted at a height, in any view."""
+        return len(self._heights.get(height, ()))
+
     def choices(self, height: int) -> list[tuple[int, bytes]]:
         """Every (view, block hash) voted for at a height, the highest view first."""
-        at_height = self._heights.get(height)
-        if at_height is None:
-            return []
-        found = {(vote.view, vote.block_hash) for views in at_height.values() for vote in views.values()}
+        found = {
+            (vote.view, vote.block_hash) for views in self._heights.get(height, {}).values() for vote in views.values()
+        }
         return sorted(found, reverse=True)
 
     def heights(self) -> list[int]:

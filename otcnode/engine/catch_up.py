@@ -211,7 +211,8 @@ class CatchUp:
                 return
         for peer, request in self.sync.poll(self._store.tip.height, now_ms):
             self._host.send(peer, Channel.SYNC, encode(request))
-        self._advance()
+        if self.sync.holds_blocks or self._preparation.holds_blocks:
+            self._advance()
 
     def _advance(self) -> None:
         """Later, for the same reason as `_take`."""

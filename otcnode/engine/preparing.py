@@ -56,6 +56,10 @@ class Preparation:
         self._ready = ready
         self._blocks: dict[int, Prepared] = {}
 
+    @property
+    def holds_blocks(self) -> bool:
+        return bool(self._blocks)
+
     def get(self, height: int) -> Prepared | None:
         return self._blocks.get(height)
 

@@ -50,14 +50,13 @@ class Sent:
 class _Link:
     """One direction of a connection, at its receiver."""
 
-    __slots__ = ("busy_until_ms", "generation", "held", "open", "unpacker")
+    __slots__ = ("busy_until_ms", "generation", "held", "open")
 
     def __init__(self) -> None:
         self.open = False
         self.generation = 0
         self.busy_until_ms = 0
         self.held: list[bytes] = []
-        self.unpacker = wire.Unpacker()
 
 
 class Network:
@@ -140,7 +139,6 @@ class Network:
             link.generation += 1
             link.busy_until_ms = now_ms
             link.held.clear()
-            link.unpacker = wire.Unpacker()
         self._note(None, f"n{ends[0]} and n{ends[1]} are connected")
         self._endpoints[first].connected(second)
         if self._links[ends].open:
@@ -243,8 +241,8 @@ class Network:
         def arrive() -> None:
             if link.generation != generation:
                 return
-            for message in link.unpacker.feed(raw):
-                self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
+            message = wire.unpack(raw)
+            self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
 
         self._scheduler.after(delay_ms, arrive)
 

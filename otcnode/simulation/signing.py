@@ -28,18 +28,8 @@ class HashSignatures:
         return seed is not None and hashlib.blake2b(message, key=seed).digest() == signature
 
 
-class RealSignatures:
-    """Ed25519."""
-
-    def signer(self, key: SigningKey) -> Sign:
-        return key.sign
-
-    def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
-        return crypto.verify(public, message, signature)
-
-
 class Remembered:
-    """Ed25519 verdicts of clients' signatures, worked out once for all nodes of one simulation."""
+    """Ed25519 verdicts, worked out once for all nodes of one simulation."""
 
     def __init__(self) -> None:
         self._verdicts: dict[tuple[bytes, bytes, bytes], bool] = {}
@@ -50,3 +40,10 @@ class Remembered:
         if verdict is None:
             verdict = self._verdicts[question] = crypto.verify(*question)
         return verdict
+
+
+class RealSignatures(Remembered):
+    """Ed25519."""
+
+    def signer(self, key: SigningKey) -> Sign:
+        return key.sign

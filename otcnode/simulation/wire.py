@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import cast
 
 from otcnode import limits
@@ -16,6 +17,8 @@ from otcnode.p2p.framing import (
     whole_frame,
 )
 from otcnode.p2p.noise import TAG_BYTES, CipherState
+
+UNPACKED_KEPT = 256
 
 _TAG = bytes(TAG_BYTES)
 
@@ -43,13 +46,10 @@ def pack(channel: Channel, payload: bytes) -> bytes:
     return b"".join(seal(_PLAIN, frame) for frame in frames)
 
 
-class Unpacker:
-    """The receiving end of one connection."""
-
-    __slots__ = ("_decoder",)
-
-    def __init__(self) -> None:
-        self._decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
-
-    def feed(self, raw: bytes) -> list[Message]:
-        return [message for message in self._decoder.feed(raw) if isinstance(message, Message)]
+@lru_cache(maxsize=UNPACKED_KEPT)
+def unpack(raw: bytes) -> Message:
+    """The message of whole records, as every receiver finds it: what is sent to many is taken apart once."""
+    decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
+    (message,) = decoder.feed(raw)
+    assert isinstance(message, Message) and not decoder.held_bytes, "records are sent whole"
+    return message
