@@ -36,7 +36,7 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
 
 
 @cache
-def _is_entered(kind: type, stop: tuple[type, ...]) -> bool:
+def _is_entered(kind: Any, stop: tuple[type, ...]) -> bool:
     if issubclass(kind, (*_LEAVES, *stop)):
         return False
     return issubclass(kind, _COLLECTIONS) or kind.__module__.startswith("otcnode.")
@@ -48,5 +48,5 @@ def _attributes(value: Any) -> list[tuple[str, object]]:
 
 
 @cache
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     return tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))

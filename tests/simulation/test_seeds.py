@@ -15,7 +15,7 @@ from otcnode.simulation.world import Outcome, run
 from tests.simulation import report
 
 REGRESSIONS = sorted((Path(__file__).parent.parent / "regressions").glob("*.json"))
-SEEDS_PER_TEST = 10
+SEEDS_PER_TEST = 5
 REAL_SEEDS = (1, 5, 9)
 """Run with Ed25519 in place of keyed hashes."""
 
