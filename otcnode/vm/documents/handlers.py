@@ -14,6 +14,7 @@ from otcnode.vm.documents.records import (
     SPACE_BYTES_MAX,
     Filing,
     Space,
+    charge_bytes,
 )
 from otcnode.vm.keys import MARKER
 from otcnode.vm.rules import Rule
@@ -29,7 +30,7 @@ def file(context: Context, operation: DocumentFile) -> None:
     if context.get(DOCUMENTS, operation.document) is not None:
         fail(Code.DUPLICATE, "this sealed file is filed already")
     owner = context.principal
-    used = (context.get(DOCUMENT_SPACE, owner) or _NOTHING).used_bytes + operation.size_bytes
+    used = (context.get(DOCUMENT_SPACE, owner) or _NOTHING).used_bytes + charge_bytes(operation.size_bytes)
     if used > SPACE_BYTES_MAX:
         fail(Code.LIMIT, f"{used} bytes of documents, at most {SPACE_BYTES_MAX}")
     filing = Filing(
@@ -56,7 +57,7 @@ def withdraw(context: Context, operation: DocumentWithdraw) -> None:
     if filing.owner != context.principal:
         fail(Code.NOT_PARTY, "filed by another")
     space = context.need(DOCUMENT_SPACE, filing.owner, "space of an owner")
-    left = space.used_bytes - filing.size_bytes
+    left = space.used_bytes - charge_bytes(filing.size_bytes)
     assert left >= 0
     if left:
         context.put(DOCUMENT_SPACE, filing.owner, Space(left))

@@ -20,7 +20,7 @@ class DocumentFile(Record, frozen=True, tag="document.file"):
     Effects: every node fetches and keeps the file; the owner and the recipients may have it, a REGULATOR after an
     access.log entry for the document or what it belongs to.
     Errors: E_NOT_FOUND (a recipient), E_FIELD{recipients, size_bytes}, E_DUPLICATE (filed already), E_LIMIT (256 MiB
-    for one owner).
+    for one owner; a file counts at least 4 KiB).
     """
 
     document: Bytes32

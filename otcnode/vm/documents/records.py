@@ -17,6 +17,8 @@ SEALED_BYTES_MAX = 2 << 20
 """Of one sealed file."""
 SPACE_BYTES_MAX = 256 << 20
 """Of all sealed files that one account has filed and not withdrawn."""
+FILING_BYTES = 4 << 10
+"""What a file counts at least, so that small ones are bounded in number too: 65,536 for one account."""
 
 Recipients: TypeAlias = Annotated[tuple[AccountId, ...], Meta(min_length=1, max_length=RECIPIENTS_MAX)]
 
@@ -34,6 +36,11 @@ class Filing(Record, frozen=True):
 
 class Space(Record, frozen=True):
     used_bytes: Natural
+
+
+def charge_bytes(size_bytes: int) -> int:
+    """What a sealed file takes of its owner's space."""
+    return max(size_bytes, FILING_BYTES)
 
 
 def sealed_name(raw: bytes) -> Hash:

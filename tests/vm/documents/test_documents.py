@@ -69,6 +69,8 @@ def test_an_owners_space_is_bounded_to_the_byte(ledger: Market) -> None:
     state.put(DOCUMENT_SPACE, ledger.ids["ANN"], Space(full + 1))
     ledger.view.write(state.writes())
     ledger.act("ANN", filing(ledger, 1, SEALED_BYTES_MAX), code=Code.LIMIT)
+    ledger.act("ANN", filing(ledger, 3, 1))
+    ledger.act("ANN", DocumentWithdraw(filing(ledger, 3, 1).document))
     ledger.act("ANN", filing(ledger, 1, SEALED_BYTES_MAX - 1))
     ledger.act("ANN", filing(ledger, 2, 1), code=Code.LIMIT)
     ledger.act("BEN", filing(ledger, 2, 1))
