@@ -148,10 +148,11 @@ async def offend(arena: Arena, victim: Member, kind: str) -> None:
             await peer.until_closed()
         assert peer.closed is code, f"{kind}: {peer.closed}: {peer.why}"
     async with connected(arena.target(victim), who) as again:
-        assert await again.until_closed() is CloseCode.BANNED, kind
+        assert await again.until_closed() is CloseCode.BANNED, f"{kind}: not banned: {again.closed}: {again.why}"
     seen = await asyncio.to_thread(arena.offences, victim, name)
-    assert seen == {code.name.lower(): 1}, kind
-    assert len(arena.log_lines(victim, "peer banned", f"peer={name}")) == 1, kind
+    lines = arena.log_lines(victim, "peer banned", f"peer={name}")
+    assert seen == {code.name.lower(): 1}, f"{kind}: {seen}: {lines}"
+    assert len(lines) == 1, f"{kind}: {lines}"
 
 
 async def test_every_offence_is_named_counted_and_banned_while_the_chain_goes_on(arena: Arena) -> None:
