@@ -40,8 +40,9 @@ from otcnode.snapshot import (
     part_of,
 )
 from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.leaves import depth_of
 from otcnode.storage.state_proof import key_hash, value_hash
-from otcnode.storage.state_tree import StateTree, TreeHashes, depth_of
+from otcnode.storage.state_tree import StateTree, TreeHashes
 
 CHAIN = sha256(b"snapshot tests")
 

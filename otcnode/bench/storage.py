@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from otcnode import limits
 from otcnode.bench.chain import ChainBuilder, genesis_of
 from otcnode.bench.result import hardware
 from otcnode.blocks import HEADER_VERSION, Certificate, Entry, Epoch, Header, block_hash, transactions_root
@@ -29,6 +30,7 @@ from otcnode.crypto import sha256
 from otcnode.genesis import first_epoch, genesis_block_hash
 from otcnode.merkle import root
 from otcnode.storage.foundation import state_batch
+from otcnode.storage.leaves import bucket_writes, hashes_of_leaves
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.records import ChainMeta, Head
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
@@ -56,13 +58,19 @@ class Options(msgspec.Struct, frozen=True):
 
 class SizeFigures(msgspec.Struct, frozen=True):
     """Milliseconds are of the processor (CPU) unless the name says wall. Memory is the process' own (anonymous); what
-    is resident on top are LevelDB's tables, mapped files that the system takes back when it needs room."""
+    is resident on top are LevelDB's tables, mapped files that the system takes back when it needs room.
+
+    The first block after a start finds no bucket of the state tree in memory; then the rest is read as a node reads it
+    ahead, a piece per tick, and the blocks that follow find all of them."""
 
     accounts: int
     keys: int
     state_root_best_ms: float
     state_root_median_ms: float
     commit_median_ms: float
+    first_state_root_ms: float
+    read_ahead_ms: float
+    read_ahead_pieces: int
     start_wall_ms: float
     start_cpu_ms: float
     memory_after_start_bytes: int
@@ -127,10 +135,12 @@ def _build(accounts: int, path: Path) -> None:
     for first in range(0, keys, BATCH):
         numbers = range(first, min(keys, first + BATCH))
         kv.write(state_batch((key_of(number), value_of(number, chance)) for number in numbers))
-    state_root = StateTree.load(kv, BUCKETS).root
+    hashes = hashes_of_leaves(kv, BUCKETS)
+    state_root = StateTree(kv, BUCKETS, hashes).root
     epoch = Epoch(1, (ZERO_HASH,), first_epoch(genesis_of()).parameters)
     kv.write(
         [
+            *bucket_writes(hashes),
             (height_key(Table.EPOCH, 1), encode(epoch)),
             (Meta.CHAIN.value, encode(ChainMeta(FORMAT, CHAIN, BUCKETS, state_root))),
             (Meta.HEAD.value, encode(Head(0, genesis_block_hash(CHAIN, state_root), 0, 1))),
@@ -192,6 +202,11 @@ def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> N
     assert store.tip.height == 5
     after_start = _own_memory_bytes()
     commits = _commits(store, accounts, random.Random(2))
+    first = next(commits)
+    pieces, processor = 1, time.process_time()
+    while store.tree.read_ahead(limits.state_buckets_read_ahead):
+        pieces += 1
+    ahead_ms = (time.process_time() - processor) * 1_000
     timings = [next(commits) for _ in range(blocks)]
     after_blocks = _own_memory_bytes()
     store.close()
@@ -200,6 +215,9 @@ def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> N
         "state_root_best_ms": min(tree),
         "state_root_median_ms": statistics.median(tree),
         "commit_median_ms": statistics.median(timing.commit_ms for timing in timings),
+        "first_state_root_ms": first.tree_ms,
+        "read_ahead_ms": ahead_ms,
+        "read_ahead_pieces": pieces,
         "start_wall_ms": wall_ms,
         "start_cpu_ms": processor_ms,
         "memory_after_start_bytes": after_start,

@@ -146,6 +146,7 @@ def _storage_table(result: storage.StorageResult) -> Table:
         "keys",
         "root best ms",
         "median",
+        "first",
         "commit ms",
         "start ms",
         "CPU",
@@ -154,12 +155,12 @@ def _storage_table(result: storage.StorageResult) -> Table:
     ):
         table.add_column(heading, no_wrap=True, justify="right")
     for size in result.sizes:
-        times = (size.state_root_best_ms, size.state_root_median_ms, size.commit_median_ms)
+        roots = (size.state_root_best_ms, size.state_root_median_ms, size.first_state_root_ms)
         memory = (size.memory_after_start_bytes, size.memory_after_blocks_bytes)
         table.add_row(
             str(size.accounts),
             str(size.keys),
-            *(f"{value:.1f}" for value in times),
+            *(f"{value:.1f}" for value in (*roots, size.commit_median_ms)),
             *(f"{value:.0f}" for value in (size.start_wall_ms, size.start_cpu_ms)),
             *(f"{value / 1e6:.0f}" for value in memory),
         )

@@ -20,10 +20,10 @@ from otcnode.snapshot import Manifest, check_manifest, decode_chunk
 from otcnode.storage.directory import DirectoryFolder
 from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
+from otcnode.storage.leaves import depth_of
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
-from otcnode.storage.state_tree import depth_of
 from otcnode.storage.store import Store
 
 

@@ -178,6 +178,7 @@ class Engine:
         self.intake.flush()
         self.catch_up.tick()
         self.documents.poll()
+        self._store.tree.read_ahead(limits.state_buckets_read_ahead)
         self._offer()
         if self.replica.started:
             self._complain(self._watch.tick())

@@ -16,6 +16,7 @@ from otcnode.errors import ConfigurationError, Inadmissible, OtcnodeError
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.storage.foundation import foundation, state_batch
 from otcnode.storage.kv import KeyValue, Reader
+from otcnode.storage.leaves import hashes_of_leaves
 from otcnode.storage.progress import Progress, silent
 from otcnode.storage.records import damaged
 from otcnode.storage.schema import Table
@@ -84,13 +85,15 @@ def _found(source: Store, scratch: KeyValue, height: int, buckets: int, progress
             batch = []
             progress("state copied", keys, 0)
     scratch.write(state_batch(batch))
-    if StateTree.load(scratch, buckets).root != header.state_root:
+    hashes = hashes_of_leaves(scratch, buckets)
+    if StateTree(scratch, buckets, hashes).root != header.state_root:
         raise damaged(f"the state or the history: the state of height {height} has another root than its header")
     epochs = [epoch for epoch in source.epochs() if epoch.number <= height + 1]
     scratch.write(
         foundation(
             source.chain,
             buckets,
+            hashes,
             source.genesis_state_root,
             epochs,
             [_certified(source, epoch.number - 1) for epoch in epochs[1:]],

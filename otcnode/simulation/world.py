@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.consensus import effects
 from otcnode.consensus.events import Timer
@@ -422,9 +423,12 @@ class World:
         self.checkers.states(stores)
 
     def _reopened(self, node: Node) -> Store:
-        """What another process would find: it computes every root anew."""
+        """What another process would find: it computes every root anew, from the leaves up."""
         try:
-            return Store.open(node.disk.store, self._chain, HISTORY_BLOCKS)
+            store = Store.open(node.disk.store, self._chain, HISTORY_BLOCKS)
+            while store.tree.read_ahead(limits.state_buckets_read_ahead):
+                pass
+            return store
         except StorageDamage as damage:
             raise Violation(Promise.ROOTS, f"n{node.index}: {damage}") from None
 

@@ -6,11 +6,12 @@ foundation is written last, because a store without a head does not open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from otcnode.blocks import Certificate, Epoch, Header, block_hash
 from otcnode.codec import encode
 from otcnode.storage.kv import Write
+from otcnode.storage.leaves import bucket_writes
 from otcnode.storage.records import ChainMeta, Head
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.state_proof import key_hash, value_hash
@@ -28,6 +29,7 @@ def state_batch(pairs: Iterable[tuple[bytes, bytes]]) -> list[Write]:
 def foundation(
     chain: bytes,
     buckets: int,
+    bucket_hashes: Mapping[int, bytes],
     genesis_state_root: bytes,
     epochs: Sequence[Epoch],
     epoch_ends: Sequence[tuple[Header, Certificate]],
@@ -37,10 +39,12 @@ def foundation(
     """What makes a store that begins at the state after `header`, and whose first block will be the one above.
 
     `epochs` are all from the first one on, also one that begins at the height above; `epoch_ends` are the certified
-    headers of the last block of every epoch but the running one, by which the validator sets are followed.
+    headers of the last block of every epoch but the running one, by which the validator sets are followed;
+    `bucket_hashes` are those of the state's leaves (`leaves.hashes_of_leaves`).
     """
     assert {epoch.number for epoch in epochs} == {1, *(end.height + 1 for end, _ in epoch_ends)}
-    batch: list[Write] = [(height_key(Table.EPOCH, epoch.number), encode(epoch)) for epoch in epochs]
+    batch = bucket_writes(bucket_hashes)
+    batch += [(height_key(Table.EPOCH, epoch.number), encode(epoch)) for epoch in epochs]
     for kept, proof in (*epoch_ends, (header, certificate)):
         assert proof.block_hash == block_hash(kept)
         batch.append((height_key(Table.HEADER, kept.height), encode(kept)))

@@ -13,9 +13,10 @@ from otcnode.codec import encode
 from otcnode.crypto import verify as ed25519_verify
 from otcnode.snapshot import Chunk, Manifest, Pair, check_chunk, check_manifest, decode_manifest
 from otcnode.storage.kv import KeyValue, Reader, Write
+from otcnode.storage.leaves import bucket_writes, depth_of, hashes_of_leaves
 from otcnode.storage.records import ChainMeta, Head, damaged
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
-from otcnode.storage.state_tree import StateTree, depth_of
+from otcnode.storage.state_tree import StateTree
 
 _INDEX_BYTES = 4
 _STATE = Table.STATE.value
@@ -71,10 +72,11 @@ class Incoming:
         written is not what is there: the state tree is built from it once more."""
         assert self.whole
         header, certificate = self.manifest.header, self.manifest.certificate
-        if StateTree.load(self._kv, self._roots.buckets).root != header.state_root:
+        hashes = hashes_of_leaves(self._kv, self._roots.buckets)
+        if StateTree(self._kv, self._roots.buckets, hashes).root != header.state_root:
             raise damaged("the state of the snapshot")
         name = self._proven.block_hash
-        batch: list[Write] = []
+        batch = bucket_writes(hashes)
         for change in self.manifest.changes:
             below = change.header.height
             batch.append((height_key(Table.HEADER, below), encode(change.header)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-FORMAT = 4
+FORMAT = 5
 """The version of this layout; a store of another format is refused."""
 
 HEIGHT_BYTES = 8
@@ -42,6 +42,8 @@ class Table(bytes, Enum):
     """height → canonical array of the state keys with a HISTORY entry of this height (to prune and to roll back)."""
     TREE = b"t"
     """hash of a state key → hash of its value: the leaves of the state tree, in the order of its buckets."""
+    BUCKET = b"u"
+    """number of a bucket of the state tree (4 bytes) → hash of its leaves; an empty bucket has no entry."""
     INDEX = b"i"
     """index entries, opaque here."""
     INDEXED = b"k"

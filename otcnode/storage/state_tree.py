@@ -1,8 +1,9 @@
 """The state root: a fixed number of buckets by key hash under a 16-ary hash tree, kept whole in memory.
 
 The tree is one bytearray in heap order: the children of node i are nodes 16·i + 1 … 16·i + 16, side by side, so a
-node's hash is one SHA-256 over one slice. The leaves are kept on disk (table TREE) in the order of the buckets, and
-the tree is rebuilt from them at start, which checks them too. The hashes are defined in state_proof.py.
+node's hash is one SHA-256 over one slice. It is rebuilt at start from the hashes of the buckets, which are kept on disk
+and which the root covers. What a bucket holds is read from disk when it is first needed, or ahead of that, checked
+against its hash, and is in memory from then on. The hashes are defined in state_proof.py, the tables in leaves.py.
 
 A block in flight speculates: its changes lie beside the tree until they are adopted at commit, or are dropped.
 """
@@ -10,16 +11,14 @@ A block in flight speculates: its changes lie beside the tree until they are ado
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from otcnode.storage.kv import Reader, Write
-from otcnode.storage.schema import Table
+from otcnode.storage.leaves import bucket_writes, depth_of, leaf_writes, read_bucket_hashes, read_buckets, shift_of
+from otcnode.storage.records import damaged
 from otcnode.storage.state_proof import (
     BUCKET_PREFIX,
-    DEPTH_MAX,
     HASH_BYTES,
     KEY_PREFIX,
     NODE_PREFIX,
@@ -32,14 +31,13 @@ from otcnode.storage.state_proof import (
 )
 
 GROUP_BYTES = 16 * HASH_BYTES
-PAIRS_AT_ONCE = 8_192
 
 
 class TreeChanges:
     """What some writes change in the tree, on top of the committed state or of other changes. Never altered by its
     holder; it leaves no trace when it is dropped."""
 
-    __slots__ = ("_below", "_groups", "_pages", "_pairs", "_parent_root", "_sequence", "root")
+    __slots__ = ("_below", "_groups", "_hashes", "_pages", "_pairs", "_parent_root", "_sequence", "root")
 
     def __init__(
         self,
@@ -49,6 +47,7 @@ class TreeChanges:
         below: tuple[TreeChanges, ...],
         pairs: dict[bytes, bytes | None],
         pages: dict[int, bytes],
+        hashes: dict[int, bytes],
         groups: dict[int, bytearray],
     ) -> None:
         self.root = root
@@ -59,6 +58,7 @@ class TreeChanges:
         """The changes in flight under these, nearest first; emptied at adoption, so that no chain of them grows."""
         self._pairs = pairs
         self._pages = pages
+        self._hashes = hashes
         self._groups = groups
 
 
@@ -89,57 +89,37 @@ class TreeHashes(NamedTuple):
 class StateTree:
     """The tree of the committed state."""
 
-    def __init__(self, depth: int) -> None:
-        """The tree of the empty state with 16^depth buckets."""
-        assert 1 <= depth <= DEPTH_MAX
-        self._depth = depth
-        self._shift = 4 * (DEPTH_MAX - depth)
-        self._first_leaf = (16**depth - 1) // 15
+    def __init__(self, reader: Reader, buckets: int, hashes: Mapping[int, bytes]) -> None:
+        """The tree over `hashes` of those of the `buckets` (a power of 16) that are not empty. `reader` has the leaves
+        of the committed state, now and after every adoption."""
+        self._reader = reader
+        self._depth = depth_of(buckets)
+        self._shift = shift_of(self._depth)
+        self._first_leaf = (buckets - 1) // 15
         self._sequence = 0
-        self._pages: list[bytes] = [b""] * 16**depth
-        """Per bucket: key hash ‖ value hash of its keys, ascending."""
-        self._tree = _empty_tree(depth)
+        self._pages: list[bytes | None] = [b""] * buckets
+        """Per bucket: key hash ‖ value hash of its keys, ascending. None: not read yet."""
+        self._ahead = 0
+        """The buckets below have all been read."""
+        level = bytearray(bucket_hash(b"") * buckets)
+        for bucket, digest in hashes.items():
+            level[bucket * HASH_BYTES : (bucket + 1) * HASH_BYTES] = digest
+            self._pages[bucket] = None
+        self._tree = _tree_over(bytes(level))
 
     @classmethod
     def load(cls, reader: Reader, buckets: int) -> StateTree:
-        """Rebuild the tree from the leaves on disk. `buckets` is a power of 16."""
-        tree = cls(depth_of(buckets))
-        touched = dict(tree._read_pages(reader))
-        for bucket, page in touched.items():
-            tree._pages[bucket] = page
-        groups, root = tree._climb({bucket: bucket_hash(page) for bucket, page in touched.items()}, ())
-        tree._put_groups(groups, root)
-        return tree
+        """The tree over the hashes of buckets that are kept on disk; no leaf is read. Raises StorageDamage if what is
+        there has not the form of hashes; whether they are the right ones is for the root to say."""
+        return cls(reader, buckets, read_bucket_hashes(reader, buckets))
 
-    def _read_pages(self, reader: Reader) -> Iterator[tuple[int, bytes]]:
-        """Table TREE cut into buckets; they follow each other because its keys are the hashes.
-
-        Millions of pairs at every start: they are taken by thousands, a bucket's end is searched for and not looked for
-        pair by pair, and the table's prefix is cut out of all keys of a bucket at once.
-        """
-        prefix = Table.TREE.value
-        skip, shift, flat = len(prefix), self._shift, chain.from_iterable
-        assert skip == 1, "one byte ahead of every pair is cut out"
-        bucket, parts = -1, list[bytes]()
-        pairs = reader.scan(prefix)
-        while portion := list(islice(pairs, PAIRS_AT_ONCE)):
-            start = 0
-            while start < len(portion):
-                own = int.from_bytes(portion[start][0][skip : skip + 4], "big") >> shift
-                above = (own + 1) << shift
-                end = len(portion)
-                if above < 1 << 32:
-                    end = bisect_left(portion, (prefix + above.to_bytes(4, "big"), b""), start)
-                part = bytearray(b"".join(flat(portion[start:end])))
-                del part[:: PAIR_BYTES + skip]
-                if own != bucket:
-                    if parts:
-                        yield bucket, b"".join(parts)
-                    bucket, parts = own, []
-                parts.append(bytes(part))
-                start = end
-        if parts:
-            yield bucket, b"".join(parts)
+    def read_ahead(self, buckets_max: int) -> bool:
+        """Read and check the next buckets that nobody has asked for yet; whether any are left. Raises StorageDamage
+        naming one that is not what its hash says."""
+        first, end = self._ahead, min(self._ahead + buckets_max, len(self._pages))
+        self._read(first, end)
+        self._ahead = end
+        return end < len(self._pages)
 
     @property
     def root(self) -> bytes:
@@ -151,7 +131,8 @@ class StateTree:
 
     def speculate(self, writes: Mapping[bytes, bytes | None], parent: TreeChanges | None = None) -> TreeChanges:
         """The changes that `writes` make on top of `parent`, or of the committed state. `parent` must be in flight
-        on the committed state, or be what was adopted last."""
+        on the committed state, or be what was adopted last. Raises StorageDamage naming a bucket that is not what its
+        hash says."""
         stack = self._in_flight(parent)
         parent_root = parent.root if parent is not None else self.root
         pairs: dict[bytes, bytes | None] = {}
@@ -169,13 +150,12 @@ class StateTree:
         hashes = {bucket: sha256(BUCKET_PREFIX + page).digest() for bucket, page in pages.items()}
         groups, root = self._climb(hashes, stack)
         return TreeChanges(
-            root or parent_root, parent_root, self._sequence + len(stack) + 1, stack, pairs, pages, groups
+            root or parent_root, parent_root, self._sequence + len(stack) + 1, stack, pairs, pages, hashes, groups
         )
 
     def batch(self, changes: TreeChanges) -> list[Write]:
         """What commits `changes` on disk; to be written together with the block."""
-        table = Table.TREE.value
-        return [(table + name, digest) for name, digest in changes._pairs.items()]
+        return leaf_writes(changes._pairs.items()) + bucket_writes(changes._hashes)
 
     def adopt(self, changes: TreeChanges) -> None:
         """Make `changes`, which are on disk now, part of the committed state."""
@@ -187,7 +167,8 @@ class StateTree:
         changes._below = ()
 
     def prove(self, key: bytes) -> StateProof:
-        """The proof of what the committed state holds, or does not hold, under `key`."""
+        """The proof of what the committed state holds, or does not hold, under `key`. Raises StorageDamage if
+        its bucket is not what its hash says."""
         name = key_hash(key)
         bucket = int.from_bytes(name[:4], "big") >> self._shift
         siblings = []
@@ -197,7 +178,7 @@ class StateTree:
             group = self._group(parent, ())
             siblings.append(bytes(group[: place * HASH_BYTES] + group[(place + 1) * HASH_BYTES :]))
             node = parent
-        return StateProof(self._pages[bucket], tuple(siblings))
+        return StateProof(self._page(bucket, ()), tuple(siblings))
 
     def hashes(self) -> TreeHashes:
         """The hashes of all nodes as they are now, whatever is committed later."""
@@ -217,7 +198,24 @@ class StateTree:
             page = changes._pages.get(bucket)
             if page is not None:
                 return page
-        return self._pages[bucket]
+        if self._pages[bucket] is None:
+            self._read(bucket, bucket + 1)
+        committed = self._pages[bucket]
+        assert committed is not None
+        return committed
+
+    def _read(self, first: int, end: int) -> None:
+        """Bring what the committed state has in these buckets, where it is not in memory yet, from the disk."""
+        unread = [bucket for bucket in range(first, end) if self._pages[bucket] is None]
+        if not unread:
+            return
+        found = dict(read_buckets(self._reader, self._shift, unread[0], unread[-1] + 1))
+        for bucket in unread:
+            page = found.get(bucket, b"")
+            start = (self._first_leaf + bucket) * HASH_BYTES
+            if bucket_hash(page) != self._tree[start : start + HASH_BYTES]:
+                raise damaged(f"bucket {bucket} of the state tree")
+            self._pages[bucket] = page
 
     def _group(self, parent: int, stack: tuple[TreeChanges, ...]) -> bytearray:
         """A copy of the 16 hashes below node `parent`, joined."""
@@ -256,13 +254,6 @@ class StateTree:
             self._tree[:HASH_BYTES] = root
 
 
-def depth_of(buckets: int) -> int:
-    """Levels under the root of a tree with this many buckets, a power of 16."""
-    depth = (buckets.bit_length() - 1) // 4
-    assert 16**depth == buckets and 1 <= depth <= DEPTH_MAX, "a power of 16"
-    return depth
-
-
 def empty_root(buckets: int) -> bytes:
     """The root of a state without keys."""
     digest = bucket_hash(b"")
@@ -271,10 +262,13 @@ def empty_root(buckets: int) -> bytes:
     return digest
 
 
-def _empty_tree(depth: int) -> bytearray:
-    levels = [bucket_hash(b"") * 16**depth]
-    for remaining in range(depth - 1, -1, -1):
-        levels.append(node_hash(levels[-1][:GROUP_BYTES]) * 16**remaining)
+def _tree_over(level: bytes) -> bytearray:
+    """The whole tree in heap order over the hashes of all buckets, joined."""
+    levels = [level]
+    while len(level) > HASH_BYTES:
+        starts = range(0, len(level), GROUP_BYTES)
+        level = b"".join([node_hash(level[start : start + GROUP_BYTES]) for start in starts])
+        levels.append(level)
     return bytearray(b"".join(reversed(levels)))
 
 

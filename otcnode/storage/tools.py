@@ -19,6 +19,7 @@ from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.kv import Reader
+from otcnode.storage.leaves import hashes_of_leaves, read_bucket_hashes
 from otcnode.storage.progress import Progress, silent
 from otcnode.storage.records import (
     ADVICE_RESTORE,
@@ -243,7 +244,8 @@ def _verify_tables_end(reader: Reader, head: Head, transactions: int, progress: 
 
 
 def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progress) -> int:
-    """Every key is in the tree with its value, the tree has no others, and its root is the header's."""
+    """Every key is in the tree with its value, the tree has no others, and its root is the header's; the
+    hashes that are kept of its buckets are those of its leaves."""
     keys = 0
     for stored, value in _counted(reader, Table.STATE, "state", progress):
         keys += 1
@@ -255,8 +257,13 @@ def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progres
     if head.height:
         key = height_key(Table.HEADER, head.height)
         expected = read_record(reader, key, Header, f"header {head.height}").state_root
-    if StateTree.load(reader, meta.buckets).root != expected:
+    hashes = hashes_of_leaves(reader, meta.buckets)
+    if StateTree(reader, meta.buckets, hashes).root != expected:
         raise wrong(f"the state has another root than header {head.height}")
+    kept = read_bucket_hashes(reader, meta.buckets)
+    different = min((bucket for bucket, _ in hashes.items() ^ kept.items()), default=None)
+    if different is not None:
+        raise wrong(f"the hash of bucket {different} of the state tree is not that of its leaves")
     return keys
 
 

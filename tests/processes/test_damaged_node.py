@@ -19,6 +19,8 @@ import pytest
 
 from otcnode.localnet import Cluster
 from otcnode.rpc.format import base64_text
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.schema import Table
 from tests.processes import cluster as daemons
 from tests.processes.test_cluster import execute_all
 from tests.processes.test_operations import otcnode
@@ -74,6 +76,18 @@ def test_damage_is_named_with_the_commands_that_help(home: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert "the store is at height 0" in line
+
+
+def test_a_leaf_of_the_state_tree_that_is_damaged_at_rest_ends_the_node_before_it_is_used(home: Path) -> None:
+    """The start does not read it; it is read ahead soon after."""
+    database = LevelKeyValue(home / "data" / "chain")
+    leaf, digest = next(database.scan(Table.TREE.value))
+    database.write([(leaf, bytes([digest[0] ^ 1]) + digest[1:])])
+    database.close()
+    code, line = ended(run(home))
+    assert (code, "of the state tree is damaged" in line) == (2, True)
+    assert line.startswith("otcnode: bucket ") and line.endswith("run: otcnode db verify")
+    otcnode("db", "verify", "--home", str(home), code=2)
 
 
 def test_a_missing_log_of_the_database_is_named(home: Path) -> None:

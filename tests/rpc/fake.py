@@ -58,8 +58,9 @@ from otcnode.rpc.service import (
     TransactionExplanation,
     TransactionState,
 )
+from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.state_proof import StateProof
-from otcnode.storage.state_tree import StateTree, depth_of
+from otcnode.storage.state_tree import StateTree
 from otcnode.vm import executor
 from otcnode.vm.accounts.operations import CashDeposit, KeyRevoke
 from otcnode.vm.documents.records import DOCUMENTS, Filing, sealed_name
@@ -152,7 +153,7 @@ class FakeNode:
         self._genesis = make_genesis(self.validator_keys, origin_ms=origin_ms)
         self._chain = chain_id(self._genesis)
         view = MemoryView(genesis_writes(self._genesis))
-        self._tree = StateTree(depth_of(self._genesis.parameters.state_buckets))
+        self._tree = StateTree.load(MemoryKeyValue(), self._genesis.parameters.state_buckets)
         self._tree.adopt(self._tree.speculate(genesis_writes(self._genesis)))
         self._index: dict[bytes, bytes] = {}
         self.held: list[MisconductStatus] = []

@@ -38,7 +38,11 @@ def create(kv: KeyValue, history_blocks: int = HISTORY_BLOCKS) -> Store:
 
 
 def reopen(kv: KeyValue, history_blocks: int = HISTORY_BLOCKS) -> Store:
-    return Store.open(kv, CHAIN, history_blocks)
+    """Open it and read all of the state tree, as a node has done some ticks after its start."""
+    store = Store.open(kv, CHAIN, history_blocks)
+    while store.tree.read_ahead(100):
+        pass
+    return store
 
 
 def transactions_of(height: int) -> list[bytes]:

@@ -13,12 +13,13 @@ from otcnode.storage import pruning
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.foundation import foundation, state_batch
 from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.leaves import hashes_of_leaves
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.pruning import Pruned, prune
 from otcnode.storage.schema import Table
 from otcnode.storage.store import PRUNED_BLOCKS_MAX, Store
 from otcnode.storage.tools import verify
-from tests.storage.chain import CHAIN, EPOCH, JOINER, append, create, expected_state, reopen, transactions_of
+from tests.storage.chain import BUCKETS, CHAIN, EPOCH, JOINER, append, create, expected_state, reopen, transactions_of
 from tests.storage.test_tools import roots
 
 HEIGHT = 25
@@ -128,7 +129,18 @@ def founded(source: Store) -> MemoryKeyValue:
     assert tip.header is not None and tip.certificate is not None
     kv.write(state_batch(source.state.scan(b"")))
     genesis_root = create(MemoryKeyValue()).tree.root
-    kv.write(foundation(CHAIN, 256, genesis_root, source.epochs(), ends, tip.header, tip.certificate))
+    kv.write(
+        foundation(
+            CHAIN,
+            BUCKETS,
+            hashes_of_leaves(kv, BUCKETS),
+            genesis_root,
+            source.epochs(),
+            ends,
+            tip.header,
+            tip.certificate,
+        )
+    )
     return kv
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from otcnode.codec import decode, encode
 from otcnode.crypto import tagged_hash
-from otcnode.storage.kv import MemoryKeyValue
-from otcnode.storage.state_proof import StateProof, verify_state_proof
+from otcnode.errors import StorageDamage
+from otcnode.storage.kv import MemoryKeyValue, Write
+from otcnode.storage.leaves import hashes_of_leaves, read_bucket_hashes
+from otcnode.storage.schema import Table
+from otcnode.storage.state_proof import StateProof, key_hash, value_hash, verify_state_proof
 from otcnode.storage.state_tree import StateTree, TreeChanges, empty_root
 
 keys = st.integers(0, 200).map(lambda number: b"key %d" % number)
@@ -52,17 +56,28 @@ def test_a_known_root() -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     buckets=st.sampled_from([16, 256]),
-    steps=st.lists(st.tuples(writes, st.sampled_from(["stack", "drop", "commit", "restart"])), max_size=12),
+    steps=st.lists(
+        st.tuples(
+            writes,
+            st.sampled_from(["stack", "drop", "commit", "restart"]),
+            st.sets(st.integers(0, 15)),
+            st.integers(0, 40),
+        ),
+        max_size=12,
+    ),
 )
 def test_any_speculations_commits_and_discards_give_the_naive_root(
-    buckets: int, steps: list[tuple[dict[bytes, bytes | None], str]]
+    buckets: int, steps: list[tuple[dict[bytes, bytes | None], str, set[int], int]]
 ) -> None:
+    """Also where buckets have to be read again (their numbers here are of any 16), and where some are read ahead."""
     kv = MemoryKeyValue()
     tree = StateTree.load(kv, buckets)
     committed: dict[bytes, bytes] = {}
     flight: list[tuple[TreeChanges, dict[bytes, bytes]]] = []
     adopted: TreeChanges | None = None
-    for changes, action in steps:
+    for changes, action, unloaded, ahead in steps:
+        tree._pages = [None if number % 16 in unloaded else page for number, page in enumerate(tree._pages)]
+        tree.read_ahead(ahead)
         parent, state = flight[-1] if flight else (adopted, committed)
         state = apply(state, changes)
         speculation = tree.speculate(changes, parent)
@@ -76,6 +91,7 @@ def test_any_speculations_commits_and_discards_give_the_naive_root(
         if action == "restart":
             tree, flight, adopted = StateTree.load(kv, buckets), [], None
         assert tree.root == naive_root(committed, buckets)
+        assert read_bucket_hashes(kv, buckets) == hashes_of_leaves(kv, buckets)
     assert StateTree.load(kv, buckets).root == naive_root(committed, buckets)
 
 
@@ -134,6 +150,118 @@ def test_an_inner_node_cannot_pass_for_a_bucket() -> None:
     nibble = int(hashlib.sha256(b"\x13otcnode/state-key/1a").hexdigest()[0], 16)
     forged = top[: nibble * 32] + bytes(32) + top[nibble * 32 :]
     assert not verify_state_proof(tree.root, StateProof(forged, (top,)), b"a", None)
+
+
+class CountingReader:
+    """A reader that notes which keys it gives away."""
+
+    def __init__(self, kv: MemoryKeyValue) -> None:
+        self._kv = kv
+        self.given: list[bytes] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        self.given.append(key)
+        return self._kv.get(key)
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._kv.scan(prefix, after, limit, reverse):
+            self.given.append(key)
+            yield key, value
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def kept(state: Mapping[bytes, bytes], buckets: int) -> MemoryKeyValue:
+    """A store with this state in its tree."""
+    kv = MemoryKeyValue()
+    tree = StateTree.load(kv, buckets)
+    kv.write(tree.batch(tree.speculate(state)))
+    return kv
+
+
+def test_a_start_reads_no_leaf_and_a_key_its_own_bucket_once() -> None:
+    state = {b"%d" % number: b"value" for number in range(500)}
+    reader = CountingReader(kept(state, 256))
+    tree = StateTree.load(reader, 256)
+    assert tree.root == naive_root(state, 256)
+    assert {key[:1] for key in reader.given} == {Table.BUCKET.value} and len(reader.given) <= 256
+    reader.given.clear()
+    own = key_hash(b"7")
+    tree.speculate({b"7": b"other"})
+    leaves = [key[1:] for key in reader.given if key[1] == own[0]]
+    assert own in leaves and len(leaves) < 20
+    assert len(reader.given) <= len(leaves) + 1, "the first leaf of the bucket behind says that this one ends"
+    reader.given.clear()
+    assert verify_state_proof(tree.root, tree.prove(b"7"), b"7", b"value")
+    tree.speculate({b"7": None}, tree.speculate({b"7": b"more"}))
+    assert not reader.given
+
+
+def test_reading_ahead_ends_and_is_bounded_at_each_step() -> None:
+    reader = CountingReader(kept({b"%d" % number: b"value" for number in range(2_000)}, 256))
+    tree = StateTree.load(reader, 256)
+    steps, most = 1, 0
+    reader.given.clear()
+    while tree.read_ahead(8):
+        steps += 1
+        most = max(most, len(reader.given))
+        reader.given.clear()
+    assert steps == 256 / 8 and most < 2 * 2_000 * 8 / 256
+    reader.given.clear()
+    for number in range(2_000):
+        tree.prove(b"%d" % number)
+    assert not reader.given and not tree.read_ahead(8)
+
+
+NEEDS: list[Callable[[StateTree], object]] = [
+    lambda tree: tree.prove(b"7"),
+    lambda tree: tree.speculate({b"7": b"other"}),
+    lambda tree: tree.speculate({b"7": None}),
+    lambda tree: tree.read_ahead(10_000),
+]
+"""All that need the bucket of this key."""
+
+
+@pytest.mark.parametrize("place", ["key hash", "value hash", "gone", "too many"])
+def test_a_leaf_that_is_not_what_it_was_is_named_when_it_is_needed_and_never_served(place: str) -> None:
+    kv = kept({b"%d" % number: b"value" for number in range(500)}, 256)
+    leaf, digest = Table.TREE.value + key_hash(b"7"), value_hash(b"value")
+    tree, bucket = StateTree.load(kv, 256), leaf[1]
+    damage: dict[str, list[Write]] = {
+        "key hash": [(leaf, None), (leaf[:-1] + bytes([leaf[-1] ^ 1]), digest)],
+        "value hash": [(leaf, bytes([digest[0] ^ 0x80]) + digest[1:])],
+        "gone": [(leaf, None)],
+        "too many": [(leaf + b"?", digest)],
+    }
+    kv.write(damage[place])
+    for read in (tree, StateTree.load(kv, 256)):
+        for needed in NEEDS * 2:
+            with pytest.raises(StorageDamage, match=f"bucket {bucket} of the state tree is damaged.*otcnode db verify"):
+                needed(read)
+    other = next(b"%d" % number for number in range(500) if key_hash(b"%d" % number)[0] != bucket)
+    assert verify_state_proof(tree.root, tree.prove(other), other, b"value")
+
+
+def test_a_leaf_of_a_bucket_that_is_empty_is_no_part_of_the_state() -> None:
+    state = {b"a": b"1"}
+    kv = kept(state, 256)
+    kv.write([(Table.TREE.value + key_hash(b"forged"), value_hash(b"rich"))])
+    tree = StateTree.load(kv, 256)
+    assert verify_state_proof(tree.root, tree.prove(b"forged"), b"forged", None)
+    assert tree.speculate({b"forged": b"2"}).root == naive_root({**state, b"forged": b"2"}, 256)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(b"\x00\x00\x01\x00", bytes(32)), (b"\x00" * 3, bytes(32)), (b"\x00" * 4, bytes(31))]
+)
+def test_what_has_not_the_form_of_a_bucket_s_hash_is_damage(key: bytes, value: bytes) -> None:
+    kv = kept({b"a": b"1"}, 256)
+    kv.write([(Table.BUCKET.value + key, value)])
+    with pytest.raises(StorageDamage, match=r"the hash of bucket (0|256) of the state tree"):
+        StateTree.load(kv, 256)
 
 
 def test_changes_that_are_not_on_the_committed_state_are_refused() -> None:

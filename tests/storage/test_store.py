@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otcnode.blocks import Epoch, block_hash
+from otcnode.codec import encode
 from otcnode.crypto import sha256
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.schema import Meta, Table, terminated, unterminated
+from otcnode.storage.records import ChainMeta, read_chain_meta
+from otcnode.storage.schema import FORMAT, Meta, Table, terminated, unterminated
+from otcnode.storage.state_proof import key_hash
 from otcnode.storage.state_view import CommittedState
 from otcnode.storage.store import FORGOTTEN_BLOCKS_MAX, Store
 from tests.storage.chain import (
@@ -196,6 +199,11 @@ def test_another_chain_and_another_format_and_a_second_creation_are_refused() ->
         Store.open(kv, sha256(b"another"), 10)
     with pytest.raises(ConfigurationError, match="already holds a chain"):
         create(kv)
+    meta = read_chain_meta(kv, CHAIN)
+    older = ChainMeta(FORMAT - 1, meta.chain, meta.buckets, meta.genesis_state_root)
+    kv.write([(Meta.CHAIN.value, encode(older))])
+    with pytest.raises(ConfigurationError, match=f"has format {FORMAT - 1}, this version reads {FORMAT}"):
+        reopen(kv)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +218,28 @@ def test_a_missing_or_foreign_record_is_damage(key: bytes, value: bytes | None) 
         reopen(kv)
 
 
-def test_a_state_tree_that_is_not_the_header_s_is_damage() -> None:
+@pytest.mark.parametrize("value", [None, bytes(32)])
+def test_hashes_of_buckets_that_do_not_give_the_header_s_root_are_damage(value: bytes | None) -> None:
     kv = MemoryKeyValue()
     filled(kv)
-    name, _ = next(kv.scan(Table.TREE.value))
-    kv.write([(name, bytes(32))])
+    bucket, _ = next(kv.scan(Table.BUCKET.value))
+    kv.write([(bucket, value)])
     with pytest.raises(StorageDamage, match="state tree at height 25"):
+        Store.open(kv, CHAIN, 100)
+
+
+def test_a_leaf_that_is_not_its_bucket_s_stops_the_block_that_touches_it() -> None:
+    kv = MemoryKeyValue()
+    filled(kv)
+    leaf = Table.TREE.value + key_hash(b"account/\x05")
+    assert kv.get(leaf) is not None
+    kv.write([(leaf, bytes(32))])
+    store = Store.open(kv, CHAIN, 100)
+    before = list(kv.scan(b""))
+    with pytest.raises(StorageDamage, match=f"bucket {leaf[1]} of the state tree"):
+        append(store, writes={b"account/\x05": b"rich"})
+    assert store.tip.height == HEIGHT and list(kv.scan(b"")) == before
+    with pytest.raises(StorageDamage, match=f"bucket {leaf[1]} of the state tree"):
         reopen(kv)
 
 

@@ -123,6 +123,11 @@ def _head_keeping(history_first: int, blocks_first: int) -> Callable[[MemoryKeyV
 _ID = sha256(transactions_of(6)[1])
 _STATE_KEY = b"new/%d" % HEIGHT
 
+
+def _first_bucket(value: bytes | None) -> Callable[[MemoryKeyValue], None]:
+    return lambda kv: kv.write([(next(kv.scan(Table.BUCKET.value))[0], value)])
+
+
 DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
     "header gone": (_replace(Table.HEADER, 4, lambda raw: None), "header 4"),
     "header changed": (_replace(Table.HEADER, 4, _later), "4"),
@@ -148,6 +153,13 @@ DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
         lambda kv: kv.write([(Table.STATE.value + _STATE_KEY, None), (Table.TREE.value + key_hash(_STATE_KEY), None)]),
         "another root than header",
     ),
+    "leaf changed": (_put(Table.TREE.value + key_hash(_STATE_KEY), bytes(32)), "another value than the state tree"),
+    "leaf gone": (_put(Table.TREE.value + key_hash(_STATE_KEY), None), "another value than the state tree"),
+    "leaf forged": (_put(Table.TREE.value + bytes(32), bytes(32)), "keys that the state has not"),
+    "hash of a bucket changed": (_first_bucket(bytes(32)), "hash of bucket .* is not that of its leaves"),
+    "hash of a bucket gone": (_first_bucket(None), "hash of bucket .* is not that of its leaves"),
+    "hash of an empty bucket": (_put(Table.BUCKET.value + bytes(4), bytes(32)), "hash of bucket 0 .* is not that of"),
+    "hash of no bucket": (_put(Table.BUCKET.value + b"\xff" * 4, bytes(32)), "hash of bucket 4294967295"),
     "history gone": (
         _put(height_key(Table.HISTORY, 0)[:1] + terminated(_STATE_KEY) + HEIGHT.to_bytes(8, "big"), None),
         "history lacks",
