@@ -40,7 +40,7 @@ class Stage:
         self._console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self._console.print(f"  {text}")
+        self._console.print(f"  {text}", soft_wrap=True)
 
     def ledger_ms(self) -> int:
         return self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000)
