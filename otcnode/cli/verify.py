@@ -168,7 +168,7 @@ def _print(verdict: Verdict) -> None:
 
 
 def _facts(facts: Facts) -> dict[str, Any]:
-    shown = render(facts)
+    shown = msgspec.to_builtins(render(facts), builtin_types=(bytes,))
     assert isinstance(shown, dict)
     return shown
 

@@ -36,6 +36,7 @@ async def test_a_contract_is_shown_with_its_signatures(story: Story, tmp_path: P
     assert output.startswith("OK\n")
     for expected in ("status: EFFECTIVE", "version: 2", "the document is the one that was signed", "key: "):
         assert expected in output
+    assert "time_ms: 2027-01-15T08:00:0" in output and "Time(" not in output
     code, output = run(str(file), "--chain", story.node.chain.hex(), "--json")
     assert code == 0, output
     shown = json.loads(output)
