@@ -99,6 +99,8 @@ class Options:
     snapshots: bool = False
     habits: tuple[Habit, ...] = ()
     """What liars may do; empty: anything."""
+    stores_lost: bool = False
+    """Every weak node loses its blocks, and storms have weak nodes."""
     twins_permille: int = 125
     """Of the plans without a storm, those whose clients circulate two copies of one transaction."""
 
@@ -176,7 +178,8 @@ class _Generator:
         chance = self._chance
         match self._swarm:
             case Swarm.STORM:
-                return frozenset(["weak"] if chance.happens(WEAK_IN_STORMS_PERMILLE, "weak in a storm") else [])
+                weak = self._options.stores_lost or chance.happens(WEAK_IN_STORMS_PERMILLE, "weak in a storm")
+                return frozenset(["weak"] if weak else [])
             case Swarm.LIARS:
                 return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
             case Swarm.MIXED:
@@ -294,7 +297,7 @@ class _Generator:
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
             loses_permille = 800 if self._options.snapshots else 0 if self._options.habits else 300
-            if chance.happens(loses_permille, "loses", node):
+            if self._options.stores_lost or chance.happens(loses_permille, "loses", node):
                 self._lose(node)
                 continue
             most_lies = 4 if self._swarm is Swarm.LIARS else 3
@@ -306,7 +309,8 @@ class _Generator:
         """Its record; or its blocks, perhaps without learning of them again soon."""
         chance = self._chance
         down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
-        if chance.happens(200 if self._options.snapshots else 500, "loses its record", node):
+        record_permille = 0 if self._options.stores_lost else 200 if self._options.snapshots else 500
+        if chance.happens(record_permille, "loses its record", node):
             self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
             return
         self._faults.append(StoreLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))

@@ -206,7 +206,14 @@ MUTANTS = (
         600,
         options=LIARS,
     ),
-    Mutant("floor ignored", "nothing is signed below the floor", records.floor_ignored, _SAFETY, 600),
+    Mutant(
+        "floor ignored",
+        "nothing is signed below the floor",
+        records.floor_ignored,
+        _SAFETY,
+        600,
+        options=Options(validators=4, swarm=Swarm.STORM, stores_lost=True),
+    ),
     Mutant(
         "block not synced",
         "a block is durable before anybody is told",
