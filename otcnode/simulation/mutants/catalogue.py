@@ -261,6 +261,7 @@ MUTANTS = (
         blocks.child_leaks_into_parent,
         _SAFETY | {P.INVARIANTS},
         600,
+        options=STORM,
     ),
     Mutant("flight leaks into store", "speculation leaves no trace", blocks.flight_leaks_into_store, _SAFETY, 300),
     Mutant("duplicates accepted", "a transaction is executed once", blocks.duplicates_accepted, _one(P.ONCE), 300),
