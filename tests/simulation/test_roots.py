@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from otcnode.simulation.roots import state_root_of
+from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.state_tree import StateTree
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_both_roots_are_equal_and_change_with_every_value(depth: int) -> None:
-    tree = StateTree(depth)
+    tree = StateTree.load(MemoryKeyValue(), 16**depth)
     state: dict[bytes, bytes] = {}
     assert state_root_of([], 16**depth) == tree.root
     seen = {tree.root}
