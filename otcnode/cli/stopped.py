@@ -11,8 +11,10 @@ import click
 
 from otcnode import genesis as genesis_module
 from otcnode.config import Home
+from otcnode.errors import StorageDamage
 from otcnode.genesis import Genesis, chain_id
 from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.records import ADVICE, ADVICE_RESTORE
 
 home_option = click.option(
     "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
@@ -31,14 +33,18 @@ class Stopped(NamedTuple):
 
 @contextmanager
 def opened(directory: Path) -> Iterator[Stopped]:
-    """Raises ConfigurationError if a node is using it, StorageDamage if it cannot be read."""
+    """Raises ConfigurationError if a node is using it, StorageDamage if it cannot be read: then with the advice that
+    comes after verifying."""
     home = Home(directory)
     genesis = genesis_module.load(home.genesis)
-    kv = LevelKeyValue(home.database)
     try:
-        yield Stopped(home, genesis, chain_id(genesis), kv)
-    finally:
-        kv.close()
+        kv = LevelKeyValue(home.database)
+        try:
+            yield Stopped(home, genesis, chain_id(genesis), kv)
+        finally:
+            kv.close()
+    except StorageDamage as damage:
+        raise StorageDamage(str(damage).replace(ADVICE, ADVICE_RESTORE)) from None
 
 
 def readable(fields: dict[str, object]) -> str:

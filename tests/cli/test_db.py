@@ -86,6 +86,16 @@ def test_verify_says_what_it_found_and_can_leave_out_what_was_checked(home: Path
     assert "blocks first" in db("verify", "--home", home, "--from", 21).stdout
 
 
+def test_whoever_verifies_a_damaged_store_is_told_what_comes_next(home: Path) -> None:
+    """To be sent to the very command that was just run would help nobody."""
+    tables = sorted(Home(home).database.glob("*.ldb")) or sorted(Home(home).database.glob("*.log"))
+    raw = bytearray(tables[0].read_bytes())
+    raw[len(raw) // 3] ^= 4
+    tables[0].write_bytes(raw)
+    said = refused(StorageDamage, "verify", "--home", home)
+    assert "is damaged" in said and said.endswith("run otcnode db restore, or delete it and let the node sync")
+
+
 def test_replay_confirms_and_cleans_up_and_names_what_differs(home: Path) -> None:
     assert asked("replay", "--home", home) == {"first": 0, "last": HEIGHT, "transactions": HEIGHT * TRANSACTIONS}
     assert asked("replay", "--home", home, "--from", 30, "--scratch", home / "beside")["first"] == 30
