@@ -212,7 +212,7 @@ class Transport:
             self._address_changed(node)
 
     def penalise(self, peer: NodeId, reason: str) -> None:
-        """The peer did what no honest node does: close, and ban for a time that doubles with each offence."""
+        """The peer did what no honest node does: close, and ban for a time that doubles from one ban to the next."""
         self._ban(peer, Reason(CloseCode.PENALTY, reason))
         self._close(peer, Reason(CloseCode.PENALTY, reason))
 
@@ -481,10 +481,12 @@ class Transport:
         return self._clock_us() // 1_000
 
     def _ban(self, node: NodeId, reason: Reason) -> None:
-        """Only of admitted nodes is anything remembered: whoever is not, is not let in anyway."""
-        if not self._admitted(node):
-            return
+        """Only of admitted nodes is anything remembered: whoever is not, is not let in anyway. A ban that lasts is not
+        made longer: what a banned peer is blamed for, it sent before; one read can hold many offences, and a signature
+        is judged later than it is read."""
         now_ms = self._now_ms()
+        if not self._admitted(node) or self._bans.until(node, now_ms):
+            return
         until_ms = self._bans.punish(node, now_ms)
         state = self._peers.get(node)
         if state is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from otcnode.blocks import Block, Certificate, CertifiedBlock, Header, prepare_preimage
-from otcnode.codec import encode
+from otcnode.codec import decode, encode
 from otcnode.consensus.messages import (
     BodyRequest,
     Mode,
@@ -21,7 +21,7 @@ from otcnode.crypto import SigningKey, random_bytes
 from otcnode.engine.documents import DocumentWanted
 from otcnode.p2p.announcements import NodeAnnouncement, announce
 from otcnode.p2p.gossip import Have, Push, Request
-from otcnode.sync_messages import BlocksRequest, BlocksResponse, TipNotice
+from otcnode.sync_messages import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
 from otcnode.vm.transactions import Transaction, decode_transaction
 
 EPOCH = 1
@@ -72,6 +72,11 @@ def junk_blocks(chain: bytes, first: int, count: int, filling: bytes = b"junk") 
         header = Header(1, chain, height, _NOTHING, 1, _NOTHING, 1, *[_NOTHING] * 5)
         rows.append(CertifiedBlock(Block(header, (filling,)), Certificate(EPOCH, 0, height, bytes(32), ())))
     return encode(BlocksResponse(first, tuple(rows)))
+
+
+def read_sync(payload: bytes) -> SyncMessage:
+    message: SyncMessage = decode(SyncMessage, payload)
+    return message
 
 
 def forged(raw: bytes) -> bytes:

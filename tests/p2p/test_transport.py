@@ -308,6 +308,35 @@ async def test_a_penalised_peer_is_closed_banned_and_told() -> None:
         assert one.transport.refusals[CloseCode.BANNED] >= 1
 
 
+async def test_what_is_found_out_after_a_ban_of_what_was_sent_before_belongs_to_it() -> None:
+    """One read can hold several offences, and some are judged later: the next ban must not be twice as long for it."""
+    one = Node(FIRST)
+    async with running(one):
+        async with raw_peer(one, SECOND) as peer:
+            await one.until(lambda: SECOND.node in one.up)
+            for offence in ("junk blocks", "more junk blocks"):
+                one.transport.penalise(SECOND.node, offence)
+            assert (await peer.until_closed()).code is CloseCode.PENALTY
+        await one.until(lambda: SECOND.node not in one.up)
+        one.transport.penalise(SECOND.node, "a signature that was still being verified")
+        assert one.bans == [(SECOND.node, CloseCode.PENALTY, QUICK.ban_ms_first)]
+        assert one.status(SECOND.node).offences == {"penalty": 1}
+
+
+async def test_a_peer_that_is_blamed_while_it_is_closed_for_something_else_is_banned_once() -> None:
+    class Judge(Node):
+        def disconnected(self, peer: bytes, reason: Reason) -> None:
+            super().disconnected(peer, reason)
+            self.transport.penalise(peer, "a signature that was still being verified")
+
+    one = Judge(FIRST)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(b"\xff\0\0\0")
+        assert (await peer.until_closed()).code is CloseCode.MALFORMED
+        await one.until(lambda: bool(one.ends))
+    assert one.bans == [(SECOND.node, CloseCode.PENALTY, QUICK.ban_ms_first)]
+
+
 async def test_disconnect_is_without_blame() -> None:
     one, two = Node(FIRST), Node(SECOND)
     async with running(one, two):
