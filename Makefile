@@ -5,7 +5,8 @@ PYTHON ?= $(shell for candidate in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup check test test-long reference demo bench clean
+.NOTPARALLEL:
+.PHONY: setup check test test-long test-long-core test-long-processes reference demo bench clean
 
 setup: $(STAMP)
 
@@ -27,8 +28,14 @@ test: $(STAMP)
 	$(BIN)/pytest -n auto -m "not process and not long"
 	$(BIN)/pytest -m "process and not long"
 
-test-long: $(STAMP)
-	$(BIN)/pytest -m long
+# The longest of each part are named at its end. Whoever wants the processes too where the first part fails: make -k.
+test-long: test-long-core test-long-processes
+
+test-long-core: $(STAMP)
+	$(BIN)/pytest -n auto -m "long and not process" --durations=30
+
+test-long-processes: $(STAMP)
+	$(BIN)/pytest -m "long and process" --durations=0 --durations-min=5
 
 reference: $(STAMP)
 	$(BIN)/python -m otcnode.cli.reference

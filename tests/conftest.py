@@ -2,6 +2,8 @@
 examples in every run, so that a failure is a failure of the change and can be had again. Long tests explore by chance.
 """
 
+import re
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -11,5 +13,9 @@ settings.register_profile(
 settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+LONG_ASKED_FOR = re.compile(r"(?<!not )\blong\b")
+"""In an expression of marks: "long", "long and not process", but not "not process and not long"."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("exploring" if config.getoption("-m") == "long" else "fixed")
+    settings.load_profile("exploring" if LONG_ASKED_FOR.search(config.getoption("-m")) else "fixed")
