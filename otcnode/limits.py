@@ -181,6 +181,9 @@ snapshot_chunk_bytes = 512 << 10
 """A snapshot has so many chunks that they are not larger on average."""
 snapshot_chunk_bytes_max = message_bytes_max - 4_096
 """A state tree one of whose buckets is larger is not served as a snapshot."""
+snapshot_unwritten_bytes_max = 2 << 20
+"""Of a snapshot that is gathered: proven, and not yet written; fetched again by whoever is killed. A chunk more may be
+on top of it."""
 snapshots_kept = 2
 snapshots_offered_max = 8
 """More of one peer are not looked at."""

@@ -10,8 +10,12 @@ are in the state, like everything else that the ledger remembers.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple
+from itertools import chain as chained
+from itertools import islice, pairwise
+from operator import lt
+from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
@@ -25,6 +29,7 @@ from otcnode.storage.state_proof import (
     DEPTH_MAX,
     HASH_BYTES,
     KEY_PREFIX,
+    PAIR_BYTES,
     VALUE_PREFIX,
     bucket_hash,
     node_hash,
@@ -64,13 +69,8 @@ class Chunk(Record, frozen=True):
     siblings: Annotated[tuple[bytes, ...], Meta(max_length=DEPTH_MAX)]
 
 
-class Pair(NamedTuple):
-    """One key of the state with everything a store keeps of it."""
-
-    key_hash: bytes
-    value_hash: bytes
-    key: bytes
-    value: bytes
+Leaf: TypeAlias = tuple[bytes, bytes]
+"""The hash of a key and that of its value."""
 
 
 class Proven(NamedTuple):
@@ -147,33 +147,28 @@ def decode_chunk(raw: bytes) -> Chunk:
         raise ProofError(f"the chunk: {error}") from None
 
 
-def check_chunk(chunk: Chunk, index: int, chunk_depth: int, tree_depth: int, state_root: bytes) -> list[Pair]:
-    """The chunk's pairs, which are all that the state with this root holds in its part. Raises ProofError naming what
-    is wrong."""
+def check_chunk(chunk: Chunk, index: int, chunk_depth: int, tree_depth: int, state_root: bytes) -> list[Leaf]:
+    """The leaves of the chunk's pairs, in their order; the pairs are all that the state with this root holds in its
+    part. Raises ProofError naming what is wrong."""
     if chunk.index != index:
         raise ProofError(f"chunk {chunk.index} instead of chunk {index}")
     if len(chunk.siblings) != chunk_depth or any(len(others) != SIBLINGS_BYTES for others in chunk.siblings):
         raise ProofError(f"chunk {index}: its path does not lead to the root from depth {chunk_depth}")
-    sha256 = hashlib.sha256
-    pairs = [
-        Pair(sha256(KEY_PREFIX + key).digest(), sha256(VALUE_PREFIX + value).digest(), key, value)
-        for key, value in chunk.pairs
-    ]
-    _check_places(pairs, index, chunk_depth)
-    top = _part_hash(pairs, index, chunk_depth, tree_depth)
+    sha256, of_key, of_value = hashlib.sha256, KEY_PREFIX, VALUE_PREFIX
+    leaves = [(sha256(of_key + key).digest(), sha256(of_value + value).digest()) for key, value in chunk.pairs]
+    names = [name for name, _ in leaves]
+    _check_places(names, index, chunk_depth)
+    top = _part_hash(names, leaves, index, chunk_depth, tree_depth)
     if _climb(top, index, chunk.siblings) != state_root:
         raise ProofError(f"chunk {index} is not a part of the state under the header's state root")
-    return pairs
+    return leaves
 
 
-def _check_places(pairs: list[Pair], index: int, chunk_depth: int) -> None:
-    before = b""
-    for pair in pairs:
-        if pair.key_hash <= before:
-            raise ProofError(f"chunk {index}: its keys are not in order, each once")
-        before = pair.key_hash
-    for pair in (pairs[0], pairs[-1]) if pairs else ():
-        if part_of(pair.key_hash, chunk_depth) != index:
+def _check_places(names: list[bytes], index: int, chunk_depth: int) -> None:
+    if not all(map(lt, names, islice(names, 1, None))):
+        raise ProofError(f"chunk {index}: its keys are not in order, each once")
+    for name in (names[0], names[-1]) if names else ():
+        if part_of(name, chunk_depth) != index:
             raise ProofError(f"chunk {index} holds a key of another chunk")
 
 
@@ -182,18 +177,14 @@ def part_of(key_hash: bytes, depth: int) -> int:
     return int.from_bytes(key_hash[:4], "big") >> 4 * (DEPTH_MAX - depth)
 
 
-def _part_hash(pairs: list[Pair], index: int, chunk_depth: int, tree_depth: int) -> bytes:
-    """The hash of the tree's node over the chunk's buckets."""
-    pages: dict[int, list[bytes]] = {}
-    shift = 4 * (DEPTH_MAX - tree_depth)
-    for pair in pairs:
-        pages.setdefault(int.from_bytes(pair.key_hash[:4], "big") >> shift, []).append(pair.key_hash + pair.value_hash)
-    levels = tree_depth - chunk_depth
+def _part_hash(names: list[bytes], leaves: list[Leaf], index: int, chunk_depth: int, tree_depth: int) -> bytes:
+    """The hash of the tree's node over the chunk's buckets, which lie side by side."""
+    joined = b"".join(chained.from_iterable(leaves))
+    levels, shift = tree_depth - chunk_depth, 4 * (DEPTH_MAX - tree_depth)
     first = index << 4 * levels
-    empty = bucket_hash(b"")
+    starts = [bisect_left(names, (bucket << shift).to_bytes(4, "big")) for bucket in range(first, first + 16**levels)]
     level = [
-        bucket_hash(b"".join(pages[bucket])) if bucket in pages else empty
-        for bucket in range(first, first + chunks_of(levels))
+        bucket_hash(joined[start * PAIR_BYTES : stop * PAIR_BYTES]) for start, stop in pairwise([*starts, len(names)])
     ]
     for _ in range(levels):
         level = [node_hash(b"".join(level[start : start + 16])) for start in range(0, len(level), 16)]

@@ -75,9 +75,9 @@ def test_the_chunks_of_a_state_are_that_state(state: dict[bytes, bytes], depths:
     for index, chunk in enumerate(chunks(state, hashes, chunk_depth)):
         again = decode_chunk(encode(chunk))
         assert again == chunk
-        for pair in check_chunk(again, index, chunk_depth, depth_of(buckets), hashes.root):
-            assert (pair.key_hash, pair.value_hash) == (key_hash(pair.key), value_hash(pair.value))
-            found[pair.key] = pair.value
+        leaves = check_chunk(again, index, chunk_depth, depth_of(buckets), hashes.root)
+        assert leaves == [(key_hash(key), value_hash(value)) for key, value in again.pairs]
+        found.update(again.pairs)
     assert found == state
 
 

@@ -113,7 +113,9 @@ def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
 
 def _gather(incoming: Incoming, folder: Folder, source: Path) -> None:
     whole = incoming.manifest.chunks
-    with bars() as show:
+    with ExitStack() as closing, bars() as show:
+        # Also of a command that is stopped: the same one goes on behind what has come.
+        closing.callback(incoming.write)
         for index in sorted(incoming.missing):
             raw = folder.read(chunk_name(index))
             if raw is None:

@@ -100,6 +100,8 @@ class CatchUp:
         """Let go of the store."""
         if self.snapshot_server is not None:
             self.snapshot_server.close()
+        if self.snapshot_taker is not None:
+            self.snapshot_taker.close()
 
     @property
     def handed_over(self) -> bool:
@@ -109,6 +111,8 @@ class CatchUp:
     def stop(self) -> None:
         """Something inside is wrong: nothing is asked for or applied any more."""
         self._stopped = True
+        if self.snapshot_taker is not None:
+            self.snapshot_taker.stop()
 
     def received(self, peer: bytes, payload: bytes) -> None:
         if payload.startswith(SNAPSHOT_ANSWER_STARTS) and not self._awaits_snapshot_of(peer):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import suppress
 from typing import Protocol
 
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import ProofError
+from otcnode.errors import ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync
@@ -17,6 +19,8 @@ from otcnode.storage.kv import KeyValue
 from otcnode.storage.snapshot_maker import offer_of
 from otcnode.storage.store import Store
 from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
+
+_DONE = object()
 
 
 class Shelf(Protocol):
@@ -52,6 +56,7 @@ class SnapshotTaker:
         first_epoch = store.epochs()[0]
         self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
         self._incoming: Incoming | None = None
+        self._finishing: Generator[None, None, None] | None = None
         self.handed_over = False
         """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
         self.sync = SnapshotSync()
@@ -148,17 +153,40 @@ class SnapshotTaker:
 
     def _install_if_whole(self) -> None:
         self._give_up_if_passed()
-        if self.sync.phase is Phase.WHOLE and self._incoming is not None:
+        if self.sync.phase is Phase.WHOLE and self._incoming is not None and self._finishing is None:
             self._host.note("info", "the snapshot is whole", height=self._height())
-            self._incoming.finish()
-            self._incoming = None
-            self.handed_over = True
-            self._shelf.install()
+            self._finishing = self._incoming.finishing()
+            self._go_on_finishing()
+
+    def _go_on_finishing(self) -> None:
+        """A piece of it, the rest later: a node that votes has other things to do."""
+        if self._finishing is None:
+            return
+        if next(self._finishing, _DONE) is not _DONE:
+            self._host.later(self._go_on_finishing)
+            return
+        self._incoming = self._finishing = None
+        self.handed_over = True
+        self._shelf.install()
+
+    def close(self) -> None:
+        """What has come is kept, and gone on with after the next start; what cannot be kept is fetched again."""
+        self.stop()
+        if self._incoming is not None:
+            with suppress(StorageDamage):
+                self._incoming.write()
+
+    def stop(self) -> None:
+        """Nothing takes the chain's place any more."""
+        if self._finishing is not None:
+            self._finishing.close()
+            self._finishing = None
 
     def _height(self) -> int:
         return 0 if self._incoming is None else self._incoming.height
 
     def _forget(self) -> None:
+        self.stop()
         self._incoming = None
         self._shelf.discard()
 

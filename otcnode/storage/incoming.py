@@ -1,24 +1,30 @@
 """Gathering a snapshot in a store of its own, chunk by chunk in any order, until that store is a chain's.
 
-Each chunk is checked, then written in one synced write together with the note that it is there: whoever is stopped goes
-on where he was. The head is written last; before it the store is no chain's, and nobody takes it for one.
+Each chunk is checked when it comes. Chunks are written several at a time, in one synced write together with the note
+that they are there: whoever is stopped goes on where he was, but for what `snapshot_unwritten_bytes_max` permits. The
+head is written last; before it the store is no chain's, and nobody takes it for one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import NamedTuple
 
+from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import encode
 from otcnode.crypto import verify as ed25519_verify
-from otcnode.snapshot import Chunk, Manifest, Pair, check_chunk, check_manifest, decode_manifest
+from otcnode.snapshot import Chunk, Leaf, Manifest, check_chunk, check_manifest, decode_manifest
 from otcnode.storage.kv import KeyValue, Reader, Write
-from otcnode.storage.leaves import bucket_writes, depth_of, hashes_of_leaves
+from otcnode.storage.leaves import bucket_writes, depth_of, read_buckets, shift_of
 from otcnode.storage.records import ChainMeta, Head, damaged
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
+from otcnode.storage.state_proof import PAIR_BYTES, bucket_hash
 from otcnode.storage.state_tree import StateTree
 
 _INDEX_BYTES = 4
+BUCKETS_PER_STEP = 256
+"""Read again in one piece of work at the end: 16,000 keys of 4,000,000."""
 _STATE = Table.STATE.value
 _TREE = Table.TREE.value
 
@@ -48,6 +54,9 @@ class Incoming:
         skip = len(Meta.INCOMING_CHUNK.value)
         there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
         self.missing = set(range(manifest.chunks)) - there
+        """Chunks that have not come yet."""
+        self._unwritten: list[Write] = []
+        self._unwritten_bytes = 0
 
     @property
     def height(self) -> int:
@@ -61,19 +70,41 @@ class Incoming:
         """Check and keep a chunk; returns the number of its keys. Raises ProofError naming what is wrong with it, and
         keeps nothing then."""
         root = self.manifest.header.state_root
-        pairs = check_chunk(chunk, index, self.manifest.chunk_depth, self._tree_depth, root)
+        leaves = check_chunk(chunk, index, self.manifest.chunk_depth, self._tree_depth, root)
         if index in self.missing:
-            self._kv.write([*_writes(pairs), (_mark(index), b"")])
             self.missing.remove(index)
-        return len(pairs)
+            self._unwritten += _writes(chunk, leaves)
+            self._unwritten.append((_mark(index), b""))
+            self._unwritten_bytes += sum(len(key) + len(value) for key, value in chunk.pairs) + PAIR_BYTES * len(leaves)
+            if self._unwritten_bytes >= limits.snapshot_unwritten_bytes_max:
+                self.write()
+        return len(leaves)
+
+    def write(self) -> None:
+        """Make durable what has come."""
+        if self._unwritten:
+            self._kv.write(self._unwritten)
+            self._unwritten, self._unwritten_bytes = [], 0
 
     def finish(self) -> None:
-        """Make the store that of the chain at the snapshot's height, in one write. Raises StorageDamage if what was
-        written is not what is there: the state tree is built from it once more."""
+        """All of `finishing`."""
+        for _ in self.finishing():
+            pass
+
+    def finishing(self) -> Generator[None, None, None]:
+        """Make the store that of the chain at the snapshot's height, in one write, after pieces of work between which
+        other things can be done. Raises StorageDamage if what was written is not what is there: the state tree is built
+        from it once more."""
         assert self.whole
+        self.write()
+        hashes: dict[int, bytes] = {}
+        buckets = self._roots.buckets
+        for bucket, page in read_buckets(self._kv, shift_of(self._tree_depth), 0, buckets):
+            hashes[bucket] = bucket_hash(page)
+            if len(hashes) % BUCKETS_PER_STEP == 0:
+                yield
         header, certificate = self.manifest.header, self.manifest.certificate
-        hashes = hashes_of_leaves(self._kv, self._roots.buckets)
-        if StateTree(self._kv, self._roots.buckets, hashes).root != header.state_root:
+        if StateTree(self._kv, buckets, hashes).root != header.state_root:
             raise damaged("the state of the snapshot")
         name = self._proven.block_hash
         batch = bucket_writes(hashes)
@@ -109,9 +140,7 @@ def _mark(index: int) -> bytes:
     return Meta.INCOMING_CHUNK.value + index.to_bytes(_INDEX_BYTES, "big")
 
 
-def _writes(pairs: list[Pair]) -> list[Write]:
-    batch: list[Write] = []
-    for pair in pairs:
-        batch.append((_STATE + pair.key, pair.value))
-        batch.append((_TREE + pair.key_hash, pair.value_hash))
+def _writes(chunk: Chunk, leaves: list[Leaf]) -> list[Write]:
+    batch: list[Write] = [(_STATE + key, value) for key, value in chunk.pairs]
+    batch += [(_TREE + name, digest) for name, digest in leaves]
     return batch

@@ -16,7 +16,7 @@ import pytest
 from otcnode import epochs, limits
 from otcnode.blocks import Epoch
 from otcnode.epochs import EpochChange, ProvenEpochs
-from otcnode.snapshot import Chunk, Pair
+from otcnode.snapshot import Chunk, Leaf
 from otcnode.storage import incoming
 from otcnode.storage.incoming import Incoming
 from otcnode.storage.kv import Reader
@@ -61,8 +61,8 @@ def test_a_joiner_arrives_in_many_storms() -> None:
 def chunk_without_proof() -> AbstractContextManager[Any]:
     """Chunks are kept whatever they are proven by."""
 
-    def check_chunk(chunk: Chunk, index: int, *_: object) -> list[Pair]:
-        return [Pair(key_hash(key), value_hash(value), key, value) for key, value in chunk.pairs]
+    def check_chunk(chunk: Chunk, index: int, *_: object) -> list[Leaf]:
+        return [(key_hash(key), value_hash(value)) for key, value in chunk.pairs]
 
     return patch.object(incoming, "check_chunk", check_chunk)
 

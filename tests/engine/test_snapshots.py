@@ -203,7 +203,10 @@ def test_a_snapshot_is_taken_where_nobody_keeps_the_blocks() -> None:
     assert reborn(late).height == 40
 
 
-def test_a_stop_loses_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unwritten_bytes", [0, 1 << 20], ids=["killed", "stopped"])
+def test_a_stop_loses_no_chunk(unwritten_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a kill lose what was written; see test_chunks_are_written_several_at_a_time_each_with_its_note."""
+    monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", unwritten_bytes)
     leader = leader_at(34)
     shelf = MemoryShelf()
     joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
@@ -213,6 +216,8 @@ def test_a_stop_loses_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     slowly(net, lambda: taker.incoming is not None and 0 < len(taker.incoming.missing) < 12)
     assert taker.incoming is not None
     missing = set(taker.incoming.missing)
+    if unwritten_bytes:
+        joiner.engine.close()
     leader.engine.disconnected(joiner.own)
     leader.sent.clear()
     again = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)

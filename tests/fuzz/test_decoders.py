@@ -115,9 +115,9 @@ def true_chunks() -> list[Chunk]:
 def chunk(raw: bytes) -> object:
     """Nothing passes but the true one."""
     found = decode_chunk(raw)
-    pairs = check_chunk(found, CHUNK, 1, 3, state_root())
+    leaves = check_chunk(found, CHUNK, 1, 3, state_root())
     assert found == true_chunks()[CHUNK]
-    return pairs
+    return leaves
 
 
 ENTRIES = (b"first", b"second", b"x" * 300, b"", b"last")

@@ -34,8 +34,9 @@ NEXT = Epoch(6, tuple(sorted((KEY.public, SigningKey(sha256(b"a second validator
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks and portions so small that there are many."""
+    """Chunks and portions so small that there are many, each chunk written when it has come."""
     monkeypatch.setattr(limits, "snapshot_chunk_bytes", 200)
+    monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", 0)
     monkeypatch.setattr(snapshot_maker, "STEP_KEYS", 3)
 
 
@@ -217,6 +218,26 @@ def test_gathering_goes_on_after_a_stop_at_any_write(kind: FaultKind) -> None:
             assert incoming.missing != set() or write == manifest.chunks + 2 or kind is FaultKind.CRASH_AFTER
             gather(kv, folder, manifest)
         assert state_of(reopen(kv)) == expected_state(HEIGHT)
+
+
+def test_chunks_are_written_several_at_a_time_each_with_its_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed lacks the last few and nothing else; whoever is stopped lacks nothing."""
+    monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", 400)
+    folder, kv = MemoryFolder(), FaultyKeyValue()
+    manifest = made(chain_of(HEIGHT), folder)
+    incoming = Incoming(kv, roots(), manifest)
+    written = []
+    for index in range(10):
+        incoming.put(index, chunk_of(folder, index))
+        kv.crash()
+        kv.reopen()
+        after = Incoming(kv, roots(), manifest)
+        written.append(16 - len(after.missing))
+        for there in set(range(16)) - after.missing:
+            assert all(kv.get(Table.STATE.value + key) == value for key, value in chunk_of(folder, there).pairs)
+    assert written == sorted(written) and 2 < len(set(written)) < 10, "several at a time"
+    incoming.write()
+    assert Incoming(kv, roots(), manifest).missing == set(range(10, 16))
 
 
 def test_what_rots_meanwhile_does_not_become_a_chain() -> None:
