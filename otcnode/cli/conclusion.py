@@ -72,6 +72,8 @@ def conclude(answers: Mapping[str, Answer]) -> Conclusion:
     place = f"height {height if goes_on else height + 1}, view {view}"
     if goes_on:
         nodes = {answer["name"]: said for answer in heard if (said := _trouble(answer, LASTING)) is not None}
+        for name, said in _apart(heard).items():
+            nodes[name] = f"{nodes[name]} and {said}" if name in nodes else said
         return _worded(f"{place}: the chain goes on", True, height, view, nodes | silent)
     waits, nodes = _waits(front, heard)
     return _worded(f"{place}: {waits}", False, height, view, nodes | silent)
@@ -100,7 +102,7 @@ def _waits(front: list[Answer], heard: list[Answer]) -> tuple[str, dict[str, str
     for one, other in _causes(heard):
         deaf = [name for name in other["nodes"] if name in by_name] if other["kind"] == Cause.UNHEARD else []
         if deaf:
-            nodes.setdefault(one["name"], f"does not hear {' and '.join(deaf)}")
+            nodes.setdefault(one["name"], f"does not hear {_and(deaf)}")
     text = _PLACE.sub("", cause["text"]).partition("; missing")[0]
     if cause["kind"] in LEAVING:
         left = [other["text"] for _, other in _causes([answer, *front]) if other["kind"] == Cause.ASKED]
@@ -109,6 +111,24 @@ def _waits(front: list[Answer], heard: list[Answer]) -> tuple[str, dict[str, str
     if silent > len(answer["validators"]) - answer["quorum"]:
         text = f"{text}: {LOST}"
     return text, nodes
+
+
+def _apart(heard: list[Answer]) -> dict[str, str]:
+    """Whose line is down: who is not heard by most of the others that answered, and who else does not hear somebody."""
+    deaf = {one["name"]: set(cause["nodes"]) for one, cause in _causes(heard) if cause["kind"] == Cause.UNHEARD}
+    unheard = {}
+    for name in sorted({name for names in deaf.values() for name in names}):
+        listeners = [other for other, names in sorted(deaf.items()) if name in names]
+        if 2 * len(listeners) > sum(answer["name"] != name for answer in heard):
+            unheard[name] = f"is not heard by {_and(listeners)}"
+    rest = {listener: sorted(names - unheard.keys()) for listener, names in sorted(deaf.items())}
+    others = {name: f"does not hear {_and(names)}" for name, names in rest.items() if names and name not in unheard}
+    return unheard | others
+
+
+def _and(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _causes(answers: list[Answer]) -> Iterator[tuple[Answer, Mapping[str, Any]]]:

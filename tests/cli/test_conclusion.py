@@ -52,6 +52,29 @@ def test_a_chain_that_goes_on_without_one_says_so() -> None:
     assert found.goes_on and found.text.startswith("height 811, view 3: the chain goes on; n3 this node has stopped")
 
 
+def test_a_chain_that_goes_on_names_who_is_cut_off() -> None:
+    def deaf(name: str, *others: str) -> Answer:
+        return _answer(name, _cause(Cause.UNHEARD, "not heard", *others), goes_on=True)
+
+    majority = {name: deaf(name, "n3") for name in NAMES[:3]}
+    found = conclude(majority)
+    assert found.goes_on and found.nodes == {"n3": "is not heard by n0, n1 and n2"}
+    assert found.text == "height 811, view 3: the chain goes on; n3 is not heard by n0, n1 and n2"
+    alone = _answer("n3", _cause(Cause.UNHEARD, "not heard", *NAMES[:3]), height=8)
+    assert conclude(majority | {"d": alone}).nodes == found.nodes
+    behind = _answer("n3", _cause(Cause.BEHIND, "behind"), _cause(Cause.UNHEARD, "not heard", *NAMES[:3]), height=8)
+    assert conclude(majority | {"d": behind}).nodes == {"n3": "behind and is not heard by n0, n1 and n2"}
+
+
+def test_a_line_that_is_down_between_two_is_named_from_its_ends() -> None:
+    ends = {"n0": "n1", "n1": "n0"}
+    answers = {
+        name: _answer(name, *([_cause(Cause.UNHEARD, "not heard", ends[name])] if name in ends else []), goes_on=True)
+        for name in NAMES
+    }
+    assert conclude(answers).nodes == {"n0": "does not hear n1", "n1": "does not hear n0"}
+
+
 def test_one_node_that_believes_it_goes_on_is_no_quorum() -> None:
     waits = _cause(Cause.COMMIT, "height 812, view 3: waits for 1 of 3 COMMIT; missing n3", "n3", height=812, missing=1)
     found = conclude({"a": _answer("n0", goes_on=True), "b": _answer("n1", waits), "c": _answer("n2", waits)})

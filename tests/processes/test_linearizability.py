@@ -9,11 +9,14 @@ shown before, by an outcome or a read, it is linearizable. Without, it may be ol
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
@@ -37,6 +40,7 @@ from otcnode.vm.accounts.operations import CashDeposit
 from tests.processes import cluster as daemons
 from tests.processes.history import Kind, Operation, contradictions
 from tests.processes.relays import Relays
+from tests.processes.test_operations import otcnode
 
 pytestmark = pytest.mark.process
 
@@ -44,6 +48,7 @@ AUDITOR, AUDITOR_KEY = "auditor", SigningKey(sha256(b"the auditor of the test"))
 HOLDERS = ("holder0", "holder1")
 CASH = "CNY@BENCH0"
 PATIENCE_MS = 60_000
+LONG_S = 30.0
 
 
 def cluster_of(directory: Path, base_port: int) -> Cluster:
@@ -65,6 +70,13 @@ def cluster_of(directory: Path, base_port: int) -> Cluster:
         )
     )
     return Cluster(directory)
+
+
+class Fault(NamedTuple):
+    """What befalls a node that is chosen by chance."""
+
+    kind: Literal["kill", "pause", "cut"]
+    lasts_s: float
 
 
 @dataclass
@@ -131,28 +143,53 @@ class Run:
         else:
             self.seen.append((holder, result.height, balance))
 
-    async def disturb(self, relays: Relays, seconds: float) -> None:
-        """One node after another is killed, stands still or is cut off, each for a few seconds."""
-        ends = time.monotonic() + seconds
-        kinds = ("kill", "pause", "cut")
-        while time.monotonic() < ends:
-            kind, name = kinds[len(self.faults) % 3], self.chance.choice(self.cluster.members).name
-            self.faults.append(f"{kind} {name}")
-            lasts_s = self.chance.uniform(1, 3)
-            if kind == "kill":
+    async def disturb(self, relays: Relays, plan: Sequence[Fault]) -> None:
+        """One fault after another."""
+        for fault in plan:
+            name = self.chance.choice(self.cluster.members).name
+            self.faults.append(f"{fault.kind} {name} {fault.lasts_s:.0f} s")
+            if fault.kind == "kill":
                 await asyncio.to_thread(self.cluster.kill, name)
-                await asyncio.sleep(lasts_s)
+                await asyncio.sleep(fault.lasts_s)
                 self.cluster.start(name)
-            elif kind == "pause":
+            elif fault.kind == "pause":
                 self.cluster.signal(name, signal.SIGSTOP)
-                await asyncio.sleep(lasts_s)
+                await self._lasts(fault, name, "pause")
                 self.cluster.signal(name, signal.SIGCONT)
             else:
                 relays.cut([name])
-                await asyncio.sleep(lasts_s)
+                await self._lasts(fault, name, "cut")
                 relays.mend()
             await asyncio.sleep(self.chance.uniform(0, 1))
         self.stopped = True
+
+    async def _lasts(self, fault: Fault, name: str, kind: str) -> None:
+        """A long one is explained at its end, from every side; the others went on meanwhile."""
+        if fault.lasts_s < LONG_S:
+            await asyncio.sleep(fault.lasts_s)
+            return
+        before = len(self.history)
+        await asyncio.sleep(fault.lasts_s)
+        assert len(self.history) > before + fault.lasts_s, "nothing goes on beside a node that is away"
+        await asyncio.to_thread(explained, self.cluster, name, kind)
+
+
+def explained(cluster: Cluster, away: str, kind: str) -> None:
+    """The command line names who is away: the others say so together, and the one that is cut off says so itself."""
+    others = [member.name for member in cluster.members if member.name != away]
+
+    def conclusion(*names: str) -> dict[str, Any]:
+        urls = [part for name in names for part in ("--url", cluster.member(name).url)]
+        return dict(json.loads(otcnode("explain", "--json", *urls))["conclusion"])
+
+    majority = conclusion(*others)
+    assert majority["goes_on"], majority
+    assert majority["nodes"] == {away: f"is not heard by {others[0]}, {others[1]} and {others[2]}"}, majority
+    if kind == "cut":
+        alone = conclusion(away)
+        assert not alone["goes_on"] and set(alone["nodes"]) >= set(others), alone
+        everybody = conclusion(away, *others)
+        assert everybody["goes_on"] and everybody["nodes"] == majority["nodes"], everybody
 
 
 def balance_in(result: PositionsResult) -> int:
@@ -170,7 +207,7 @@ async def states_at(cluster: Cluster, seen: set[tuple[str, int]]) -> dict[tuple[
         return found
 
 
-async def play(run: Run, relays: Relays, seconds: float) -> None:
+async def play(run: Run, relays: Relays, plan: Sequence[Fault]) -> None:
     async with relays:
         await asyncio.to_thread(run.cluster.start_all)
         await asyncio.to_thread(run.cluster.wait_ready)
@@ -179,7 +216,7 @@ async def play(run: Run, relays: Relays, seconds: float) -> None:
                 group.create_task(run.write(index))
             for recent in (True, True, False):
                 group.create_task(run.read(recent=recent))
-            group.create_task(run.disturb(relays, seconds))
+            group.create_task(run.disturb(relays, plan))
         await asyncio.to_thread(run.cluster.wait_ready)
         final = await states_at(run.cluster, {(holder, height) for holder, height, _ in run.seen})
         await asyncio.to_thread(run.cluster.stop_all)
@@ -187,15 +224,32 @@ async def play(run: Run, relays: Relays, seconds: float) -> None:
         assert final[holder, height] == balance, f"{holder} at height {height}"
 
 
-@pytest.mark.parametrize("seconds", [12, pytest.param(240, marks=pytest.mark.long)])
-def test_what_clients_see_happened_in_one_order(tmp_path: Path, seconds: float) -> None:
+def short_faults(rounds: int) -> list[Fault]:
+    return [Fault(kind, lasts_s) for _ in range(rounds) for kind, lasts_s in (("kill", 1), ("pause", 3), ("cut", 2))]
+
+
+LONG_PLAN = [
+    *short_faults(3),
+    Fault("cut", 130),
+    *short_faults(2),
+    Fault("pause", 65),
+    *short_faults(2),
+    Fault("kill", 60),
+    *short_faults(2),
+]
+
+
+@pytest.mark.parametrize(
+    "plan", [pytest.param(short_faults(1), id="seconds"), pytest.param(LONG_PLAN, id="minutes", marks=pytest.mark.long)]
+)
+def test_what_clients_see_happened_in_one_order(tmp_path: Path, plan: list[Fault]) -> None:
     base_port = daemons.free_ports(8 + 12)
     with cluster_of(tmp_path / "net", base_port) as cluster:
-        run = Run(cluster, random.Random(int(seconds)))
-        asyncio.run(play(run, Relays(cluster, base_port + 8), seconds))
+        run = Run(cluster, random.Random(len(plan)))
+        asyncio.run(play(run, Relays(cluster, base_port + 8), plan))
     kinds = [sum(operation.kind is kind for operation in run.history) for kind in Kind]
     print(f"{kinds[0]} deposits, {kinds[1]} linearizable reads, {len(run.seen)} others; {', '.join(run.faults)}")
-    assert kinds[0] > 10 and kinds[1] > 10 and run.seen and len(run.faults) >= 3
+    assert kinds[0] > 10 and kinds[1] > 10 and run.seen and len(run.faults) == len(plan)
     assert contradictions(run.history) == []
     _, roots = daemons.audit(cluster, [])
     assert all(len(seen) == 1 for seen in roots.values())
