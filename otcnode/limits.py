@@ -50,6 +50,9 @@ ban_ms_max = 3_600_000
 bans_max = 10_000
 inbound_per_address_per_second = 20
 inbound_per_address_burst = 100
+inbound_per_node_per_second = 1
+inbound_per_node_burst = 60
+"""Connections that one admitted peer may open, from whatever addresses; restarts in a row need fewer."""
 addresses_remembered_max = 1_000
 announcement_interval_ms_min = 1_000
 """News of one node's address is taken and passed on at most this often."""

@@ -89,9 +89,10 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
 class _Peer:
     """What the transport keeps of a node from one connection to the next."""
 
-    __slots__ = ("backoff", "changed", "connection", "dialling", "last_error", "offences")
+    __slots__ = ("arrivals", "backoff", "changed", "connection", "dialling", "last_error", "offences")
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now_ms: int) -> None:
+        self.arrivals = TokenBucket(settings.inbound_per_node, now_ms)
         self.connection: Connection | None = None
         self.changed = asyncio.Event()
         self.backoff = Backoff(settings.reconnect_ms_first, settings.reconnect_ms_max)
@@ -213,8 +214,7 @@ class Transport:
 
     def penalise(self, peer: NodeId, reason: str) -> None:
         """The peer did what no honest node does: close, and ban for a time that doubles from one ban to the next."""
-        self._ban(peer, Reason(CloseCode.PENALTY, reason))
-        self._close(peer, Reason(CloseCode.PENALTY, reason))
+        self._punish(peer, Reason(CloseCode.PENALTY, reason))
 
     def disconnect(self, peer: NodeId) -> None:
         """Close without blame; it may come back at once."""
@@ -367,6 +367,8 @@ class Transport:
             async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
                 established = await shake_hands(reader, writer, handshake)
                 connection = self._connection(reader, writer, established, address, expected)
+                if expected is None:
+                    self._count_arrival(connection.node)
                 refusal = await connection.exchange_verdicts(self._refusal(connection, expected))
             if refusal is None and (refusal := self._refusal(connection, expected)):
                 await connection.farewell(refusal)
@@ -377,7 +379,7 @@ class Transport:
                 self._refuse(address, handshake.peer or expected, refusal)
         except PeerError as error:
             if connection is not None and error.code in PUNISHED:
-                self._ban(connection.node, error.reason)
+                self._punish(connection.node, error.reason)
             self._refuse(address, handshake.peer or expected, error.reason)
             if connection is not None:
                 await connection.farewell(error.reason)
@@ -421,9 +423,7 @@ class Transport:
     async def _live(self, connection: Connection) -> None:
         """The useful part of a connection's life."""
         node = connection.node
-        state = self._peers.get(node)
-        if state is None:
-            state = self._peers[node] = _Peer(self._settings)
+        state = self._peer(node)
         if state.connection is not None:
             self._replace(node, state, state.connection)
         state.connection = connection
@@ -446,7 +446,7 @@ class Transport:
                 state.changed.set()
                 self._handlers.disconnected(node, reason)
         if reason.code in PUNISHED and not reason.by_peer and reason.code is not CloseCode.PENALTY:
-            self._ban(node, reason)
+            self._punish(node, reason)
         await connection.farewell(reason)
 
     def _replace(self, node: NodeId, state: _Peer, old: Connection) -> None:
@@ -480,6 +480,25 @@ class Transport:
     def _now_ms(self) -> int:
         return self._clock_us() // 1_000
 
+    def _peer(self, node: NodeId) -> _Peer:
+        state = self._peers.get(node)
+        if state is None:
+            state = self._peers[node] = _Peer(self._settings, self._now_ms())
+        return state
+
+    def _count_arrival(self, node: NodeId) -> None:
+        """Each handshake costs a millisecond. Raises PeerError for an admitted peer that makes one after another."""
+        now_ms = self._now_ms()
+        if not self._admitted(node) or self._bans.until(node, now_ms):
+            return
+        if not self._peer(node).arrivals.try_take(1, now_ms):
+            raise PeerError(CloseCode.FLOOD, "opens one connection after another")
+
+    def _punish(self, node: NodeId, reason: Reason) -> None:
+        """Ban `node`, and end the connection that it may still have."""
+        self._ban(node, reason)
+        self._close(node, reason)
+
     def _ban(self, node: NodeId, reason: Reason) -> None:
         """Only of admitted nodes is anything remembered: whoever is not, is not let in anyway. A ban that lasts is not
         made longer: what a banned peer is blamed for, it sent before; one read can hold many offences, and a signature
@@ -488,9 +507,7 @@ class Transport:
         if not self._admitted(node) or self._bans.until(node, now_ms):
             return
         until_ms = self._bans.punish(node, now_ms)
-        state = self._peers.get(node)
-        if state is None:
-            state = self._peers[node] = _Peer(self._settings)
+        state = self._peer(node)
         state.offences[reason.code.name.lower()] += 1
         self._handlers.banned(node, reason, until_ms - now_ms)
 
@@ -511,9 +528,7 @@ class Transport:
             self._handlers.refused(address, node, reason)
 
     def _address_changed(self, node: NodeId) -> None:
-        state = self._peers.get(node)
-        if state is None:
-            state = self._peers[node] = _Peer(self._settings)
+        state = self._peer(node)
         state.backoff.reset()
         state.changed.set()
         self._begin_dialling(node, state)

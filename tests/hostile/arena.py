@@ -37,7 +37,7 @@ from otcnode.vm.transactions import decode_transaction
 from tests.hostile.raw_peer import Target
 from tests.processes import cluster as daemons
 
-VALIDATORS, FULL_NODES = 4, 64
+VALIDATORS, FULL_NODES = 4, 128
 WAIT_S = 60
 MEGABYTE = 1 << 20
 

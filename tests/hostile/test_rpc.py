@@ -140,7 +140,7 @@ async def test_callers_that_attack_are_answered_and_the_chain_goes_on(arena: Are
     def attacks() -> list[Awaitable[None]]:
         return [attack(victim, f"127.6.0.{place}") for place, attack in enumerate(ATTACKS, 1)]
 
-    await withstands(arena, victim, [attacks] * ROUNDS, MEMORY_GROWTH_BYTES_MAX)
+    await withstands(arena, [victim], [attacks] * ROUNDS, MEMORY_GROWTH_BYTES_MAX)
     metrics = await asyncio.to_thread(arena.metrics, victim)
     assert metrics['otcnode_rpc_errors_total{code="-32004"}'] > 0
 

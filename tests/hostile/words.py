@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from otcnode.blocks import Block, Certificate, CertifiedBlock, Header, prepare_preimage
+from otcnode.blocks import Block, Certificate, CertifiedBlock, Header, commit_preimage, prepare_preimage
 from otcnode.codec import decode, encode
 from otcnode.consensus.messages import (
     BodyRequest,
+    Commit,
     Mode,
     Prepare,
     Status,
@@ -17,11 +18,11 @@ from otcnode.consensus.messages import (
     status_preimage,
     view_change_preimage,
 )
-from otcnode.crypto import SigningKey, random_bytes
+from otcnode.crypto import SigningKey, random_bytes, sha256
 from otcnode.engine.documents import DocumentWanted
 from otcnode.p2p.announcements import NodeAnnouncement, announce
 from otcnode.p2p.gossip import Have, Push, Request
-from otcnode.sync_messages import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
+from otcnode.sync_messages import BlocksRequest, BlocksResponse, ChunkResponse, SyncMessage, TipNotice
 from otcnode.vm.transactions import Transaction, decode_transaction
 
 EPOCH = 1
@@ -32,11 +33,12 @@ def false_vote(validator: bytes, height: int, view: int = 0) -> bytes:
     return encode(Prepare(EPOCH, view, height, random_bytes(32), validator, bytes(64)))
 
 
-def vote(chain: bytes, key: SigningKey, height: int, view: int) -> bytes:
-    """A true PREPARE for a block that nobody has."""
-    name = random_bytes(32)
-    signature = key.sign(prepare_preimage(chain, EPOCH, view, height, name))
-    return encode(Prepare(EPOCH, view, height, name, key.public, signature))
+def vote(chain: bytes, key: SigningKey, height: int, view: int, kind: type[Prepare | Commit] = Prepare) -> bytes:
+    """A true vote for a block that nobody has, the same one for each height and view."""
+    name = sha256(b"%d %d" % (height, view))
+    preimage = prepare_preimage if kind is Prepare else commit_preimage
+    signature = key.sign(preimage(chain, EPOCH, view, height, name))
+    return encode(kind(EPOCH, view, height, name, key.public, signature))
 
 
 def status(chain: bytes, key: SigningKey, committed: int) -> bytes:
@@ -72,6 +74,10 @@ def junk_blocks(chain: bytes, first: int, count: int, filling: bytes = b"junk") 
         header = Header(1, chain, height, _NOTHING, 1, _NOTHING, 1, *[_NOTHING] * 5)
         rows.append(CertifiedBlock(Block(header, (filling,)), Certificate(EPOCH, 0, height, bytes(32), ())))
     return encode(BlocksResponse(first, tuple(rows)))
+
+
+def chunk(content: bytes) -> bytes:
+    return encode(ChunkResponse(bytes(32), 0, content))
 
 
 def read_sync(payload: bytes) -> SyncMessage:

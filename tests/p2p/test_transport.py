@@ -337,6 +337,30 @@ async def test_a_peer_that_is_blamed_while_it_is_closed_for_something_else_is_ba
     assert one.bans == [(SECOND.node, CloseCode.PENALTY, QUICK.ban_ms_first)]
 
 
+async def test_a_peer_that_breaks_the_rules_over_a_second_connection_loses_the_first_too() -> None:
+    one = Node(FIRST)
+    async with running(one), raw_peer(one, SECOND) as first:
+        await one.until(lambda: SECOND.node in one.up)
+        async with greeted(one, SECOND) as second:
+            await second.send(whole_frame(Channel.SYNC, b"instead of a verdict"))
+            assert (await second.until_closed()).code is CloseCode.MALFORMED
+        assert (await first.until_closed()).code is CloseCode.MALFORMED
+        await one.until(lambda: SECOND.node not in one.up)
+        assert one.bans == [(SECOND.node, CloseCode.MALFORMED, QUICK.ban_ms_first)]
+
+
+async def test_a_peer_that_opens_one_connection_after_another_is_banned_as_a_flood() -> None:
+    one = Node(FIRST, settings=replace(QUICK, inbound_per_node=Rate(1, 3)), clock_us=lambda: 0)
+    async with running(one):
+        for count in range(1, 4):
+            async with raw_peer(one, SECOND):
+                await one.until(lambda count=count: one.connects == count)  # type: ignore[misc]
+        assert one.bans == []
+        async with greeted(one, SECOND) as peer:
+            assert (await peer.until_closed()).code is CloseCode.FLOOD
+        assert one.connects == 3 and one.bans == [(SECOND.node, CloseCode.FLOOD, QUICK.ban_ms_first)]
+
+
 async def test_disconnect_is_without_blame() -> None:
     one, two = Node(FIRST), Node(SECOND)
     async with running(one, two):
@@ -466,7 +490,8 @@ async def tcp(node: Node) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.S
 
 
 @asynccontextmanager
-async def raw_peer(node: Node, who: Identity) -> AsyncIterator[RawPeer]:
+async def greeted(node: Node, who: Identity) -> AsyncIterator[RawPeer]:
+    """After the handshake, before any verdict of its own."""
     async with tcp(node) as (reader, writer):
         handshake = Handshake(
             initiator=True, identity=who, chain=CHAIN, session=bytes(16), ephemeral_secret=sha256(b"fresh")
@@ -474,7 +499,12 @@ async def raw_peer(node: Node, who: Identity) -> AsyncIterator[RawPeer]:
         writer.write(handshake.opening)
         while handshake.established is None:
             writer.write(handshake.feed(await reader.read(65_536)))
-        peer = RawPeer(reader, writer, handshake.established)
+        yield RawPeer(reader, writer, handshake.established)
+
+
+@asynccontextmanager
+async def raw_peer(node: Node, who: Identity) -> AsyncIterator[RawPeer]:
+    async with greeted(node, who) as peer:
         await peer.send(control_frame(Form.OPEN, b""))
         await node.until(lambda: who.node in node.up)
         yield peer
