@@ -213,7 +213,7 @@ class Connection:
         self._write(control_frame(Form.OPEN, b""))
         data = self._leftover
         while True:
-            inbound = self._decoder.feed(data)
+            inbound = self._decoder.feed(data, self._clock_us() // 1_000)
             if inbound:
                 break
             data = await _read(self._reader)

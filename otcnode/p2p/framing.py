@@ -137,7 +137,7 @@ class FrameDecoder:
         """When the first fragment came of the message that is incomplete for the longest time; None: none is."""
         return min((assembly.since_ms for assembly in self._assemblies.values()), default=None)
 
-    def feed(self, data: bytes, now_ms: int = 0) -> list[Inbound]:
+    def feed(self, data: bytes, now_ms: int) -> list[Inbound]:
         """Everything that `data` completes, in order. Raises PeerError, naming what is wrong."""
         self._now_ms = now_ms
         inbound: list[Inbound] = []

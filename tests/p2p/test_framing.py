@@ -64,7 +64,7 @@ def chunks(wire: bytes, sizes: list[int]) -> list[bytes]:
 def feed_frames(*frames: bytes) -> list[Inbound]:
     cipher = CipherState(KEY)
     receiver = decoder()
-    return [item for frame in frames for item in receiver.feed(seal(cipher, frame))]
+    return [item for frame in frames for item in receiver.feed(seal(cipher, frame), 0)]
 
 
 def code_of(*frames: bytes) -> CloseCode:
@@ -95,7 +95,7 @@ def test_every_message_arrives_whole_and_in_order_of_its_channel(
     for channel, payload in payloads:
         assert outbox.put(channel, payload)
     receiver = decoder()
-    arrived = [item for chunk in chunks(records(outbox), sizes) for item in receiver.feed(chunk)]
+    arrived = [item for chunk in chunks(records(outbox), sizes) for item in receiver.feed(chunk, 0)]
     assert not receiver.record_open and receiver.held_bytes == 0 and outbox.empty
     assert set(outbox.queued_bytes().values()) == {0}
     for channel in Channel:
@@ -110,7 +110,7 @@ def test_bytes_one_by_one() -> None:
     outbox.put(Channel.CONSENSUS, b"vote")
     outbox.control(Form.PING, bytes(8))
     receiver = decoder()
-    arrived = [item for byte in records(outbox) for item in receiver.feed(bytes([byte]))]
+    arrived = [item for byte in records(outbox) for item in receiver.feed(bytes([byte]), 0)]
     assert arrived == [
         Control(Form.PING, bytes(8)),
         Message(Channel.CONSENSUS, b"vote"),
@@ -130,24 +130,24 @@ def test_a_consensus_message_overtakes_a_big_one_that_is_being_sent() -> None:
     outbox = Outbox(PLENTY)
     cipher, receiver = CipherState(KEY), decoder()
     outbox.put(Channel.SYNC, b"s" * 1_000_000)
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX))) == []
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == []
     outbox.put(Channel.CONSENSUS, b"vote")
     outbox.put(Channel.TRANSACTIONS, b"gossip")
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX))) == [Message(Channel.CONSENSUS, b"vote")]
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == [Message(Channel.CONSENSUS, b"vote")]
     rest: list[Inbound] = []
     while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
-        rest += receiver.feed(seal(cipher, plaintext))
+        rest += receiver.feed(seal(cipher, plaintext), 0)
     assert rest == [Message(Channel.SYNC, b"s" * 1_000_000), Message(Channel.TRANSACTIONS, b"gossip")]
 
 
 def test_held_memory_grows_with_what_came_not_with_what_was_promised() -> None:
     cipher, receiver = CipherState(KEY), decoder()
     payload = bytes(SIZES_MAX[Channel.SYNC])
-    receiver.feed(seal(cipher, first_frame(Channel.SYNC, payload)))
+    receiver.feed(seal(cipher, first_frame(Channel.SYNC, payload)), 0)
     assert receiver.held_bytes == FRAGMENT_BYTES
     offset = FRAGMENT_BYTES
     while offset < len(payload):
-        receiver.feed(seal(cipher, more_frame(Channel.SYNC, payload, offset)))
+        receiver.feed(seal(cipher, more_frame(Channel.SYNC, payload, offset)), 0)
         offset += FRAGMENT_BYTES
         assert receiver.held_bytes <= offset
     assert receiver.held_bytes == 0
@@ -209,16 +209,16 @@ def test_the_cap_of_a_channel_holds_to_the_byte() -> None:
 @pytest.mark.parametrize("size", range(17))
 def test_an_empty_record_is_refused_by_its_prefix(size: int) -> None:
     with pytest.raises(PeerError) as caught:
-        decoder().feed(size.to_bytes(2, "big"))
+        decoder().feed(size.to_bytes(2, "big"), 0)
     assert caught.value.code is CloseCode.MALFORMED
 
 
 def test_a_replayed_record_is_refused() -> None:
     receiver = decoder()
     record = seal(CipherState(KEY), whole_frame(Channel.CONSENSUS, b"vote"))
-    receiver.feed(record)
+    receiver.feed(record, 0)
     with pytest.raises(PeerError, match="authenticate"):
-        receiver.feed(record)
+        receiver.feed(record, 0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -227,7 +227,7 @@ def test_junk_on_the_wire_only_ever_raises_a_peer_error(parts: list[bytes]) -> N
     receiver = decoder()
     try:
         for part in parts:
-            assert receiver.feed(part) == []
+            assert receiver.feed(part, 0) == []
             assert receiver.held_bytes <= 65_537
     except PeerError as error:
         assert error.code is CloseCode.MALFORMED
@@ -247,7 +247,7 @@ def test_junk_inside_a_record_only_ever_raises_a_peer_error(frames: list[tuple[i
     )
     receiver = decoder()
     try:
-        for item in receiver.feed(seal(CipherState(KEY), plaintext)):
+        for item in receiver.feed(seal(CipherState(KEY), plaintext), 0):
             assert item.payload in plaintext
     except PeerError as error:
         assert error.code in (CloseCode.MALFORMED, CloseCode.TOO_LARGE)
@@ -255,7 +255,7 @@ def test_junk_inside_a_record_only_ever_raises_a_peer_error(frames: list[tuple[i
 
 
 def drain(outbox: Outbox) -> list[Inbound]:
-    return decoder().feed(records(outbox))
+    return decoder().feed(records(outbox), 0)
 
 
 @pytest.mark.parametrize("channel", Channel, ids=lambda channel: channel.name)
@@ -281,13 +281,13 @@ def test_a_message_half_sent_is_never_dropped() -> None:
     outbox = Outbox(dict.fromkeys(Channel, 200_000))
     cipher, receiver = CipherState(KEY), decoder()
     outbox.put(Channel.CONSENSUS, b"a" * 150_000)
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX))) == []
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == []
     assert outbox.put(Channel.CONSENSUS, b"b" * 30_000)
     assert outbox.put(Channel.CONSENSUS, b"c" * 49_000)
     assert not outbox.put(Channel.CONSENSUS, b"d" * 100_000)
     arrived: list[Inbound] = []
     while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
-        arrived += receiver.feed(seal(cipher, plaintext))
+        arrived += receiver.feed(seal(cipher, plaintext), 0)
     assert [item.payload[:1] for item in arrived] == [b"a", b"c"]
     assert outbox.dropped()[Channel.CONSENSUS] == 2
 

@@ -20,6 +20,7 @@ from otcnode.p2p.announcements import announce
 from otcnode.p2p.close import CloseCode, Reason
 from otcnode.p2p.connection import Clock, Settings
 from otcnode.p2p.framing import (
+    FRAGMENT_BYTES,
     Channel,
     Control,
     Form,
@@ -468,7 +469,7 @@ class RawPeer:
     async def next_control(self, form: Form) -> bytes:
         async with asyncio.timeout(WAIT_S):
             while data := await self.reader.read(65_536):
-                for item in self.decoder.feed(data):
+                for item in self.decoder.feed(data, 0):
                     if isinstance(item, Control) and item.form is form:
                         return item.payload
         raise AssertionError(f"closed without {form.name}")
@@ -622,6 +623,19 @@ async def test_a_record_that_trickles_is_closed_as_slow() -> None:
         peer.writer.write(b"x")
         assert (await peer.until_closed()).code is CloseCode.SLOW
         assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_a_message_that_begins_with_the_verdict_is_not_slow_by_that() -> None:
+    """An honest peer has much to say at once, and one read can hold its verdict and the beginning of it."""
+    payload = bytes(40_000)
+    one = Node(FIRST)
+    async with running(one), greeted(one, SECOND) as peer:
+        await peer.send(control_frame(Form.OPEN, b"") + first_frame(Channel.SYNC, payload))
+        assert await peer.next_control(Form.PING), "time has been looked at"
+        for offset in range(FRAGMENT_BYTES, len(payload), FRAGMENT_BYTES):
+            await peer.send(more_frame(Channel.SYNC, payload, offset))
+        await one.until(lambda: bool(one.messages) or bool(one.bans))
+        assert one.bans == [] and one.messages == [(SECOND.node, Channel.SYNC, payload)]
 
 
 async def test_a_silent_peer_is_given_up_without_a_ban() -> None:
