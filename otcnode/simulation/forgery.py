@@ -19,6 +19,7 @@ from otcnode.consensus.messages import (
     Commit,
     Decision,
     Message,
+    Mode,
     NewView,
     Prepare,
     Proof,
@@ -113,9 +114,23 @@ class Forger:
             return self.view_change(replace(message, proofs=()))
         return message
 
+    def hearsay(self, message: Message, asker: Asker) -> list[Status]:
+        """Beside the own STATUS one in another's name: it lies about that one as the habit of false STATUSes lies about
+        itself, and says that it may not vote."""
+        if not isinstance(message, Status) or message.validator != self.own:
+            return []
+        others = [name for name in self._validators if name != self.own]
+        if not others:
+            return []
+        named = replace(message, validator=self._chance.choice(others, "status of", *asker), mode=Mode.SILENT)
+        return [self._exaggerated(named, asker)]
+
     def misstated(self, message: Message, asker: Asker) -> Message:
         if not isinstance(message, Status) or message.validator != self.own:
             return message
+        return self._exaggerated(message, asker)
+
+    def _exaggerated(self, message: Status, asker: Asker) -> Status:
         everybody = bitmap(self._validators, self._validators)
         false = replace(
             message,

@@ -115,7 +115,7 @@ class Mouth:
             case Habit.EQUIVOCATE:
                 return [self._equivocated(message)]
             case Habit.FORGE:
-                return [self._forger.forged(message)]
+                return [self._forger.forged(message), *self._forger.hearsay(message, asker)]
             case Habit.CERTIFY:
                 return [self._forger.certified(message)]
             case Habit.HIDE:

@@ -146,7 +146,7 @@ class Habit(StrEnum):
     STALE = "stale"
     """repeats what was said long ago, by anybody"""
     FORGE = "forge"
-    """VIEW-CHANGEs and NEW-VIEWs with forged proofs or one VIEW-CHANGE twice, votes in others' names"""
+    """VIEW-CHANGEs and NEW-VIEWs with forged proofs or one VIEW-CHANGE twice, votes and STATUSes in others' names"""
     CERTIFY = "certify"
     """VIEW-CHANGEs and decisions with forged certificates"""
     HIDE = "hide"

@@ -28,6 +28,8 @@ class Promise(StrEnum):
     MEMORY = "bounded memory"
     BLAME = "no false blame"
     """an honest node never punishes, accuses or halts because of another honest node"""
+    HEARSAY = "no hearsay"
+    """a node believes of an honest node only what that one said of itself"""
     LIVENESS = "liveness"
     """with a quorum healed, every submitted transaction ends in time; no view lasts longer than it may"""
     DEFECT = "no defect"

@@ -11,13 +11,14 @@ from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.consensus import effects
 from otcnode.consensus.events import Timer
-from otcnode.consensus.messages import Message
+from otcnode.consensus.messages import Message, Status
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.disk import CrashingVotesLog, Disk
+from otcnode.simulation.hearsay import Hearsay
 from otcnode.simulation.liars import Mouth
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
@@ -110,6 +111,7 @@ class World:
         self._chain = chain_id(self.genesis)
         self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
+        self._hearsay = Hearsay(self.validators, honest)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()
@@ -338,6 +340,8 @@ class World:
     def said(self, node: int, message: Message) -> None:
         if node in self._honest:
             self.checkers.said(node, message)
+            if isinstance(message, Status):
+                self._hearsay.said(node, message)
 
     def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None:
         store = self._nodes[node].store
@@ -398,8 +402,11 @@ class World:
         return f"{self.plan.liveness_ms} ms after a quorum was healed\n  " + "\n  ".join(lines)
 
     def _check_memory(self, index: int) -> None:
-        if self._nodes[index].engine is not None:
+        engine = self._nodes[index].engine
+        if engine is not None:
             self._check_memory_of(self._nodes[index])
+            if engine.replica.started:
+                self._hearsay.believes(index, engine.replica.state.heard)
         following = (index + 1) % self.plan.nodes
         self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
 

@@ -8,6 +8,7 @@ import pytest
 
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.generate import generate
+from otcnode.simulation.hearsay import Hearsay
 from otcnode.simulation.mutants.catalogue import mutant_named
 from otcnode.simulation.mutants.planting import Change, planted
 from otcnode.simulation.rules import Rules
@@ -28,6 +29,7 @@ ALONE: tuple[tuple[Promise, str, tuple[Change, ...]], ...] = (
     (Promise.VOTES, "COMMIT of a view that was left", ((Rules, "_check_left", silent),)),
     (Promise.DURABILITY, "proposal saved without bodies", ((Checkers, "_check_bodies_kept", silent),)),
     (Promise.MEMORY, "votes kept for ever", ((World, "_check_memory_of", silent),)),
+    (Promise.HEARSAY, "STATUS unsigned", ((Hearsay, "believes", silent),)),
     (Promise.INVARIANTS, "credits count twice", ((Checkers, "_check_ledger", silent),)),
 )
 

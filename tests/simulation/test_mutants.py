@@ -25,6 +25,7 @@ QUICK = (
     "COMMIT without a PREPARE",
     "COMMIT of a view that was left",
     "STATUS counts as votes",
+    "STATUS unsigned",
     "NEW-VIEW without proofs",
     "VIEW-CHANGE without proofs",
     "base not committed by the primary",

@@ -85,6 +85,14 @@ MUTANTS = (
         300,
     ),
     Mutant("STATUS counts as votes", "a STATUS is a hint", voting.status_is_a_vote, _SAFETY, 300),
+    Mutant(
+        "STATUS unsigned",
+        "a STATUS is its sender's own word",
+        voting.status_of_anybody,
+        _one(P.HEARSAY),
+        300,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.FORGE,)),
+    ),
     Mutant("STATUS moves views", "a STATUS is a hint", voting.status_moves_views, _SAFETY, 300),
     Mutant(
         "no barrier between epochs",
