@@ -158,6 +158,8 @@ seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000
 signatures_per_batch_max = 4_096
 """Of arriving transactions, verified in one go: about a quarter of a second of one core."""
+reconsidered_transactions_max = 10_000
+"""Of those that wait, looked at once more before a primary is held to account for them: a fifth of a second."""
 ended_transactions_remembered_max = 50_000
 explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16

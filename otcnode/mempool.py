@@ -150,6 +150,10 @@ class Mempool:
         """What an account or a node has waiting, in order of arrival."""
         return [self._waiting[transaction_id] for transaction_id in self._per_author.get(author, ())]
 
+    def ending_after(self, time_ms: int) -> list[Decoded]:
+        """Those still valid at a time, in order of arrival. Walks through the pool."""
+        return [decoded for decoded in self._waiting.values() if decoded.transaction.body.valid_until > time_ms]
+
     def expired(self, time_ms: int) -> list[bytes]:
         """Ids whose validity has ended at `time_ms`: valid while t < valid_until. Costs nothing while none has."""
         ended: list[tuple[int, bytes]] = []

@@ -166,6 +166,8 @@ class Engine:
         self.catch_up.disconnected(peer)
 
     def elapsed(self, timer: Timer) -> None:
+        if timer is Timer.VIEW and not self._over:
+            self.intake.reconsider()
         self._feed(events.Elapsed(timer))
 
     def tick(self) -> None:

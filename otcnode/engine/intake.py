@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from otcnode import limits
 from otcnode.blocks import transaction_full_hash
@@ -66,6 +67,7 @@ class Intake:
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._explanations: OrderedDict[bytes, str] = OrderedDict()
+        self._ttl_ms = self.transaction_ttl_ms
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
@@ -213,8 +215,9 @@ class Intake:
         time_ms: int,
         authors_changed: Iterable[bytes],
     ) -> None:
-        """A block is final: forget its transactions, those whose time is over, and those that the new state of their
-        own account or node forbids (a revoked key must not wait here and look like work)."""
+        """A block is final: forget its transactions, those whose time is over, and those that the new state forbids
+        (they must not wait here and look like work): by what it says of their own account or node, or because the
+        parameters no longer allow a validity so long. Admission reads nothing else that can turn against what waits."""
         self.pool.remove(transaction_ids)
         for transaction_id, explanation in zip(transaction_ids, explanations, strict=True):
             self._ended.pop(transaction_id, None)
@@ -230,6 +233,24 @@ class Intake:
                 self._remember(transaction_id, _NEVER_HAPPENED)
         for author in authors_changed:
             self._drop_inadmissible(self.pool.of_author(author))
+        ttl_ms = self.transaction_ttl_ms
+        if ttl_ms < self._ttl_ms:
+            self._drop_inadmissible(self.pool.ending_after(self._next_time_ms() + ttl_ms))
+        self._ttl_ms = ttl_ms
+
+    def reconsider(self) -> None:
+        """Before a primary is held to account for what waits: drop what the committed state forbids, from the oldest to
+        the first that it allows, which is work undone. What came with a proposal that was dropped since may rest on
+        what was dropped with it. What a block in flight holds is that block's matter."""
+        dropped = 0
+        for decoded in [*islice(self.pool, limits.reconsidered_transactions_max)]:
+            if self._flight.is_proposed(decoded.id):
+                continue
+            if not self._drop_inadmissible([decoded]):
+                break
+            dropped += 1
+        if dropped:
+            self._pool_changed()
 
     def expire(self) -> None:
         """Drop what the clock says no coming block can hold. Final only once a block's time says so too."""
@@ -242,17 +263,19 @@ class Intake:
     def refused_by_block(self, transaction_ids: Iterable[bytes]) -> None:
         """Building found these inadmissible; they go if the committed state alone says so too."""
         waiting = [self.pool.get(transaction_id) for transaction_id in transaction_ids]
-        before = len(self.pool)
-        self._drop_inadmissible([decoded for decoded in waiting if decoded is not None])
-        if len(self.pool) != before:
+        if self._drop_inadmissible([decoded for decoded in waiting if decoded is not None]):
             self._pool_changed()
 
-    def _drop_inadmissible(self, transactions: Iterable[Decoded]) -> None:
+    def _drop_inadmissible(self, transactions: Iterable[Decoded]) -> int:
+        """How many of them went."""
+        dropped = 0
         for decoded in transactions:
             try:
                 self.check(decoded)
             except Inadmissible as error:
                 self._end(decoded, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+                dropped += 1
+        return dropped
 
     def _expire(self, transaction_id: bytes) -> None:
         decoded = self.pool.get(transaction_id)
