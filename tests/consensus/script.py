@@ -208,7 +208,7 @@ class Script:
         return self._names.get(name, name.encode().ljust(32, b"_"))
 
     def do_ask(self, words: list[str], options: dict[str, str]) -> None:
-        """ask from=3 to=0,1 view=5 [committed=7 forged]: a VIEW-CHANGE without proofs."""
+        """ask from=3 to=0,1 view=5 [committed=7 forged=yes]: a VIEW-CHANGE without proofs."""
         liar = self.cluster.nodes[int(options["from"])]
         self.cluster.liars.add(liar.index)
         self._inject(liar, options, self._view_change(liar, options))
