@@ -16,6 +16,7 @@ from otcnode.consensus.messages import (
     NewView,
     Prepare,
     PrePrepare,
+    Proof,
     Reproposal,
     ViewChange,
     new_view_preimage,
@@ -26,6 +27,19 @@ from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Node, commit_of, describe, pre_prepare_of, prepare_of
 from tests.consensus.toy import CHAIN, CHANGE, WINDOW, ToyState, entries_of, execute, fake_sign
 
+OPTIONS = {
+    "nodes": "heartbeat window rotation block spare",
+    "submit": "to",
+    "start": "record vote_again",
+    "drop": "type from to height",
+    "propose": "from to view name parent time shuffled",
+    "vote": "from to view height block signature",
+    "ask": "from to view committed forged",
+    "open": "from to view lie",
+}
+"""What each command knows: any other option is a mistake of the script."""
+WORDLESS = frozenset({"heal", "drop", "pass", "ask", "open", "show", "chain", "blamed"})
+
 
 def run_script(text: str) -> str:
     """The same script with its true outputs."""
@@ -34,6 +48,7 @@ def run_script(text: str) -> str:
     for block in text.strip("\n").split("\n\n"):
         head, separator, _ = block.partition("----")
         if not separator:
+            assert all(line.startswith("#") for line in block.splitlines()), f"a block that nobody runs: {block}"
             blocks.append(block)
             continue
         output: list[str] = []
@@ -64,6 +79,9 @@ class Script:
         word, *rest = line.split()
         positional = [part for part in rest if "=" not in part]
         options = dict(part.split("=", 1) for part in rest if "=" in part)
+        unknown = sorted(set(options) - set(OPTIONS.get(word, "").split()))
+        assert not unknown, f"{word} has no {unknown}"
+        assert not positional or word not in WORDLESS, f"{word} takes no {positional}"
         self._log = []
         method: Callable[[list[str], dict[str, str]], list[str] | None] = getattr(self, "do_" + word.replace("-", "_"))
         output = method(positional, options) or []
@@ -215,17 +233,26 @@ class Script:
 
     def _view_change(self, liar: Node, options: dict[str, str]) -> ViewChange:
         committed = int(options.get("committed", 0))
-        certificate = None
-        if committed:
-            signatures = liar.disk.chain[0][2].signatures if "forged" in options else ()
-            certificate = Certificate(1, 0, committed, bytes(32), signatures)
-        plain = ViewChange(1, int(options["view"]), committed, certificate, (), liar.name, bytes(64))
-        signature = fake_sign(liar.name, view_change_preimage(CHAIN, plain))
-        return ViewChange(1, plain.view, committed, certificate, (), liar.name, signature)
+        certificate = self._forged(liar, committed) if "forged" in options else None
+        return _signed_view_change(liar, int(options["view"]), committed, certificate, ())
+
+    def _forged(self, liar: Node, height: int) -> Certificate:
+        """The COMMITs of block 1 under another height and block."""
+        return Certificate(1, 0, height, bytes(32), liar.disk.chain[0][2].signatures)
+
+    def _doctored(self, message: ViewChange, liar: Node, lie: str) -> ViewChange:
+        if message.validator != liar.name:
+            return message
+        if lie == "forged":
+            return _signed_view_change(liar, message.view, 9, self._forged(liar, 9), ())
+        first, *others = message.proofs
+        short = Proof(first.view, first.header, first.signatures[:-1])
+        return _signed_view_change(liar, message.view, message.committed, message.certificate, (short, *others))
 
     def do_open(self, words: list[str], options: dict[str, str]) -> None:
-        """open from=1 to=0,2 view=1 [without-proofs | repeated | empty]: a NEW-VIEW from the VIEW-CHANGEs the
-        liar holds, with its own rewritten, one repeated, or no re-proposals."""
+        """open from=1 to=0,2 view=1 lie=repeated|empty|forged|short: a NEW-VIEW from the VIEW-CHANGEs the liar holds:
+        one of them repeated, no re-proposals, or with its own signed anew, which has a forged certificate or a proof
+        with a PREPARE too few."""
         liar = self.cluster.nodes[int(options["from"])]
         self.cluster.liars.add(liar.index)
         assert liar.replica is not None
@@ -233,9 +260,16 @@ class Script:
         held = [m for _, m in sorted(liar.replica.state.view_changes.items()) if m.view == view]
         quorum = liar.tip_state().epoch.quorum
         chosen = held[:quorum]
-        if words == ["repeated"]:
-            chosen = [held[0]] * quorum
-        headers = () if words == ["empty"] else select(chosen).headers
+        match options.get("lie"):
+            case "repeated":
+                chosen = [held[0]] * quorum
+            case "forged" | "short" as lie:
+                chosen = [self._doctored(message, liar, lie) for message in chosen]
+            case "empty":
+                pass
+            case other:
+                raise ValueError(f"no such lie: {other}")
+        headers = () if options["lie"] == "empty" else select(chosen).headers
         reproposals = tuple(
             Reproposal(
                 header,
@@ -290,10 +324,25 @@ class Script:
             )
         return lines
 
+    def do_opened(self, words: list[str], options: dict[str, str]) -> list[str]:
+        """The VIEW-CHANGEs, with their proofs, in the NEW-VIEW that a node acts under."""
+        (node,) = self._chosen(words)
+        assert node.replica is not None and node.replica.state.new_view is not None
+        return [self._asked(message) for message in node.replica.state.new_view.view_changes]
+
+    def _asked(self, message: ViewChange) -> str:
+        proofs = "; ".join(
+            f"height {proof.header.height}: the block of {self._name(proof.header.proposer)}, "
+            f"prepared in view {proof.view}"
+            for proof in message.proofs
+        )
+        return f"{self._name(message.validator)} asks for view {message.view} with proofs of [{proofs}]"
+
     def do_accusations(self, words: list[str], options: dict[str, str]) -> list[str]:
+        """What all nodes, or these, hold evidence of."""
         found = {
-            f"node {self.cluster.by_name[accusation.offence.validator].index}: {accusation.offence.kind}"
-            for node in self.cluster.nodes
+            f"{self._name(accusation.offence.validator)}: {accusation.offence.kind}"
+            for node in self._chosen(words)
             for accusation in node.accusations
         }
         return sorted(found)
@@ -301,7 +350,7 @@ class Script:
     def do_blamed(self, words: list[str], options: dict[str, str]) -> list[str]:
         """Whom the nodes blame for what it handed over."""
         found = {
-            f"node {self.cluster.by_name[peer].index}: {reason}"
+            f"{self._name(peer)}: {self._readable(reason)}"
             for node in self.cluster.nodes
             for peer, reason in node.blamed
         }
@@ -357,3 +406,11 @@ class Script:
         for node in self.cluster.nodes:
             text = text.replace(node.name.hex()[:12], f"node {node.index}")
         return text
+
+
+def _signed_view_change(
+    liar: Node, view: int, committed: int, certificate: Certificate | None, proofs: tuple[Proof, ...]
+) -> ViewChange:
+    plain = ViewChange(1, view, committed, certificate, proofs, liar.name, bytes(64))
+    signature = fake_sign(liar.name, view_change_preimage(CHAIN, plain))
+    return ViewChange(1, view, committed, certificate, proofs, liar.name, signature)

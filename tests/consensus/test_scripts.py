@@ -19,3 +19,16 @@ def test_script(path: Path, request: pytest.FixtureRequest) -> None:
         path.write_text(shown)
         return
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    "line", ["show forged=yes", "ask from=3 to=0 view=1 forged", "open from=1 to=0 view=1 lie=big"]
+)
+def test_a_command_that_does_not_know_a_word_says_so(line: str) -> None:
+    with pytest.raises((AssertionError, ValueError)):
+        run_script(f"nodes 4\n{line}\n----\n")
+
+
+def test_a_block_without_output_is_a_mistake() -> None:
+    with pytest.raises(AssertionError, match="nobody runs"):
+        run_script("nodes 4\n----\n\nadvance 10\n")
