@@ -11,7 +11,7 @@ import platform
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,33 +20,16 @@ from typing import Any
 import msgspec
 
 from otcnode import __version__, localnet
-from otcnode.bench import bound, chain
+from otcnode.bench import bound, chain, large_state
 from otcnode.bench.result import hardware
-from otcnode.blocks import HEADER_VERSION, Header, transactions_root, validators_hash
-from otcnode.codec import encode
 from otcnode.config import Home
-from otcnode.crypto import sha256
 from otcnode.errors import ConfigurationError
-from otcnode.genesis import Genesis, GenesisNode, KeyPurpose, Role
+from otcnode.genesis import Genesis, GenesisNode
 from otcnode.home import create_home, create_key
-from otcnode.merkle import root
 from otcnode.node_key import NodeKey
 from otcnode.storage.directory import DirectoryFolder
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.snapshot_maker import make, read_manifest, source_of
-from otcnode.vm.accounts.keyring import LIVE_KEYS
-from otcnode.vm.accounts.records import (
-    ACCOUNTS,
-    CASH_BALANCES,
-    KEYS,
-    Account,
-    AccountKind,
-    AccountStatus,
-    CashBalance,
-    Key,
-    Thresholds,
-)
-from otcnode.vm.keys import MARKER
 
 PORT = 27_850
 SERVER, JOINER = "node1", "node2"
@@ -150,8 +133,7 @@ def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
         say(f"writing the state of {options.accounts} accounts …")
         with closing(LevelKeyValue(home.database, create=True)) as kv:
             builder = chain.ChainBuilder(kv, genesis, history_blocks=0, blocks_kept=1)
-            for writes in _account_writes(options.accounts):
-                _commit_state(builder, writes)
+            large_state.grow(builder, options.accounts)
             say("making the snapshot …")
             source = source_of(builder.store)
             folder = DirectoryFolder(home.snapshots / f"{builder.store.tip.height:012d}")
@@ -197,71 +179,6 @@ def _homes(directory: Path, validators: int, configuration: str) -> Genesis:
         with home.configuration.open("a") as file:
             file.write(configuration)
     return genesis
-
-
-def _account_writes(accounts: int) -> Iterator[dict[bytes, bytes | None]]:
-    """Investors with a key and cash, in blocks."""
-    account = encode(
-        Account(
-            organisation=bytes(32),
-            kind=AccountKind.PERSON,
-            status=AccountStatus.ACTIVE,
-            roles=(Role.INVESTOR,),
-            thresholds=Thresholds(1, 1, 1),
-            encryption_key=bytes(32),
-            identity_commitment=sha256(b"identity"),
-            ultimate_holders=1,
-            certificate=None,
-            full_freezes=0,
-            freezer_until=0,
-            open_items=0,
-            closing=False,
-            created_at=chain.START_MS,
-        )
-    )
-    key, marker = encode(Key(KeyPurpose.TRADE, chain.START_MS, None)), encode(MARKER)
-    for first in range(0, accounts, ACCOUNTS_PER_BLOCK):
-        writes: dict[bytes, bytes | None] = {}
-        for number in range(first, min(first + ACCOUNTS_PER_BLOCK, accounts)):
-            name, public = sha256(b"investor %d" % number), sha256(b"key %d" % number)
-            writes[ACCOUNTS.prefix + name] = account
-            writes[CASH_BALANCES.prefix + name + CASH] = encode(CashBalance(1_000_000 + number, 0, 0, None))
-            writes[KEYS.prefix + name + public] = key
-            writes[LIVE_KEYS.prefix + name + public] = marker
-        yield writes
-
-
-def _commit_state(builder: chain.ChainBuilder, writes: dict[bytes, bytes | None]) -> None:
-    """A certified block without transactions after which the state holds these pairs too. Nobody could execute it, and
-    nobody is given it: the chain keeps the last block only."""
-    store = builder.store
-    tip = store.tip
-    changes = store.tree.speculate(writes)
-    epoch = store.epoch_of(tip.height + 1)
-    header = Header(
-        version=HEADER_VERSION,
-        chain=builder.chain,
-        height=tip.height + 1,
-        parent=tip.block_hash,
-        time_ms=chain.START_MS + chain.BLOCK_MS * (tip.height + 1),
-        proposer=epoch.validators[0],
-        transaction_count=0,
-        transactions_root=transactions_root(()),
-        receipts_root=root(()),
-        state_root=changes.root,
-        validators_hash=validators_hash(epoch),
-        next_validators_hash=validators_hash(epoch),
-    )
-    store.commit(
-        header=header,
-        certificate=builder.certificate(header),
-        entries=(),
-        transactions=(),
-        receipts=(),
-        automatic_count=0,
-        state_writes=writes,
-        tree_changes=changes,
-    )
 
 
 def _start(cluster: localnet.Cluster) -> float:

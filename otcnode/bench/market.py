@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from otcnode.bench.investor import investor
 from otcnode.blocks import transaction_full_hash
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256, tagged_hash
@@ -36,14 +37,10 @@ from otcnode.vm.accounts.records import (
     CASH_ASSETS,
     CASH_BALANCES,
     KEYS,
-    Account,
-    AccountKind,
-    AccountStatus,
     CashBalance,
     Category,
     Certificate,
     Key,
-    Thresholds,
 )
 from otcnode.vm.arithmetic import DayCount, local_date
 from otcnode.vm.context import ITEM_DOMAIN
@@ -133,24 +130,7 @@ class Market:
     def _add_investors(self, numbers: range, signers: int) -> None:
         """Into the store alone: what nobody has read is in no cache."""
         certificate = Certificate(5, Category.PROFESSIONAL, START_MS + 2 * 365 * DAY_MS, EVIDENCE)
-        account = encode(
-            Account(
-                organisation=bytes(32),
-                kind=AccountKind.PERSON,
-                status=AccountStatus.ACTIVE,
-                roles=(Role.INVESTOR,),
-                thresholds=Thresholds(1, 1, 1),
-                encryption_key=bytes(32),
-                identity_commitment=EVIDENCE,
-                ultimate_holders=1,
-                certificate=certificate,
-                full_freezes=0,
-                freezer_until=0,
-                open_items=0,
-                closing=False,
-                created_at=START_MS,
-            )
-        )
+        account = encode(investor(START_MS, EVIDENCE, certificate))
         keys = {purpose: encode(Key(purpose, START_MS, None)) for purpose in KeyPurpose}
         cash, marker = encode(CashBalance(CASH_EACH, 0, 0, None)), encode(MARKER)
         state, batch = Place.STATE.value, list[Write]()

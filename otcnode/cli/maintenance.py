@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import msgspec
 
-from otcnode.cli.exits import EXIT_INTERRUPTED
-from otcnode.cli.progress import bars
+from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option, opened, readable
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
@@ -45,7 +43,7 @@ def replay(directory: Path, height: int | None, scratch: Path | None, as_json: b
                 store = replays.begin(source, beside, stopped.genesis, height, show)
                 found = replays.replay(source, stopped.kv, store, stopped.genesis.time_ms, show)
         except KeyboardInterrupt:
-            _stopped("go on with the same command")
+            end_stopped("go on with the same command")
         finally:
             beside.close()
         shutil.rmtree(scratch)
@@ -74,7 +72,7 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
             with bars() as show:
                 before = take_back(stopped.kv, stopped.chain, height, void, show)
         except KeyboardInterrupt:
-            _stopped("the store is at the height that it had reached; go on with the same command")
+            end_stopped("the store is at the height that it had reached; go on with the same command")
     fields: dict[str, object] = {"height": height, "blocks_taken_back": before - height, "record_voided": voided}
     text = "the voting record is void: this validator is silent until nothing it has signed can matter"
     _answer(fields, as_json, text if voided else "")
@@ -100,7 +98,7 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: 
                     stopped.kv.compact(table.value)
                     show("giving the disk back", done, len(Table))
         except KeyboardInterrupt:
-            _stopped("go on with the same command")
+            end_stopped("go on with the same command")
         sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}
     _answer({**found._asdict(), **sizes}, as_json)
 
@@ -134,13 +132,8 @@ def export(
             with bars() as show:
                 found = exports.export(store, exports.Kind(kind), exports.Format(form), output, first, last, show)
         except KeyboardInterrupt:
-            _stopped("go on with the same command")
+            end_stopped("go on with the same command")
     _answer(found._asdict(), as_json)
-
-
-def _stopped(advice: str) -> NoReturn:
-    click.echo(f"stopped; {advice}", err=True)
-    raise SystemExit(EXIT_INTERRUPTED)
 
 
 def _answer(fields: dict[str, object], as_json: bool, text: str = "") -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from otcnode.cli.exits import EXIT_INTERRUPTED
 from otcnode.storage.progress import Progress
 
 LINE_SECONDS = 2.0
@@ -51,3 +53,9 @@ def _lines() -> Progress:
             click.echo(f"{part}: {done} of {whole}" if whole else f"{part}: {done}", err=True)
 
     return show
+
+
+def end_stopped(advice: str) -> NoReturn:
+    """End the command that the user has stopped."""
+    click.echo(f"stopped; {advice}", err=True)
+    raise SystemExit(EXIT_INTERRUPTED)

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from otcnode import genesis as genesis_module
-from otcnode.cli.progress import bars
+from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError, ProofError, StorageDamage
@@ -44,9 +44,12 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
         closing.callback(kv.close)
         source = source_of(Store.open(kv, chain_id(genesis), 0))
         closing.callback(source.reader.close)
-        with bars() as show:
-            for step in make(source, folder):
-                show(step.part, step.done, step.whole)
+        try:
+            with bars() as show:
+                for step in make(source, folder):
+                    show(step.part, step.done, step.whole)
+        except KeyboardInterrupt:
+            end_stopped("go on with the same command")
     manifest = read_manifest(folder)
     assert manifest is not None
     _tell(manifest, as_json, f"wrote the state at height {manifest.header.height} to {target}")
@@ -75,7 +78,10 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
         closing.callback(shelf.close)
         _hold(closing, home, roots, None if replace else manifest.header.height)
         incoming = _opened(shelf, roots, manifest)
-        _gather(incoming, folder, source)
+        try:
+            _gather(incoming, folder, source)
+        except KeyboardInterrupt:
+            end_stopped("the node's chain is as it was; go on with the same command")
         void_record(home)
         incoming.finish()
     complete_installation(home.incoming, home.database)

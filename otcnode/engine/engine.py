@@ -80,6 +80,9 @@ class Engine:
         self._inbox: deque[events.Event] = deque()
         self._stepping = False
         self._record_dirty = False
+        self._disturbed = False
+        """Whether anybody has wanted anything since the last piece of the state tree was read ahead."""
+        self._reads_further = False
         self.alarms: deque[str] = deque(maxlen=100)
         self.halted: str | None = None
         """Why this node has stopped taking part, where something inside it is wrong."""
@@ -132,6 +135,7 @@ class Engine:
     def received(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         if self._over or not self.replica.started:
             return
+        self._disturbed = True
         match channel:
             case Channel.CONSENSUS:
                 self._consensus(peer, payload)
@@ -180,15 +184,28 @@ class Engine:
         self.intake.flush()
         self.catch_up.tick()
         self.documents.poll()
-        self._store.tree.read_ahead(limits.state_buckets_read_ahead)
+        self._read_ahead()
         self._offer()
         if self.replica.started:
             self._complain(self._watch.tick())
         if len(self.flight) > limits.blocks_in_flight_kept:
             self.flight.keep_only(self.replica.state.candidates)
 
+    def _read_ahead(self) -> None:
+        """Piece after piece of the state tree as long as nobody wants anything of this node, one per tick otherwise."""
+        self._disturbed = False
+        if self._store.tree.read_ahead(limits.state_buckets_read_ahead) and not self._reads_further:
+            self._reads_further = True
+            self._host.later(self._read_further)
+
+    def _read_further(self) -> None:
+        self._reads_further = False
+        if not self._over and not self._disturbed:
+            self._read_ahead()
+
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction; see Intake.submit."""
+        self._disturbed = True
         self.intake.submit(decoded, answer)
 
     def act_as_node(self, operation: Operation) -> None:

@@ -15,7 +15,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from otcnode.storage.kv import Reader, Write
-from otcnode.storage.leaves import bucket_writes, depth_of, leaf_writes, read_bucket_hashes, read_buckets, shift_of
+from otcnode.storage.leaves import (
+    bucket_writes,
+    depth_of,
+    leaf_writes,
+    read_bucket,
+    read_bucket_hashes,
+    read_buckets,
+    shift_of,
+)
 from otcnode.storage.records import damaged
 from otcnode.storage.state_proof import (
     BUCKET_PREFIX,
@@ -198,11 +206,8 @@ class StateTree:
             page = changes._pages.get(bucket)
             if page is not None:
                 return page
-        if self._pages[bucket] is None:
-            self._read(bucket, bucket + 1)
         committed = self._pages[bucket]
-        assert committed is not None
-        return committed
+        return self._take(bucket, read_bucket(self._reader, self._shift, bucket)) if committed is None else committed
 
     def _read(self, first: int, end: int) -> None:
         """Bring what the committed state has in these buckets, where it is not in memory yet, from the disk."""
@@ -211,11 +216,15 @@ class StateTree:
             return
         found = dict(read_buckets(self._reader, self._shift, unread[0], unread[-1] + 1))
         for bucket in unread:
-            page = found.get(bucket, b"")
-            start = (self._first_leaf + bucket) * HASH_BYTES
-            if bucket_hash(page) != self._tree[start : start + HASH_BYTES]:
-                raise damaged(f"bucket {bucket} of the state tree")
-            self._pages[bucket] = page
+            self._take(bucket, found.get(bucket, b""))
+
+    def _take(self, bucket: int, page: bytes) -> bytes:
+        """What was read of a bucket, once it is what its hash says."""
+        start = (self._first_leaf + bucket) * HASH_BYTES
+        if bucket_hash(page) != self._tree[start : start + HASH_BYTES]:
+            raise damaged(f"bucket {bucket} of the state tree")
+        self._pages[bucket] = page
+        return page
 
     def _group(self, parent: int, stack: tuple[TreeChanges, ...]) -> bytearray:
         """A copy of the 16 hashes below node `parent`, joined."""

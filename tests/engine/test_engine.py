@@ -403,3 +403,32 @@ def test_a_transaction_in_a_proposal_by_another_name_is_refused() -> None:
         assert station.height == 0
         assert not station.engine.flight.is_proposed(true.id) and not station.engine.flight.is_proposed(other.id)
         assert len(station.engine.intake.pool) == 0
+
+
+def test_the_state_tree_is_read_ahead_while_nobody_wants_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece per tick where somebody does, so that nobody waits for more than one."""
+    monkeypatch.setattr(limits, "state_buckets_read_ahead", 1)
+    station, peer = alone(), key_of("peer").public
+    pieces = station.store.tree.buckets
+    read: list[int] = []
+    right = station.store.tree.read_ahead
+
+    def read_ahead(buckets_max: int) -> bool:
+        read.append(buckets_max)
+        return right(buckets_max)
+
+    monkeypatch.setattr(station.store.tree, "read_ahead", read_ahead)
+    for ticks in range(1, 4):
+        station.engine.tick()
+        station.engine.received(peer, Channel.CONSENSUS, b"anything")
+        station.settle()
+        assert len(read) == ticks
+    station.engine.tick()
+    assert len(station.put_off) == 1
+    station.put_off.popleft()()
+    station.engine.tick()
+    assert len(station.put_off) == 1, "a tick in between begins no second row of pieces"
+    station.settle()
+    assert pieces <= len(read) <= pieces + 1
+    station.engine.tick()
+    assert not station.put_off, "all of it is in memory"

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.processes.test_cluster import execute_all
 pytestmark = pytest.mark.process
 
 INTERVAL, BEHIND = 20, 30
+VIEW_TIMEOUT_MS = 1_000
 WAIT_S = 60.0
 
 
@@ -64,6 +66,13 @@ async def height_reaches(cluster: Cluster, name: str, height: int) -> None:
     await until(reached, f"{name} never reaches height {height}")
 
 
+async def longest_gap_ms(cluster: Cluster, first: int, last: int) -> int:
+    """The longest time from one block's header to the next one's."""
+    async with Client([cluster.member("node1").url], cluster.genesis) as client:
+        times = [(await client.header(height)).time_ms for height in range(first, last + 1)]
+    return max(after - before for before, after in pairwise(times))
+
+
 async def proven_alike(cluster: Cluster, names: list[str]) -> None:
     """Each node proves the same header from the genesis on, with the root of the state."""
     height = (await status_of(cluster, "node1")).height
@@ -77,7 +86,9 @@ async def proven_alike(cluster: Cluster, names: list[str]) -> None:
 
 def test_a_node_joins_from_the_genesis_and_a_deleted_directory_is_rebuilt(tmp_path: Path) -> None:
     final: list[bytes] = []
-    with daemons.make(tmp_path / "net", 4, full_nodes=1, drift_real_ms=2_000) as cluster:
+    with daemons.make(
+        tmp_path / "net", 4, full_nodes=1, view_timeout_ms=VIEW_TIMEOUT_MS, drift_real_ms=2_000
+    ) as cluster:
         configure(cluster, f"[snapshots]\ninterval_blocks = {INTERVAL}\nbehind_blocks = {BEHIND}\n")
         validators = [member.name for member in cluster.members[:4]]
         for name in validators:
@@ -88,8 +99,14 @@ def test_a_node_joins_from_the_genesis_and_a_deleted_directory_is_rebuilt(tmp_pa
             async with load(cluster, final, ["node1", "node3"]):
                 await height_reaches(cluster, "node1", 3 * BEHIND)
                 # A fifth node has a genesis file and the addresses in it, and nothing else.
+                begun = (await status_of(cluster, "node1")).height
                 cluster.start("node5")
                 await height_reaches(cluster, "node5", 3 * BEHIND)
+                joined_at = (await status_of(cluster, "node1")).height
+                # The chain never stops for it: no primary is taken for dead.
+                gap_ms = await longest_gap_ms(cluster, begun, joined_at)
+                print(f"{gap_ms} ms is the longest time between two of the {joined_at - begun} blocks meanwhile")
+                assert gap_ms < VIEW_TIMEOUT_MS, f"{gap_ms} ms between two blocks"
                 # A validator's directory is gone, its key is not.
                 await asyncio.to_thread(cluster.kill, "node2")
                 shutil.rmtree(cluster.member("node2").home.database.parent)

@@ -44,6 +44,18 @@ def db(*words: object) -> Any:
     return json.loads(done.stdout)
 
 
+def inspected(home: Path, table: str, key: str) -> Any:
+    """The record, None where there is none."""
+    words = [sys.executable, "-m", "otcnode", "db", "inspect", "--home", str(home), table, key]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def height(number: int) -> str:
+    return number.to_bytes(8, "big").hex()
+
+
 def interrupted(*words: object) -> str:
     """What the command prints after Ctrl-C, which is pressed once it has said how far it is."""
     with subprocess.Popen(
@@ -56,7 +68,7 @@ def interrupted(*words: object) -> str:
     ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
-        assert re.match(r"(state copied|blocks|events exported).*: \d+", first), first
+        assert re.match(r"(state copied|blocks|events exported|keys|chunks|reading|syncing).*: \d+", first), first
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, said
@@ -92,6 +104,35 @@ def test_prune_gives_the_disk_back(home: Path) -> None:
     assert found["bytes_after"] < found["bytes_before"] / 2
     assert db("verify", "--home", home)["blocks_first"] == BLOCKS - 49
     assert db("replay", "--home", home)["first"] == BLOCKS - 50
+
+
+def test_snapshot_and_restore(home: Path, tmp_path: Path) -> None:
+    """What is restored is the same chain: same header, and every hash of it proven again."""
+    words = ("snapshot", "--home", home, "--to", tmp_path / "made")
+    assert "go on with the same command" in interrupted(*words)
+    made = db(*words)
+    assert made["height"] == BLOCKS and made["keys"] > 1_000
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(home / "genesis.json", again)
+    words = ("restore", "--home", again, "--from", tmp_path / "made")
+    assert db(*words) == made
+    found = db("verify", "--home", again)
+    assert (found["height"], found["blocks_first"], found["violations"]) == (BLOCKS, BLOCKS + 1, [])
+    assert inspected(again, "header", height(BLOCKS)) == inspected(home, "header", height(BLOCKS))
+    assert inspected(again, "header", height(BLOCKS - 1)) is None
+
+
+def test_inspect(home: Path) -> None:
+    """From a block by height to one of its transactions, and from that one's id back to its place."""
+    middle = height(BLOCKS // 2)
+    header = inspected(home, "header", middle)
+    assert header["height"] == BLOCKS // 2 and header["transaction_count"] == TRANSACTIONS
+    certificate = inspected(home, "certificate", middle)
+    assert inspected(home, "block_hash", certificate["block_hash"]) == middle
+    last = inspected(home, "indexed", middle)["transactions"][-1]
+    assert inspected(home, "transaction", last) == middle + (TRANSACTIONS - 1).to_bytes(4, "big").hex()
+    assert inspected(home, "header", height(BLOCKS + 1)) is None
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])

@@ -13,6 +13,7 @@ from otcnode.storage.leaves import (
     depth_of,
     hashes_of_leaves,
     leaf_writes,
+    read_bucket,
     read_bucket_hashes,
     read_buckets,
     shift_of,
@@ -50,6 +51,7 @@ def test_every_bucket_holds_the_pairs_whose_hash_begins_with_its_number(
     assert list(read_buckets(kv, shift, first, end)) == within
     for bucket in {0, 16**depth - 1, *expected}:
         assert dict(read_buckets(kv, shift, bucket, bucket + 1)).get(bucket) == expected.get(bucket)
+        assert read_bucket(kv, shift, bucket) == expected.get(bucket, b"")
 
 
 def test_hashes_of_buckets_are_kept_as_long_as_they_are_not_empty() -> None:
