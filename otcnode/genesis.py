@@ -6,6 +6,7 @@ values, so spaces and the order of keys in the file do not matter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,6 +24,10 @@ GENESIS_ACCOUNT_DOMAIN = "otcnode/genesis-account/1"
 GENESIS_BLOCK_DOMAIN = "otcnode/genesis-block/1"
 GENESIS_VERSION = 1
 PPM = 1_000_000
+CASH_DECIMALS_MAX = 18
+"""An amount has at most 19 digits."""
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,6 +80,32 @@ class ChainParameters(_Document, frozen=True, kw_only=True):
     def consensus(self) -> ConsensusParameters:
         """Those that are an epoch's."""
         return ConsensusParameters(*[getattr(self, name) for name in ConsensusParameters.__struct_fields__])
+
+
+PARAMETER_BOUNDS: Mapping[str, tuple[int, int]] = {
+    # at least twice the shortest view timeout, so that a re-proposed block is not refused for its age
+    "drift_real_ms": (4_000, 60_000),
+    "heartbeat_real_ms": (500, 600_000),
+    "window": (1, limits.window_max),
+    "rotation_blocks": (10, 10_000_000),
+    "inclusion_timeout_real_ms": (1_000, 60_000),
+    "block_transactions_max": (1, 100_000),
+    # any admissible transaction fits a block, and a block fits a message
+    "block_bytes_max": (limits.transaction_bytes_max, limits.message_bytes_max * 3 // 4),
+    "max_transaction_ttl_ms": (10_000, _DAY_MS),
+    "due_class1_weight_max": (100, 1_000_000),
+    "due_weight_max": (100, 1_000_000),
+    "open_items_per_account_max": (100, 1_000_000),
+    "pending_accounts_max": (100, 10_000_000),
+    "settle_horizon_ms": (_HOUR_MS, 3_660 * _DAY_MS),
+    "attest_window_blocks": (10, 10_000_000),
+    # one organisation alone never decides
+    "governance_approvals": (2, 100),
+    # 0: nobody is suspended
+    "suspension_validators_min": (0, 100),
+}
+"""Name to the least and greatest value, so that neither a genesis nor governance can stop or drown the chain.
+`state_buckets` shapes the state's tree and never changes."""
 
 
 class GenesisValidator(_Document, frozen=True, kw_only=True):
@@ -201,7 +232,29 @@ def dump(genesis: Genesis) -> bytes:
 
 
 def check(genesis: Genesis) -> None:
-    """Raise ConfigurationError unless a network can start from this document."""
+    """Raise ConfigurationError unless a network can start from this document, and go on."""
+    check_document(genesis)
+    for name, (least, greatest) in PARAMETER_BOUNDS.items():
+        value = getattr(genesis.parameters, name)
+        if name == "max_transaction_ttl_ms":
+            # A rehearsal's clients sign in the time of people, of which the ledger's runs `rate` times as much.
+            greatest *= genesis.clock.rate
+        if not least <= value <= greatest:
+            raise ConfigurationError(f"parameters.{name} must be {least} to {greatest}, not {value}")
+    for cash in genesis.cash:
+        if cash.decimals > CASH_DECIMALS_MAX:
+            raise ConfigurationError(f"cash {cash.id}: decimals must be 0 to {CASH_DECIMALS_MAX}, not {cash.decimals}")
+    for account in genesis.accounts:
+        for purpose, threshold in account.thresholds.items():
+            keys = sum(key.purpose is purpose for key in account.keys)
+            if not 0 < threshold <= max(keys, 1):
+                raise ConfigurationError(
+                    f"account {account.name!r}: thresholds.{purpose} is {threshold}, and it has {keys} such keys"
+                )
+
+
+def check_document(genesis: Genesis) -> None:
+    """Raise ConfigurationError where the document contradicts itself; a ledger alone runs with any other parameters."""
     if genesis.version != GENESIS_VERSION:
         raise ConfigurationError(f"genesis version {genesis.version}: this node knows version {GENESIS_VERSION}")
     if not genesis.validators:
@@ -225,9 +278,8 @@ def check(genesis: Genesis) -> None:
         if not cash.id.isascii() or not 1 <= len(cash.id) <= 31:
             raise ConfigurationError(f"cash {cash.id!r}: an id is 1 to 31 ASCII characters")
     buckets = genesis.parameters.state_buckets
-    if buckets < 16 or buckets & (buckets - 1) or (buckets.bit_length() - 1) % 4:
-        raise ConfigurationError(f"state_buckets must be a power of 16, not {buckets}")
+    if not 16 <= buckets <= limits.state_buckets_max or buckets & (buckets - 1) or (buckets.bit_length() - 1) % 4:
+        most = limits.state_buckets_max
+        raise ConfigurationError(f"parameters.state_buckets must be a power of 16 from 16 to {most}, not {buckets}")
     if genesis.clock.rate < 1:
-        raise ConfigurationError("the clock's rate must be at least 1")
-    if not 1 <= genesis.parameters.window <= limits.window_max:
-        raise ConfigurationError(f"window must be 1 to {limits.window_max}, not {genesis.parameters.window}")
+        raise ConfigurationError("clock.rate must be at least 1")

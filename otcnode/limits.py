@@ -166,6 +166,8 @@ blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""
 
 # storage
+state_buckets_max = 1 << 20
+"""Their hashes are in memory: 64 MB."""
 store_cache_bytes_min = 1 << 20
 blocks_kept_min = 1_000
 """The shortest window of blocks: peers that were away for a while catch up by blocks within it."""

@@ -108,6 +108,7 @@ class Node:
         async with AsyncExitStack() as closing:
             store = open_store(self._home, self._genesis, self._chain, self._configuration)
             closing.callback(store.close)
+            self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)
             votes_log = FileVotesLog(self._home.record)
             closing.callback(votes_log.close)
             self._shelf = DiskShelf(self._home.snapshots, self._home.incoming, self._install)
@@ -118,6 +119,15 @@ class Node:
             self._assemble(store, votes_log, closing)
             await self._serve()
         return self._installing
+
+    def _check_view_timeout(self, drift_ms: int) -> None:
+        """Against the parameter in force. Raises ConfigurationError."""
+        timeout_ms = self._configuration.consensus.view_timeout_ms
+        if 2 * timeout_ms > drift_ms:
+            raise ConfigurationError(
+                f"{self._home.configuration}: consensus.view_timeout_ms is {timeout_ms}, more than half of the chain's "
+                f"parameter drift_real_ms ({drift_ms}): the blocks of a view that failed would be too old for the next"
+            )
 
     def _install(self) -> None:
         self._installing = True

@@ -23,7 +23,7 @@ from otcnode.engine.intake import NEVER
 from otcnode.epochs import EpochChange
 from otcnode.errors import Code, Inadmissible, StorageDamage
 from otcnode.evidence import misconduct
-from otcnode.genesis import Genesis
+from otcnode.genesis import PARAMETER_BOUNDS, Genesis
 from otcnode.membership import Membership
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
@@ -34,7 +34,6 @@ from otcnode.storage.store import Store
 from otcnode.vm.documents.records import Filing
 from otcnode.vm.event_index import entry_key, events_prefix, height_of, items_prefix
 from otcnode.vm.executor import environment_at, simulate
-from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import Decoded, decode_transaction, signature_checks
 
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 RECEIPTS_OF_BLOCKS_KEPT = 8
 
-_TTL_MS_MAX = BOUNDS["max_transaction_ttl_ms"][1]
+_TTL_MS_MAX = PARAMETER_BOUNDS["max_transaction_ttl_ms"][1]
 """The longest life that governance may ever have allowed to transactions; the genesis may have allowed a longer one."""
 
 

@@ -69,6 +69,19 @@ def test_a_damaged_genesis(cluster: Cluster) -> None:
     assert "genesis" in start(cluster)
 
 
+def test_a_genesis_beyond_what_governance_may_ever_set(cluster: Cluster) -> None:
+    path = cluster.members[0].home.genesis
+    path.write_bytes(path.read_bytes().replace(b'"heartbeat_real_ms": 10000', b'"heartbeat_real_ms": 0'))
+    assert "parameters.heartbeat_real_ms must be 500 to 600000, not 0" in start(cluster)
+
+
+def test_a_view_timeout_for_which_blocks_proposed_again_would_be_too_old(cluster: Cluster) -> None:
+    path = cluster.members[0].home.configuration
+    path.write_text(path.read_text().replace("view_timeout_ms = 1000", "view_timeout_ms = 2501"))
+    said = start(cluster)
+    assert "view_timeout_ms is 2501" in said and "drift_real_ms (5000)" in said
+
+
 def test_a_damaged_key(cluster: Cluster) -> None:
     cluster.members[0].home.key.write_text("{}")
     assert "node.key" in start(cluster)

@@ -87,7 +87,7 @@ async def proven_alike(cluster: Cluster, names: list[str]) -> None:
 def test_a_node_joins_from_the_genesis_and_a_deleted_directory_is_rebuilt(tmp_path: Path) -> None:
     final: list[bytes] = []
     with daemons.make(
-        tmp_path / "net", 4, full_nodes=1, view_timeout_ms=VIEW_TIMEOUT_MS, drift_real_ms=2_000
+        tmp_path / "net", 4, full_nodes=1, view_timeout_ms=VIEW_TIMEOUT_MS, drift_real_ms=4_000
     ) as cluster:
         configure(cluster, f"[snapshots]\ninterval_blocks = {INTERVAL}\nbehind_blocks = {BEHIND}\n")
         validators = [member.name for member in cluster.members[:4]]

@@ -19,7 +19,7 @@ from otcnode.genesis import (
     KeyPurpose,
     Role,
     chain_id,
-    check,
+    check_document,
     genesis_account_id,
 )
 from otcnode.vm.accounts.records import (
@@ -173,7 +173,7 @@ class World:
             accounts=tuple([self._account(name, desk) for name, desk in {**desks, **part.accounts}.items()]),
             cash=tuple(cash),
         )
-        check(genesis)
+        check_document(genesis)
         return genesis
 
     @staticmethod

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from otcnode.crypto import sha256
 from otcnode.errors import Code
-from otcnode.genesis import Role
+from otcnode.genesis import PARAMETER_BOUNDS, Role
 from otcnode.vm.accounts.operations import AccountFreeze, CashWithdraw, EntrustRevoke
 from otcnode.vm.accounts.records import (
     ACCOUNTS,
@@ -27,7 +27,6 @@ from otcnode.vm.contracts.preimages import terms_hash
 from otcnode.vm.contracts.records import ContractKind, ContractStatus, Immediately, SlotRole
 from otcnode.vm.executor import environment_at
 from otcnode.vm.governance.events import UnitsForced
-from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.governance.records import (
     NODES,
     CashCorrect,
@@ -81,7 +80,12 @@ def test_parameters_change_from_the_next_block_on(council: Council) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(name, edge) for name, (least, most) in sorted(BOUNDS.items()) for edge in (least - 1, most + 1) if edge >= 0],
+    [
+        (name, edge)
+        for name, (least, most) in sorted(PARAMETER_BOUNDS.items())
+        for edge in (least - 1, most + 1)
+        if edge >= 0
+    ],
 )
 def test_no_parameter_leaves_its_bounds(council: Council, name: str, value: int) -> None:
     council.put_forward(ParameterSet((ParameterChange(name, value),)), code=Code.FIELD)
@@ -90,8 +94,8 @@ def test_no_parameter_leaves_its_bounds(council: Council, name: str, value: int)
 def test_the_defaults_are_within_the_bounds_and_one_parameter_never_changes(council: Council) -> None:
     parameters = council.state.get(PARAMETERS, SINGLE)
     assert parameters is not None
-    assert set(parameters.__struct_fields__) - set(BOUNDS) == {"state_buckets"}
-    for name, (least, most) in BOUNDS.items():
+    assert set(parameters.__struct_fields__) - set(PARAMETER_BOUNDS) == {"state_buckets"}
+    for name, (least, most) in PARAMETER_BOUNDS.items():
         assert least <= getattr(parameters, name) <= most
     council.put_forward(ParameterSet((ParameterChange("state_buckets", 256),)), code=Code.FIELD)
     twice = (ParameterChange("window", 2), ParameterChange("window", 3))
