@@ -101,8 +101,7 @@ def rotation_height(state: State) -> int:
 
 
 def _transactions_wait(state: State) -> bool:
-    in_flight = sum(state.candidates[name].header.transaction_count for name in state.accepted.values())
-    return state.work.waiting > in_flight
+    return state.work.waiting > state.transactions_in_flight
 
 
 def _is_due(state: State, time_ms: int) -> bool:

@@ -14,7 +14,9 @@ class Candidate:
     """A header and, once known, its entries, bodies and the outcome of executing it here.
 
     `entries` None: only the header is known. `fault` says why execution refused it. `recorded` is its entry in the
-    voting record, which holds the bodies. `source` is a peer known to hold it.
+    voting record, which holds the bodies. `source` is a peer known to hold it. `since_ms`: when it was accepted, or
+    else first heard of; `in_flight`: where this replica made or accepted the proposal in this view, how many
+    transactions were then in flight up to it, its own included.
     """
 
     header: Header
@@ -31,6 +33,7 @@ class Candidate:
     requested_ms: int | None = None
     requests: int = 0
     since_ms: int = 0
+    in_flight: int | None = None
 
     @classmethod
     def of(cls, header: Header, since_ms: int) -> Candidate:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from otcnode import limits
 from otcnode.blocks import Header
-from otcnode.consensus import building, memory, record, silence, view_changing
+from otcnode.consensus import building, memory, patience, record, silence, view_changing
 from otcnode.consensus.certificates import certificate_from
 from otcnode.consensus.core import Core, fresh_state
 from otcnode.consensus.effects import Commit as CommitBlock
@@ -37,6 +37,9 @@ def commit_next(core: Core) -> bool:
     if not candidate.executed or candidate.next_epoch is None:
         return False
     core.effects.append(CommitBlock(candidate.header, certificate))
+    if candidate.in_flight is not None and state.accepted.get(height) == candidate.block_hash:
+        took_ms = state.now.monotonic_ms - candidate.since_ms
+        core.latency.note(candidate.in_flight, took_ms, patience.view_timeout_ms(core))
     header = candidate.header
     tip = Tip(height, candidate.block_hash, header.time_ms, certificate, candidate.next_epoch)
     committed(core, tip, header)

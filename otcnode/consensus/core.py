@@ -14,6 +14,7 @@ from otcnode.consensus.effects import Alarm, Broadcast, Build, Compact, Effect, 
 from otcnode.consensus.events import Now, Tip, Work
 from otcnode.consensus.evidence import Offence
 from otcnode.consensus.execution_pace import ExecutionPace
+from otcnode.consensus.latency_pace import LatencyPace
 from otcnode.consensus.messages import Message
 from otcnode.consensus.rates import PerSecond
 from otcnode.consensus.state import Heard, Silence, State
@@ -43,6 +44,8 @@ class Core:
 
     # patience and retransmission
     view_deadline_ms: int | None = None
+    view_listens_on: bool = False
+    """The deadline was once put off, because this process came late to it."""
     status_sent: tuple[object, ...] | None = None
     status_sent_ms: int | None = None
     status_hastened: bool = False
@@ -53,6 +56,7 @@ class Core:
     view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
     """By author."""
     pace: ExecutionPace = field(default_factory=ExecutionPace)
+    latency: LatencyPace = field(default_factory=LatencyPace)
     urgent_taken: PerSecond = field(default_factory=lambda: PerSecond(limits.urgent_per_second_max))
     """Bodies, by who pushed them."""
 

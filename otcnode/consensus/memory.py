@@ -158,6 +158,7 @@ def activate(state: State) -> bool:
         if height > state.committed:
             state.accepted[height] = name
             state.candidates[name].since_ms = state.now.monotonic_ms
+            state.candidates[name].in_flight = None
     drop_broken_chain(state)
     return True
 

@@ -14,6 +14,11 @@ def view_timer_elapsed(core: Core) -> None:
     if core.view_deadline_ms is None or not _view_timer_runs(core):
         return
     left_ms = core.view_deadline_ms - state.now.monotonic_ms
+    if left_ms < 0 and not core.view_listens_on:
+        # This process was busy or stood still when the time was over, and what came meanwhile still waits to be read.
+        core.view_listens_on = True
+        left_ms = min(-left_ms, view_timeout_ms(core))
+        core.view_deadline_ms = state.now.monotonic_ms + left_ms
     if left_ms > 0:
         core.effects.append(SetTimer(Timer.VIEW, left_ms))
         return
@@ -63,6 +68,7 @@ def tend_view_timer(core: Core) -> None:
     runs = _view_timer_runs(core)
     if runs and core.view_deadline_ms is None:
         core.view_deadline_ms = core.state.now.monotonic_ms + view_timeout_ms(core)
+        core.view_listens_on = False
         core.effects.append(SetTimer(Timer.VIEW, view_timeout_ms(core)))
     elif not runs and core.view_deadline_ms is not None:
         core.view_deadline_ms = None

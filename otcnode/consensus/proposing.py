@@ -17,10 +17,15 @@ def build(core: Core) -> None:
     if isinstance(plan, building.Later):
         _set_build_timer(core, plan.at_ms)
         return
+    most = timely_max(core)
+    in_flight = core.state.transactions_in_flight
+    if in_flight and in_flight + min(most, core.state.work.waiting - in_flight) > 2 * most:
+        # All that is in flight is worked on at once. The next commit asks again.
+        return
     core.request += 1
     if plan.wakes:
         core.state.wake_blocks += 1
-    most = min(core.state.transactions_max, executable_max(core))
+    most = min(core.state.transactions_max, most)
     core.building = Build(core.request, plan.height, plan.parent, plan.time_ms, most, plan.empty_allowed)
     core.effects.append(core.building)
 
@@ -30,11 +35,13 @@ def execution_ms_max(core: Core) -> int:
     return core.configuration.view_timeout_ms_base // 4
 
 
-def executable_max(core: Core) -> int:
-    """Transactions that this node executes in the time it may take for a block, going by the last ones; all that a
-    block may hold where nothing has been measured."""
-    most = core.pace.most_within(execution_ms_max(core))
-    return core.state.parameters.block_transactions_max if most is None else most
+def timely_max(core: Core) -> int:
+    """Transactions that a block may hold so that executing it here, and what the others have to do with it, take a
+    quarter of the view timeout each, going by the last ones."""
+    work_ms, limit_ms = execution_ms_max(core), core.configuration.view_timeout_ms_base
+    most = min(core.state.parameters.block_transactions_max, core.latency.most_within(work_ms, limit_ms))
+    executable = core.pace.most_within(work_ms)
+    return most if executable is None else min(most, executable)
 
 
 def _set_build_timer(core: Core, at_ms: int | None) -> None:
@@ -74,7 +81,9 @@ def _propose(core: Core, header: Header, event: Built) -> None:
     candidate.bodies = dict(enumerate(event.bodies))
     candidate.searched = candidate.executing = candidate.executed = True
     candidate.next_epoch = event.next_epoch
+    candidate.since_ms = state.now.monotonic_ms
     state.accepted[header.height] = candidate.block_hash
+    candidate.in_flight = state.transactions_in_flight
     memory.forget_candidates(core.state, header.height)
     epoch, view, name = state.epoch.number, state.view, candidate.block_hash
     signature = core.sign(prepare_preimage(core.configuration.chain, epoch, view, header.height, name))

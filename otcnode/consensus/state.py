@@ -180,6 +180,11 @@ class State:
         name = self.accepted.get(height)
         return None if name is None else self.candidates[name]
 
+    @property
+    def transactions_in_flight(self) -> int:
+        """Of the accepted blocks."""
+        return sum(self.candidates[name].header.transaction_count for name in self.accepted.values())
+
     def head(self) -> Header | None:
         """The highest accepted block of the unbroken chain above the committed one; None if there is none."""
         height = self.committed

@@ -37,6 +37,7 @@ def accept_next(core: Core) -> bool:
     candidate.learn_entries(message.entries)
     candidate.since_ms = state.now.monotonic_ms
     state.accepted[height] = candidate.block_hash
+    candidate.in_flight = state.transactions_in_flight
     memory.forget_candidates(core.state, height)
     return True
 

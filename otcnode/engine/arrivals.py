@@ -16,11 +16,12 @@ Answer = Callable[[TransactionState], None]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """From a peer (`source`) or from a client (`answer`), found admissible on the state of `height`. `urgent`: `source`
-    is a validator that pushes it past the quotas."""
+    """From a peer (`source`) or from a client (`answer`), come at `seen_ms` (real) and found admissible on the state of
+    `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past those that wait here."""
 
     decoded: Decoded
     height: int
+    seen_ms: int
     source: bytes | None = None
     answer: Answer | None = None
     urgent: bool = False
@@ -65,14 +66,16 @@ class Arrivals:
         decoded = arrival.decoded
         assert not self.holds(decoded) and self.has_room(decoded)
         self._waiting[decoded.full_hash] = arrival
+        if arrival.urgent:
+            self._waiting.move_to_end(decoded.full_hash, last=False)
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
         self._bytes += len(decoded.raw)
 
-    def take(self) -> list[Arrival]:
-        """The oldest, with about as many signatures as are verified in one go, so that nobody's bulk holds up all
-        others for long."""
+    def take(self, signatures_max: int) -> list[Arrival]:
+        """What is urgent, then the oldest, with about as many signatures as are verified in one go, so that nobody's
+        bulk holds up all others for long."""
         batch: list[Arrival] = []
-        room = limits.signatures_per_batch_max
+        room = signatures_max
         while self._waiting and room > 0:
             full_hash, arrival = self._waiting.popitem(last=False)
             self._taken[full_hash] = arrival

@@ -64,6 +64,7 @@ class Intake:
         self._arrivals = Arrivals()
         self._refused: dict[bytes, TokenBucket] = {}
         self._verifying = False
+        self._batch_signatures = limits.signatures_per_batch_min
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._explanations: OrderedDict[bytes, str] = OrderedDict()
@@ -83,7 +84,7 @@ class Intake:
             self._lacks_room()
             answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
             return
-        self._arrive(Arrival(decoded, self._store.tip.height, answer=answer))
+        self._arrive(decoded, answer=answer)
 
     def check(self, decoded: Decoded, at_time_ms: int | None = None) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock, or
@@ -153,7 +154,7 @@ class Intake:
             return
         self.check(decoded)
         if self._arrivals.has_room(decoded):
-            self._arrive(Arrival(decoded, self._store.tip.height, source=peer))
+            self._arrive(decoded, source=peer)
         else:
             self._lacks_room()
             self.gossip.forget([decoded.full_hash])
@@ -175,7 +176,7 @@ class Intake:
                     return
                 continue
             if self.pool.refuses(decoded, validator) is None and self._arrivals.has_room(decoded):
-                self._arrive(Arrival(decoded, self._store.tip.height, source=validator, urgent=True))
+                self._arrive(decoded, source=validator, urgent=True)
 
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
         """Authentic bodies learnt from a proposal: they wait here too, should the proposal be dropped."""
@@ -293,22 +294,35 @@ class Intake:
     def _wanted(self, decoded: Decoded) -> bool:
         return decoded.id not in self.pool and self._store.transaction_location(decoded.id) is None
 
-    def _arrive(self, arrival: Arrival) -> None:
-        self._arrivals.add(arrival)
+    def _arrive(
+        self, decoded: Decoded, *, source: bytes | None = None, answer: Answer | None = None, urgent: bool = False
+    ) -> None:
+        height, now_ms = self._store.tip.height, self._host.now().monotonic_ms
+        self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent))
         if not self._verifying:
             self._verifying = True
             self._host.later(self._verify_arrivals)
 
     def _verify_arrivals(self) -> None:
-        batch = self._arrivals.take()
+        batch = self._arrivals.take(min(self._batch_signatures, limits.signatures_per_batch_max))
+        began_ms = self._host.now().monotonic_ms
 
         def done(verdicts: list[bool]) -> None:
+            self._suit_batches(self._host.now().monotonic_ms - began_ms)
             self._admit(batch, verdicts)
             self._verifying = self._arrivals.waiting
             if self._verifying:
                 self._host.later(self._verify_arrivals)
 
         self._authenticity.require([arrival.decoded for arrival in batch], done)
+
+    def _suit_batches(self, took_ms: int) -> None:
+        """None of a batch is in the pool before all are verified, which on a machine with other work could take the
+        primary longer than others wait for its next proposal. A batch that left nothing behind says nothing."""
+        if took_ms > 2 * limits.signatures_batch_ms:
+            self._batch_signatures = max(limits.signatures_per_batch_min, self._batch_signatures // 2)
+        elif took_ms < limits.signatures_batch_ms // 2 and self._arrivals.waiting:
+            self._batch_signatures = min(limits.signatures_per_batch_max, self._batch_signatures * 2)
 
     def _admit(self, batch: list[Arrival], verdicts: list[bool]) -> None:
         fresh: list[tuple[bytes, bytes]] = []
@@ -343,7 +357,7 @@ class Intake:
             except Inadmissible as error:
                 return TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
         bearer = arrival.source if arrival.urgent else None
-        refusal = self.pool.add(decoded, self._host.now().monotonic_ms, bearer)
+        refusal = self.pool.add(decoded, arrival.seen_ms, bearer)
         if refusal is not None:
             self._lacks_room()
             return TransactionState(Stage.DROPPED, reason=refusal.value)

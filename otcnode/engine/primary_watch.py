@@ -74,11 +74,13 @@ class PrimaryWatch:
         if since_ms is None or self._view is None or self._view[1] != view:
             self._inclusion.ended(entry.id for entry in speculation.entries)
             return
+        # What came here with the proposal itself does not tell when the primary got it.
+        earlier = [seen_ms for seen_ms in known if seen_ms < since_ms]
         block = Proposed(
             {entry.id for entry in speculation.entries},
             since_ms,
             self._has_room(header, sum(len(decoded.raw) for decoded in speculation.transactions)),
-            None if len(known) < len(seen) or self._is_blind(now_ms) else max(known, default=None),
+            None if self._is_blind(now_ms) else max(earlier, default=None),
         )
         self._passed_over = self._inclusion.committed(block, self._timeout_ms)
 
@@ -168,7 +170,7 @@ class PrimaryWatch:
         this node does: so much at least it allowed itself."""
         state, parameters = self._replica.state, self._parameters
         doublings = max(0, min(header.height - state.base - state.window, 31))
-        executable = max(1, proposing.executable_max(self._replica.core) // SLOWER_MAX)
+        executable = max(1, proposing.timely_max(self._replica.core) // SLOWER_MAX)
         most = min(parameters.block_transactions_max, 1 << doublings, executable)
         return (
             header.transaction_count < most and size_bytes + limits.transaction_bytes_max <= parameters.block_bytes_max

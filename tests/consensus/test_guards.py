@@ -176,3 +176,35 @@ def test_a_failed_view_halves_what_the_next_block_may_hold() -> None:
     assert cluster.advance_until(lambda: min(_replica(node).state.view for node in cluster.nodes) >= 12, 600_000)
     assert max(_replica(node).state.transactions_max for node in cluster.nodes) < 64
     assert min(_replica(node).state.transactions_max for node in cluster.nodes) >= 1
+
+
+def _late_timer(read_first: bool) -> Cluster:
+    """Node 3 stands still while the others commit; its view timer comes due meanwhile, and is told to it before what
+    the sockets hold, or there is nothing to hold."""
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    cluster.submit(b"a")
+    cluster.nodes[3].pause()
+    cluster.advance(2_100)
+    if not read_first:
+        cluster.nodes[3].backlog.clear()
+        cluster.sync_works = False
+        cluster.route = lambda _s, _r, message: [] if isinstance(message, Commit | Decision) else [1]
+    cluster.nodes[3].resume()
+    return cluster
+
+
+def test_who_comes_late_to_its_view_timer_reads_what_came_meanwhile_before_it_gives_up() -> None:
+    cluster = _late_timer(read_first=True)
+    cluster.advance(1_000)
+    assert {_replica(node).state.view for node in cluster.nodes} == {0}
+    assert len(set(cluster.heights())) == 1
+
+
+def test_but_only_once_and_no_longer_than_it_was_late() -> None:
+    cluster = _late_timer(read_first=False)
+    cluster.advance(50)
+    assert _replica(cluster.nodes[3]).state.view == 0
+    cluster.advance(100)
+    assert _replica(cluster.nodes[3]).state.view == 1

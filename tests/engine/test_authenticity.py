@@ -59,9 +59,9 @@ def test_arrivals_leave_in_order_with_all_their_copies_counted() -> None:
     true = deposit(GENESIS, 1)
     copy = forged(true)
     for decoded in (true, copy):
-        arrivals.add(Arrival(decoded, 0))
+        arrivals.add(Arrival(decoded, 0, 0))
     assert arrivals.holds(true) and arrivals.holds(copy) and arrivals.holds_id(true.id)
-    batch = arrivals.take()
+    batch = arrivals.take(limits.signatures_per_batch_max)
     assert [arrival.decoded for arrival in batch] == [true, copy]
     assert not arrivals.waiting and len(arrivals) == 2
     assert arrivals.bytes_held == len(true.raw) + len(copy.raw)
@@ -76,7 +76,7 @@ def test_arrivals_have_room_up_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> N
     arrivals = Arrivals()
     one, two = deposit(GENESIS, 1), deposit(GENESIS, 2)
     monkeypatch.setattr(limits, "mempool_bytes_max", len(one.raw) + len(two.raw))
-    arrivals.add(Arrival(one, 0))
+    arrivals.add(Arrival(one, 0, 0))
     assert arrivals.has_room(two)
     monkeypatch.setattr(limits, "mempool_bytes_max", len(one.raw) + len(two.raw) - 1)
     assert not arrivals.has_room(two)

@@ -247,6 +247,39 @@ def test_one_batch_of_verifications_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert [decoded.id for decoded in station.engine.intake.pool] == [decoded.id for decoded in transactions]
 
 
+def test_batches_are_as_large_as_the_workers_manage_in_a_tenth_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "signatures_per_batch_min", 2)
+    monkeypatch.setattr(limits, "signatures_per_batch_max", 64)
+    station, peer = backup()
+    station.engine.intake._batch_signatures = 8
+    push(station, peer, *[deposit(station.genesis, number) for number in range(120)])
+    sizes: list[int] = []
+    for took_ms in (10, 10, 250, 900, 100, 100):
+        while not station.jobs:
+            station.put_off.popleft()()
+        sizes.append(len(station.jobs[0][0]))
+        station.now_ms += took_ms
+        station.verify_next()
+    assert sizes == [8, 16, 32, 16, 8, 8]
+
+
+def test_what_a_validator_pushes_is_verified_before_what_waits() -> None:
+    """It has waited for too long elsewhere already."""
+    station, peer = backup()
+    station.engine.intake._batch_signatures = 4
+    push(station, peer, *[deposit(station.genesis, number) for number in range(30)])
+    station.put_off.popleft()()
+    urgent = deposit(station.genesis, 30)
+    station.engine.intake.urgent(peer, [urgent.raw])
+    while station.put_off or station.jobs:
+        if station.put_off:
+            station.put_off.popleft()()
+        else:
+            station.verify_next()
+    place = station.engine.intake.pool.place(urgent.id)
+    assert place == 4
+
+
 def test_a_full_pool_refuses_without_saying_anything_definite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "mempool_transactions_max", 3)
     station, peer = backup()
