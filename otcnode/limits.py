@@ -164,6 +164,7 @@ signatures_batch_ms = 100
 reconsidered_transactions_max = 10_000
 """Of those that wait, looked at once more before a primary is held to account for them: a fifth of a second."""
 ended_transactions_remembered_max = 50_000
+refused_transactions_remembered_max = 50_000
 explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""

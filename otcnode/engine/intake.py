@@ -1,7 +1,8 @@
 """The way of a transaction from the world into the pool, and what becomes of it there.
 
 received (decoded, admissible, signatures not yet verified) → pooled → proposed → committed; or dropped with a reason,
-or expired. Submitting the same bytes again never harms and answers with the current state.
+or expired. What is refused before its signatures are verified leaves nothing behind. Submitting the same bytes again
+never harms and answers with the current state.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from otcnode.engine.arrivals import Answer, Arrival, Arrivals
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
+from otcnode.engine.refusals import NEVER_HAPPENED, Refusals
 from otcnode.errors import Code, Inadmissible
 from otcnode.mempool import Mempool, Refusal
 from otcnode.p2p.framing import Channel
@@ -31,10 +33,6 @@ from otcnode.vm.transactions import Decoded, decode_transaction
 NEVER = frozenset({Code.DECODE, Code.CHAIN})
 """Refusals of admission that no state of the chain can change. Not E_AUTH: the next block may add the key, and a peer
 may have committed that block already."""
-
-_NEVER_HAPPENED = TransactionState(
-    Stage.EXPIRED, definite=True, code=Code.TX_EXPIRED, reason="valid_until has passed without it"
-)
 
 
 class Intake:
@@ -67,6 +65,7 @@ class Intake:
         self._batch_signatures = limits.signatures_per_batch_min
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
+        self._refusals = Refusals()
         self._explanations: OrderedDict[bytes, str] = OrderedDict()
         self._ttl_ms = self.transaction_ttl_ms
         self._undecided: list[tuple[int, bytes]] = []
@@ -79,10 +78,9 @@ class Intake:
             answer(self.state(decoded.id))
             return
         self.check(decoded)
-        refusal = self.pool.refuses(decoded)
-        if refusal is not None or not self._arrivals.has_room(decoded):
+        if not self._arrivals.has_room(decoded):
             self._lacks_room()
-            answer(TransactionState(Stage.DROPPED, reason=(refusal or Refusal.FULL).value))
+            answer(TransactionState(Stage.DROPPED, reason=Refusal.FULL.value))
             return
         self._arrive(decoded, answer=answer)
 
@@ -122,7 +120,8 @@ class Intake:
             return TransactionState(Stage.POOLED)
         if self._arrivals.holds_id(transaction_id):
             return TransactionState(Stage.RECEIVED)
-        return self._ended.get(transaction_id, TransactionState(Stage.UNKNOWN))
+        ended = self._ended.get(transaction_id)
+        return self._refusals.state(transaction_id, self._flight.time_ms) if ended is None else ended
 
     def gossiped(self, peer: bytes, payload: bytes) -> None:
         """A peer's gossip. What no honest node relays costs the peer; of what is merely inadmissible here, and may not
@@ -184,7 +183,7 @@ class Intake:
         fresh = [
             (decoded.full_hash, decoded.raw)
             for decoded in transactions
-            if self._wanted(decoded) and self.pool.add(decoded, now_ms) is None
+            if self._wanted(decoded) and self._add(decoded, now_ms).stage is Stage.POOLED
         ]
         if fresh:
             self.gossip.local(fresh)
@@ -220,6 +219,7 @@ class Intake:
         (they must not wait here and look like work): by what it says of their own account or node, or because the
         parameters no longer allow a validity so long. Admission reads nothing else that can turn against what waits."""
         self.pool.remove(transaction_ids)
+        self._refusals.forget(transaction_ids)
         for transaction_id, explanation in zip(transaction_ids, explanations, strict=True):
             self._ended.pop(transaction_id, None)
             if explanation:
@@ -231,7 +231,7 @@ class Intake:
         while self._undecided and self._undecided[0][0] <= time_ms:
             transaction_id = heapq.heappop(self._undecided)[1]
             if transaction_id in self._ended:
-                self._remember(transaction_id, _NEVER_HAPPENED)
+                self._remember(transaction_id, NEVER_HAPPENED)
         for author in authors_changed:
             self._drop_inadmissible(self.pool.of_author(author))
         ttl_ms = self.transaction_ttl_ms
@@ -355,13 +355,24 @@ class Intake:
             try:
                 self.check(decoded)
             except Inadmissible as error:
-                return TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
-        bearer = arrival.source if arrival.urgent else None
-        refusal = self.pool.add(decoded, arrival.seen_ms, bearer)
-        if refusal is not None:
+                return self._refuse(decoded, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+        state = self._add(decoded, arrival.seen_ms, arrival.source if arrival.urgent else None)
+        if state.stage is not Stage.POOLED:
             self._lacks_room()
-            return TransactionState(Stage.DROPPED, reason=refusal.value)
+        return state
+
+    def _add(self, decoded: Decoded, seen_ms: int, bearer: bytes | None = None) -> TransactionState:
+        """What is authentic into the pool, if there is room."""
+        refusal = self.pool.add(decoded, seen_ms, bearer)
+        if refusal is not None:
+            return self._refuse(decoded, TransactionState(Stage.DROPPED, reason=refusal.value))
+        self._refusals.forget([decoded.id])
         return TransactionState(Stage.POOLED)
+
+    def _refuse(self, decoded: Decoded, state: TransactionState) -> TransactionState:
+        if decoded.id not in self._ended:
+            self._refusals.remember(decoded, state)
+        return state
 
     def _end(self, decoded: Decoded, state: TransactionState) -> None:
         """Out of the pool. That it never happened is certain only once a block's time has reached valid_until."""
@@ -370,7 +381,7 @@ class Intake:
         self.gossip.forget([decoded.full_hash])
         valid_until = decoded.transaction.body.valid_until
         if valid_until <= self._flight.time_ms:
-            self._remember(decoded.id, _NEVER_HAPPENED)
+            self._remember(decoded.id, NEVER_HAPPENED)
         else:
             heapq.heappush(self._undecided, (valid_until, decoded.id))
             self._remember(decoded.id, state)

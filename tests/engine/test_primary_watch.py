@@ -78,6 +78,7 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
     if is_blind:
         engine.intake.pool._bounds = Limits(transactions_max=0)
         engine.submit(deposit(station.genesis, 3), lambda state: None)
+        station.settle()
     watch.proposed(speculation.block_hash)
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
