@@ -7,6 +7,7 @@ when a later view proposes it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from otcnode import limits, merkle
@@ -149,12 +150,8 @@ class Epoch(Record, frozen=True):
 
     @property
     def window(self) -> int:
-        """Heights in flight at most: as the parameter says, or fewer where the proofs of so many heights, in the
-        VIEW-CHANGEs of a quorum, would make a NEW-VIEW larger than a message may be."""
-        certificates_bytes = self.quorum * (len(self.validators) * _SIGNATURE_BYTES + _HEADER_BYTES)
-        height_bytes = self.quorum * (self.quorum * _SIGNATURE_BYTES + _HEADER_BYTES) + _HEADER_BYTES
-        fitting = (limits.message_bytes_max - certificates_bytes - _HEADER_BYTES) // height_bytes
-        return min(self.parameters.window, fitting)
+        """Heights in flight at most: as the parameter says, or as many as fit (it is read at every step)."""
+        return min(self.parameters.window, _heights_fitting(len(self.validators)))
 
     @property
     def weak_quorum(self) -> int:
@@ -163,6 +160,14 @@ class Epoch(Record, frozen=True):
 
     def primary(self, view: int) -> bytes:
         return self.validators[view % len(self.validators)]
+
+
+@lru_cache(maxsize=limits.validators_max)
+def _heights_fitting(validators: int) -> int:
+    """The proofs of so many heights, in the VIEW-CHANGEs of a quorum, make no NEW-VIEW larger than a message may be."""
+    certificates_bytes = quorum(validators) * (validators * _SIGNATURE_BYTES + _HEADER_BYTES)
+    height_bytes = quorum(validators) * (quorum(validators) * _SIGNATURE_BYTES + _HEADER_BYTES) + _HEADER_BYTES
+    return (limits.message_bytes_max - certificates_bytes - _HEADER_BYTES) // height_bytes
 
 
 def validators_hash(epoch: Epoch) -> Hash:

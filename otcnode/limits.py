@@ -102,7 +102,9 @@ resend_after_ms = 200
 sync_after_behind_ms = 400
 wake_interval_real_ms = 1_000
 wake_blocks_max = 300
-"""Empty blocks in a row for the sake of a silent validator."""
+"""Empty blocks for the sake of one silent validator, between two with transactions."""
+epoch_answers_per_second_max = 4
+"""To one peer that sends messages of epochs that are over; the last block of the epoch is all there is to say."""
 blocks_per_timeout_step = 10
 """Committed blocks after which the view timeout falls one step."""
 record_bytes_before_compaction = 1 << 20

@@ -57,7 +57,7 @@ def _plan_wake(state: State, height: int, parent: BlockHash, parent_ms: int, tim
     next_ms = _heartbeat_ms(state, parent_ms)
     if state.work.next_due_ms is not None and state.head() is None:
         next_ms = min(next_ms, state.work.next_due_ms)
-    if someone_is_silent(state) and state.wake_blocks < limits.wake_blocks_max:
+    if to_wake(state):
         wake_ms = parent_ms + state.configuration.wake_interval_ms
         if wake_ms <= time_ms:
             return Plan(height, parent, time_ms, empty_allowed=True, wakes=True)
@@ -114,12 +114,17 @@ def _heartbeat_ms(state: State, parent_ms: int) -> int:
     return parent_ms + state.heartbeat_ms
 
 
-def someone_is_silent(state: State) -> bool:
-    """A validator that is heard says that it may not vote yet."""
-    return any(
-        heard.status is not None and heard.status.mode is Mode.SILENT and state.is_heard(name)
+def to_wake(state: State) -> list[bytes]:
+    """The validators that are heard, say that they may not vote yet, and have not had all the blocks that are built for
+    the sake of one: whoever says so for ever uses up its own."""
+    return [
+        name
         for name, heard in sorted(state.heard.items())
-    )
+        if heard.status is not None
+        and heard.status.mode is Mode.SILENT
+        and state.is_heard(name)
+        and state.woken.get(name, 0) < limits.wake_blocks_max
+    ]
 
 
 def is_pending(state: State) -> bool:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from otcnode import limits
 from otcnode.blocks import Header
-from otcnode.consensus import building, memory, patience, record, silence, view_changing
+from otcnode.consensus import memory, patience, record, silence, view_changing
 from otcnode.consensus.certificates import certificate_from
 from otcnode.consensus.core import Core, fresh_state
 from otcnode.consensus.effects import Commit as CommitBlock
@@ -106,8 +106,8 @@ def _grow_patience_back(core: Core, header: Header | None) -> None:
         state.timeout_steps = max(0, state.timeout_steps - 1)
     most = max(1, state.parameters.block_transactions_max)
     state.transactions_max = min(most, state.transactions_max * 2)
-    if not building.someone_is_silent(state) or (header is not None and header.transaction_count):
-        state.wake_blocks = 0
+    if header is not None and header.transaction_count:
+        state.woken.clear()
 
 
 def _rotate(core: Core) -> None:
@@ -139,6 +139,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     core.offences.clear()
     core.view_changes_checked.clear()
     core.urgent_taken.clear()
+    core.epoch_answers.clear()
     if core.recording:
         core.compact()
 

@@ -55,6 +55,8 @@ class Core:
     """Of each validator, what it was accused of in this epoch; bounded by limits.offences_per_validator_max."""
     view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
     """By author."""
+    epoch_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.epoch_answers_per_second_max))
+    """By peer."""
     pace: ExecutionPace = field(default_factory=ExecutionPace)
     latency: LatencyPace = field(default_factory=LatencyPace)
     urgent_taken: PerSecond = field(default_factory=lambda: PerSecond(limits.urgent_per_second_max))

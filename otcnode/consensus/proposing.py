@@ -24,7 +24,8 @@ def build(core: Core) -> None:
         return
     core.request += 1
     if plan.wakes:
-        core.state.wake_blocks += 1
+        for silent in building.to_wake(core.state):
+            core.state.woken[silent] = core.state.woken.get(silent, 0) + 1
     most = min(core.state.transactions_max, most)
     core.building = Build(core.request, plan.height, plan.parent, plan.time_ms, most, plan.empty_allowed)
     core.effects.append(core.building)

@@ -14,9 +14,10 @@ from otcnode.consensus.state import Heard
 
 
 def is_for_this_epoch(core: Core, sender: bytes, epoch: int) -> bool:
-    """A message of an older epoch is answered with the certificate of that epoch's last block."""
+    """A message of an older epoch is answered with the certificate of that epoch's last block, so many times a
+    second: whoever is there has many such messages to send, and one answer ends them all."""
     state = core.state
-    if epoch < state.epoch.number:
+    if epoch < state.epoch.number and core.epoch_answers.take(sender, 1, state.now.monotonic_ms):
         if state.epoch_end is not None:
             core.send(sender, state.epoch_end)
         else:

@@ -114,7 +114,8 @@ class State:
     timeout_steps: int = 0
     blocks_since_step: int = 0
     transactions_max: int = 1
-    wake_blocks: int = 0
+    woken: dict[bytes, int] = field(default_factory=dict)
+    """How many blocks were built here to wake each validator, since the last one with a transaction."""
 
     @property
     def epoch(self) -> Epoch:

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import block_hash
+from otcnode.consensus import building, effects
 from otcnode.consensus.evidence import double_vote
 from otcnode.consensus.messages import (
     Accusation,
     BodyRequest,
     Commit,
+    Decision,
     Message,
+    Mode,
     NewView,
     Prepare,
     PrePrepare,
+    Status,
     Urgent,
     ViewChange,
     new_view_preimage,
+    status_preimage,
     view_change_preimage,
 )
 from otcnode.consensus.replica import Replica
+from otcnode.consensus.state import State
 from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of, prepare_of
-from tests.consensus.toy import CHAIN, entries_of, execute, fake_sign
+from tests.consensus.toy import CHAIN, WINDOW, entries_of, execute, fake_sign
 
 MANY = 300
 LIAR, VICTIM = 3, 1
@@ -127,6 +134,7 @@ def _check_bounds(replica: Replica) -> None:
     assert all(len(found) <= limits.offences_per_validator_max for found in core.offences.values())
     assert len(core.view_changes_checked) <= validators
     assert len(core.urgent_taken) <= validators
+    assert len(core.epoch_answers) <= validators
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -182,3 +190,69 @@ def test_what_no_honest_node_hands_over_costs_whoever_hands_it_over(kind: str) -
     cluster.inject(LIAR, VICTIM, messages[kind])
     assert [peer for peer, _ in cluster.nodes[VICTIM].blamed] == [cluster.nodes[LIAR].name]
     assert cluster.nodes[VICTIM].accusations == []
+
+
+def test_messages_of_an_epoch_that_is_over_are_answered_so_often_and_others_as_before() -> None:
+    cluster = _cluster()
+    cluster.submit(WINDOW + b"3#")
+    cluster.advance(200)
+    cluster.submit(b"a")
+    cluster.advance(200)
+    cluster.submit(b"b")
+    cluster.advance(200)
+    assert _replica(cluster.nodes[VICTIM]).state.epoch.number > 1
+    answered: list[bytes] = []
+
+    def watch(node: Node, effect: effects.Effect) -> None:
+        if node.index == VICTIM and isinstance(effect, effects.Send) and isinstance(effect.message, Decision):
+            answered.append(effect.peer)
+
+    cluster.on_effect = watch
+    for message in _votes(cluster.nodes[LIAR].name):
+        cluster.inject(LIAR, VICTIM, message)
+    assert len(answered) == limits.epoch_answers_per_second_max
+    cluster.inject(2, VICTIM, prepare_of(cluster.nodes[2].name, 1, 0, 1, b"A" * 32))
+    assert answered[limits.epoch_answers_per_second_max :] == [cluster.nodes[2].name]
+    cluster.advance(1_000)
+    cluster.inject(LIAR, VICTIM, prepare_of(cluster.nodes[LIAR].name, 1, 0, 1, b"A" * 32))
+    assert answered[-1] == cluster.nodes[LIAR].name
+
+
+def _always_silent(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Node 3 says for ever that it may not vote, and the chain is idle; then node 2 loses its record."""
+    monkeypatch.setattr(limits, "wake_blocks_max", 20)
+    cluster = _cluster()
+
+    def rewrite(sender: Node, _receiver: Node, message: Message) -> Message:
+        if sender.index != LIAR or not isinstance(message, Status):
+            return message
+        silent = replace(message, mode=Mode.SILENT)
+        return replace(silent, signature=fake_sign(sender.name, status_preimage(CHAIN, silent)))
+
+    cluster.on_send = rewrite
+    cluster.advance(90_000)
+    assert cluster.heights() == [20] * 4
+    cluster.nodes[2].crash()
+    cluster.nodes[2].disk.record = None
+    cluster.nodes[2].start()
+    cluster.advance(30_000)
+    return cluster
+
+
+def test_who_always_says_that_it_is_silent_takes_no_wake_block_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = _always_silent(monkeypatch)
+    assert _replica(cluster.nodes[2]).mode is Mode.ACTIVE
+    heights = cluster.heights()
+    cluster.advance(60_000)
+    assert cluster.heights() == heights
+
+
+def test_if_all_share_one_count_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted bug."""
+    right = building.to_wake
+
+    def shared(state: State) -> list[bytes]:
+        return right(state) if sum(state.woken.values()) < limits.wake_blocks_max else []
+
+    monkeypatch.setattr(building, "to_wake", shared)
+    assert _replica(_always_silent(monkeypatch).nodes[2]).mode is Mode.SILENT
