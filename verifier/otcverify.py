@@ -590,12 +590,23 @@ def check_state(trusted: Chain, proof: dict) -> str:
 
 def check_transaction(trusted: Chain, proof: dict) -> str:
     header = _header_of(trusted, proof)
-    receipt = base64.b64decode(proof["receipt"])
-    leaf = {"index": proof["index"], "count": proof["count"], "path": [base64.b64decode(e) for e in proof["path"]]}
-    if path_root(receipt, leaf) != header["receipts_root"]:
+    receipt, full_hash = base64.b64decode(proof["receipt"]), base64.b64decode(proof["full_hash"])
+    outcome, place = _leaf(proof, ""), _leaf(proof, "transaction_")
+    if path_root(receipt, outcome) != header["receipts_root"]:
         raise Refused("PROOF_INVALID", "the receipt is not under the header's receipts root")
-    outcome = named(unpack(receipt), RECEIPT)
-    return f"transaction {outcome['transaction'].hex()} is in block {header['height']}: {outcome['code']}"
+    said = named(unpack(receipt), RECEIPT)
+    name = said["transaction"]
+    if len(name) != 32 or len(full_hash) != 32 or path_root(name + full_hash, place) != header["transactions_root"]:
+        raise Refused("PROOF_INVALID", "the transaction is not under the header's transactions root")
+    automatic = outcome["count"] - header["transaction_count"]
+    if place["count"] != header["transaction_count"] or outcome["index"] - automatic != place["index"]:
+        raise Refused("PROOF_INVALID", "transaction and receipt are not at the same place of the block")
+    return f"transaction {name.hex()} is in block {header['height']}: {said['code']}; full hash {full_hash.hex()}"
+
+
+def _leaf(proof: dict, prefix: str) -> dict:
+    path = [base64.b64decode(entry) for entry in proof[prefix + "path"]]
+    return {"index": proof[prefix + "index"], "count": proof[prefix + "count"], "path": path}
 
 
 # Command line -------------------------------------------------------------------------------------------------------

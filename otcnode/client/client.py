@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from otcnode import limits
-from otcnode.blocks import Epoch, Header
+from otcnode.blocks import Entry, Epoch, Header
 from otcnode.client.connection import Connection
 from otcnode.client.documents import Document, Sealed, open_document
 from otcnode.client.errors import (
@@ -33,6 +33,7 @@ from otcnode.client.wire import Request
 from otcnode.codec import decode
 from otcnode.crypto import SigningKey, random_bytes, verify_all
 from otcnode.errors import Code, DecodeError, ProofError
+from otcnode.evidence.package import Leaf
 from otcnode.evidence.trust import TrustedChain
 from otcnode.evidence.verdict import Outcome as PackageOutcome
 from otcnode.evidence.verify import verify as verify_package
@@ -383,13 +384,18 @@ class Client:
             header, receipt = await self._with_epochs(
                 connection,
                 proof.height,
-                lambda: self._trust.receipt(
-                    proof.header, proof.certificate, proof.receipt, proof.index, proof.count, proof.path
+                lambda: self._trust.transaction(
+                    proof.header,
+                    proof.certificate,
+                    Entry(transaction.id, transaction.full_hash),
+                    Leaf(proof.transaction_index, proof.transaction_count, tuple(proof.transaction_path)),
+                    proof.receipt,
+                    Leaf(proof.index, proof.count, tuple(proof.path)),
                 ),
             )
         except ProofError as error:
             raise NodeLied(connection.url, f"a false proof: {error}") from None
-        if receipt.transaction != transaction.id or header.height != proof.height:
+        if header.height != proof.height:
             raise NodeLied(connection.url, "a proof of something else")
         self._height_seen = max(self._height_seen, header.height)
         if receipt.code is not Code.OK:

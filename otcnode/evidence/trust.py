@@ -6,14 +6,14 @@ hash of the next set. So a node cannot make up a validator set, a block, or a re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 from otcnode import merkle
-from otcnode.blocks import Certificate, Epoch, Header
+from otcnode.blocks import Certificate, Entry, Epoch, Header
 from otcnode.codec import decode
 from otcnode.epochs import EpochChange, ProvenEpochs
 from otcnode.errors import DecodeError, ProofError
+from otcnode.evidence.package import Leaf
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.storage.state_proof import StateProof, verify_state_proof
 from otcnode.vm.results import Receipt
@@ -46,20 +46,22 @@ class TrustedChain:
         header, certificate = _decoded(Header, header_raw), _decoded(Certificate, certificate_raw)
         self._epochs.extend(EpochChange(header, certificate, epoch))
 
-    def receipt(
-        self,
-        header_raw: bytes,
-        certificate_raw: bytes,
-        receipt_raw: bytes,
-        index: int,
-        count: int,
-        path: Sequence[bytes],
+    def transaction(
+        self, header_raw: bytes, certificate_raw: bytes, entry: Entry, place: Leaf, receipt_raw: bytes, outcome: Leaf
     ) -> tuple[Header, Receipt]:
-        """The receipt, proven to be in a final block."""
+        """The receipt of a transaction, both proven to be in a final block: `place` under its transactions root,
+        `outcome` under its receipts root, where as many automatic receipts come before as there are in all."""
         header = self.header(header_raw, certificate_raw)
-        if merkle.root_from_path(receipt_raw, index, count, path) != header.receipts_root:
+        if place.count != header.transaction_count:
+            raise ProofError("the transaction is shown among another number of transactions than its block has")
+        if merkle.root_from_path(entry.id + entry.full_hash, *_place(place)) != header.transactions_root:
+            raise ProofError("the transaction is not under the header's transactions root")
+        if merkle.root_from_path(receipt_raw, *_place(outcome)) != header.receipts_root:
             raise ProofError("the receipt is not under the header's receipts root")
-        return header, _decoded(Receipt, receipt_raw)
+        receipt = _decoded(Receipt, receipt_raw)
+        if receipt.transaction != entry.id or outcome.index - place.index != outcome.count - place.count:
+            raise ProofError("the receipt is another transaction's")
+        return header, receipt
 
     def state(
         self, header_raw: bytes, certificate_raw: bytes, proof_raw: bytes, key: bytes, value: bytes | None
@@ -69,6 +71,10 @@ class TrustedChain:
         if not verify_state_proof(header.state_root, _decoded(StateProof, proof_raw), key, value):
             raise ProofError("the proof does not show that value under the header's state root")
         return header
+
+
+def _place(leaf: Leaf) -> tuple[int, int, tuple[bytes, ...]]:
+    return leaf.index, leaf.count, leaf.path
 
 
 def _decoded(kind: type[T], raw: bytes) -> T:

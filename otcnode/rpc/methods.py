@@ -96,7 +96,7 @@ METHODS: dict[str, Method] = {
         transactions.simulate,
     ),
     "tx_proof": Method(
-        "Receipt, Merkle path, header and certificate of a committed transaction, for whoever holds its bytes.",
+        "Receipt, Merkle paths, header and certificate of a committed transaction, for whoever holds its bytes.",
         transactions.ProofParams,
         transactions.ProofResult,
         Access.OPEN,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, assert_never
 from msgspec import Meta
 
 from otcnode import limits, merkle
+from otcnode.blocks import Entry
 from otcnode.codec import decode, encode
 from otcnode.errors import Code, DecodeError
 from otcnode.ids import Prefix
@@ -20,7 +21,7 @@ from otcnode.rpc.render import render
 from otcnode.rpc.service import NotReady, Overloaded, Refused, Stage, Submission, TransactionState
 from otcnode.types import Bytes32
 from otcnode.vm.results import Receipt
-from otcnode.vm.transactions import decode_transaction
+from otcnode.vm.transactions import entry_of
 
 Base64 = Annotated[
     str, Meta(extra_json_schema={"contentEncoding": "base64"}, description="canonical bytes of a signed transaction")
@@ -78,7 +79,8 @@ class SimulationResult(Result, frozen=True):
 
 
 class ProofResult(Result, frozen=True):
-    """The receipt's place under the receipts root of a certified header; bytes are canonical MessagePack."""
+    """The places of a transaction and of its receipt under the two roots of a certified header; bytes are canonical
+    MessagePack. The transaction's leaf is id ‖ full hash: it covers the signatures too."""
 
     height: int
     header: bytes
@@ -88,6 +90,12 @@ class ProofResult(Result, frozen=True):
     """Of the receipt among all of the block, the automatic ones first."""
     count: int
     path: list[Bytes32]
+    id: form.TransactionText
+    full_hash: Bytes32
+    transaction_index: int
+    """Of the transaction among those of the block, which are `transaction_count`."""
+    transaction_count: int
+    transaction_path: list[Bytes32]
 
 
 def transaction_result(state: TransactionState) -> TransactionResult:
@@ -164,7 +172,8 @@ async def proof(context: Context, params: ProofParams) -> ProofResult:
         raise forbidden()
     assert state.height is not None and state.index is not None
     block = context.service.block(state.height)
-    if decode_transaction(block.transactions[state.index]).full_hash != params.full_hash:
+    entries = [entry_of(raw) for raw in block.transactions]
+    if entries[state.index] != Entry(name, params.full_hash):
         raise forbidden()
     receipts = context.service.receipts(state.height)
     leaves = (*receipts.automatic, *receipts.transactions)
@@ -178,6 +187,11 @@ async def proof(context: Context, params: ProofParams) -> ProofResult:
         index,
         len(leaves),
         list(merkle.path(leaves, index)),
+        params.id,
+        params.full_hash,
+        state.index,
+        len(entries),
+        list(merkle.path([entry.id + entry.full_hash for entry in entries], state.index)),
     )
 
 

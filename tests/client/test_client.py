@@ -30,7 +30,7 @@ from otcnode.crypto import SigningKey
 from otcnode.errors import Code
 from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
-from otcnode.rpc.service import BlockReceipts, Stage, TransactionState
+from otcnode.rpc.service import Block, BlockReceipts, Stage, TransactionState
 from otcnode.vm.accounts.operations import CashDeposit
 from otcnode.vm.results import Receipt
 from tests.rpc.fake import BANK, INVESTOR, OTHER, START_MS, FakeNode, account_of, key_of
@@ -223,7 +223,17 @@ def signs_itself(liar: FakeNode) -> None:
     liar._epochs = [replace(liar._epochs[0], validators=tuple(key.public for key in liar.validator_keys))]
 
 
-@pytest.mark.parametrize("lie", [claims_success, lacks_signatures, signs_itself])
+def adds_a_transaction(liar: FakeNode) -> None:
+    true = liar.block
+
+    def false(height: int) -> Block:
+        shown = true(height)
+        return replace(shown, transactions=(*shown.transactions, *shown.transactions))
+
+    liar.block = false  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("lie", [claims_success, lacks_signatures, signs_itself, adds_a_transaction])
 async def test_a_false_proof_is_noticed_and_an_honest_node_asked(lie: Callable[[FakeNode], None]) -> None:
     liar, honest = Liar(), FakeNode()
     good = CashDeposit(account_of(INVESTOR), "CNY@BANK", 1, "r")

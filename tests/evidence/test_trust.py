@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from otcnode import merkle
-from otcnode.blocks import Certificate, Header, block_hash
+from otcnode.blocks import Certificate, Entry, Header, block_hash
 from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey
 from otcnode.errors import ProofError
+from otcnode.evidence.package import Leaf
 from otcnode.evidence.trust import TrustedChain
 from otcnode.vm.results import Receipt
 from tests.rpc.fake import FakeNode
@@ -67,24 +70,42 @@ async def test_validators_made_up_by_a_node_are_not_believed() -> None:
         trust.header(encode(liar.header(1)), encode(liar.certificate(1)))
 
 
-async def test_a_receipt_is_believed_only_in_its_place() -> None:
-    node = FakeNode()
-    trust = await chain_of(node, 1)
+async def test_a_transaction_and_its_receipt_are_believed_only_in_their_places() -> None:
+    node = FakeNode(automatic=False)
+    deposits = [node.deposit(1, f"r{place}") for place in range(3)]
+    await node.submit([deposit.raw for deposit in deposits])
+    await node.commit()
+    trust = TrustedChain(node.genesis)
     header, certificate = encode(node.header(1)), encode(node.certificate(1))
-    leaves = node.receipts(1).transactions
-    path = merkle.path(leaves, 0)
-    assert (
-        trust.receipt(header, certificate, leaves[0], 0, 1, path)[1].transaction
-        == decode(Receipt, leaves[0]).transaction
-    )
-    for receipt, index, count, siblings in (
-        (leaves[0] + b"\x00", 0, 1, path),
-        (leaves[0], 1, 2, path),
-        (leaves[0], 0, 1, (bytes(32),)),
-        (leaves[0], -1, 1, path),
-    ):
+    receipts = node.receipts(1).transactions
+    entries = [Entry(deposit.id, deposit.full_hash) for deposit in deposits]
+    names = [entry.id + entry.full_hash for entry in entries]
+    places = [Leaf(index, 3, merkle.path(names, index)) for index in range(3)]
+    outcomes = [Leaf(index, 3, merkle.path(receipts, index)) for index in range(3)]
+    for index in range(3):
+        shown = trust.transaction(header, certificate, entries[index], places[index], receipts[index], outcomes[index])
+        assert shown == (node.header(1), decode(Receipt, receipts[index]))
+    true = (entries[1], places[1], receipts[1], outcomes[1])
+    for position, wrong in [
+        (0, Entry(deposits[1].id, bytes(32))),
+        (0, Entry(bytes(32), deposits[1].full_hash)),
+        (0, entries[0]),
+        (1, places[0]),
+        (1, replace(places[1], path=())),
+        (1, replace(places[1], index=2)),
+        (1, replace(places[1], count=4)),
+        (2, receipts[0]),
+        (2, receipts[1] + b"\x00"),
+        (3, outcomes[0]),
+        (3, replace(outcomes[1], index=-1)),
+        (3, replace(outcomes[1], path=(bytes(32), *outcomes[1].path[1:]))),
+    ]:
+        shown_falsely: Any = [*true]
+        shown_falsely[position] = wrong
         with pytest.raises(ProofError):
-            trust.receipt(header, certificate, receipt, index, count, siblings)
+            trust.transaction(header, certificate, *shown_falsely)
+    with pytest.raises(ProofError, match="another transaction"):
+        trust.transaction(header, certificate, entries[0], places[0], receipts[1], outcomes[1])
 
 
 async def test_a_new_epoch_is_learnt_from_the_header_before_it() -> None:

@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from otcnode import blocks
+from otcnode.blocks import Entry
 from otcnode.codec import encode
+from otcnode.errors import ProofError
 from otcnode.evidence import package as packages
-from otcnode.evidence.package import Document, Kind, Package, write
+from otcnode.evidence.package import Document, Kind, Leaf, Package, write
+from otcnode.evidence.trust import TrustedChain
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import verify
 from otcnode.rpc import format as form
+from otcnode.rpc.transactions import ProofResult
 from otcnode.storage.state_proof import StateProof
 from otcnode.vm.accounts import records as accounts
 from otcnode.vm.contracts import records as contracts
@@ -30,7 +34,7 @@ from otcnode.vm.keys import Prefix
 from otcnode.vm.results import AutomaticReceipt, Receipt
 from otcnode.vm.trades import records as trades
 from otcnode.vm.trades.events import TradeExecuted
-from otcnode.vm.transactions import Body
+from otcnode.vm.transactions import Body, Decoded
 from tests.evidence.story import CONTENT, SALT, Story
 from tests.rpc.calls import Api
 from tests.rpc.fake import BANK, INVESTOR, REGULATOR, FakeNode, account_of
@@ -206,7 +210,8 @@ async def test_a_nodes_answers_are_checked_over_a_change_of_validators(tmp_path:
     shown = {"id": form.transaction(deposit.id), "full_hash": form.base64_text(deposit.full_hash)}
     arguments = await answers(api, "tx_proof", shown, tmp_path)
     assert otcverify.main(["transaction", *chain, *arguments]) == 0
-    assert f"{deposit.id.hex()} is in block 2: OK" in capsys.readouterr().out
+    said_of_it = f"{deposit.id.hex()} is in block 2: OK; full hash {deposit.full_hash.hex()}"
+    assert said_of_it in capsys.readouterr().out
     assert otcverify.main(["transaction", "--chain", bytes(32).hex(), *arguments]) == 1
     assert capsys.readouterr().out.startswith("GENESIS_MISMATCH")
 
@@ -222,6 +227,7 @@ async def test_a_lying_node_is_noticed(tmp_path: Path) -> None:
     files = {name: tmp_path / path for name, path in zip(arguments[::2], arguments[1::2], strict=True)}
     for name, field in [
         *(("--proof", field) for field in ("receipt", "header", "certificate", "index", "count")),
+        *(("--proof", field) for field in ("full_hash", "transaction_index", "transaction_count")),
         ("--validators", "raw"),
         ("--validators", "header"),
         ("--validators", "certificate"),
@@ -235,6 +241,57 @@ async def test_a_lying_node_is_noticed(tmp_path: Path) -> None:
         assert otcverify.main(["transaction", "--chain", node.chain.hex(), *arguments]) == 1, (name, field)
         files[name].write_bytes(original)
     assert otcverify.main(["transaction", "--chain", node.chain.hex(), *arguments]) == 0
+
+
+async def test_both_judge_what_a_node_shows_of_a_transaction_alike() -> None:
+    """Every transaction of a block, whole and with each field changed, and with the places of each other."""
+    node = FakeNode(automatic=False)
+    deposits = [node.deposit(1, f"r{number}") for number in range(5)]
+    await node.submit([deposit.raw for deposit in deposits])
+    await node.commit()
+    api = Api(node)
+    calls = {name: await api.call(name, {}) for name in ("chain_params", "validator_list")}
+    ours, theirs = TrustedChain(node.genesis), otcverify.chain_from(node.chain, *calls.values())
+    proofs = [
+        await api.call(
+            "tx_proof", {"id": form.transaction(deposit.id), "full_hash": form.base64_text(deposit.full_hash)}
+        )
+        for deposit in deposits
+    ]
+
+    def verdicts(deposit: Decoded, answer: dict[str, Any]) -> tuple[bool, bool]:
+        proof = msgspec.json.decode(msgspec.json.encode(answer), type=ProofResult)
+        place = Leaf(proof.transaction_index, proof.transaction_count, tuple(proof.transaction_path))
+        outcome = Leaf(proof.index, proof.count, tuple(proof.path))
+        entry = Entry(deposit.id, proof.full_hash)
+        try:
+            ours.transaction(proof.header, proof.certificate, entry, place, proof.receipt, outcome)
+            believed = True
+        except ProofError:
+            believed = False
+        try:
+            said_of_it = otcverify.check_transaction(theirs, answer)
+        except otcverify.Refused:
+            return believed, False
+        return believed, deposit.id.hex() in said_of_it
+
+    judged = set()
+    for number, (deposit, proof) in enumerate(zip(deposits, proofs, strict=True)):
+        assert verdicts(deposit, proof) == (True, True)
+        other = proofs[number - 1]
+        for field in proof:
+            if field in ("id", "height"):
+                continue
+            changes = [other[field]] if proof[field] != other[field] else []
+            changes.append([*proof[field], form.base64_text(bytes(32))] if "path" in field else _another(proof[field]))
+            for value in changes:
+                judged.add(field)
+                assert verdicts(deposit, proof | {field: value}) == (False, False), (number, field)
+        for prefix in ("", "transaction_"):
+            places = {prefix + name: other[prefix + name] for name in ("index", "count", "path")}
+            assert verdicts(deposit, proof | places) == (False, False)
+        assert verdicts(deposit, proof | {name: other[name] for name in ("receipt", "index", "path")}) == (False, False)
+    assert judged == set(ProofResult.__struct_fields__) - {"id", "height"}
 
 
 def _another(value: Any) -> Any:
