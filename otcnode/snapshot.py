@@ -94,10 +94,12 @@ def chunks_of(chunk_depth: int) -> int:
     return int(16**chunk_depth)
 
 
-def chunk_depth_for(size_bytes: int, tree_depth: int) -> int:
-    """The fewest chunks that are not larger on average than `snapshot_chunk_bytes`; never smaller than a bucket."""
+def chunk_depth_for(size_bytes: int, tree_depth: int, chunk_bytes: int | None = None) -> int:
+    """The fewest chunks that are not larger on average than `chunk_bytes` (by default `snapshot_chunk_bytes`); never
+    smaller than a bucket."""
+    bound_bytes = limits.snapshot_chunk_bytes if chunk_bytes is None else chunk_bytes
     depth = 0
-    while depth < tree_depth and size_bytes > limits.snapshot_chunk_bytes << 4 * depth:
+    while depth < tree_depth and size_bytes > bound_bytes << 4 * depth:
         depth += 1
     return depth
 

@@ -47,11 +47,14 @@ Apply = Callable[[Speculation, CertifiedBlock], None]
 @dataclass(frozen=True, slots=True)
 class Snapshots:
     """What a node does about snapshots. `interval_blocks`: one is made at every height that this divides (0: none).
-    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never)."""
+    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never). `chunk_bytes`: about how
+    large the chunks of those it makes are, and how much of one it takes may wait to be written (None: as limits.py
+    says)."""
 
     shelf: Shelf
     interval_blocks: int
     behind_blocks: int
+    chunk_bytes: int | None = None
 
 
 class CatchUp:
@@ -86,8 +89,10 @@ class CatchUp:
         self.snapshot_taker: SnapshotTaker | None = None
         if snapshots is not None:
             self._behind_blocks = snapshots.behind_blocks
-            self.snapshot_server = SnapshotServer(store, snapshots.shelf.made, host, snapshots.interval_blocks)
-            self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify)
+            self.snapshot_server = SnapshotServer(
+                store, snapshots.shelf.made, host, snapshots.interval_blocks, snapshots.chunk_bytes
+            )
+            self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify, snapshots.chunk_bytes)
 
     def start(self) -> None:
         """Go on with what was left on the disk."""

@@ -45,14 +45,17 @@ class _Work(NamedTuple):
 
 
 class SnapshotServer:
-    """`interval_blocks` 0: none are made, those that are there are served. A snapshot that cannot be kept or read is
-    given up with a note: no other node depends on this one's."""
+    """`interval_blocks` 0: none are made, those that are there are served. `chunk_bytes` None: as limits.py says. A
+    snapshot that cannot be kept or read is given up with a note: no other node depends on this one's."""
 
-    def __init__(self, store: Store, folders: Folders, host: Host, interval_blocks: int) -> None:
+    def __init__(
+        self, store: Store, folders: Folders, host: Host, interval_blocks: int, chunk_bytes: int | None = None
+    ) -> None:
         self._store = store
         self._folders = folders
         self._host = host
         self._interval_blocks = interval_blocks
+        self._chunk_bytes = chunk_bytes
         self._made: dict[bytes, _Made] = {}
         self._work: _Work | None = None
         self._served: dict[bytes, TokenBucket] = {}
@@ -85,7 +88,7 @@ class SnapshotServer:
         name = f"{height:012d}"
         source = source_of(self._store)
         folder = self._folders.open(name)
-        self._work = _Work(name, source, folder, make(source, folder))
+        self._work = _Work(name, source, folder, make(source, folder, self._chunk_bytes))
 
     def poll(self) -> None:
         """One piece of the work that is to be done, and answers whose time has come."""

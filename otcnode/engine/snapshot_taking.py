@@ -11,7 +11,7 @@ from otcnode.codec import encode
 from otcnode.engine.host import Host
 from otcnode.errors import ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
-from otcnode.snapshot import decode_chunk, decode_manifest
+from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync
 from otcnode.storage.folder import Folders
 from otcnode.storage.incoming import Incoming, Roots, begun
@@ -48,11 +48,14 @@ class Shelf(Protocol):
 class SnapshotTaker:
     """Nothing of the node's own chain is touched before the whole snapshot is there and proven."""
 
-    def __init__(self, store: Store, shelf: Shelf, host: Host, verify: Verify) -> None:
+    def __init__(
+        self, store: Store, shelf: Shelf, host: Host, verify: Verify, unwritten_bytes: int | None = None
+    ) -> None:
         self._store = store
         self._shelf = shelf
         self._host = host
         self._verify = verify
+        self._unwritten_bytes = unwritten_bytes
         first_epoch = store.epochs()[0]
         self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
         self._incoming: Incoming | None = None
@@ -80,7 +83,7 @@ class SnapshotTaker:
             if manifest is None or manifest.header.height <= self._store.tip.height:
                 self._shelf.discard()
                 return
-            self._incoming = Incoming(self._shelf.incoming(), self._roots, manifest, self._verify)
+            self._incoming = self._gather(manifest)
         except ProofError:
             self._shelf.discard()
             return
@@ -107,6 +110,9 @@ class SnapshotTaker:
                 if self.sync.awaited(peer, index) and self._is_chosen(snapshot):
                     self._take(peer, index, raw)
 
+    def _gather(self, manifest: Manifest) -> Incoming:
+        return Incoming(self._shelf.incoming(), self._roots, manifest, self._verify, self._unwritten_bytes)
+
     def _is_chosen(self, snapshot: bytes) -> bool:
         return self.sync.chosen is not None and self.sync.chosen.block_hash == snapshot
 
@@ -122,7 +128,7 @@ class SnapshotTaker:
             if offer_of(manifest) != chosen:
                 raise ProofError("the manifest is of another snapshot than was offered")
             self._shelf.discard()
-            self._incoming = Incoming(self._shelf.incoming(), self._roots, manifest, self._verify)
+            self._incoming = self._gather(manifest)
         except ProofError as error:
             self._blame(peer, error)
             self.sync.abandon()

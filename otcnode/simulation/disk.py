@@ -80,6 +80,7 @@ class Disk:
         self.made: Folders = MemoryFolders()
         self._gathered: FaultyKeyValue | None = None
         self._whole = whole
+        self._armed: Crash | None = None
 
     def begun(self) -> bool:
         return self._gathered is not None
@@ -87,6 +88,8 @@ class Disk:
     def incoming(self) -> KeyValue:
         if self._gathered is None:
             self._gathered = FaultyKeyValue()
+            if self._armed is not None:
+                self._gathered.arm(_STORE_FAULTS[self._armed.point], self._armed.count)
         return self._gathered
 
     def discard(self) -> None:
@@ -115,10 +118,12 @@ class Disk:
         if fault is None:
             self.votes.arm(crash)
         else:
+            self._armed = crash
             for store in self._stores():
                 store.arm(fault, crash.count)
 
     def disarm(self) -> None:
+        self._armed = None
         for store in self._stores():
             store.disarm()
         self.votes.disarm()

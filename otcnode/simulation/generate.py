@@ -81,13 +81,16 @@ class Swarm(StrEnum):
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 
 
-SNAPSHOT_INTERVAL, BEHIND_BLOCKS, BLOCKS_KEPT = 3, 4, 7
+SNAPSHOT_INTERVAL, BEHIND_BLOCKS, BLOCKS_KEPT = 2, 3, 4
+CHUNKS_BYTES = (0, 400)
+"""One chunk holds the state, or sixteen do."""
+LIES_OF_SERVERS = (Habit.JUNK, Habit.COUNTERFEIT)
+GATHERING_POINTS = (CrashPoint.IDLE, CrashPoint.WRITE_LOST, CrashPoint.WRITE_LOST, CrashPoint.WRITE_DONE)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`validators` 0, `swarm` None: the seed chooses. `snapshots`: blocks are pruned, snapshots are made and taken, and
-    weak nodes rather lose their blocks."""
+    """`validators` 0, `swarm` None: the seed chooses."""
 
     validators: int = 0
     swarm: Swarm | None = None
@@ -96,7 +99,9 @@ class Options:
     liveness_ms: int = 240_000
     reforms_permille: int = 125
     """Of the networks of four or more, those whose validators change."""
-    snapshots: bool = False
+    snapshots_permille: int = 250
+    """Of the networks of several nodes, those in which blocks are pruned, snapshots are made and taken, weak nodes
+    rather lose their blocks or serve false ones, and somebody comes late."""
     habits: tuple[Habit, ...] = ()
     """What liars may do; empty: anything."""
     stores_lost: bool = False
@@ -119,12 +124,14 @@ class _Generator:
         self._stormy = self._swarm is not Swarm.MIXED
         sizes = STORM_SIZES if self._stormy else SIZES
         self._count = options.validators or self._chance.choice(sizes, "validators")
+        self._snapshots = self._count > 1 and self._chance.happens(options.snapshots_permille, "snapshots")
+        self._reforming = self._count >= 4 and self._chance.happens(options.reforms_permille, "reforms")
         self._spares = self._choose_spares()
         self._nodes = tuple(range(self._count + self._spares))
         self._twins = not self._stormy and self._chance.happens(options.twins_permille, "twins")
         self._faults: list[Fault] = []
         bursts = 16 if self._stormy else self._chance.between(3, 6, "bursts")
-        self._bursts_ms = [self._chance.between(100, options.safety_ms - 1_000, "burst", n) for n in range(bursts)]
+        self._bursts_ms = [self._chance.between(100, self._last_ms(n), "burst", n) for n in range(bursts)]
         self._delay_ms = self._chance.choice(DELAYS_MS[:2] if self._stormy else DELAYS_MS, "delay")
         timeouts_ms = (300, 400, 600) if self._stormy else (1_000, 2_000)
         self._view_timeout_ms = self._chance.choice(timeouts_ms, "view timeout")
@@ -136,6 +143,7 @@ class _Generator:
         self._crashes()
         self._stalls()
         self._network_faults()
+        self._latecomer()
         if self._stormy and count > 1:
             safety_ms = self._options.safety_ms if self._swarm is Swarm.STORM else self._options.safety_ms // 2
             storm = Storm(chance, count, self._view_timeout_ms, safety_ms, self._next_id())
@@ -153,16 +161,17 @@ class _Generator:
             view_timeout_ms=self._view_timeout_ms,
             view_timeout_ms_max=chance.choice((1_200, 5_000) if self._stormy else (8_000, 30_000), "view timeout max"),
             block_transactions_max=chance.choice(
-                (1, 1, 1, 2) if self._stormy else (1, 1, 3, 2_000), "block transactions"
+                (1, 1, 1, 2) if self._stormy or self._snapshots else (1, 1, 3, 2_000), "block transactions"
             ),
             rotation_blocks=chance.choice((0, 3, 5, 1_000, 1_000, 1_000), "rotation"),
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             second_key=self._twins,
             delay_ms=self._delay_ms,
             verify_ms_max=chance.choice((0, 2, 10), "verify"),
-            snapshot_interval=SNAPSHOT_INTERVAL if self._options.snapshots else 0,
-            behind_blocks=BEHIND_BLOCKS if self._options.snapshots else 0,
-            blocks_kept=BLOCKS_KEPT if self._options.snapshots else 0,
+            snapshot_interval=SNAPSHOT_INTERVAL if self._snapshots else 0,
+            behind_blocks=BEHIND_BLOCKS if self._snapshots else 0,
+            blocks_kept=BLOCKS_KEPT if self._snapshots else 0,
+            chunk_bytes=chance.choice(CHUNKS_BYTES, "chunk bytes") if self._snapshots else 0,
             skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),
             safety_ms=self._options.safety_ms,
             liveness_ms=self._options.liveness_ms,
@@ -191,18 +200,23 @@ class _Generator:
         few = chance.sample(KINDS, chance.between(1, 2, "few"), "few")
         return frozenset([*few, "ambush"] if chance.happens(500, "ambushed") else few)
 
+    def _last_ms(self, burst: int) -> int:
+        """Where somebody comes late there must be something to be late for."""
+        safety_ms = self._options.safety_ms
+        return safety_ms // 4 if self._snapshots and burst % 3 < 2 else safety_ms - 1_000
+
     # ---- other validators, other parameters
 
     def _choose_spares(self) -> int:
-        """Some networks change: they have nodes that wait to be validators."""
+        """Nodes that wait to be validators, in networks that change; one that follows, where it may come late."""
         chance = self._chance
-        if self._count < 4 or not chance.happens(self._options.reforms_permille, "reforms"):
-            return 0
-        return chance.between(1, 3, "spares")
+        if self._reforming:
+            return chance.between(1, 3, "spares")
+        return 1 if self._snapshots and self._count >= 4 and chance.happens(500, "follower") else 0
 
     def _reforms(self, weak: frozenset[int]) -> list[Submission]:
         """Changes of the validators, now and then two in quick succession, and of the window."""
-        if not self._spares:
+        if not self._reforming:
             return []
         chance = self._chance
         submissions: list[Submission] = []
@@ -296,7 +310,7 @@ class _Generator:
         least = most if self._swarm is Swarm.LIARS else min(1, most)
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
-            loses_permille = 800 if self._options.snapshots else 0 if self._options.habits else 300
+            loses_permille = 0 if self._options.habits else 600 if self._snapshots else 300
             if self._options.stores_lost or chance.happens(loses_permille, "loses", node):
                 self._lose(node)
                 continue
@@ -309,7 +323,7 @@ class _Generator:
         """Its record; or its blocks, perhaps without learning of them again soon."""
         chance = self._chance
         down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
-        record_permille = 0 if self._options.stores_lost else 200 if self._options.snapshots else 500
+        record_permille = 0 if self._options.stores_lost else 200 if self._snapshots else 500
         if chance.happens(record_permille, "loses its record", node):
             self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
             return
@@ -327,7 +341,10 @@ class _Generator:
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance
-        habit = chance.choice(self._options.habits or tuple(Habit), "habit", node, number)
+        habits = self._options.habits or tuple(Habit)
+        if self._snapshots and not self._options.habits and chance.happens(500, "serves", node, number):
+            habits = LIES_OF_SERVERS
+        habit = chance.choice(habits, "habit", node, number)
         others = [other for other in self._nodes if other != node]
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number
@@ -365,6 +382,27 @@ class _Generator:
                     down_ms=self._for("crash", number, 5_000),
                 )
             )
+
+    def _latecomer(self) -> None:
+        """One node dies before there is a block and comes back when there are many; then it may die again, over what it
+        gathers. A node that does not vote, if there is one: so the others get on meanwhile."""
+        chance = self._chance
+        if not self._snapshots or not chance.happens(600, "latecomer"):
+            return
+        node = self._nodes[-1] if self._spares else chance.below(self._count, "latecomer")
+        at_ms = chance.between(60, 300, "latecomer dies")
+        down_ms = chance.between(self._options.safety_ms // 2, self._options.safety_ms - 2_000, "latecomer down")
+        self._faults.append(Crash(id=self._next_id(), at_ms=at_ms, node=node, point=CrashPoint.IDLE, down_ms=down_ms))
+        for number in range(chance.between(1, 2, "dies gathering")):
+            again = Crash(
+                id=self._next_id(),
+                at_ms=at_ms + down_ms + number * 2_000 + chance.between(0, 150, "gathering", number),
+                node=node,
+                point=chance.choice(GATHERING_POINTS, "gathering point", number),
+                count=chance.between(1, 16, "gathering count", number),
+                down_ms=chance.between(20, 2_000, "gathering down", number),
+            )
+            self._faults.append(again)
 
     def _stalls(self) -> None:
         chance = self._chance

@@ -13,9 +13,11 @@ from typing import assert_never
 from otcnode.codec import decode, encode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare
 from otcnode.engine.engine import Engine
+from otcnode.genesis import Genesis, chain_id
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.alternatives import Alternatives
 from otcnode.simulation.chance import Chance
+from otcnode.simulation.counterfeits import Counterfeits
 from otcnode.simulation.forgery import Asker, Forger
 from otcnode.simulation.plan import Habit, Liar
 from otcnode.simulation.signing import Sign
@@ -35,7 +37,7 @@ class Mouth:
     def __init__(
         self,
         index: int,
-        chain: bytes,
+        genesis: Genesis,
         nodes: tuple[bytes, ...],
         sign: Sign,
         chance: Chance,
@@ -46,7 +48,8 @@ class Mouth:
         self._chance = chance
         self._half = honest_half
         self._injected = injected
-        self._forger = Forger(index, chain, nodes, sign, chance)
+        self._forger = Forger(index, chain_id(genesis), nodes, sign, chance)
+        self._counterfeits = Counterfeits(genesis, nodes[index], sign, chance.below(2, "counterfeit", index))
         self._alternatives = Alternatives(self._forger, honest_half)
         self._habits: dict[int, Liar] = {}
         self._memory: deque[bytes] = deque(maxlen=MEMORY_MESSAGES)
@@ -84,6 +87,8 @@ class Mouth:
         return spoken
 
     def _junk(self, liar: Liar, channel: Channel, spoken: Spoken) -> Spoken:
+        if liar.habit is Habit.COUNTERFEIT and channel is Channel.SYNC:
+            return [(self._counterfeits.instead(payload), late_ms) for payload, late_ms in spoken]
         if liar.habit is not Habit.JUNK:
             return spoken
         junk = self._forger.junk_blocks if channel is Channel.SYNC else self._forger.junk_gossip
@@ -133,6 +138,8 @@ class Mouth:
                 return [self._forger.junk_bodies(message)]
             case Habit.STATUS:
                 return [self._forger.misstated(message, asker)]
+            case Habit.COUNTERFEIT:
+                return [message]
             case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD:
                 raise AssertionError("no rewriting of one message")
             case _:

@@ -19,6 +19,13 @@ EPOCHS = (
     "the first primary removed",
     "epoch that ends after a view change",
 )
+SNAPSHOTS = {
+    "snapshot made": "snapshot made",
+    "taking a snapshot": "snapshot begun to be taken",
+    "a snapshot is given up: nobody offers it any more": "snapshot given up for another one",
+    "a snapshot is not needed any more": "snapshot passed by the chain",
+}
+"""What a node notes, to what is counted."""
 MARKS = (
     *VIEW_CHANGES,
     *NEW_VIEWS,
@@ -49,6 +56,11 @@ MARKS = (
     "a liar is banned",
     "a node says that it is ready",
     *EPOCHS,
+    *SNAPSHOTS.values(),
+    "a node went on from a snapshot",
+    "snapshot resumed after a restart",
+    "a false snapshot refused",
+    "a pruned block asked for",
 )
 """All that are looked for; those that no run has hit are listed as missing. Accusations are counted beside them."""
 
@@ -77,6 +89,12 @@ class Marks:
 
     def hit(self, mark: str) -> None:
         self.counts[mark] += 1
+
+    def noted(self, text: str) -> None:
+        """A node notes something in its log."""
+        what = SNAPSHOTS.get(text)
+        if what is not None:
+            self.hit(what)
 
     def started(self, node: int, height: int, entries: Sequence[RecordEntry]) -> None:
         seen = self._nodes[node] = _Seen(committed=height)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from otcnode.blocks import Verify
-from otcnode.codec import decode
+from otcnode.codec import decode, encode
 from otcnode.consensus import effects
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
@@ -32,11 +32,14 @@ from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client
 from otcnode.storage.faulty import SimulatedCrash
 from otcnode.storage.store import Store
+from otcnode.sync_messages import BlocksRequest
 from otcnode.vm.genesis_state import genesis_writes
 
 TICK_MS = 250
 HISTORY_BLOCKS = 100
 BACKLOG_MAX = 20_000
+BLOCKS_REQUEST_START = encode(BlocksRequest(1, 1))[:16]
+"""By which one is known before it is decoded."""
 
 
 class Surroundings(Protocol):
@@ -53,7 +56,9 @@ class Surroundings(Protocol):
 
     def sign(self, node: int) -> Sign: ...
     def note(self, node: int | None, text: str) -> None: ...
+    def noted(self, text: str) -> None: ...
     def injected(self, kind: str) -> None: ...
+    def mark(self, what: str) -> None: ...
     def effect(self, node: int, effect: effects.Effect) -> None: ...
     def said(self, node: int, message: Message) -> None: ...
     def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None: ...
@@ -141,13 +146,22 @@ class Node:
             self,
             self._before_effect,
             world.verify,
-            Snapshots(self.disk, plan.snapshot_interval, plan.behind_blocks) if plan.snapshot_interval else None,
+            self._snapshots(),
         )
         world.note(self.index, f"starts at height {store.tip.height}")
         world.started(self.index)
         self._guard(self.engine.start)
-        if self.alive:
+        if self.engine is not None:
+            taker = self.engine.catch_up.snapshot_taker
+            if taker is not None and taker.incoming is not None:
+                world.mark("snapshot resumed after a restart")
             self._tick(self.lives)
+
+    def _snapshots(self) -> Snapshots | None:
+        plan = self._world.plan
+        if not plan.snapshot_interval:
+            return None
+        return Snapshots(self.disk, plan.snapshot_interval, plan.behind_blocks, plan.chunk_bytes or None)
 
     def kill(self, why: str) -> None:
         """The process is gone at this instant."""
@@ -273,9 +287,16 @@ class Node:
             if self.engine is not None:
                 if self.mouth is not None:
                     self.mouth.heard(channel, payload)
+                if channel is Channel.SYNC and self._world.plan.blocks_kept:
+                    self._look_at_request(payload)
                 self.engine.received(self._world.validators[peer], channel, payload)
 
         self.run(receive)
+
+    def _look_at_request(self, payload: bytes) -> None:
+        asks = payload.startswith(BLOCKS_REQUEST_START)
+        if asks and 0 < decode(BlocksRequest, payload).first < self.opened.blocks_first:
+            self._world.mark("a pruned block asked for")
 
     def submit(self, client: Client, answer: Callable[[TransactionState], None]) -> None:
         """A client's call; it gets no answer if the process dies over it."""
@@ -348,6 +369,7 @@ class Node:
     def note(self, level: str, text: str, **fields: object) -> None:
         details = " ".join(f"{name}={value}" for name, value in fields.items())
         self._world.note(self.index, f"{level}: {text} {details}".rstrip())
+        self._world.noted(text)
 
     def _synced(self) -> None:
         if self.sync_ms:

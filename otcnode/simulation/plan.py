@@ -158,7 +158,9 @@ class Habit(StrEnum):
     ROOTS = "roots"
     """as primary blocks whose state root is not what execution gives"""
     JUNK = "junk"
-    """bodies with other signatures than those asked for, in consensus and in block sync"""
+    """bodies with other signatures than those asked for, in consensus and in block sync, and altered snapshots"""
+    COUNTERFEIT = "counterfeit"
+    """snapshots of a chain of its own, whole and consistent in themselves, but for who decided it"""
     STATUS = "status"
     """STATUSes that claim every vote, every body and heights and views that nobody has reached"""
     SLOW = "slow"
@@ -266,6 +268,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """A snapshot is made at every height that this divides; 0: none is made or taken."""
     behind_blocks: int = 0
     """A node that is so far behind takes a snapshot."""
+    chunk_bytes: int = 0
+    """About how large the chunks of snapshots are; 0: as those of the daemon."""
     blocks_kept: int = 0
     """0: all."""
     second_key: bool = False

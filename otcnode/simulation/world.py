@@ -257,7 +257,7 @@ class World:
         if node.mouth is None:
             node.mouth = Mouth(
                 liar.node,
-                self._chain,
+                self.genesis,
                 self.validators,
                 self._signatures.signer(node.key),
                 self.chance,
@@ -306,6 +306,10 @@ class World:
 
     def injected(self, kind: str) -> None:
         self._summary.faults[kind] += 1
+
+    def noted(self, text: str) -> None:
+        """A node writes a line to its log."""
+        self.marks.noted(text)
 
     def mark(self, what: str) -> None:
         """A situation worth having been in."""
@@ -367,6 +371,8 @@ class World:
     def blamed(self, node: int, other: int, reason: str) -> None:
         self.note(node, f"bans n{other}: {reason}")
         self.mark("a liar is banned")
+        if "false snapshot" in reason:
+            self.mark("a false snapshot refused")
         if node in self._honest and other in self._honest:
             raise Violation(Promise.BLAME, f"n{node} bans the honest n{other}: {reason}")
 

@@ -41,8 +41,16 @@ class Roots(NamedTuple):
 class Incoming:
     """One snapshot on its way into a store that holds nothing else."""
 
-    def __init__(self, kv: KeyValue, roots: Roots, manifest: Manifest, verify: Verify = ed25519_verify) -> None:
-        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot."""
+    def __init__(
+        self,
+        kv: KeyValue,
+        roots: Roots,
+        manifest: Manifest,
+        verify: Verify = ed25519_verify,
+        unwritten_bytes: int | None = None,
+    ) -> None:
+        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot.
+        `unwritten_bytes`: how much may wait to be written; None: as limits.py says."""
         self._kv = kv
         self._roots = roots
         self._tree_depth = depth_of(roots.buckets)
@@ -57,6 +65,7 @@ class Incoming:
         """Chunks that have not come yet."""
         self._unwritten: list[Write] = []
         self._unwritten_bytes = 0
+        self._unwritten_bytes_max = limits.snapshot_unwritten_bytes_max if unwritten_bytes is None else unwritten_bytes
 
     @property
     def height(self) -> int:
@@ -76,7 +85,7 @@ class Incoming:
             self._unwritten += _writes(chunk, leaves)
             self._unwritten.append((_mark(index), b""))
             self._unwritten_bytes += sum(len(key) + len(value) for key, value in chunk.pairs) + PAIR_BYTES * len(leaves)
-            if self._unwritten_bytes >= limits.snapshot_unwritten_bytes_max:
+            if self._unwritten_bytes >= self._unwritten_bytes_max:
                 self.write()
         return len(leaves)
 

@@ -89,8 +89,9 @@ def chunk_name(index: int) -> str:
     return f"chunk-{index:06x}"
 
 
-def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
-    """Make the snapshot in `folder`; it is whole once its manifest is there, which comes last. Chunks that are there
+def make(source: Source, folder: Folder, chunk_bytes: int | None = None) -> Generator[Step, None, None]:
+    """Make the snapshot in `folder`, in chunks of about `chunk_bytes` (see chunk_depth_for); it is whole once its
+    manifest is there, which comes last. Chunks that are there
     already, of an attempt that was stopped, are not made again. They are synced when all are there: by then the system
     has written most of them by itself, and nobody waits for the disk once per chunk.
 
@@ -104,7 +105,7 @@ def make(source: Source, folder: Folder) -> Generator[Step, None, None]:
         if keys % (8 * STEP_KEYS) == 0:
             yield Step("keys", keys, 0)
     yield Step("keys", keys, keys)
-    depth = chunk_depth_for(size_bytes, source.hashes.depth)
+    depth = chunk_depth_for(size_bytes, source.hashes.depth, chunk_bytes)
     _discard_scratch(folder)
     there = {name for name in folder.names() if name.startswith("chunk-") and _is_sound(folder, name)}
     chunks = _Chunks(source, folder, depth, there)

@@ -16,17 +16,16 @@ from functools import cache
 
 import msgspec
 
-from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature, block_hash, commit_preimage, validators_hash
 from otcnode.codec import decode, encode
-from otcnode.epochs import EpochChange
-from otcnode.genesis import chain_id, first_epoch
+from otcnode.genesis import chain_id
 from otcnode.p2p.framing import Channel
-from otcnode.snapshot import Chunk, Manifest, Offer
+from otcnode.simulation.counterfeits import Counterfeits
+from otcnode.snapshot import Chunk
 from otcnode.storage import incoming
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
-from otcnode.storage.folder import Folders, MemoryFolder, MemoryFolders
-from otcnode.storage.kv import KeyValue, MemoryKeyValue
-from otcnode.storage.snapshot_maker import MANIFEST, Source, chunk_name, make, offer_of, read_manifest
+from otcnode.storage.folder import Folders, MemoryFolders
+from otcnode.storage.kv import KeyValue
+from otcnode.storage.snapshot_maker import MANIFEST, chunk_name
 from otcnode.storage.store import Store
 from otcnode.sync_messages import (
     BlocksResponse,
@@ -36,7 +35,6 @@ from otcnode.sync_messages import (
     SyncMessage,
     TipNotice,
 )
-from otcnode.vm.genesis_state import genesis_writes
 from tests.engine.network import START_MS, Station, deposit, genesis_of, key_of
 
 INTERVAL, BEHIND, KEPT = 8, 12, 20
@@ -351,19 +349,19 @@ class Storm:
 
     def _lie_instead(self, message: SyncMessage) -> SyncMessage | None:
         chance = self._chance
-        fakes = fake_snapshots()
+        fakes = counterfeits().all
         match message:
             case TipNotice(height, first):
                 return chance.choice([TipNotice(10**9, first), TipNotice(height, height + 1), TipNotice(10**9, 10**9)])
             case Offers(offers):
-                return Offers((*offers, *(fake.offer for fake in fakes)))
+                return Offers((*offers, *(fake.offer for fake in fakes.values())))
             case ManifestResponse(snapshot, manifest):
-                true = next((fake for fake in fakes if fake.offer.block_hash == snapshot), None)
+                true = fakes.get(snapshot)
                 if true is not None:
                     return ManifestResponse(snapshot, true.files[MANIFEST])
                 return ManifestResponse(snapshot, chance.choice([b"junk", manifest[:-1]]))
             case ChunkResponse(snapshot, index, chunk):
-                true = next((fake for fake in fakes if fake.offer.block_hash == snapshot), None)
+                true = fakes.get(snapshot)
                 if true is not None:
                     return ChunkResponse(snapshot, index, true.files.get(chunk_name(index), b""))
                 return ChunkResponse(snapshot, index, self._false_chunk(chunk))
@@ -387,53 +385,7 @@ class Storm:
         )
 
 
-@dataclass(frozen=True)
-class Fake:
-    """A whole snapshot of a state that the liar made up, consistent in itself."""
-
-    offer: Offer
-    files: dict[str, bytes]
-
-
 @cache
-def fake_snapshots() -> tuple[Fake, ...]:
-    """One certified by validators whom nobody has named, with a history of them that is signed by the liar; one that
-    names the true validators, who never signed it."""
-    genesis = genesis_of(1)
-    chain, first = chain_id(genesis), first_epoch(genesis)
-    kv = MemoryKeyValue()
-    buckets = genesis.parameters.state_buckets
-    store = Store.create(kv, chain, {**genesis_writes(genesis), b"the liar's": b"fortune"}, buckets, first, 0)
-    thief = key_of("server 1")
-    usurped = Epoch(900, (thief.public,), first.parameters)
-    change_header = _header(chain, 899, store.tree.root, first, usurped)
-    change = EpochChange(change_header, _signed(chain, change_header, first), usurped)
-    fakes = []
-    for height, epoch, changes in ((1_000, usurped, (change,)), (2_000, first, ())):
-        header = _header(chain, height, store.tree.root, epoch, epoch)
-        folder = MemoryFolder()
-        reader, hashes = store.frozen()
-        source = Source(reader, hashes, chain, header, _signed(chain, header, epoch), changes)
-        for _ in make(source, folder):
-            pass
-        manifest = read_manifest(folder)
-        assert isinstance(manifest, Manifest)
-        fakes.append(Fake(offer_of(manifest), {name: folder.read(name) or b"" for name in folder.names()}))
-    return tuple(fakes)
-
-
-def _header(chain: bytes, height: int, state_root: bytes, epoch: Epoch, following: Epoch) -> Header:
-    nothing = bytes(32)
-    return Header(
-        1, chain, height, nothing, height, epoch.validators[0], 0, nothing, nothing, state_root,
-        validators_hash(epoch), validators_hash(following),
-    )  # fmt: skip
-
-
-def _signed(chain: bytes, header: Header, epoch: Epoch) -> Certificate:
-    """By the liar's key, in the name of whoever should have signed."""
-    name = block_hash(header)
-    message = commit_preimage(chain, epoch.number, 0, header.height, name)
-    signature = key_of("server 1").sign(message)
-    entry = ValidatorSignature(epoch.validators[0], signature)
-    return Certificate(epoch.number, 0, header.height, name, (entry,))
+def counterfeits() -> Counterfeits:
+    liar = key_of("server 1")
+    return Counterfeits(genesis_of(1), liar.public, liar.sign, 0)

@@ -6,21 +6,14 @@ The storm is itself tested: each planted bug must be found within a few seeds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from otcnode import epochs, limits
-from otcnode.blocks import Epoch
-from otcnode.epochs import EpochChange, ProvenEpochs
-from otcnode.snapshot import Chunk, Leaf
-from otcnode.storage import incoming
-from otcnode.storage.incoming import Incoming
-from otcnode.storage.kv import Reader
-from otcnode.storage.state_proof import key_hash, value_hash
+from otcnode import limits
+from otcnode.simulation.mutants import joining
 from tests.engine.joining_storm import GROWN, BrokenPromise, Storm
 
 SEEDS = 6
@@ -57,60 +50,12 @@ def test_a_joiner_arrives_in_many_storms() -> None:
 
 # ---- planted bugs
 
-
-def chunk_without_proof() -> AbstractContextManager[Any]:
-    """Chunks are kept whatever they are proven by."""
-
-    def check_chunk(chunk: Chunk, index: int, *_: object) -> list[Leaf]:
-        return [(key_hash(key), value_hash(value)) for key, value in chunk.pairs]
-
-    return patch.object(incoming, "check_chunk", check_chunk)
-
-
-def history_unchecked() -> AbstractContextManager[Any]:
-    """Changes of the validators are believed."""
-
-    def extend(self: ProvenEpochs, change: EpochChange) -> Epoch:
-        self._epochs.append(change.epoch)
-        return change.epoch
-
-    return patch.object(ProvenEpochs, "extend", extend)
-
-
-def uncertified_height() -> AbstractContextManager[Any]:
-    """A header needs no certificate."""
-    return patch.object(epochs, "check_certificate", lambda *_: None)
-
-
-def installed_before_it_is_whole() -> AbstractContextManager[Any]:
-    """A store in which a snapshot is being gathered passes for a chain."""
-    right = incoming.finished
-
-    def finished(kv: Reader) -> bool:
-        return right(kv) or incoming.begun(kv) is not None
-
-    return patch.object(incoming, "finished", finished)
-
-
-@contextmanager
-def noted_before_it_is_kept() -> Iterator[None]:
-    """A chunk is noted in one write and kept in another one."""
-    right = Incoming.put
-
-    def put(self: Incoming, index: int, chunk: Chunk) -> int:
-        self._kv.write([(incoming._mark(index), b"")])
-        return right(self, index, chunk)
-
-    with patch.object(Incoming, "put", put):
-        yield
-
-
 MUTANTS = (
-    chunk_without_proof,
-    history_unchecked,
-    uncertified_height,
-    installed_before_it_is_whole,
-    pytest.param(noted_before_it_is_kept, marks=pytest.mark.long),
+    joining.chunk_without_proof,
+    joining.history_unchecked,
+    joining.uncertified_height,
+    joining.installed_before_it_is_whole,
+    pytest.param(joining.noted_before_it_is_kept, marks=pytest.mark.long),
 )
 
 

@@ -38,6 +38,10 @@ QUICK = (
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",
+    "history unchecked",
+    "uncertified height",
+    "installed before it is whole",
+    "noted before it is kept",
     "nothing sent again",
 )
 """Found within a second or two; all others in `make test-long`."""

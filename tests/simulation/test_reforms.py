@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from otcnode import chain
 from otcnode.chain import Parent, Speculation
-from otcnode.simulation.generate import Options, generate
 from otcnode.simulation.plan import (
     Crash,
     CrashPoint,
@@ -125,10 +124,3 @@ def test_one_node_that_takes_a_parameter_a_height_early_is_found(monkeypatch: py
     plan = reformed()
     violation = run(replace(plan, workload=(*plan.workload, tuned))).violation
     assert early and violation is not None
-
-
-def test_votes_on_a_branch_in_which_no_epoch_ends_are_lawful() -> None:
-    """In a view that fails blocks are prepared up to height 5; a later one decides others, which end the epoch at 4."""
-    plan = generate(15, Options(reforms_permille=1_000))
-    outcome = run(plan)
-    assert outcome.violation is None, report(plan, outcome)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from otcnode.simulation.generate import Options, Swarm
-from otcnode.simulation.mutants import blocks, records, views, voting
+from otcnode.simulation.mutants import blocks, joining, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
 
 P = Promise
+JOINING = Options(validators=4, swarm=Swarm.MIXED, snapshots_permille=1_000, safety_ms=24_000)
+COUNTERFEITS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.COUNTERFEIT,), snapshots_permille=1_000)
+ALTERATIONS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,), snapshots_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
@@ -288,6 +291,47 @@ MUTANTS = (
         _one(P.MEMORY),
         600,
         options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.FLOOD,)),
+    ),
+    # joining
+    Mutant(
+        "chunk without proof",
+        "a chunk is proven against the state root of its snapshot",
+        joining.chunk_without_proof,
+        _one(P.ROOTS, P.DEFECT),
+        300,
+        options=ALTERATIONS,
+    ),
+    Mutant(
+        "history unchecked",
+        "who decides is proven from the genesis on",
+        joining.history_unchecked,
+        _one(P.CERTIFICATE, P.DEFECT),
+        300,
+        options=COUNTERFEITS,
+    ),
+    Mutant(
+        "uncertified height",
+        "a snapshot is of a certified height",
+        joining.uncertified_height,
+        _one(P.CERTIFICATE, P.DEFECT),
+        300,
+        options=COUNTERFEITS,
+    ),
+    Mutant(
+        "installed before it is whole",
+        "a snapshot counts once all of it is there",
+        joining.installed_before_it_is_whole,
+        _one(P.DURABILITY, P.DEFECT, P.ROOTS),
+        300,
+        options=JOINING,
+    ),
+    Mutant(
+        "noted before it is kept",
+        "a chunk and the note of it are one write",
+        joining.noted_before_it_is_kept,
+        _one(P.ROOTS, P.DEFECT, P.DURABILITY, P.LIVENESS),
+        600,
+        options=JOINING,
     ),
     Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
 )
