@@ -17,9 +17,9 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
     """Once per offence, and bounded for each validator. Raises ProofError if it proves none: nobody is accused of
     anything that others could not check."""
     offence = check_evidence(evidence, core.configuration.chain, core.state.epoch, core.verify)
-    known = core.offences.setdefault(offence.validator, set())
+    known = core.offences.setdefault(offence.validator, {})
     if offence not in known and len(known) < limits.offences_per_validator_max:
-        known.add(offence)
+        known[offence] = core.state.committed
         core.effects.append(Accuse(offence, evidence, source))
 
 

@@ -124,7 +124,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     """Views, votes and VIEW-CHANGEs of the epoch that ended are void; the new one starts active in view 0."""
     former = core.state
     fresh = fresh_state(core.configuration, former.tip, former.now)
-    fresh.work = former.work
+    fresh.work, fresh.last_commit_ms = former.work, former.last_commit_ms
     fresh.halted = former.halted
     fresh.silence = former.silence
     fresh.record_held_back = former.record_held_back

@@ -51,8 +51,9 @@ class Core:
     status_hastened: bool = False
     served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = field(default_factory=dict)
     """When a peer may be served the same again, and how long it then waits."""
-    offences: dict[bytes, set[Offence]] = field(default_factory=dict)
-    """Of each validator, what it was accused of in this epoch; bounded by limits.offences_per_validator_max."""
+    offences: dict[bytes, dict[Offence, int]] = field(default_factory=dict)
+    """Of each validator, what it was accused of in this epoch, and at which committed height that was seen; bounded by
+    limits.offences_per_validator_max."""
     view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
     """By author."""
     epoch_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.epoch_answers_per_second_max))
@@ -79,7 +80,7 @@ class Core:
 
     def fall_silent(self, reason: str, view: int) -> None:
         """Somebody else signs with this key, or this record is not the whole truth: stop, durably."""
-        self.state.silence = Silence(self.state.now.ledger_ms, view_seen=view)
+        self.state.silence = Silence(self.state.now.ledger_ms, view_seen=view, shown=reason)
         if self.recording:
             self.effects.append(Compact((encode(record.Silenced()),)))
         self.recording = False
@@ -144,6 +145,5 @@ def fresh_state(configuration: Configuration, tip: Tip, now: Now) -> State:
         base=base,
         fresh_above=base,
         view_since_ms=now.monotonic_ms,
-        last_commit_ms=now.monotonic_ms,
         transactions_max=max(1, tip.next_epoch.parameters.block_transactions_max),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
+from typing import assert_never
 
+from otcnode import limits
 from otcnode.codec import Record
 from otcnode.consensus import building
 from otcnode.consensus.events import Now
+from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.messages import Mode
-from otcnode.consensus.state import State
+from otcnode.consensus.state import Leaving, Silence, State
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
@@ -68,7 +71,12 @@ class Cause(StrEnum):
     BEHIND = "behind"
     UNHEARD = "not heard"
     TIMER_HELD = "timer held"
+    PRIMARY_LIED = "primary lied"
+    LIED = "validator lied"
+    DIVIDED = "votes for another block"
     ASKED = "asked for a view"
+    JOINED = "joined others"
+    NEW_VIEW_REFUSED = "NEW-VIEW refused"
     ASKING = "too few ask"
     NEW_VIEW = "no NEW-VIEW"
     BASE = "base not committed"
@@ -93,7 +101,7 @@ class Reason(Record, frozen=True):
 
 
 class Explanation(Record, frozen=True):
-    """`progressing`: nothing is pending, or a block was committed within the last view timeout."""
+    """`progressing`: nothing is pending, or a block was committed within the shortest view timeout."""
 
     inspection: Inspection
     progressing: bool
@@ -165,13 +173,15 @@ def _peer_view(state: State, name: bytes) -> PeerView:
     return PeerView(name, ago_ms, heard.status.mode, heard.status.view, heard.status.committed)
 
 
-def explain(state: State, now: Now, view_timeout_ms: int) -> Explanation:
-    """What this replica waits for, and why it does not do its own part if it does not."""
+def explain(state: State, now: Now, offences: Mapping[bytes, Mapping[Offence, int]]) -> Explanation:
+    """What this replica waits for, and why it does not do its own part if it does not. `offences` of each validator
+    with the committed height at which they were seen."""
     state = replace(state, now=now)
     pending = building.is_pending(state)
-    recent = now.monotonic_ms - state.last_commit_ms <= view_timeout_ms
+    last_ms, patience_ms = state.last_commit_ms, state.configuration.view_timeout_ms_base
+    recent = last_ms is not None and now.monotonic_ms - last_ms <= patience_ms
     progressing = not pending or (recent and state.active)
-    causes = [*_own_causes(state), *_hearing_causes(state)]
+    causes = [*_own_causes(state), *_lie_causes(state, offences), *_hearing_causes(state)]
     if state.is_validator:
         causes.extend(_view_causes(state) if not state.active else _height_causes(state))
         causes.extend(_proposal_causes(state, pending))
@@ -186,21 +196,42 @@ def _own_causes(state: State) -> Iterable[Reason]:
     if state.record_held_back is not None:
         text = f"signs nothing: the store is at height {state.committed}, its voting record at {state.floor}"
         yield Reason(Cause.HELD_BACK, text, state.floor)
-    silence = state.silence
-    if silence is not None and state.is_validator:
-        if silence.height is None:
-            until = silence.since_ms + 2 * state.drift_ms
-            text = f"silent: no intact voting record; waits for a block with a time after {until}"
-            yield Reason(Cause.SILENT, text)
-        else:
-            height = silence.height + state.window
-            text = f"silent: no intact voting record; votes again from height {height} on"
-            yield Reason(Cause.SILENT, text, height)
-        yield Reason(Cause.SILENT, "if a quorum has lost its records, start with --vote-again-after-loss")
+    if state.silence is not None and state.is_validator:
+        yield _silence_cause(state, state.silence)
+        if not state.silence.shown:
+            yield Reason(Cause.SILENT, "if a quorum has lost its records, start with --vote-again-after-loss")
     if state.mode in (Mode.ACTIVE, Mode.INACTIVE) and state.view < state.view_first:
         text = f"signs nothing below view {state.view_first}: a lost record may have voted there"
         yield Reason(Cause.VIEW_CLOSED, text)
     yield from _behind_causes(state)
+
+
+def _silence_cause(state: State, silence: Silence) -> Reason:
+    text = "silent: no intact voting record"
+    if silence.shown:
+        text = f"silent: {silence.shown} (a second process with its key?)"
+    if silence.height is not None:
+        height = silence.height + state.window
+        return Reason(Cause.SILENT, f"{text}; votes again from height {height} on", height)
+    left_ms = (silence.since_ms + 2 * state.drift_ms - state.now.ledger_ms) // state.configuration.clock_rate
+    later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
+    return Reason(Cause.SILENT, f"{text}; waits for a block{later}")
+
+
+def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, int]]) -> Iterable[Reason]:
+    """What was proved since the last commit or is of a height in flight; the latest of each kind."""
+    for name, seen in sorted(offences.items()):
+        latest: dict[Kind, Offence] = {}
+        for offence, committed in sorted(seen.items(), key=lambda item: (item[0].view, item[0].height)):
+            if committed == state.committed or offence.height > state.committed:
+                latest[offence.kind] = offence
+        for kind, offence in sorted(latest.items()):
+            leads = name == state.epoch.primary(offence.view)
+            misled = kind in (Kind.DOUBLE_PRE_PREPARE, Kind.INVALID_NEW_VIEW) and offence.view + 1 >= state.view
+            place = f"height {offence.height}, view {offence.view}" if offence.height else f"view {offence.view}"
+            text = f"{short(name)} is proved to lie: {kind} of {place}"
+            height = offence.height or None
+            yield Reason(Cause.PRIMARY_LIED if leads and misled else Cause.LIED, text, height, nodes=(name,))
 
 
 def _behind_causes(state: State) -> Iterable[Reason]:
@@ -244,7 +275,7 @@ def _view_causes(state: State) -> Iterable[Reason]:
         yield Reason(Cause.BASE, text, state.base)
         return
     if state.asked_because:
-        yield Reason(Cause.ASKED, f"asked for view {state.view}: {state.asked_because}")
+        yield _leaving_cause(state)
     asking = [name for name in state.epoch.validators if _asks(state, name)]
     missing = tuple(name for name in state.epoch.validators if name not in asking)
     if len(asking) < state.epoch.quorum:
@@ -256,6 +287,21 @@ def _view_causes(state: State) -> Iterable[Reason]:
     else:
         text = f"view {state.view}: waits for NEW-VIEW from its primary {_voter(state, state.primary)}"
         yield Reason(Cause.NEW_VIEW, text, nodes=(state.primary,))
+
+
+def _leaving_cause(state: State) -> Reason:
+    asked = f"asked for view {state.view}: "
+    match state.asked_on:
+        case Leaving.JUDGEMENT:
+            return Reason(Cause.ASKED, asked + state.asked_because)
+        case Leaving.JOINED:
+            return Reason(Cause.JOINED, asked + state.asked_because)
+        case Leaving.REFUSED:
+            primary = state.epoch.primary(state.view - 1)
+            refused = f"the NEW-VIEW of view {state.view - 1} from {short(primary)} is invalid: {state.asked_because}"
+            return Reason(Cause.NEW_VIEW_REFUSED, asked + refused, nodes=(primary,))
+        case _:
+            assert_never(state.asked_on)
 
 
 def _asks(state: State, name: bytes) -> bool:
@@ -271,15 +317,29 @@ def _height_causes(state: State) -> Iterable[Reason]:
             yield Reason(Cause.REFUSED, f"{where}: refused: {view.refused}", height, nodes=(state.primary,))
         if view.block_hash is None:
             continue
+        yield from _divided_causes(state, height, view.block_hash)
         if view.bodies_missing:
-            text = f"{where}: waits for {view.bodies_missing} bodies"
+            count = view.bodies_missing
+            text = f"{where}: waits for {count} {'body' if count == 1 else 'bodies'}"
             yield Reason(Cause.BODIES, text, height, view.bodies_missing)
         elif not view.executed:
-            yield Reason(Cause.EXECUTION, f"{where}: waits for its execution or that of the block below", height)
+            if view.refused is None:
+                yield Reason(Cause.EXECUTION, f"{where}: waits for its execution or that of the block below", height)
         elif view.prepares < state.epoch.quorum:
             yield _missing_votes(state, height, Cause.PREPARE, "PREPARE", view.prepares, view.prepares_missing)
         elif view.commits < state.epoch.quorum:
             yield _missing_votes(state, height, Cause.COMMIT, "COMMIT", view.commits, view.commits_missing)
+
+
+def _divided_causes(state: State, height: int, accepted: bytes) -> Iterable[Reason]:
+    """An honest validator votes for what the primary proposed to it: if these do, the primary proposed two blocks."""
+    votes = [*state.prepares.in_view(height, state.view), *state.commits.in_view(height, state.view)]
+    others = tuple(sorted({name for name, vote in votes if vote.block_hash != accepted and name != state.own}))
+    if others:
+        where = f"height {height}, view {state.view}"
+        names = " and ".join(map(short, others))
+        text = f"{where}: accepted another block from the primary {short(state.primary)} than {names} voted for"
+        yield Reason(Cause.DIVIDED, text, height, nodes=(state.primary, *others))
 
 
 def _missing_votes(
@@ -301,7 +361,9 @@ def _voter(state: State, name: bytes) -> str:
     if heard.status is None:
         return short(name)
     mode = "" if heard.status.mode is Mode.ACTIVE else f", {heard.status.mode.name.lower()}"
-    return f"{short(name)} (at height {heard.status.committed}, view {heard.status.view}{mode})"
+    ago_ms = state.now.monotonic_ms - heard.last_ms
+    silent = "" if ago_ms < 2 * limits.status_interval_ms else f", silent {ago_ms / 1000:.1f} s"
+    return f"{short(name)} (at height {heard.status.committed}, view {heard.status.view}{mode}{silent})"
 
 
 def _proposal_causes(state: State, pending: bool) -> Iterable[Reason]:
@@ -311,8 +373,8 @@ def _proposal_causes(state: State, pending: bool) -> Iterable[Reason]:
         verdict = building.plan(state)
         if isinstance(verdict, building.Later):
             yield Reason(Cause.NOTHING_PROPOSED, f"proposes nothing: {verdict.reason}")
-    elif pending:
-        text = f"waits for a proposal from the primary {short(state.primary)}"
+    elif pending and state.committed + 1 not in state.refusals:
+        text = f"waits for a proposal from the primary {_voter(state, state.primary)}"
         yield Reason(Cause.NO_PROPOSAL, text, state.committed + 1, nodes=(state.primary,))
 
 

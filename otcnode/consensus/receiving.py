@@ -27,11 +27,19 @@ def on_pre_prepare(core: Core, sender: bytes, message: PrePrepare) -> None:
     if message.view < state.view or primary == state.own or (held is not None and held.view >= message.view):
         return
     if header.transaction_count > state.parameters.block_transactions_max:
-        return
-    if entries_match(header, message.entries):
+        _refuse(core, sender, message, f"{header.transaction_count} transactions are more than a block may hold")
+    elif entries_match(header, message.entries):
         state.waiting[(primary, header.height)] = message
     else:
         accusing.blame(core, sender, "a PRE-PREPARE whose list is not the one its header commits to")
+        _refuse(core, sender, message, "its list is not the one its header commits to")
+
+
+def _refuse(core: Core, sender: bytes, message: PrePrepare, reason: str) -> None:
+    """For `explain`. Of a list only its sender is to blame, and who relays one may have changed it."""
+    state, height = core.state, message.header.height
+    if sender == state.primary and message.view == state.view and state.active and height not in state.accepted:
+        state.refusals[height] = reason
 
 
 def on_vote(core: Core, sender: bytes, message: Prepare | Commit) -> None:

@@ -100,7 +100,7 @@ class Replica:
 
     def explain(self, now: Now) -> Explanation:
         """Why the chain stands still, or that it does not, as seen from here."""
-        return explain(self.state, now, patience.view_timeout_ms(self.core))
+        return explain(self.state, now, self.core.offences)
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """The effects that follow from one event at one moment; deterministic. `tally` then says what it took."""
@@ -226,7 +226,7 @@ class Replica:
         entries = record.read(state.record_held_back)
         assert entries is not None
         fresh = fresh_state(self._configuration, state.tip, state.now)
-        fresh.work, fresh.heard = state.work, state.heard
+        fresh.work, fresh.heard, fresh.last_commit_ms = state.work, state.heard, state.last_commit_ms
         self.core.state = fresh
         self.core.recording = True
         memory.restore(fresh, entries)

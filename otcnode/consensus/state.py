@@ -7,6 +7,7 @@ VIEW-CHANGE per validator, votes as votes.py says, candidates as limits.py says.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from otcnode import limits
 from otcnode.blocks import Certificate, ConsensusParameters, Epoch, Header, block_hash
@@ -28,11 +29,23 @@ from otcnode.consensus.votes import VoteBook
 from otcnode.types import BlockHash
 
 
+class Leaving(Enum):
+    """What makes a replica ask for a view."""
+
+    JUDGEMENT = auto()
+    """Its own: a timeout, a complaint or the end of a turn."""
+    REFUSED = auto()
+    """The NEW-VIEW of the view before is invalid."""
+    JOINED = auto()
+    """Others ask."""
+
+
 @dataclass(slots=True)
 class Silence:
     """Waiting until nothing this key may have signed can still matter.
 
-    `since_ms` is the ledger clock when it began; `height` and `view` are of the first block committed with a time
+    `since_ms` is the ledger clock when it began; `shown` what showed that the record lacks an own signature;
+    `height` and `view` are of the first block committed with a time
     safely after that; `view_seen` is the highest view in which others showed an own signature meanwhile.
     """
 
@@ -41,6 +54,7 @@ class Silence:
     epoch: int = 0
     view: int = 0
     view_seen: int = -1
+    shown: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +93,7 @@ class State:
     view_since_ms: int = 0
     asked_because: str = ""
     """Why this replica left its last view; empty after a restart."""
+    asked_on: Leaving = Leaving.JUDGEMENT
 
     # what may be signed
     floor: int = 0
@@ -107,7 +122,8 @@ class State:
     epoch_end: Decision | None = None
     """The last block of the epoch before this one."""
     heard: dict[bytes, Heard] = field(default_factory=dict)
-    last_commit_ms: int = 0
+    last_commit_ms: int | None = None
+    """None: nothing has been committed since the start."""
     behind_since_ms: int | None = None
 
     # patience

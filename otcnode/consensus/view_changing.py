@@ -17,6 +17,7 @@ from otcnode.consensus.messages import (
     new_view_preimage,
     view_change_preimage,
 )
+from otcnode.consensus.state import Leaving
 from otcnode.consensus.view_change import (
     check_new_view,
     check_view_change,
@@ -87,7 +88,7 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
         accusing.blame(core, sender, f"an invalid NEW-VIEW: {error}")
         is_primary = message.validator == epoch.primary(message.view)
         if is_primary and message.view == state.view and state.may_sign(state.view + 1):
-            ask_for(core, state.view + 1, f"the NEW-VIEW of view {state.view} is invalid: {error}")
+            ask_for(core, state.view + 1, str(error), Leaving.REFUSED)
         return
     for entry in message.view_changes:
         if not known(entry):
@@ -113,12 +114,12 @@ def join(core: Core) -> bool:
     views = sorted((message.view for name, message in state.view_changes.items() if name != state.own), reverse=True)
     if len(views) < rank or views[rank - 1] <= state.view or not state.may_sign(views[rank - 1]):
         return False
-    ask_for(core, views[rank - 1], f"{rank} others ask for view {views[rank - 1]} or higher")
+    ask_for(core, views[rank - 1], f"{rank} others ask for view {views[rank - 1]} or higher", Leaving.JOINED)
     return True
 
 
-def ask_for(core: Core, view: int, reason: str) -> None:
-    """Leave the current view: nothing of a lower one is signed from here on. `reason` is for `explain`."""
+def ask_for(core: Core, view: int, reason: str, leaving: Leaving = Leaving.JUDGEMENT) -> None:
+    """Leave the current view: nothing of a lower one is signed from here on. The reasons are for `explain`."""
     state = core.state
     assert view > state.view and state.own is not None
     if view >= limits.view_max:
@@ -133,7 +134,7 @@ def ask_for(core: Core, view: int, reason: str) -> None:
     signature = core.sign(view_change_preimage(core.configuration.chain, plain))
     message = ViewChange(plain.epoch, view, plain.committed, certificate, plain.proofs, state.own, signature)
     memory.ask(state, message)
-    state.asked_because = reason
+    state.asked_because, state.asked_on = reason, leaving
     _left_view(core)
     core.save(record.Asked(message))
     core.broadcast(message)

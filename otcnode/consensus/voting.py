@@ -76,7 +76,7 @@ def _refusal(core: Core, message: PrePrepare, parent: Header | None) -> str | No
     if header.time_ms <= parent_ms:
         return "its time is not after the parent's"
     if abs(header.time_ms - clock_ms) > drift_ms:
-        return f"clock {header.time_ms - clock_ms:+d} ms"
+        return f"clock {(header.time_ms - clock_ms) / 1000:+.1f} s"
     return None
 
 

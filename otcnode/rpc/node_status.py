@@ -61,8 +61,9 @@ class CauseResult(Result, frozen=True):
 
 
 class ExplanationResult(Result, frozen=True):
-    """Why the chain does or does not move, in words and as data: the most telling cause first. `peers` says how each
-    other validator is; `otcnode explain` makes one conclusion of several nodes' answers."""
+    """Why the chain does or does not move, in words and as data: the most telling cause first; operations.md lists
+    their kinds. `peers` says how each other validator is; `otcnode explain` makes one conclusion of several nodes'
+    answers."""
 
     name: str
     text: str

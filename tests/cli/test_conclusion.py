@@ -34,15 +34,15 @@ def test_who_is_missing_says_itself_why_and_who_does_not_answer_is_as_others_see
     found = conclude(
         {
             "a": _answer("n0", _cause(Cause.PREPARE, waits, "n2", "n3", height=812, missing=1)),
-            "b": _answer("n3", _cause(Cause.REFUSED, "height 812, view 3: refused: clock -38000 ms", height=812)),
+            "b": _answer("n3", _cause(Cause.REFUSED, "height 812, view 3: refused: clock -38.0 s", height=812)),
             "c": {"error": "no answer"},
         }
     )
     assert found.text == (
-        "height 812, view 3: waits for 1 of 3 PREPARE; n3 refused: clock -38000 ms, n2 silent 4.1 s, c no answer"
+        "height 812, view 3: waits for 1 of 3 PREPARE; n3 refused: clock -38.0 s, n2 silent 4.1 s, c no answer"
     )
     assert not found.goes_on and (found.height, found.view) == (811, 3)
-    assert found.nodes == {"n3": "refused: clock -38000 ms", "n2": "silent 4.1 s", "c": "no answer"}
+    assert found.nodes == {"n3": "refused: clock -38.0 s", "n2": "silent 4.1 s", "c": "no answer"}
 
 
 def test_a_chain_that_goes_on_without_one_says_so() -> None:
@@ -112,7 +112,7 @@ def test_two_halves_that_do_not_hear_each_other_are_named() -> None:
     )
     assert found.text.startswith(
         "height 812, view 3: 2 of 3 ask for it or higher (the primary of view 2 left something undone for 2000 ms); "
-        "n0 does not hear n2 and n3, n1 does not hear n2 and n3, n2 does not hear n0 and n1"
+        "n0 and n1 do not hear n2 and n3, n2 and n3 do not hear n0 and n1"
     )
 
 
@@ -121,6 +121,61 @@ def test_when_too_few_can_vote_it_says_what_to_do() -> None:
     waits = _cause(Cause.NO_PROPOSAL, "waits for a proposal from the primary n0", "n0", height=812)
     found = conclude({name: _answer(name, silent, waits) for name in NAMES[1:]})
     assert "--vote-again-after-loss" in found.text and found.nodes["n2"].startswith("silent")
+
+
+def test_what_one_did_to_all_is_told_before_what_they_wait_for() -> None:
+    invalid = "asked for view 3: the NEW-VIEW of view 2 from n2 is invalid: 2 signatures, a quorum is 3"
+    refused = _cause(Cause.NEW_VIEW_REFUSED, invalid, "n2")
+    lied = _cause(Cause.PRIMARY_LIED, "n2 is proved to lie: invalid NEW-VIEW of view 2", "n2")
+    waits = _cause(Cause.ASKING, "view 3: 2 of 3 ask for it or higher; missing n1, n3", "n1", "n3", missing=1)
+    found = conclude({"a": _answer("n0", lied, refused, waits), "c": _answer("n1", lied, waits)})
+    assert found.text == (
+        "height 812, view 3: the NEW-VIEW of view 2 from n2 is invalid: 2 signatures, a quorum is 3; "
+        "2 of 3 ask for it or higher; n2 is proved to lie: invalid NEW-VIEW of view 2, n3 silent 4.1 s"
+    )
+
+
+def test_only_two_who_say_it_of_each_other_show_that_the_primary_proposed_two_blocks() -> None:
+    def divided(name: str, *others: str) -> Answer:
+        text = f"height 812, view 3: accepted another block from the primary n3 than {' and '.join(others)} voted for"
+        waits = "height 812, view 3: waits for 1 of 3 PREPARE; missing n3"
+        return _answer(
+            name,
+            _cause(Cause.DIVIDED, text, "n3", *others, height=812),
+            _cause(Cause.PREPARE, waits, "n3", height=812, missing=1),
+        )
+
+    both = conclude({"a": divided("n0", "n1"), "b": divided("n1", "n0")})
+    assert both.text.startswith(
+        "height 812, view 3: the primary n3 proposed two blocks at height 812; waits for 1 of 3"
+    )
+    one = conclude({"a": divided("n0", "n2"), "b": divided("n1", "n2")})
+    assert one.text.startswith("height 812, view 3: waits for 1 of 3 PREPARE; n0 and n1 accepted another block")
+
+
+def test_votes_that_were_cast_and_did_not_arrive_are_named() -> None:
+    def lacks(name: str, kind: Cause, word: str, *missing: str) -> Answer:
+        text = f"height 812, view 3: waits for 1 of 3 {word}; missing {', '.join(missing)}"
+        return _answer(name, _cause(kind, text, *missing, height=812, missing=1))
+
+    found = conclude(
+        {
+            "a": lacks("n0", Cause.COMMIT, "COMMIT", "n1", "n2"),
+            "b": lacks("n1", Cause.PREPARE, "PREPARE", "n0", "n2"),
+            "c": lacks("n2", Cause.PREPARE, "PREPARE", "n1", "n2"),
+        }
+    )
+    assert found.text == (
+        "height 812, view 3: waits for 1 of 3 COMMIT; n1 has not received the PREPARE of n0, "
+        "n2 has not received the PREPARE of n1"
+    )
+
+
+def test_who_is_further_and_waits_for_nothing_is_not_asked_why_the_others_wait() -> None:
+    waits = _cause(Cause.COMMIT, "height 812, view 3: waits for 1 of 3 COMMIT; missing n3", "n3", height=812, missing=1)
+    apart = _answer("n3", _cause(Cause.UNHEARD, "not heard: n0, n1", "n0", "n1"), height=812, goes_on=True)
+    found = conclude({"a": _answer("n0", waits), "b": _answer("n1", waits), "d": apart})
+    assert found.text == "height 812, view 3: waits for 1 of 3 COMMIT; n3 does not hear n0 and n1"
 
 
 def test_nobody_answers() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from otcnode.blocks import Certificate, block_hash, prepare_preimage
 from otcnode.cli.conclusion import conclude
+from otcnode.consensus.explain import Cause
 from otcnode.consensus.messages import (
     Commit,
     Message,
@@ -41,9 +42,9 @@ OPTIONS = {
 WORDLESS = frozenset({"heal", "drop", "pass", "ask", "open", "show", "chain", "blamed"})
 
 
-def run_script(text: str) -> str:
-    """The same script with its true outputs."""
-    script = Script()
+def run_script(text: str, explained: Callable[[Cause], None] = lambda _: None) -> str:
+    """The same script with its true outputs. `explained` is told each cause that `explain` shows."""
+    script = Script(explained)
     blocks = []
     for block in text.strip("\n").split("\n\n"):
         head, separator, _ = block.partition("----")
@@ -62,7 +63,8 @@ def run_script(text: str) -> str:
 class Script:
     """Executes commands; each returns lines of output."""
 
-    def __init__(self) -> None:
+    def __init__(self, explained: Callable[[Cause], None]) -> None:
+        self._explained = explained
         self._cluster: Cluster | None = None
         self._rules: list[dict[str, str]] = []
         self._log: list[str] | None = None
@@ -359,7 +361,10 @@ class Script:
     def do_explain(self, words: list[str], options: dict[str, str]) -> list[str]:
         node = self.cluster.nodes[int(words[0])]
         assert node.replica is not None
-        return [self._readable(reason) for reason in node.replica.explain(node.now()).reasons]
+        causes = node.replica.explain(node.now()).causes
+        for cause in causes:
+            self._explained(cause.cause)
+        return [self._readable(cause.text) for cause in causes]
 
     def do_conclude(self, words: list[str], options: dict[str, str]) -> list[str]:
         """What `otcnode explain` makes of the answers of all nodes, or of these."""

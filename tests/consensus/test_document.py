@@ -6,6 +6,8 @@ import importlib
 import re
 from pathlib import Path
 
+from otcnode.consensus.explain import Cause
+
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docs" / "consensus.md").read_text()
 ROWS = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|")]
@@ -29,3 +31,10 @@ def test_every_function_it_names_is_there() -> None:
         place = importlib.import_module("otcnode." + module if module == "blocks" else "otcnode.consensus." + module)
         owners = [place, *(value for value in vars(place).values() if isinstance(value, type))]
         assert any(hasattr(owner, name) for owner in owners), f"{module}.{name}"
+
+
+def test_operators_are_told_of_every_cause() -> None:
+    lines = (ROOT / "docs" / "operations.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.strip() == "| kind | what it says | what to do |")
+    table = [line.split("`")[1] for line in lines[start + 2 : start + 2 + len(Cause)]]
+    assert sorted(table) == sorted(Cause)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from otcnode.consensus import record
 from otcnode.consensus.events import Complaint
 from otcnode.consensus.explain import Cause, Explanation
-from tests.consensus.cluster import Cluster, Node
+from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of
+from tests.consensus.script import run_script
+from tests.consensus.toy import entries_of, execute
+
+SCRIPTS = Path(__file__).with_name("scripts")
 
 
 def _explain(node: Node) -> Explanation:
@@ -91,3 +97,78 @@ def test_who_is_behind_says_behind_whom() -> None:
     cluster.nodes[3].start()
     cluster.advance(150)
     assert Cause.BEHIND in _causes(cluster.nodes[3])
+
+
+def test_only_a_commit_within_the_shortest_timeout_is_progress() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.submit(b"a")
+    cluster.advance(100)
+    cluster.nodes[0].crash()
+    cluster.nodes[1].crash()
+    cluster.submit(b"b")
+    node = cluster.nodes[2]
+    assert _explain(node).progressing
+    cluster.advance(2_000)
+    assert node.replica is not None and not _explain(node).progressing
+    node.replica.state.timeout_steps = 4
+    assert not _explain(node).progressing
+    node.crash()
+    node.start()
+    assert not _explain(node).progressing, "a start is no commit"
+
+
+def test_a_new_epoch_forgets_no_commit() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.submit(b"validators:" + b"".join(node.name for node in cluster.nodes[:3]))
+    cluster.advance(100)
+    cluster.submit(b"a")
+    cluster.advance(100)
+    replica = cluster.nodes[1].replica
+    assert replica is not None and replica.state.epoch.number == 3
+    assert replica.state.last_commit_ms is not None and replica.state.last_commit_ms > 100
+
+
+def test_a_false_list_is_held_against_the_primary_only_if_it_came_from_it() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    primary, node = cluster.nodes[:2]
+    primary.crash()
+    cluster.liars.update((0, 3))
+    header, _ = execute(node.tip_state(), (b"a", b"b"), primary.now().ledger_ms, primary.name)
+    message = pre_prepare_of(primary.name, 1, 0, header, entries_of((b"b", b"a")))
+    cluster.inject(3, 1, message)
+    assert Cause.REFUSED not in _causes(node) and [peer for peer, _ in node.blamed] == [cluster.nodes[3].name]
+    cluster.inject(0, 1, message)
+    assert [reason.nodes for reason in _explain(node).causes if reason.cause is Cause.REFUSED] == [(primary.name,)]
+    node.submit(b"a")
+    assert Cause.NO_PROPOSAL not in _causes(node)
+    cluster.inject(0, 1, pre_prepare_of(primary.name, 1, 0, header, entries_of((b"a", b"b"))))
+    assert Cause.REFUSED not in _causes(node), "the true list came after all"
+
+
+def test_a_lie_is_told_until_the_chain_is_past_it() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    cluster.liars.add(3)
+    liar, node = cluster.nodes[3], cluster.nodes[1]
+    for block in (b"x", b"y"):
+        cluster.inject(3, 1, commit_of(liar.name, 1, 0, 1, block.ljust(32)))
+    told = [(reason.cause, reason.height, reason.nodes) for reason in _explain(node).causes]
+    assert told == [(Cause.LIED, 1, (liar.name,))]
+    cluster.submit(b"a")
+    cluster.advance(100)
+    assert _causes(node) == [] and node.tip_state().height == 1
+
+
+def test_every_cause_is_the_true_one_of_some_script() -> None:
+    """Those of which no script can be made are shown above."""
+    shown: set[Cause] = set()
+    for path in sorted(SCRIPTS.glob("*.txt")):
+        text = path.read_text()
+        if "\nexplain " in text:
+            run_script(text, shown.add)
+    assert set(Cause) - shown == {Cause.HALTED, Cause.HELD_BACK}
