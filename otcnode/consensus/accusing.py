@@ -24,8 +24,8 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
 
 
 def on_accusation(core: Core, sender: bytes, message: Accusation) -> None:
-    """What another node has seen. Of an epoch that is over, the chain itself tells; of one to come, nothing can be
-    checked yet."""
+    """What another node has seen. Of an epoch that is over, the shell judges, for it knows who voted then; of one to
+    come, nothing can be checked yet."""
     if epoch_of(message.evidence) != core.state.epoch.number:
         return
     try:

@@ -12,8 +12,10 @@ from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
-from otcnode.consensus.messages import Message, NewView, ViewChange
+from otcnode.consensus.evidence import check_evidence, epoch_of
+from otcnode.consensus.messages import Accusation, Evidence, Message, NewView, ViewChange
 from otcnode.consensus.replica import Replica
+from otcnode.consensus.tally import Tally
 from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
@@ -26,7 +28,7 @@ from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
 from otcnode.engine.primary_watch import PrimaryWatch
 from otcnode.engine.recording import Recorder
-from otcnode.errors import DecodeError, Inadmissible, StorageDamage
+from otcnode.errors import DecodeError, Inadmissible, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
@@ -65,6 +67,7 @@ class Engine:
         recorder: Recorder | None = None,
     ) -> None:
         self._chain = chain_id
+        self._verify = verify
         self._key = key
         self._own = key.public
         self._store = store
@@ -261,7 +264,26 @@ class Engine:
         if isinstance(message, ViewChange | NewView) and self._asks_too_often(peer):
             self._host.penalise(peer, "asks for views without end")
             return
+        if isinstance(message, Accusation) and epoch_of(message.evidence) < self.flight.tip().next_epoch.number:
+            self._judge_earlier(peer, message.evidence)
+            return
         self._feed(events.Received(peer, message))
+
+    def _judge_earlier(self, peer: bytes, evidence: Evidence) -> None:
+        """The replica judges what is of its own epoch; who voted in those that are over, the store knows."""
+        if self.evidence.holds(evidence):
+            return
+        epoch = next((epoch for epoch in self._store.epochs() if epoch.number == epoch_of(evidence)), None)
+        if epoch is None:
+            return
+        tally = Tally(self._verify)
+        try:
+            offence = check_evidence(evidence, self._chain, epoch, tally)
+        except ProofError as error:
+            self._host.penalise(peer, f"an accusation that proves nothing: {error}")
+        else:
+            self._accuse(effects.Accuse(offence, evidence, peer))
+        self._charge(peer, tally.checked, self._host.now().monotonic_ms)
 
     def _complain(self, complaint: events.Complaint | None) -> None:
         if complaint is not None:
@@ -291,7 +313,7 @@ class Engine:
         if self._recorder is not None:
             self._recorder.step(event, now, effects_of_step)
         if isinstance(event, events.Received):
-            self._charge(event.sender, now.monotonic_ms)
+            self._charge(event.sender, self.replica.tally.checked, now.monotonic_ms)
         for effect in effects_of_step:
             self._perform(effect)
 
@@ -312,9 +334,9 @@ class Engine:
         bucket = self._view_changes.get(peer)
         return bucket is not None and bucket.take(1, self._host.now().monotonic_ms) > 0
 
-    def _charge(self, sender: bytes, now_ms: int) -> None:
+    def _charge(self, sender: bytes, checked: int, now_ms: int) -> None:
         """What a message cost is its sender's: honest peers make this node verify only so many signatures."""
-        checked, bucket = self.replica.tally.checked, self._checks.get(sender)
+        bucket = self._checks.get(sender)
         if checked and bucket is not None and bucket.take(checked, now_ms):
             self._host.penalise(sender, "sends more signatures than honest peers do")
 

@@ -15,6 +15,7 @@ from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
 from otcnode.consensus.evidence import Offence, check_evidence
 from otcnode.consensus.messages import Accusation, Evidence
+from otcnode.crypto import sha256
 from otcnode.engine.host import Host
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.mempool import Mempool
@@ -79,6 +80,8 @@ class EvidenceKeeper:
         self._kept: dict[bytes, KeptEvidence] = {}
         self._bytes: dict[bytes, int] = {}
         self._count: dict[bytes, int] = {}
+        self._bodies: set[bytes] = set()
+        """Hashes of what is kept."""
         self._post_ms: dict[bytes, int | None] = {}
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
@@ -104,15 +107,21 @@ class EvidenceKeeper:
                 self._host.send(peer, Channel.CONSENSUS, payload)
         return True
 
+    def holds(self, evidence: Evidence) -> bool:
+        """These very messages; what they prove need not be checked again."""
+        return sha256(encode(evidence)) in self._bodies
+
     def greet(self, peer: bytes, epoch: int) -> None:
-        """Tell a new peer the latest of this epoch: it may have been away."""
+        """Tell a new peer the latest: it may have been away. Of epochs that are over only what the chain does not tell
+        it, which is what no transaction can hold, or whose finders left before they could post it."""
+        state = State(self._store.state)
         room_bytes = limits.evidence_greeting_bytes_max
         for kept in reversed(self.all()):
             payload = encode(Accusation(kept.evidence))
             room_bytes -= len(payload)
             if room_bytes < 0:
                 return
-            if kept.offence.epoch == epoch:
+            if kept.offence.epoch == epoch or not self._is_enough(state, kept.offence):
                 self._host.send(peer, Channel.CONSENSUS, payload)
 
     def due(self, own: bytes, epoch: Epoch, pool: Mempool) -> EvidencePost | None:
@@ -181,6 +190,7 @@ class EvidenceKeeper:
         name, validator = name_of(kept.offence), kept.offence.validator
         self._store.drop_evidence(name)
         del self._kept[name]
+        self._bodies.discard(sha256(encode(kept.evidence)))
         self._post_ms.pop(name, None)
         self._count[validator] -= 1
         self._bytes[validator] -= len(encode(kept))
@@ -188,6 +198,7 @@ class EvidenceKeeper:
     def _note(self, name: bytes, kept: KeptEvidence, size_bytes: int) -> None:
         validator = kept.offence.validator
         self._kept[name] = kept
+        self._bodies.add(sha256(encode(kept.evidence)))
         self._post_ms[name] = None
         self._count[validator] = self._count.get(validator, 0) + 1
         self._bytes[validator] = self._bytes.get(validator, 0) + size_bytes

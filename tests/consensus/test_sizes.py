@@ -9,13 +9,27 @@ from otcnode import limits
 from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature
 from otcnode.codec import decode, encode
 from otcnode.consensus.events import Received
-from otcnode.consensus.messages import Message, NewView, Proof, Reproposal, ViewChange, view_change_preimage
+from otcnode.consensus.messages import (
+    Commit,
+    HiddenProof,
+    InvalidNewView,
+    InvalidViewChange,
+    Message,
+    NewView,
+    Proof,
+    Reproposal,
+    ViewChange,
+    view_change_preimage,
+)
 from otcnode.consensus.status import own_status
 from otcnode.consensus.votes import absent, bitmap
 from otcnode.genesis import ChainParameters
 from otcnode.types import INTEGER_MAX
+from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX
 from tests.consensus.cluster import Cluster, prepare_of
 from tests.consensus.toy import CHAIN, fake_sign
+
+CONSENSUS = ChainParameters().consensus
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 63, 64, 65, limits.validators_max])
@@ -50,6 +64,20 @@ def test_the_largest_new_view_of_every_set_is_a_message(count: int, window: int)
     assert len(raw) <= limits.message_bytes_max
     assert window == limits.window_max or len(raw) > limits.message_bytes_max * 85 // 100
     assert Epoch(1, names, replace(most, window=4)).window == 4
+
+
+def test_which_evidence_a_transaction_can_hold() -> None:
+    """With the usual window: all that is of one VIEW-CHANGE, for every set; a NEW-VIEW of thirteen validators."""
+    largest = {
+        count: _largest_new_view(Epoch(1, tuple(bytes([index]) * 32 for index in range(count)), CONSENSUS))
+        for count in (13, 14, limits.validators_max)
+    }
+    one = largest[limits.validators_max].view_changes[0]
+    commit = Commit(INTEGER_MAX, limits.view_max - 1, INTEGER_MAX, CHAIN, CHAIN, bytes(64))
+    assert len(encode(HiddenProof(commit, one))) <= EVIDENCE_BYTES_MAX
+    assert len(encode(InvalidViewChange(one))) <= EVIDENCE_BYTES_MAX
+    fits = {count: len(encode(InvalidNewView(largest[count]))) <= EVIDENCE_BYTES_MAX for count in largest}
+    assert fits == {13: True, 14: False, limits.validators_max: False}
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, limits.validators_max])

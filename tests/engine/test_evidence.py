@@ -16,9 +16,11 @@ from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.vm.governance.operations import EvidencePost
+from otcnode.vm.governance.records import ParameterChange
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import decode_transaction, sign_as_node
-from tests.engine.network import Net, Station, stations
+from tests.engine.network import Net, Station, deposit, stations
+from tests.engine.test_inadmissible_waits import decision, governed
 
 
 def double(chain: bytes, key: SigningKey, view: int = 0, height: int = 1, epoch: int = 1) -> Evidence:
@@ -182,3 +184,49 @@ def test_damaged_evidence_is_named_at_the_start() -> None:
     station.store.keep_evidence(name_of(Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)), b"junk")
     with pytest.raises(StorageDamage, match="evidence"):
         Station(station.genesis, station.key, kv=station.kv, votes=station.votes)
+
+
+def _in_the_next_epoch() -> tuple[Station, list[Station]]:
+    """A liar, and three honest nodes of a chain whose parameters have begun another epoch."""
+    liar, *honest = governed()
+    net = Net(honest)
+    net.start()
+    change = ParameterChange(name="window", value=2)
+    for decided in decision(honest[0], change):
+        honest[0].submit(decided)
+        net.deliver()
+        net.elapse(8_000)
+    for number in range(3):
+        honest[0].submit(deposit(honest[0].genesis, number))
+        net.deliver()
+        net.elapse(8_000)
+    assert min(station.engine.flight.tip().next_epoch.number for station in honest) > 1
+    return liar, honest
+
+
+def test_evidence_of_an_epoch_that_is_over_is_judged_by_its_validators_passed_on_and_put_on_the_chain() -> None:
+    liar, honest = _in_the_next_epoch()
+    net = Net(honest)
+    evidence = double(liar.chain, liar.key)
+    _tell(honest[0], liar.own, evidence)
+    net.deliver()
+    offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    assert [_offences(station) for station in honest] == [[offence]] * 3
+    honest[1].sent.clear()
+    honest[1].engine.connected(liar.own)
+    assert encode(Accusation(evidence)) in honest[1].payloads(liar.own, Channel.CONSENSUS)
+    net.elapse(30_000)
+    assert [station.engine.evidence.is_posted(offence) for station in honest] == [True] * 3
+    honest[1].engine.disconnected(liar.own)
+    honest[1].sent.clear()
+    honest[1].engine.connected(liar.own)
+    assert encode(Accusation(evidence)) not in honest[1].payloads(liar.own, Channel.CONSENSUS)
+
+
+def test_what_proves_nothing_of_an_epoch_that_is_over_costs_its_sender_too() -> None:
+    liar, honest = _in_the_next_epoch()
+    stranger = SigningKey(b"stranger".ljust(32))
+    _tell(honest[0], liar.own, double(liar.chain, stranger))
+    _tell(honest[0], honest[2].own, double(liar.chain, liar.key, epoch=2))
+    assert [peer for peer, _ in honest[0].penalised] == [liar.own], "of an epoch that never was nothing is said"
+    assert _offences(honest[0]) == []
