@@ -312,7 +312,7 @@ class Service:
         tip = engine.flight.tip()
         epoch = tip.next_epoch
         now = engine.now()
-        progress = engine.catch_up.sync.progress(tip.height, now.monotonic_ms)
+        target = engine.catch_up.target()
         expected = [node for node in epoch.validators if node != self._own]
         connected = {entry.node for entry in self._connections() if entry.direction is not Direction.NONE}
         return service.NodeStatus(
@@ -330,9 +330,9 @@ class Service:
             quorum=epoch.quorum,
             peers_connected=len(connected),
             peers_expected=len(expected),
-            target_height=progress.target,
-            synced=progress.target <= tip.height and engine.stopped is None,
-            syncing=self._syncing(progress.target),
+            target_height=target,
+            synced=target <= tip.height and engine.stopped is None,
+            syncing=self._syncing(target),
             blocks_first=self._store.blocks_first,
             disk_writable=self._disk_writable(),
             halted=engine.stopped,

@@ -2,6 +2,7 @@
 
 Nothing a peer says is believed: a claimed height only decides who is asked, each block is checked against its
 certificate and executed by the engine, and a peer that stays silent or serves junk is not asked again for a while.
+Whoever says more than one peer has said goes by `supported_height`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from otcnode import limits
-from otcnode.blocks import CertifiedBlock
+from otcnode.blocks import CertifiedBlock, Epoch
 from otcnode.sync_messages import BlocksRequest, BlocksResponse
 
 REQUEST_TIMEOUT_MS = 3_000
@@ -40,14 +41,16 @@ class _Buffered:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where catching up stands; `target` is the highest height a trusted peer claims."""
-
-    committed: int
-    target: int
-    buffered: int
-    asked: int
+def supported_height(claims: Mapping[bytes, int], others: Mapping[bytes, int], epoch: Epoch) -> int:
+    """What has been committed according to what peers say, whatever any f validators say: the highest height that f + 1
+    validators claim to have reached. Whoever hears of fewer validators, because it is connected to others or knows only
+    those of long ago, goes by all peers that it trusts (`others`, validators among them): by the height that two of
+    them claim, f + 1 if that is more, or that all do where they are fewer. 0 if nobody says anything."""
+    said = [claims[name] for name in epoch.validators if name in claims]
+    if len(said) >= epoch.weak_quorum:
+        return sorted(said, reverse=True)[epoch.weak_quorum - 1]
+    heights = sorted(others.values(), reverse=True)[: max(2, epoch.weak_quorum)]
+    return heights[-1] if heights else 0
 
 
 class BlockSync:
@@ -77,6 +80,11 @@ class BlockSync:
         return further != [] and all(self._first_kept.get(peer, 1) > committed + 1 for peer in further)
 
     @property
+    def buffered(self) -> int:
+        """How many blocks have come that are not forgotten yet."""
+        return len(self._buffer)
+
+    @property
     def holds_blocks(self) -> bool:
         """Whether any block that came is not forgotten yet."""
         return bool(self._buffer)
@@ -84,6 +92,10 @@ class BlockSync:
     def claims(self) -> Mapping[bytes, int]:
         """What each peer says it has committed."""
         return self._claims
+
+    def trusted_claims(self, now_ms: int) -> dict[bytes, int]:
+        """Those of peers that are asked for blocks."""
+        return {peer: height for peer, height in self._claims.items() if self._trusted(peer, now_ms)}
 
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)
@@ -96,10 +108,6 @@ class BlockSync:
         """Whether `peer` owes an answer. Asked before one is even decoded: it can be large, and who was not asked has
         no business to send it."""
         return self._owed.get(peer, 0) > 0
-
-    def progress(self, committed: int, now_ms: int) -> Progress:
-        trusted = [height for peer, height in self._claims.items() if self._trusted(peer, now_ms)]
-        return Progress(committed, max([committed, *trusted]), len(self._buffer), len(self._outstanding))
 
     def poll(self, committed: int, now_ms: int) -> list[tuple[bytes, BlocksRequest]]:
         """The requests to send now. Peers that let a request time out are distrusted for a while."""
@@ -171,7 +179,6 @@ class BlockSync:
 
     def distrust(self, peer: bytes, now_ms: int) -> None:
         self._outstanding.pop(peer, None)
-        self._claims.pop(peer, None)
         self._distrusted_until_ms[peer] = now_ms + DISTRUST_MS
 
     def _trusted(self, peer: bytes, now_ms: int) -> bool:

@@ -56,7 +56,7 @@ def test_fetched_but_unexecuted_blocks_are_bounded() -> None:
     for now_ms in range(100):
         for peer, request in sync.poll(0, now_ms):
             assert sync.received(peer, blocks(request.first, request.count), 0) is None
-    assert sync.progress(0, 100).buffered == HEIGHTS_AHEAD_MAX
+    assert sync.buffered == HEIGHTS_AHEAD_MAX
 
 
 def test_who_claims_a_billion_and_stays_silent_is_left_for_others() -> None:
@@ -66,7 +66,7 @@ def test_who_claims_a_billion_and_stays_silent_is_left_for_others() -> None:
     sync.hint(ALICE, 10)
     sync.poll(0, 1)
     requests = sync.poll(0, REQUEST_TIMEOUT_MS)
-    assert sync.progress(0, REQUEST_TIMEOUT_MS).target == 10
+    assert sync.trusted_claims(REQUEST_TIMEOUT_MS) == {ALICE: 10}
     assert [(peer, request.first) for peer, request in requests] in ([], [(ALICE, 1)])
     sync.hint(LIAR, 10**9)
     assert LIAR not in [peer for peer, _ in sync.poll(0, REQUEST_TIMEOUT_MS + DISTRUST_MS - 1)]
@@ -102,7 +102,7 @@ def test_an_empty_answer_lowers_the_claim() -> None:
     sync.hint(ALICE, 50)
     sync.poll(0, 0)
     assert sync.received(ALICE, BlocksResponse(1, ()), 0) is None
-    assert sync.progress(0, 1).target == 0
+    assert sync.trusted_claims(1) == {}
     assert sync.poll(0, 1) == []
 
 
@@ -145,7 +145,7 @@ def test_the_buffer_is_bounded_in_bytes_and_keeps_what_comes_next(monkeypatch: p
         CertifiedBlock(Block(block(h).block.header, (bytes(400),)), block(h).certificate) for h in range(65, 129)
     )
     assert sync.received(LIAR, BlocksResponse(65, large), 0) is None
-    assert sync.progress(0, 0).buffered == 2
+    assert sync.buffered == 2
     assert sync.received(ALICE, BlocksResponse(1, large[:0] + blocks(1, 64).blocks), 0) is None
     assert sync.next(0) is not None and sync.next(63) is not None
     junk = CertifiedBlock(Block(block(1).block.header, (bytes(2_000),)), block(1).certificate)

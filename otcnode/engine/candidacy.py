@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from otcnode import limits
 from otcnode.consensus.events import Tip
+from otcnode.sync import supported_height
 from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.governance.records import NODES, PROPOSALS, READINESS
 from otcnode.vm.governance.validators import READY_BLOCKS, names, open_proposals_naming, schedule_at
@@ -85,8 +86,7 @@ class Candidacy:
 def _is_synced(tip: Tip, connected: Collection[bytes], claims: Mapping[bytes, int]) -> bool:
     """Connected to a quorum of validators, and not far behind what at least one honest of them has committed."""
     epoch = tip.next_epoch
-    present = [name for name in epoch.validators if name in connected]
+    present = {name: claims.get(name, 0) for name in epoch.validators if name in connected}
     if len(present) < epoch.quorum:
         return False
-    heights = sorted((claims.get(name, 0) for name in present), reverse=True)
-    return tip.height + SYNCED_BLOCKS >= heights[epoch.weak_quorum - 1]
+    return tip.height + SYNCED_BLOCKS >= supported_height(present, {}, epoch)

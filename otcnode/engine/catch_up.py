@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otcnode.blocks import (
-    CertifiedBlock,
-    Verify,
-)
+from otcnode import limits
+from otcnode.blocks import CertifiedBlock, Verify
 from otcnode.chain import BlockFault, Speculation
 from otcnode.codec import decode, encode
 from otcnode.engine.authenticity import Authenticity
@@ -22,8 +20,9 @@ from otcnode.engine.snapshot_serving import SnapshotServer
 from otcnode.engine.snapshot_taking import Shelf, SnapshotTaker
 from otcnode.errors import DecodeError
 from otcnode.p2p.framing import Channel
+from otcnode.snapshot_sync import Wanted
 from otcnode.storage.store import Store
-from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync
+from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync, supported_height
 from otcnode.sync_messages import (
     BLOCKS_RESPONSE_START,
     SNAPSHOT_ANSWER_STARTS,
@@ -63,6 +62,7 @@ class CatchUp:
     def __init__(
         self,
         chain_id: bytes,
+        own: bytes,
         store: Store,
         flight: Flight,
         intake: Intake,
@@ -73,6 +73,7 @@ class CatchUp:
         verify: Verify,
         snapshots: Snapshots | None = None,
     ) -> None:
+        self._own = own
         self._store = store
         self._flight = flight
         self._host = host
@@ -152,6 +153,9 @@ class CatchUp:
     def _take(self, peer: bytes, answer: SnapshotAnswer) -> None:
         """Later, for the work was asked for: it is not counted as what the peer makes this node do."""
         if self.snapshot_taker is not None and not self._stopped:
+            if isinstance(answer, Offers):
+                for offer in answer.offers[: limits.snapshots_offered_max]:
+                    self.sync.hint(peer, offer.height)
             self.snapshot_taker.received(peer, answer)
             self.poll()
 
@@ -200,13 +204,24 @@ class CatchUp:
             self.snapshot_server.poll()
         self.poll()
 
-    def _snapshot_above(self, now_ms: int) -> int | None:
-        """The height above which a snapshot is wanted; None: blocks will do."""
-        height = self._store.tip.height
-        if self.sync.lacking(height, now_ms):
-            return height
-        if self.sync.progress(height, now_ms).target - height >= self._behind_blocks:
-            return height + self._behind_blocks - 1
+    def target(self) -> int:
+        """The height this node has to reach as far as it knows: what others support, and what is proven. One peer's
+        claim decides it only for a node that hears of no other and is not the only validator itself."""
+        tip, now_ms = self._flight.tip(), self._host.now().monotonic_ms
+        own = {self._own: tip.height} if self._own in tip.next_epoch.validators else {}
+        supported = supported_height(
+            {**self.sync.claims(), **own}, {**self.sync.trusted_claims(now_ms), **own}, tip.next_epoch
+        )
+        return max(tip.height, self._preparation.highest, supported)
+
+    def _snapshot_wanted(self, now_ms: int) -> Wanted | None:
+        """None: blocks will do. A validator's own height is no claim here: it may have lost its directory."""
+        tip = self._flight.tip()
+        supported = supported_height(self.sync.claims(), self.sync.trusted_claims(now_ms), tip.next_epoch)
+        if self.sync.lacking(tip.height, now_ms):
+            return Wanted(tip.height, supported, beyond=True)
+        if supported - tip.height >= self._behind_blocks:
+            return Wanted(tip.height + self._behind_blocks - 1, supported, beyond=False)
         return None
 
     def poll(self) -> None:
@@ -215,8 +230,8 @@ class CatchUp:
             return
         now_ms = self._host.now().monotonic_ms
         if self.snapshot_taker is not None and self._behind_blocks:
-            self.snapshot_taker.poll(self._snapshot_above(now_ms))
-            if self.snapshot_taker.busy:
+            self.snapshot_taker.poll(self._snapshot_wanted(now_ms))
+            if self.snapshot_taker.keeps_from_blocks:
                 return
         for peer, request in self.sync.poll(self._store.tip.height, now_ms):
             self._host.send(peer, Channel.SYNC, encode(request))
@@ -233,7 +248,7 @@ class CatchUp:
         """Execute the next block if it is here and checked, and look at those above it; the rest later, so that the
         loop stays responsive."""
         self._advancing = False
-        if self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.busy):
+        if self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.keeps_from_blocks):
             return
         false = self._preparation.go_on(self._flight.tip())
         if false is not None:

@@ -97,6 +97,7 @@ class Engine:
         self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
         self.catch_up = CatchUp(
             chain_id,
+            self._own,
             store,
             self.flight,
             self.intake,

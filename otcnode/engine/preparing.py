@@ -60,6 +60,11 @@ class Preparation:
     def holds_blocks(self) -> bool:
         return bool(self._blocks)
 
+    @property
+    def highest(self) -> int:
+        """The height of the highest block held, which a certificate proves to be committed; 0: none is."""
+        return max(self._blocks, default=0)
+
     def get(self, height: int) -> Prepared | None:
         return self._blocks.get(height)
 

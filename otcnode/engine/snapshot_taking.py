@@ -12,7 +12,7 @@ from otcnode.engine.host import Host
 from otcnode.errors import ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
-from otcnode.snapshot_sync import Phase, SnapshotSync
+from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
 from otcnode.storage.folder import Folders
 from otcnode.storage.incoming import Incoming, Roots, begun
 from otcnode.storage.kv import KeyValue
@@ -65,9 +65,9 @@ class SnapshotTaker:
         self.sync = SnapshotSync()
 
     @property
-    def busy(self) -> bool:
-        """Whether a snapshot has been chosen: no blocks are taken meanwhile, nor when it takes the chain's place."""
-        return self.sync.phase is not Phase.IDLE or self.handed_over
+    def keeps_from_blocks(self) -> bool:
+        """Whether no blocks are taken: a snapshot gets on, or takes the chain's place."""
+        return self.handed_over or self.sync.keeps_from_blocks(self._host.now().monotonic_ms)
 
     @property
     def incoming(self) -> Incoming | None:
@@ -89,13 +89,14 @@ class SnapshotTaker:
             return
         self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
 
-    def poll(self, above: int | None) -> None:
-        """Ask for what is missing. `above`: a snapshot above this height is wanted; None: none is."""
+    def poll(self, wanted: Wanted | None) -> None:
+        """Ask for what is missing. None: no snapshot is wanted."""
         self._give_up_if_passed()
-        for peer, request in self.sync.poll(self._host.now().monotonic_ms, above):
+        for peer, request in self.sync.poll(self._host.now().monotonic_ms, wanted):
             self._host.send(peer, Channel.SYNC, encode(request))
         if self.sync.phase is Phase.IDLE and self._incoming is not None:
-            self._host.note("warning", "a snapshot is given up: nobody offers it any more", height=self._height())
+            reason = "nobody offers it any more, or another one promises to come sooner"
+            self._host.note("warning", f"a snapshot is given up: {reason}", height=self._height())
             self._forget()
         self._install_if_whole()
 
@@ -104,10 +105,10 @@ class SnapshotTaker:
             case Offers(offers):
                 self.sync.offered(peer, offers)
             case ManifestResponse(snapshot, raw):
-                if self.sync.awaited(peer, None) and self.sync.phase is Phase.MANIFEST and self._is_chosen(snapshot):
+                if self.sync.awaited_manifest(peer, snapshot):
                     self._begin(peer, raw)
             case ChunkResponse(snapshot, index, raw):
-                if self.sync.awaited(peer, index) and self._is_chosen(snapshot):
+                if self.sync.awaited(peer, index, self._host.now().monotonic_ms) and self._is_chosen(snapshot):
                     self._take(peer, index, raw)
 
     def _gather(self, manifest: Manifest) -> Incoming:
@@ -120,8 +121,7 @@ class SnapshotTaker:
         """The manifest of the chosen snapshot, or what pretends to be."""
         chosen = self.sync.chosen
         if not raw:
-            self.sync.lacks(peer)
-            self.sync.abandon()
+            self.sync.lacks(peer, self._host.now().monotonic_ms)
             return
         try:
             manifest = decode_manifest(raw)
@@ -131,23 +131,23 @@ class SnapshotTaker:
             self._incoming = self._gather(manifest)
         except ProofError as error:
             self._blame(peer, error)
-            self.sync.abandon()
             return
-        self.sync.proven(self._incoming.missing)
+        self.sync.proven(self._incoming.missing, self._host.now().monotonic_ms)
         self._host.note("info", "taking a snapshot", height=self._height(), chunks=manifest.chunks)
+        self._give_up_if_passed()
 
     def _take(self, peer: bytes, index: int, raw: bytes) -> None:
         if self._incoming is None:
             return
         if not raw:
-            self.sync.lacks(peer)
+            self.sync.lacks(peer, self._host.now().monotonic_ms)
             return
         try:
             self._incoming.put(index, decode_chunk(raw))
         except ProofError as error:
             self._blame(peer, error)
             return
-        self.sync.kept(index)
+        self.sync.kept(peer, index)
         self._install_if_whole()
 
     def _give_up_if_passed(self) -> None:

@@ -13,7 +13,7 @@ from otcnode.rpc.service import NodeService, NodeStatus, PeerStatus
 
 _GAUGES = (
     ("height", "Committed height"),
-    ("target_height", "Highest height that a trusted peer claims"),
+    ("target_height", "Height that more than f validators claim or a certificate proves"),
     ("epoch", "Epoch of the validators"),
     ("view", "View of consensus"),
     ("validators", "Validators of the epoch"),
@@ -44,7 +44,11 @@ class _NodeCollector(Collector):
         status = self._service.status()
         for name, text in _GAUGES:
             yield GaugeMetricFamily(f"otcnode_{name}", text, value=getattr(status, name))
-        yield GaugeMetricFamily("otcnode_synced", "1 when nothing higher is known", value=int(status.synced))
+        yield GaugeMetricFamily(
+            "otcnode_synced",
+            "1 when nothing higher is claimed by more than f validators or proven",
+            value=int(status.synced),
+        )
         yield GaugeMetricFamily("otcnode_halted", "1 when this node stopped taking part", value=int(_halted(status)))
         yield GaugeMetricFamily("otcnode_block_time_seconds", "Ledger time of the last block", status.time_ms / 1000)
         yield GaugeMetricFamily("otcnode_uptime_seconds", "Seconds since the start", status.uptime_ms / 1000)

@@ -121,7 +121,7 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     peers_connected: int
     peers_expected: int
     target_height: int
-    """The highest height a trusted peer claims; above `height` while catching up."""
+    """The height that more than f validators claim, or a certificate proves; above `height` while catching up."""
     synced: bool
     disk_writable: bool
     halted: str | None
