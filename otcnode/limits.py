@@ -201,7 +201,9 @@ snapshots_kept = 2
 snapshots_offered_max = 8
 """More of one peer are not looked at."""
 snapshot_chunks_asked_max = 4
-"""Of one peer, at a time; of one peer, more do not wait for their turn either."""
+"""Of one peer, at a time."""
+snapshot_requests_waiting_max = snapshot_chunks_asked_max + 2
+"""Of one peer, for their turn: chunks, a manifest, and what there is; the oldest go first where there are more."""
 
 # storage
 state_buckets_read_ahead = 32

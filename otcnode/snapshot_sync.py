@@ -23,11 +23,14 @@ from otcnode.sync_messages import ChunkRequest, ManifestRequest, OffersRequest, 
 OFFERS_AGAIN_MS = 3_000
 REQUEST_TIMEOUT_MS = 10_000
 """A chunk that has not come by then is asked for elsewhere too, and its server for nothing more before it has come."""
-LATE_MS_MAX = limits.message_ms_max
+LATE_MS_MAX = 60_000
 """A chunk that has not come by then never will."""
 DISTRUST_MS_FIRST = 10_000
 DISTRUST_MS_MAX = 600_000
-"""It doubles with everything that a peer does wrong before a chunk of it is proven."""
+"""It doubles with everything a peer does wrong that costs time, until a chunk of it is proven; for one that has served
+what does not hold, for ever."""
+SOON_MS = 2_500
+"""An answer within it costs hardly any time; more chunks are then asked for at a time."""
 ABANDON_MS = 20_000
 """A snapshot that nobody has offered for so long is given up for another one."""
 MANIFEST_HOLD_MS = 2_000
@@ -63,6 +66,7 @@ class _Peer:
     asked_offers_ms: int | None = None
     distrusted_until_ms: int = 0
     distrusted_for_ms: int = 0
+    has_lied: bool = False
     slow: int = 0
     """How often a snapshot of it was given up for another one that promised to come sooner."""
     chunks_at_a_time: int = 1
@@ -134,7 +138,9 @@ class SnapshotSync:
 
     def kept(self, peer: bytes, index: int) -> None:
         """A chunk of this peer is proven and kept."""
-        self._peers.setdefault(peer, _Peer()).distrusted_for_ms = 0
+        known = self._peers.setdefault(peer, _Peer())
+        if not known.has_lied:
+            known.distrusted_for_ms = 0
         if index in self._missing:
             self._missing.remove(index)
             self._window_kept += 1
@@ -153,7 +159,7 @@ class SnapshotSync:
         if known is None or since_ms is None:
             return False
         took_ms = now_ms - since_ms
-        if took_ms <= REQUEST_TIMEOUT_MS // 4:
+        if took_ms <= SOON_MS:
             known.chunks_at_a_time = min(known.chunks_at_a_time + 1, limits.snapshot_chunks_asked_max)
         elif took_ms > REQUEST_TIMEOUT_MS // 2:
             known.chunks_at_a_time = max(1, known.chunks_at_a_time - 1)
@@ -173,15 +179,27 @@ class SnapshotSync:
         return self.phase is Phase.MANIFEST and self.chosen == offer
 
     def lacks(self, peer: bytes, now_ms: int) -> None:
-        """The peer has the chosen snapshot no longer, or never had it."""
+        """The peer has the chosen snapshot no longer, or never had it. An honest one says so at once."""
         known = self._peers.setdefault(peer, _Peer())
-        known.offers = tuple(offer for offer in known.offers if offer != self.chosen)
+        if self.phase is Phase.MANIFEST and known.manifest_asked_ms + SOON_MS < now_ms:
+            self.distrust(peer, now_ms)
+        else:
+            self._pause(known, now_ms + DISTRUST_MS_FIRST)
+
+    def lied(self, peer: bytes, now_ms: int) -> None:
+        """The peer served what does not hold."""
+        self._peers.setdefault(peer, _Peer()).has_lied = True
         self.distrust(peer, now_ms)
 
     def distrust(self, peer: bytes, now_ms: int) -> None:
         known = self._peers.setdefault(peer, _Peer())
         known.distrusted_for_ms = min(max(DISTRUST_MS_FIRST, 2 * known.distrusted_for_ms), DISTRUST_MS_MAX)
-        known.distrusted_until_ms = now_ms + known.distrusted_for_ms
+        self._pause(known, now_ms + known.distrusted_for_ms)
+
+    def _pause(self, known: _Peer, until_ms: int) -> None:
+        """What it offers then may be other snapshots than those of now."""
+        known.distrusted_until_ms = until_ms
+        known.offers, known.asked_offers_ms = (), None
         known.forget_requests()
         if self.phase is Phase.MANIFEST:
             self._give_up()

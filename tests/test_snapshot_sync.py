@@ -13,12 +13,13 @@ from otcnode.snapshot_sync import (
     MANIFEST_HOLD_MS,
     PACE_WINDOW_MS,
     REQUEST_TIMEOUT_MS,
+    SOON_MS,
     WHOLE_MS,
     Phase,
     SnapshotSync,
     Wanted,
 )
-from otcnode.sync_messages import ChunkRequest, ManifestRequest
+from otcnode.sync_messages import ChunkRequest, ManifestRequest, OffersRequest
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 OFFER = Offer(40, bytes(32), 1)
@@ -90,13 +91,14 @@ def test_what_is_only_offered_is_chosen_by_a_node_that_has_no_other_way_on() -> 
     assert asked_for_manifest(offered_by(ONE), 0, Wanted(0, 0, beyond=True)) == [ONE]
 
 
-def test_distrust_grows_with_everything_done_wrong_and_ends_with_a_proven_chunk() -> None:
+def test_distrust_grows_with_everything_that_costs_time_and_ends_with_a_proven_chunk() -> None:
     """So those who take turns offering what they have not are asked less and less often, and others get a turn."""
     sync = offered_by(ONE)
     now_ms = 0
     for strikes in range(10):
         sync.offered(ONE, (OFFER,))
         assert asked_for_manifest(sync, now_ms) == [ONE]
+        now_ms += SOON_MS + 1
         assert sync.awaited_manifest(ONE, OFFER.block_hash)
         sync.lacks(ONE, now_ms)
         sync.offered(ONE, (OFFER,))
@@ -105,10 +107,38 @@ def test_distrust_grows_with_everything_done_wrong_and_ends_with_a_proven_chunk(
         now_ms += pause_ms
     sync = gathering(ONE)
     sync.distrust(ONE, 0)
+    sync.offered(ONE, (OFFER,))
     (index,) = asked_for_chunks(sync, DISTRUST_MS_FIRST)
     answer(sync, ONE, index, DISTRUST_MS_FIRST)
     sync.distrust(ONE, DISTRUST_MS_FIRST)
+    sync.offered(ONE, (OFFER,))
     assert asked_for_chunks(sync, 2 * DISTRUST_MS_FIRST) != []
+
+
+def test_one_true_chunk_does_not_make_up_for_a_lie() -> None:
+    sync = gathering(ONE)
+    (index,) = asked_for_chunks(sync, 0)
+    answer(sync, ONE, index, 0)
+    sync.lied(ONE, 0)
+    sync.offered(ONE, (OFFER,))
+    index, *_ = asked_for_chunks(sync, DISTRUST_MS_FIRST)
+    answer(sync, ONE, index, DISTRUST_MS_FIRST)
+    sync.lied(ONE, DISTRUST_MS_FIRST)
+    sync.offered(ONE, (OFFER,))
+    assert asked_for_chunks(sync, 3 * DISTRUST_MS_FIRST - 1) == []
+    assert asked_for_chunks(sync, 3 * DISTRUST_MS_FIRST) != []
+
+
+def test_a_server_whose_snapshots_are_soon_replaced_is_asked_for_those_it_has_then() -> None:
+    sync = offered_by(ONE)
+    now_ms = 0
+    for _ in range(10):
+        assert asked_for_manifest(sync, now_ms) == [ONE]
+        assert sync.awaited_manifest(ONE, OFFER.block_hash)
+        sync.lacks(ONE, now_ms)
+        now_ms += DISTRUST_MS_FIRST
+        assert sync.poll(now_ms, WANTED) == [(ONE, OffersRequest())], "not for the one that it had no longer"
+        sync.offered(ONE, (OFFER,))
 
 
 def test_a_manifest_that_comes_late_is_taken_once() -> None:
@@ -145,7 +175,7 @@ def test_more_chunks_are_asked_for_at_a_time_while_they_come_soon_and_fewer_whil
     assert widths[0] == 1 and max(widths) == limits.snapshot_chunks_asked_max and widths[-1] == 1
 
 
-@pytest.mark.parametrize("chunk_ms", [50, 2_000, 9_000, 11_000, 60_000])
+@pytest.mark.parametrize("chunk_ms", [50, 2_000, 9_000, 11_000, 50_000])
 def test_a_server_over_a_link_of_any_speed_serves_the_whole_snapshot_and_each_chunk_once(chunk_ms: int) -> None:
     """It sends what is asked one after the other, each in so many milliseconds."""
     sync = gathering(ONE)
@@ -180,6 +210,7 @@ def test_whoever_never_sends_a_chunk_is_not_asked_for_a_while() -> None:
     assert asked_for_chunks(sync, 0) == [0]
     for now_ms in (REQUEST_TIMEOUT_MS, LATE_MS_MAX - 1, LATE_MS_MAX, LATE_MS_MAX + DISTRUST_MS_FIRST - 1):
         assert asked_for_chunks(sync, now_ms) == []
+    sync.offered(ONE, (OFFER,))
     assert asked_for_chunks(sync, LATE_MS_MAX + DISTRUST_MS_FIRST) != []
 
 
@@ -202,6 +233,8 @@ def test_chunks_keep_a_node_from_blocks_as_long_as_they_come_at_a_pace() -> None
     due = 256 * PACE_WINDOW_MS // WHOLE_MS
     missing = iter(range(256))
     for window, count in enumerate([due, due - 1, due]):
+        sync.connected(ONE)
+        sync.offered(ONE, (sync.chosen or OFFER,))
         assert sync.keeps_from_blocks(window * PACE_WINDOW_MS) == (window < 2)
         for _ in range(count):
             sync.kept(ONE, next(missing))

@@ -114,7 +114,7 @@ class SnapshotServer:
             rate = limits.sync_served_bytes_per_second
             served = self._served[peer] = TokenBucket(Rate(rate, rate), now_ms)
         if served.take(0, now_ms):
-            waiting = self._waiting.setdefault(peer, deque(maxlen=limits.snapshot_chunks_asked_max))
+            waiting = self._waiting.setdefault(peer, deque(maxlen=limits.snapshot_requests_waiting_max))
             waiting.append(request)
             return
         payload = encode(self._answer(request))

@@ -197,5 +197,5 @@ class SnapshotTaker:
         self._shelf.discard()
 
     def _blame(self, peer: bytes, error: ProofError) -> None:
-        self.sync.distrust(peer, self._host.now().monotonic_ms)
+        self.sync.lied(peer, self._host.now().monotonic_ms)
         self._host.penalise(peer, f"served a false snapshot: {error}")

@@ -46,7 +46,7 @@ class _NodeCollector(Collector):
             yield GaugeMetricFamily(f"otcnode_{name}", text, value=getattr(status, name))
         yield GaugeMetricFamily(
             "otcnode_synced",
-            "1 when nothing higher is claimed by more than f validators or proven",
+            "1 when the height is not below the target",
             value=int(status.synced),
         )
         yield GaugeMetricFamily("otcnode_halted", "1 when this node stopped taking part", value=int(_halted(status)))

@@ -462,7 +462,7 @@ def test_an_asker_gets_so_many_bytes_a_second_and_so_many_places(monkeypatch: py
     for _ in range(20):
         leader.elapse(1_000)
     answers = [decode(SyncMessage, payload) for payload in leader.payloads(LIAR, Channel.SYNC)]
-    assert sum(isinstance(answer, ChunkResponse) for answer in answers) == limits.snapshot_chunks_asked_max
+    assert sum(isinstance(answer, ChunkResponse) for answer in answers) == limits.snapshot_requests_waiting_max
     assert leader.penalised == []
 
 
