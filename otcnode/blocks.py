@@ -36,8 +36,8 @@ PREPARE_DOMAIN = "otcnode/prepare/1"
 VALIDATORS_DOMAIN = "otcnode/validators/2"
 TRANSACTION_FULL_DOMAIN = "otcnode/transaction-full/1"
 HEADER_VERSION = 1
-_SIGNATURE_BYTES = 104
-_HEADER_BYTES = 512
+SIGNATURE_BYTES_MAX = 104
+HEADER_BYTES_MAX = 512
 """What a validator's signature, and a header or any other part of a message beside signatures, takes at most."""
 
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
@@ -165,9 +165,9 @@ class Epoch(Record, frozen=True):
 @lru_cache(maxsize=limits.validators_max)
 def _heights_fitting(validators: int) -> int:
     """The proofs of so many heights, in the VIEW-CHANGEs of a quorum, make no NEW-VIEW larger than a message may be."""
-    certificates_bytes = quorum(validators) * (validators * _SIGNATURE_BYTES + _HEADER_BYTES)
-    height_bytes = quorum(validators) * (quorum(validators) * _SIGNATURE_BYTES + _HEADER_BYTES) + _HEADER_BYTES
-    return (limits.message_bytes_max - certificates_bytes - _HEADER_BYTES) // height_bytes
+    certificates_bytes = quorum(validators) * (validators * SIGNATURE_BYTES_MAX + HEADER_BYTES_MAX)
+    height_bytes = quorum(validators) * (quorum(validators) * SIGNATURE_BYTES_MAX + HEADER_BYTES_MAX) + HEADER_BYTES_MAX
+    return (limits.message_bytes_max - certificates_bytes - HEADER_BYTES_MAX) // height_bytes
 
 
 def validators_hash(epoch: Epoch) -> Hash:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from otcnode.blocks import CertifiedBlock
+from otcnode import limits
+from otcnode.blocks import HEADER_BYTES_MAX, SIGNATURE_BYTES_MAX, CertifiedBlock
 from otcnode.codec import Record, encode
+from otcnode.genesis import PARAMETER_BOUNDS
+from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.snapshot import Offer
 from otcnode.types import BlockHash, Height, Natural
 
@@ -74,3 +77,30 @@ BLOCKS_RESPONSE_START = encode(BlocksResponse(1, ()))[:8]
 """By which one is known before it is decoded."""
 
 SyncMessage: TypeAlias = TipNotice | BlocksRequest | BlocksResponse | SnapshotRequest | SnapshotAnswer
+
+_BODY_BYTES = 5
+"""What stands before a body."""
+_OFFER_BYTES = 64
+_BLOCK_BYTES_MAX = (
+    PARAMETER_BOUNDS["block_bytes_max"][1]
+    + PARAMETER_BOUNDS["block_transactions_max"][1] * _BODY_BYTES
+    + HEADER_BYTES_MAX
+    + limits.validators_max * SIGNATURE_BYTES_MAX
+)
+SYNC_MESSAGES: MessageReader[SyncMessage] = MessageReader(
+    SyncMessage,
+    {
+        TipNotice: SMALL_BYTES,
+        BlocksRequest: SMALL_BYTES,
+        # One block, however large, or several that together are not larger than a response is made.
+        BlocksResponse: SMALL_BYTES + max(_BLOCK_BYTES_MAX, limits.sync_response_bytes_max),
+        OffersRequest: SMALL_BYTES,
+        Offers: SMALL_BYTES + limits.snapshots_offered_max * _OFFER_BYTES,
+        ManifestRequest: SMALL_BYTES,
+        # It grows with every change of the validators.
+        ManifestResponse: limits.message_bytes_max,
+        ChunkRequest: SMALL_BYTES,
+        ChunkResponse: SMALL_BYTES + limits.snapshot_chunk_bytes_max,
+    },
+)
+"""How large each of them can be."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from otcnode import limits
 from otcnode.blocks import CertifiedBlock, Verify
 from otcnode.chain import BlockFault, Speculation
-from otcnode.codec import decode, encode
+from otcnode.codec import encode
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host
@@ -26,6 +26,7 @@ from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync, supported_height
 from otcnode.sync_messages import (
     BLOCKS_RESPONSE_START,
     SNAPSHOT_ANSWER_STARTS,
+    SYNC_MESSAGES,
     BlocksRequest,
     BlocksResponse,
     ChunkRequest,
@@ -35,7 +36,6 @@ from otcnode.sync_messages import (
     Offers,
     OffersRequest,
     SnapshotAnswer,
-    SyncMessage,
     TipNotice,
 )
 from otcnode.vm.transactions import Decoded
@@ -128,7 +128,7 @@ class CatchUp:
             self._unasked(peer)
             return
         try:
-            message: SyncMessage = decode(SyncMessage, payload)
+            message = SYNC_MESSAGES.read(payload)
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return

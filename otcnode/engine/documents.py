@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias, assert_never
 
 from otcnode import limits
-from otcnode.codec import Record, decode, encode
+from otcnode.codec import Record, encode
 from otcnode.engine.host import Host
 from otcnode.errors import DecodeError
+from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.documents import DocumentStore
@@ -41,6 +42,15 @@ class DocumentContent(Record, frozen=True, tag="content"):
 
 
 DocumentMessage: TypeAlias = DocumentHeld | DocumentWanted | DocumentContent
+DOCUMENT_MESSAGES: MessageReader[DocumentMessage] = MessageReader(
+    DocumentMessage,
+    {
+        DocumentHeld: SMALL_BYTES,
+        DocumentWanted: SMALL_BYTES,
+        DocumentContent: SMALL_BYTES + SEALED_BYTES_MAX,
+    },
+)
+"""How large each of them can be."""
 
 
 class _Missing:
@@ -115,7 +125,7 @@ class Documents:
 
     def received(self, peer: bytes, payload: bytes) -> None:
         try:
-            message: DocumentMessage = decode(DocumentMessage, payload)
+            message = DOCUMENT_MESSAGES.read(payload)
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return

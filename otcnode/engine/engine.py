@@ -9,12 +9,13 @@ from typing import assert_never
 from otcnode import crypto, limits
 from otcnode.blocks import Certificate, CertifiedBlock, Entry, Header, Verify, block_hash
 from otcnode.chain import BlockFault, Speculation
-from otcnode.codec import decode, encode
+from otcnode.codec import encode
 from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import check_evidence, epoch_of
-from otcnode.consensus.messages import Accusation, Evidence, Message, NewView, ViewChange
+from otcnode.consensus.messages import Accusation, Evidence, NewView, ViewChange
 from otcnode.consensus.replica import Replica
+from otcnode.consensus.sizes import MESSAGES
 from otcnode.consensus.tally import Tally
 from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
@@ -258,7 +259,7 @@ class Engine:
 
     def _consensus(self, peer: bytes, payload: bytes) -> None:
         try:
-            message: Message = decode(Message, payload)
+            message = MESSAGES.read(payload)
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return

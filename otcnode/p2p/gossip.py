@@ -19,8 +19,9 @@ from msgspec import Meta
 
 from otcnode import limits
 from otcnode.blocks import transaction_full_hash
-from otcnode.codec import Record, decode, encode
+from otcnode.codec import Record, encode
 from otcnode.errors import DecodeError, OtcnodeError
+from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.types import FullHash, NodeId
 
@@ -54,6 +55,19 @@ class Request(Record, frozen=True, tag="request"):
 
 
 GossipMessage: TypeAlias = Push | Offer | Have | Request
+
+_HASH_BYTES = 34
+_NAMES_BYTES = SMALL_BYTES + limits.gossip_hashes_per_message_max * _HASH_BYTES
+GOSSIP_MESSAGES: MessageReader[GossipMessage] = MessageReader(
+    GossipMessage,
+    {
+        Push: SMALL_BYTES + limits.gossip_batch_bytes_max,
+        Offer: _NAMES_BYTES,
+        Have: _NAMES_BYTES,
+        Request: SMALL_BYTES + limits.gossip_request_hashes_max * _HASH_BYTES,
+    },
+)
+"""How large each of them can be."""
 
 
 class GossipError(OtcnodeError):
@@ -185,7 +199,7 @@ class TransactionGossip:
         if state is None:
             return []
         try:
-            message: GossipMessage = decode(GossipMessage, payload)
+            message = GOSSIP_MESSAGES.read(payload)
         except DecodeError as error:
             raise GossipError(f"gossip that is {error}") from None
         _charge(state, message, now_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 from otcnode import limits
 from otcnode.codec import encode
 from otcnode.consensus.effects import Build, Sync
+from otcnode.consensus.messages import HeightStatus, Mode, Status
+from otcnode.engine.documents import DocumentContent
 from otcnode.engine.host import Stage
 from otcnode.mempool import Limits, Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import Push
-from otcnode.sync_messages import TipNotice
+from otcnode.snapshot import Offer
+from otcnode.sync_messages import Offers, TipNotice
+from otcnode.vm.documents.records import SEALED_BYTES_MAX
 from otcnode.vm.transactions import Decoded
 from tests.engine.network import START_MS, Net, alone, deposit, key_add, key_revoke, stations
 
@@ -167,6 +172,25 @@ def test_a_thousand_hostile_hints_leave_one_request(monkeypatch: pytest.MonkeyPa
         station.engine.received(other.own, Channel.SYNC, encode(TipNotice(10**9 + height, 1)))
     station.settle()
     assert len(station.payloads(other.own, Channel.SYNC)) == 1
+
+
+@pytest.mark.parametrize("channel", [Channel.CONSENSUS, Channel.SYNC, Channel.TRANSACTIONS, Channel.DOCUMENTS])
+def test_a_small_kind_of_message_made_large_costs_its_sender(channel: Channel) -> None:
+    """Well formed, and a hundred times as large as an honest one."""
+    station, other, *_ = stations(4)
+    station.engine.start()
+    station.engine.connected(other.own)
+    heights = tuple(HeightStatus(height, bytes(32), True, b"", b"") for height in range(1, 20_000))
+    large: dict[Channel, Any] = {
+        Channel.CONSENSUS: Status(1, 0, Mode.ACTIVE, 0, heights, b"", other.own, bytes(64)),
+        Channel.SYNC: Offers((Offer(1, bytes(32), 1),) * 20_000),
+        Channel.TRANSACTIONS: Push((bytes(limits.transaction_bytes_max),) * 17),
+        Channel.DOCUMENTS: DocumentContent(bytes(32), bytes(SEALED_BYTES_MAX + 1_000)),
+    }
+    station.engine.received(other.own, channel, encode(large[channel]))
+    ((peer, reason),) = station.penalised
+    assert peer == other.own
+    assert re.search(r"a [a-z]+ message of \d+ bytes, the largest of its kind has \d+", reason)
 
 
 def test_a_message_full_of_inadmissible_transactions_is_not_read_to_its_end() -> None:

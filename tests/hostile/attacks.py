@@ -138,6 +138,10 @@ OFFENCES: dict[str, tuple[CloseCode, Offence]] = {
     ),
     "consensus that is none": (CloseCode.PENALTY, payload(Channel.CONSENSUS, lambda _: random_bytes(200))),
     "consensus not canonical": (CloseCode.PENALTY, payload(Channel.CONSENSUS, lambda _: b"\x81\xa4type\xa6status")),
+    "a request as large as a block": (
+        CloseCode.PENALTY,
+        payload(Channel.CONSENSUS, lambda _: words.body_request(1, bytes(32), range(200_000))),
+    ),
     "a vote with a false signature": (CloseCode.PENALTY, false_votes),
     "sync that is none": (CloseCode.PENALTY, payload(Channel.SYNC, lambda _: random_bytes(200))),
     "blocks that nobody asked for": (CloseCode.PENALTY, unasked_blocks),
