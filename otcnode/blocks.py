@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from otcnode import limits, merkle
 from otcnode.codec import Record, encode
-from otcnode.crypto import preimage, tagged_hash, verify
+from otcnode.crypto import SignatureCheck, preimage, tagged_hash, verify
 from otcnode.errors import ProofError
 from otcnode.types import (
     BlockHash,
@@ -185,10 +185,9 @@ def prepare_preimage(chain: bytes, epoch: int, view: int, height: int, block: By
     return preimage(PREPARE_DOMAIN, chain, epoch, view, height, block)
 
 
-def check_signatures(
-    signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch, verify: Verify = verify
-) -> None:
-    """Raise ProofError unless `signatures` are q to n valid signatures of `message`, sorted, by members of `epoch`."""
+def vote_checks(signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch) -> list[SignatureCheck]:
+    """What is to be verified of q to n signatures of `message`, sorted, by members of `epoch`. Raises ProofError where
+    they are not that."""
     names = [entry.validator for entry in signatures]
     if names != sorted(set(names)):
         raise ProofError("signatures are not sorted by validator, each once")
@@ -196,14 +195,28 @@ def check_signatures(
         raise ProofError(f"{len(names)} signatures, a quorum is {epoch.quorum}")
     if not set(names) <= set(epoch.validators):
         raise ProofError("a signer is not a validator of this epoch")
-    for entry in signatures:
-        if not verify(entry.validator, message, entry.signature):
-            raise ProofError(f"the signature of validator {entry.validator.hex()[:12]} is wrong")
+    return [SignatureCheck(entry.validator, message, entry.signature) for entry in signatures]
+
+
+def check_signatures(
+    signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch, verify: Verify = verify
+) -> None:
+    """Raise ProofError unless `signatures` are q to n valid signatures of `message`, sorted, by members of `epoch`."""
+    for check in vote_checks(signatures, message, epoch):
+        if not verify(*check):
+            raise ProofError(f"the signature of validator {check.public.hex()[:12]} is wrong")
+
+
+def certificate_checks(certificate: Certificate, chain: bytes, epoch: Epoch) -> list[SignatureCheck]:
+    """What is to be verified of a certificate by the validators of `epoch`. Raises ProofError where it is none."""
+    if certificate.epoch != epoch.number:
+        raise ProofError(f"certificate of epoch {certificate.epoch}, expected {epoch.number}")
+    message = commit_preimage(chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash)
+    return vote_checks(certificate.signatures, message, epoch)
 
 
 def check_certificate(certificate: Certificate, chain: bytes, epoch: Epoch, verify: Verify = verify) -> None:
     """Raise ProofError unless the certificate is valid for the validators of `epoch`."""
-    if certificate.epoch != epoch.number:
-        raise ProofError(f"certificate of epoch {certificate.epoch}, expected {epoch.number}")
-    message = commit_preimage(chain, certificate.epoch, certificate.view, certificate.height, certificate.block_hash)
-    check_signatures(certificate.signatures, message, epoch, verify)
+    for check in certificate_checks(certificate, chain, epoch):
+        if not verify(*check):
+            raise ProofError(f"the signature of validator {check.public.hex()[:12]} is wrong")

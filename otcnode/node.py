@@ -314,6 +314,9 @@ class Node:
         self._counters["signatures_verified"] += len(checks)
         self._verifier.verify(checks, lambda verdicts: self._guard(lambda: done(verdicts)))
 
+    def verify_votes(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        self.verify(checks, done)
+
     def later(self, action: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, action)
 

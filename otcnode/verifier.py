@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otcnode.crypto import SignatureCheck, verify
-from otcnode.verify_worker import ITEM_BYTES, LENGTH_BYTES, verify_packed
+from otcnode.verify_worker import LENGTH_BYTES, pack, verify_packed
 
 WORKERS_MAX = 4
 INLINE_MAX = 6
@@ -30,6 +30,7 @@ Done = Callable[[Sequence[bool]], None]
 
 class _Job(NamedTuple):
     packed: bytes
+    checks: int
     done: Done
 
 
@@ -45,18 +46,15 @@ class Verifier:
         self._closed = False
 
     def verify(self, checks: Sequence[SignatureCheck], done: Done) -> None:
-        """Call `done` on the loop with a verdict per check, unless `close` comes first; messages are 32 bytes
-        (transaction ids)."""
+        """Call `done` on the loop with a verdict per check, unless `close` comes first."""
         if len(checks) <= INLINE_MAX:
             verdicts = [verify(*check) for check in checks]
             self._loop.call_soon(self._tell, done, verdicts)
             return
-        packed = b"".join([check.public + check.message + check.signature for check in checks])
-        assert len(packed) == ITEM_BYTES * len(checks)
         if not self._keepers and not self._closed:
             count = min(WORKERS_MAX, os.cpu_count() or 1)
             self._keepers = [self._loop.create_task(self._keep_worker(place)) for place in range(count)]
-        self._jobs.put_nowait(_Job(packed, done))
+        self._jobs.put_nowait(_Job(pack(checks), len(checks), done))
 
     def process_ids(self) -> list[int]:
         """Of the workers that run now."""
@@ -76,7 +74,7 @@ class Verifier:
                 job = await self._jobs.get()
                 verdicts = None
                 for _ in range(ATTEMPTS_MAX):
-                    verdicts = await self._ask(place, job.packed)
+                    verdicts = await self._ask(place, job)
                     if verdicts is not None:
                         break
                 self._tell(job.done, [bool(verdict) for verdict in verdicts or verify_packed(job.packed)])
@@ -85,14 +83,14 @@ class Verifier:
             if process is not None:
                 await _end(process)
 
-    async def _ask(self, place: int, packed: bytes) -> bytes | None:
+    async def _ask(self, place: int, job: _Job) -> bytes | None:
         """The worker's verdicts, None if it died over them or could not be started."""
         try:
             process = await self._worker(place)
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(len(packed).to_bytes(LENGTH_BYTES, "big") + packed)
+            process.stdin.write(len(job.packed).to_bytes(LENGTH_BYTES, "big") + job.packed)
             await process.stdin.drain()
-            return await process.stdout.readexactly(len(packed) // ITEM_BYTES)
+            return await process.stdout.readexactly(job.checks)
         except (OSError, asyncio.IncompleteReadError):
             dead = self._processes.pop(place, None)
             if dead is not None:

@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
 from typing import BinaryIO
 
-from otcnode.crypto import verify
+from otcnode.crypto import SignatureCheck, verify
 
 LENGTH_BYTES = 4
-PUBLIC_BYTES, MESSAGE_BYTES, SIGNATURE_BYTES = 32, 32, 64
-ITEM_BYTES = PUBLIC_BYTES + MESSAGE_BYTES + SIGNATURE_BYTES
+PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
+MESSAGE_LENGTH_BYTES = 2
+MESSAGE_BYTES_MAX = 2 ** (8 * MESSAGE_LENGTH_BYTES) - 1
+_SIGNATURE_END = PUBLIC_BYTES + SIGNATURE_BYTES
+_HEAD_END = _SIGNATURE_END + MESSAGE_LENGTH_BYTES
+
+
+def pack(checks: Iterable[SignatureCheck]) -> bytes:
+    """Of each check public key, signature, the message's length and the message."""
+    parts: list[bytes] = []
+    for public, message, signature in checks:
+        assert len(public) == PUBLIC_BYTES and len(signature) == SIGNATURE_BYTES
+        parts += (public, signature, len(message).to_bytes(MESSAGE_LENGTH_BYTES, "big"), message)
+    return b"".join(parts)
 
 
 def verify_packed(packed: bytes) -> bytes:
     """One byte, 0 or 1, per packed check."""
-    message, signature = PUBLIC_BYTES, PUBLIC_BYTES + MESSAGE_BYTES
-    return bytes(
-        verify(
-            packed[at : at + message], packed[at + message : at + signature], packed[at + signature : at + ITEM_BYTES]
-        )
-        for at in range(0, len(packed), ITEM_BYTES)
-    )
+    verdicts, at = bytearray(), 0
+    while at < len(packed):
+        signature, head = at + PUBLIC_BYTES, at + _HEAD_END
+        end = head + int.from_bytes(packed[at + _SIGNATURE_END : head], "big")
+        verdicts.append(verify(packed[at:signature], packed[head:end], packed[signature : at + _SIGNATURE_END]))
+        at = end
+    return bytes(verdicts)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

@@ -84,7 +84,7 @@ class CatchUp:
         self._server = BlockServer(store, host)
         self._unasked_answers: Counter[bytes] = Counter()
         self.sync = BlockSync()
-        self._preparation = Preparation(chain_id, self.sync, intake, authenticity, verify, self._advance)
+        self._preparation = Preparation(chain_id, self.sync, intake, authenticity, host, self._advance)
         self._behind_blocks = 0
         self.snapshot_server: SnapshotServer | None = None
         self.snapshot_taker: SnapshotTaker | None = None
@@ -255,14 +255,17 @@ class CatchUp:
             self._reject(*false)
         height = self._store.tip.height + 1
         block = self._preparation.get(height)
-        if block is None or block.authentic is None:
+        if block is None:
             return
-        if not block.authentic:
-            # A certificate vouches for full bodies, so the bodies are the liar's own.
+        if block.fault is not None:
             self._preparation.forget_above(height - 1)
-            self._reject(block.source, "a transaction with a false signature in a certified block")
+            self._reject(block.source, block.fault)
             return
-        self._execute(block.certified, block.transactions)
+        if not block.judged:
+            return
+        assert block.certified and block.authentic
+        assert block.epoch == self._flight.tip().next_epoch, "a certificate judged by the validators of another height"
+        self._execute(block.certified_block, block.transactions)
         self.poll()
 
     def _execute(self, certified: CertifiedBlock, transactions: list[Decoded]) -> None:

@@ -32,7 +32,11 @@ class Host(Protocol):
         ...
 
     def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
-        """Verify signatures, off the loop where there is one; then call `done` on the engine's task."""
+        """Verify clients' signatures, off the loop where there is one; then call `done` on the engine's task."""
+        ...
+
+    def verify_votes(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        """The same for validators' signatures in certificates."""
         ...
 
     def later(self, action: Callable[[], None]) -> None:

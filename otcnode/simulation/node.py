@@ -355,7 +355,12 @@ class Node:
         self._world.scheduler.at(self._now_ms + delay_ms, due)
 
     def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
-        verdicts = [self._world.client_signatures.verify(*check) for check in checks]
+        self._tell([self._world.client_signatures.verify(*check) for check in checks], done)
+
+    def verify_votes(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        self._tell([self._world.verify(*check) for check in checks], done)
+
+    def _tell(self, verdicts: Sequence[bool], done: Callable[[Sequence[bool]], None]) -> None:
         delay_ms = self._world.chance.between(0, self._world.plan.verify_ms_max, "verify", self.index)
         self._in_this_life(self._now_ms + delay_ms, lambda: done(verdicts))
 

@@ -213,6 +213,9 @@ class Station:
     def verify(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
         self.jobs.append((list(checks), done))
 
+    def verify_votes(self, checks: Sequence[SignatureCheck], done: Callable[[Sequence[bool]], None]) -> None:
+        self.verify(checks, done)
+
     def later(self, action: Callable[[], None]) -> None:
         self.put_off.append(action)
 

@@ -154,6 +154,67 @@ def test_every_kind_of_false_block_is_refused(lie: str) -> None:
     assert station.engine.halted is None
 
 
+def with_false_vote(block: CertifiedBlock) -> CertifiedBlock:
+    """Of the right form, by the right validator, over the right block."""
+    (vote,) = block.certificate.signatures
+    certificate = msgspec.structs.replace(
+        block.certificate, signatures=(msgspec.structs.replace(vote, signature=vote.signature[::-1]),)
+    )
+    return CertifiedBlock(block.block, certificate)
+
+
+@pytest.mark.parametrize("place", [0, 1, 6, 7, 8, 11])
+def test_every_certificate_of_those_verified_together_counts(place: int) -> None:
+    """Blocks are committed up to the false one and no further; then the true one is taken from another."""
+    blocks = served(12)
+    station = follower(genesis_of(1))
+    asked(station, 12, PEER)
+    false = [*blocks[:place], with_false_vote(blocks[place]), *blocks[place + 1 :]]
+    give(station, PEER, BlocksResponse(1, tuple(false)))
+    assert station.height == place
+    assert station.penalised == [(PEER, "served a false block: a signature in its certificate is false")]
+    asked(station, 12, OTHER)
+    give(station, OTHER, BlocksResponse(place + 1, blocks[place:]))
+    assert station.height == 12 and len(station.penalised) == 1
+
+
+def test_nothing_is_executed_before_its_certificate_is_verified() -> None:
+    blocks = served(3)
+    station = follower(genesis_of(1))
+    asked(station, 3, PEER)
+    station.engine.received(PEER, Channel.SYNC, encode(BlocksResponse(1, blocks)))
+    for _ in range(100):
+        while station.put_off:
+            station.put_off.popleft()()
+        votes = [job for job in station.jobs if any(len(check.message) != 32 for check in job[0])]
+        others = [job for job in station.jobs if job not in votes]
+        if not others:
+            break
+        station.jobs.remove(others[0])
+        others[0][1]([True] * len(others[0][0]))
+    assert votes and station.height == 0 and not len(station.engine.flight)
+    station.settle()
+    assert station.height == 3
+
+
+def test_who_serves_what_does_not_fit_a_false_block_below_it_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks do not fit, and neither's certificate is verified yet: it is the lower one that is judged first."""
+    monkeypatch.setattr(limits, "sync_blocks_per_request_max", 1)
+    blocks = served(2)
+    station = follower(genesis_of(1))
+    asked(station, 2, PEER)
+    asked(station, 2, OTHER)
+    header = msgspec.structs.replace(blocks[0].block.header, time_ms=blocks[0].block.header.time_ms + 1)
+    certificate = msgspec.structs.replace(blocks[0].certificate, block_hash=block_hash(header))
+    false = CertifiedBlock(Block(header, blocks[0].block.transactions), certificate)
+    station.engine.received(OTHER, Channel.SYNC, encode(BlocksResponse(2, (blocks[1],))))
+    give(station, PEER, BlocksResponse(1, (false,)))
+    assert [peer for peer, _ in station.penalised] == [PEER]
+    station.elapse(50)
+    give(station, OTHER, BlocksResponse(1, (blocks[0],)))
+    assert station.height == 2 and [peer for peer, _ in station.penalised] == [PEER]
+
+
 def test_a_certified_block_that_executes_differently_stops_the_node_once() -> None:
     """Here the validators certified a state that this ledger does not reach: never repaired, never asked for again."""
     true = served(1)[0]
