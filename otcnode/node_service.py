@@ -313,7 +313,7 @@ class Service:
         epoch = tip.next_epoch
         now = engine.now()
         target = engine.catch_up.target()
-        expected = [node for node in epoch.validators if node != self._own]
+        expected = {node for node in epoch.validators if node != self._own}
         connected = {entry.node for entry in self._connections() if entry.direction is not Direction.NONE}
         return service.NodeStatus(
             name=self._name,
@@ -328,8 +328,9 @@ class Service:
             mode="halted" if engine.stopped is not None else _MODES[replica.mode],
             validators=len(epoch.validators),
             quorum=epoch.quorum,
-            peers_connected=len(connected),
+            peers_connected=len(connected & expected),
             peers_expected=len(expected),
+            full_nodes_connected=len(connected - expected),
             target_height=target,
             synced=target <= tip.height and engine.stopped is None,
             syncing=self._syncing(target),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -17,6 +18,7 @@ from otcnode import ids
 from otcnode.cli.keygen import read_passphrase
 from otcnode.client import keystore
 from otcnode.client.client import Client, Outcome
+from otcnode.client.errors import ClientError
 from otcnode.crypto import SigningKey
 from otcnode.errors import ConfigurationError, DecodeError
 from otcnode.genesis import Genesis, KeyPurpose, genesis_account_id
@@ -41,6 +43,7 @@ class Actor:
 
         async def act() -> Outcome:
             async with Client(self.urls, self.genesis) as client:
+                await _learn_parameters(client)
                 return await client.execute(client.sign(client.build(self.account, [operation]), self.keys), TIMEOUT_MS)
 
         return asyncio.run(act())
@@ -61,9 +64,15 @@ def execute_signed(urls: Sequence[str], genesis: Genesis, transaction: Callable[
 
     async def act() -> Outcome:
         async with Client(urls, genesis) as client:
+            await _learn_parameters(client)
             return await client.execute(transaction(client), TIMEOUT_MS)
 
     return asyncio.run(act())
+
+
+async def _learn_parameters(client: Client) -> None:
+    with contextlib.suppress(ClientError):  # `execute` goes on trying, and says what is wrong
+        await client.learn_parameters()
 
 
 url_option = click.option(

@@ -189,11 +189,17 @@ def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
             str(answer["mode"]),
             str(answer["height"]),
             str(answer["view"]),
-            f"{answer['peers_connected']}/{answer['peers_expected']}",
+            _peers(answer),
             str(answer["mempool_transactions"]),
             _syncing(answer),
         )
     return table
+
+
+def _peers(answer: dict[str, Any]) -> str:
+    """Validators of those there should be, and how many others."""
+    others = answer["full_nodes_connected"]
+    return f"{answer['peers_connected']}/{answer['peers_expected']}" + (f" +{others}" if others else "")
 
 
 def _syncing(answer: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ transaction is ledger time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ from otcnode.rpc import format as form
 from otcnode.rpc.access import login_preimage
 from otcnode.rpc.service import Frozen, Stage
 from otcnode.vm.documents.records import sealed_name
+from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
 from otcnode.vm.results import Receipt
@@ -106,6 +108,7 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self._identity: tuple[bytes, SigningKey] | None = None
         self._height_seen = 0
+        self._longest_ms = genesis.parameters.max_transaction_ttl_ms
 
     async def __aenter__(self) -> Client:
         connector = aiohttp.TCPConnector(limit=0)
@@ -140,7 +143,8 @@ class Client:
         on_behalf_of: bytes | None = None,
         entrustment: bytes | None = None,
     ) -> Body:
-        """A transaction that stays valid for `ttl_ms` of ledger time; by default three quarters of what is allowed."""
+        """A transaction that stays valid for `ttl_ms` of ledger time; by default three quarters of what is allowed, as
+        far as is known (`learn_parameters`)."""
         return Body(
             TRANSACTION_VERSION,
             self.chain,
@@ -154,9 +158,18 @@ class Client:
 
     def valid_until(self, ttl_ms: int | None = None) -> int:
         """Ledger time for a transaction made now."""
-        longest_ms = self._genesis.parameters.max_transaction_ttl_ms
+        longest_ms = self._longest_ms
         now_ms = self._genesis.clock.ledger_ms(time.time_ns() // 1_000_000)
         return now_ms + (longest_ms * 3 // 4 if ttl_ms is None else ttl_ms)
+
+    async def learn_parameters(self) -> None:
+        """Go by the longest validity that is in force, which governance may have lowered since the genesis. One node's
+        word is enough for that: a lie makes transactions no longer valid than the genesis allows, nor shorter than any
+        chain can."""
+        said = await self._anywhere("chain_params", {}, chain.ChainParamsResult)
+        least_ms, _ = BOUNDS["max_transaction_ttl_ms"]
+        born_ms = self._genesis.parameters.max_transaction_ttl_ms
+        self._longest_ms = min(born_ms, max(least_ms, said.parameters.max_transaction_ttl_ms))
 
     def sign(self, body: Body, keys: Sequence[SigningKey]) -> Decoded:
         return sign_transaction(body, list(keys))
@@ -167,7 +180,8 @@ class Client:
         """Submit and wait until final, over as many nodes as it takes; the outcome is proven.
 
         Raises TransactionRefused (see its `definite`), or OutcomeUnknown when the time is over; then the same call
-        with the same transaction goes on waiting, and never makes it happen twice.
+        with the same transaction goes on waiting, and never makes it happen twice. Where all nodes refuse its validity,
+        the one in force has been learnt for the next transaction.
         """
         self._check_own(transaction)
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
@@ -187,6 +201,9 @@ class Client:
                     if _left_ms(deadline) <= 0:
                         break
             if len(refusals) == len(self._connections):
+                if refusals[-1].code == Code.TX_EXPIRED.value:
+                    with contextlib.suppress(ClientError):  # the refusal is what is to be told
+                        await self.learn_parameters()
                 raise refusals[-1]
             await asyncio.sleep(min(RETRY_MS, left_ms) / 1000)
         raise OutcomeUnknown(transaction.id, str(last))

@@ -18,7 +18,9 @@ from otcnode.rpc.reader import Reader
 from otcnode.rpc.render import render
 from otcnode.rpc.statements import first_height
 from otcnode.types import Bytes32
+from otcnode.vm.accounts.records import ORGANISATIONS
 from otcnode.vm.context import PARAMETERS
+from otcnode.vm.governance.records import NODES
 from otcnode.vm.keys import SINGLE
 from otcnode.vm.results import AutomaticReceipt, Receipt
 from otcnode.vm.transactions import decode_transaction
@@ -110,7 +112,8 @@ class BlockResult(Result, frozen=True):
 
 
 class ValidatorResult(Result, frozen=True):
-    """`name` and `organisation` are those of the genesis, empty for one that joined later."""
+    """`name` and `organisation` are those under which it was admitted, empty for one that joined after the genesis and
+    has been turned away since."""
 
     node: form.NodeText
     name: str
@@ -228,15 +231,18 @@ async def certificate_get(context: Context, params: HeightParams) -> Certificate
 async def validator_list(context: Context, params: Params) -> ValidatorListResult:
     """validator_list: the sets, each with the certified header before it that proves it."""
     service = context.service
-    known = {validator.id: validator for validator in service.genesis.validators}
+    state = Reader(service.state().view)
+    born = {validator.id: (validator.name, validator.organisation) for validator in service.genesis.validators}
+
+    def named(node: bytes) -> tuple[str, str]:
+        admitted = state.get(NODES, node)
+        if admitted is None:
+            return born.get(node, ("", ""))
+        organisation = state.get(ORGANISATIONS, admitted.organisation)
+        return admitted.name, "" if organisation is None else organisation.name
 
     def shown(epoch: Epoch) -> EpochResult:
-        rows = []
-        for node in epoch.validators:
-            entry = known.get(node)
-            rows.append(
-                ValidatorResult(form.node(node), entry.name if entry else "", entry.organisation if entry else "")
-            )
+        rows = [ValidatorResult(form.node(node), *named(node)) for node in epoch.validators]
         announced = epoch.number - 1
         return EpochResult(
             epoch.number,

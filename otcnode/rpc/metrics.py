@@ -17,8 +17,9 @@ _GAUGES = (
     ("epoch", "Epoch of the validators"),
     ("view", "View of consensus"),
     ("validators", "Validators of the epoch"),
-    ("peers_connected", "Peers connected"),
-    ("peers_expected", "Peers that should be connected"),
+    ("peers_connected", "Other validators connected"),
+    ("peers_expected", "Other validators, all of which should be connected"),
+    ("full_nodes_connected", "Connected nodes that do not vote"),
     ("mempool_transactions", "Transactions waiting"),
     ("mempool_bytes", "Bytes of the transactions waiting"),
 )

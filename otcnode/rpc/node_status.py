@@ -21,7 +21,8 @@ class SyncingResult(Result, frozen=True):
 
 class NodeStatusResult(Result, frozen=True, kw_only=True):
     """`mode` is what consensus is doing here in a word; `synced` means that nothing above `height` is claimed by more
-    than f validators or proven by a certificate, else `syncing` says how far it is. Blocks below `blocks_first` are not
+    than f validators or proven by a certificate, else `syncing` says how far it is. `peers_connected` of `peers_expected` are
+    other validators. Blocks below `blocks_first` are not
     kept here."""
 
     name: str
@@ -40,6 +41,7 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     quorum: int
     peers_connected: int
     peers_expected: int
+    full_nodes_connected: int
     target_height: int
     synced: bool
     syncing: SyncingResult | None
@@ -153,6 +155,7 @@ async def status(context: Context, params: Params) -> NodeStatusResult:
         quorum=now.quorum,
         peers_connected=now.peers_connected,
         peers_expected=now.peers_expected,
+        full_nodes_connected=now.full_nodes_connected,
         target_height=now.target_height,
         synced=now.synced,
         syncing=None if now.syncing is None else _syncing(now.syncing),

@@ -119,7 +119,9 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     validators: int
     quorum: int
     peers_connected: int
+    """Other validators, of `peers_expected`."""
     peers_expected: int
+    full_nodes_connected: int
     target_height: int
     """The height that more than f validators claim, or a certificate proves; above `height` while catching up."""
     synced: bool

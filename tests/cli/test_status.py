@@ -21,6 +21,7 @@ def shown(**fields: Any) -> str:
         "view": 0,
         "peers_connected": 3,
         "peers_expected": 4,
+        "full_nodes_connected": 0,
         "mempool_transactions": 0,
         "synced": False,
         "syncing": None,
@@ -54,3 +55,8 @@ def test_a_node_that_does_not_answer_is_named() -> None:
     console = Console(width=160, record=True, file=StringIO())
     console.print(_status_table({URL: {"error": "no answer"}}))
     assert "no answer" in console.export_text()
+
+
+def test_full_nodes_are_counted_beside_the_validators() -> None:
+    assert "3/4 " in shown() and "+" not in shown()
+    assert "3/4 +2" in shown(full_nodes_connected=2)

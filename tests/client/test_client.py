@@ -32,6 +32,8 @@ from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import Block, BlockReceipts, Stage, TransactionState
 from otcnode.vm.accounts.operations import CashDeposit
+from otcnode.vm.context import PARAMETERS
+from otcnode.vm.keys import SINGLE
 from otcnode.vm.results import Receipt
 from tests.rpc.fake import BANK, INVESTOR, OTHER, START_MS, FakeNode, account_of, key_of
 
@@ -54,6 +56,37 @@ async def serving(*nodes: FakeNode, dead_first: bool = False, **options: Any) ->
 @pytest.fixture
 def node() -> FakeNode:
     return FakeNode()
+
+
+def real_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def lower_ttl(node: FakeNode, ttl_ms: int) -> None:
+    """As governance may."""
+    node.put(PARAMETERS, SINGLE, replace(node.genesis.parameters, max_transaction_ttl_ms=ttl_ms))
+
+
+async def test_the_longest_validity_is_the_one_in_force(node: FakeNode) -> None:
+    born_ms = node.genesis.parameters.max_transaction_ttl_ms
+    async with serving(node) as client:
+
+        def lasts(longest_ms: int) -> bool:
+            """Three quarters of that, from a moment while it is made on."""
+            before, made, after = real_ms(), client.valid_until(), real_ms()
+            lasts_ms = longest_ms * 3 // 4
+            return before + lasts_ms <= made <= after + lasts_ms
+
+        assert lasts(born_ms)
+        lower_ttl(node, 20_000)
+        late = node.deposit(1, "late", valid_until=START_MS + 60_000)
+        with pytest.raises(TransactionRefused, match="too far ahead"):
+            await client.execute(late)
+        assert lasts(20_000), "a refusal has taught it"
+        for said_ms, believed_ms in ((1, 10_000), (born_ms * 100, born_ms), (40_000, 40_000)):
+            lower_ttl(node, said_ms)
+            await client.learn_parameters()
+            assert lasts(believed_ms)
 
 
 async def test_a_transaction_is_executed_and_proven(node: FakeNode) -> None:

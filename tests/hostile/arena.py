@@ -110,7 +110,7 @@ class Arena:
         self.liar_name = liar.name
         self.honest = [member for member in validators if member is not liar]
         valid_until_ms = time.time_ns() // 1_000_000 + daemons.TTL_MS // 2
-        self._deposits = iter(workload.signed_deposits(self.chain, 0, 100, valid_until_ms, random_bytes(24), 10))
+        self._deposits = iter(workload.signed_deposits(self.chain, 0, 2_000, valid_until_ms, random_bytes(24), 10))
         self.newcomers = 0
 
     def start(self) -> None:

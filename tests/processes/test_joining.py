@@ -125,6 +125,8 @@ def test_a_node_joins_from_the_genesis_and_a_deleted_directory_is_rebuilt(tmp_pa
         joined, rebuilt = (asyncio.run(status_of(cluster, name)) for name in ("node5", "node2"))
         assert joined.blocks_first > INTERVAL and joined.mode == "following" and not joined.validator
         assert rebuilt.blocks_first > INTERVAL and rebuilt.mode == "active" and rebuilt.validator
+        watched = asyncio.run(status_of(cluster, "node1"))
+        assert (watched.peers_connected, watched.peers_expected, watched.full_nodes_connected) == (3, 3, 1)
         assert "taking a snapshot" in cluster.member("node5").home.log.read_text()
     lowest, roots = daemons.audit(cluster, final)
     assert lowest > 3 * BEHIND

@@ -461,6 +461,7 @@ class FakeNode:
             quorum=3,
             peers_connected=3,
             peers_expected=3,
+            full_nodes_connected=0,
             target_height=tip.height if self.synced else tip.height + 7,
             synced=self.synced,
             disk_writable=self.disk_writable,

@@ -18,7 +18,9 @@ from otcnode.rpc.json_rpc import Call, decode_params
 from otcnode.rpc.methods import METHODS, openrpc
 from otcnode.rpc.service import MisconductStatus
 from otcnode.vm.accounts.operations import CashDeposit, KeyAdd, KeyRevoke
+from otcnode.vm.accounts.records import ORGANISATIONS, Organisation, organisation_id
 from otcnode.vm.documents.records import sealed_name
+from otcnode.vm.governance.records import NODES, Node
 from otcnode.vm.transactions import KeySignature, Transaction
 from tests.rpc import items
 from tests.rpc.calls import Api
@@ -232,6 +234,21 @@ async def test_the_chain_can_be_read(node: FakeNode, api: Api) -> None:
     assert params["parameters"]["state_buckets"] == 16
     for height in (0, -1, "1"):
         assert (await api.call("header_get", {"height": height}))["code"] == -32602
+
+
+async def test_a_validator_that_joined_later_is_named_as_it_was_admitted(node: FakeNode, api: Api) -> None:
+    joiner, organisation = key_of("joiner"), organisation_id("Fifth Bank")
+    await node.commit(next_validators=[*node.validator_keys, joiner])
+
+    async def names() -> list[tuple[str, str]]:
+        epoch = (await api.call("validator_list"))["epochs"][-1]
+        return [(entry["name"], entry["organisation"]) for entry in epoch["validators"]]
+
+    born = [(f"v{place}", f"org{place}") for place in range(4)]
+    assert sorted(await names()) == [("", ""), *born]
+    node.put(ORGANISATIONS, organisation, Organisation("Fifth Bank"))
+    node.put(NODES, joiner.public, Node("node5", organisation, "127.0.0.1:1"))
+    assert sorted(await names()) == [("node5", "Fifth Bank"), *born]
 
 
 def _held(index: int) -> MisconductStatus:
