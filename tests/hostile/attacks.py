@@ -101,7 +101,9 @@ async def junk_answer_in_one_breath(attack: Attack) -> None:
         asked.extend(request for request in requests if isinstance(request, BlocksRequest))
         return bool(asked)
 
-    await peer.until(is_asked)
+    await peer.until(lambda: peer.closed is not None or is_asked())
+    if peer.closed is not None:
+        return
     answer = whole_frame(Channel.SYNC, words.junk_blocks(attack.arena.chain, asked[-1].first, 1))
     await peer.frames(answer * (ANSWERS_UNASKED_MAX + 2))
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
+import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,6 +27,8 @@ from tests.hostile.siege import withstands
 pytestmark = [pytest.mark.process, pytest.mark.long]
 
 ROUNDS, ROUND_S = 4, 30
+NICE = 10
+LOG_LATE = timedelta(milliseconds=200)
 MEMORY_GROWTH_BYTES_MAX = 256 * MEGABYTE
 
 
@@ -60,15 +68,49 @@ class Attacker:
         return connected(self.arena.target(self.victim), self._who, f"127.9.0.{place}")
 
     def faults(self) -> list[str]:
-        """Where it has not been named, counted and banned for what it does."""
-        bans = self.arena.offences(self.victim, self.name)
-        lines = self.arena.log_lines(self.victim, "peer banned", f"peer={self.name}")
-        said = f"{self.kind}: {bans}, {len(lines)} lines, {dict(self.seen)}"
+        """Where it has not been named, counted, banned for what it does and kept out for as long."""
         if self.code is None:
             return []
-        if not bans.get(self.code.name.lower()) or len(lines) != sum(bans.values()):
+        counted = self.arena.offences(self.victim, self.name)
+        bans = [Ban.told(line) for line in self.arena.log_lines(self.victim, "peer banned", f"peer={self.name} ")]
+        said = f"{self.kind}: {counted}, {len(bans)} lines, {dict(self.seen)}"
+        if not counted.get(self.code.name.lower()) or len(bans) != sum(counted.values()):
             return [said]
-        return [] if self.seen[CloseCode.BANNED] or sum(bans.values()) == 1 else [f"{said}: let in again"]
+        came = [moment(line) for line in self.arena.log_lines(self.victim, "peer connected", f"peer={self.name}")]
+        return [f"{said}: let in at {at} in spite of {ban}" for ban in bans for at in came if ban.holds(at)]
+
+
+class Ban(NamedTuple):
+    """As the log tells it."""
+
+    began: datetime
+    lasts: timedelta
+
+    @classmethod
+    def told(cls, line: str) -> Ban:
+        found = re.search(r" ms=(\d+) ", line)
+        assert found is not None, line
+        return cls(moment(line), timedelta(milliseconds=int(found[1])))
+
+    def holds(self, at: datetime) -> bool:
+        """A line may be written a little after what it tells has happened."""
+        return self.began < at < self.began + self.lasts - LOG_LATE
+
+
+def moment(line: str) -> datetime:
+    return datetime.fromisoformat(line.split()[0])
+
+
+async def elsewhere(attack: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """In a thread that takes what the daemons and the clients leave of the processors, for attackers bring their own
+    machines: what counts is the work that they make, not the work that they have."""
+
+    def work() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        asyncio.run(attack())
+
+    with ThreadPoolExecutor(1) as executor:
+        await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
 async def test_everything_at_once_for_two_minutes(arena: Arena) -> None:
@@ -78,9 +120,14 @@ async def test_everything_at_once_for_two_minutes(arena: Arena) -> None:
         Attacker(arena, arena.honest[place % 3], kind, attack) for place, (kind, attack) in enumerate(kinds.items())
     ]
 
+    async def all_at_once() -> None:
+        async with asyncio.TaskGroup() as group:
+            for place, attacker in enumerate(attackers, 1):
+                group.create_task(attacker.go_on(place))
+
     def attacks() -> list[Awaitable[None]]:
-        return [attacker.go_on(place) for place, attacker in enumerate(attackers, 1)]
+        return [elsewhere(all_at_once)]
 
     await withstands(arena, arena.honest, [attacks] * ROUNDS, MEMORY_GROWTH_BYTES_MAX)
     faults = [fault for attacker in attackers for fault in attacker.faults()]
-    assert faults == []
+    assert not faults, "\n".join(faults)

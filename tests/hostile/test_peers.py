@@ -58,7 +58,7 @@ async def offend(arena: Arena, victim: Member, kind: str) -> None:
         met = again.closed is CloseCode.BANNED
         assert met or time.monotonic() > closed_s + ban_s, f"{kind}: not banned: {again.closed}: {again.why}"
     seen = await asyncio.to_thread(arena.offences, victim, name)
-    lines = arena.log_lines(victim, "peer banned", f"peer={name}")
+    lines = arena.log_lines(victim, "peer banned", f"peer={name} ")
     assert seen == {code.name.lower(): bans}, f"{kind}: {seen}: {lines}"
     assert len(lines) == bans, f"{kind}: {lines}"
 
@@ -117,7 +117,7 @@ async def inundate(arena: Arena, victim: Member, kind: str, name: str, who: Iden
     if not seen.get(code.name.lower()):
         rows = {row: value for row, value in arena.metrics(victim).items() if f'peer="{name}"' in row and value}
         raise AssertionError(f"{kind}: {peer.closed} {peer.why} {rows} {arena.log_lines(victim, name)}")
-    assert arena.log_lines(victim, "peer banned", f"peer={name}"), kind
+    assert arena.log_lines(victim, "peer banned", f"peer={name} "), kind
 
 
 async def test_floods_are_borne_named_and_banned(arena: Arena) -> None:
