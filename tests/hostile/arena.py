@@ -150,6 +150,11 @@ class Arena:
         lines = member.home.log.read_text(errors="replace").splitlines()
         return [line for line in lines if all(word in line for word in words)]
 
+    def log_of_peer(self, member: localnet.Member, name: str, *words: str) -> list[str]:
+        """Those that name one peer, and none whose name begins alike."""
+        named = re.compile(rf" peer={name}(?!\w)")
+        return [line for line in self.log_lines(member, *words) if named.search(line)]
+
     def memory_bytes(self, member: localnet.Member) -> int:
         """Resident, of the daemon itself."""
         status = Path(f"/proc/{self.cluster.process_id(member.name)}/status").read_text()

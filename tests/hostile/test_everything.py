@@ -72,11 +72,11 @@ class Attacker:
         if self.code is None:
             return []
         counted = self.arena.offences(self.victim, self.name)
-        bans = [Ban.told(line) for line in self.arena.log_lines(self.victim, "peer banned", f"peer={self.name} ")]
+        bans = [Ban.told(line) for line in self.arena.log_of_peer(self.victim, self.name, "peer banned")]
         said = f"{self.kind}: {counted}, {len(bans)} lines, {dict(self.seen)}"
         if not counted.get(self.code.name.lower()) or len(bans) != sum(counted.values()):
             return [said]
-        came = [moment(line) for line in self.arena.log_lines(self.victim, "peer connected", f"peer={self.name}")]
+        came = [moment(line) for line in self.arena.log_of_peer(self.victim, self.name, "peer connected")]
         return [f"{said}: let in at {at} in spite of {ban}" for ban in bans for at in came if ban.holds(at)]
 
 

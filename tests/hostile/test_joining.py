@@ -183,7 +183,7 @@ async def test_whoever_serves_a_false_snapshot_is_banned_and_the_node_joins_from
             closed = await lie_to(arena, joiner, who, LIES[kind], true)
             assert closed is CloseCode.PENALTY, kind
             assert await asyncio.to_thread(arena.offences, joiner, name) == {"penalty": 1}, kind
-            assert len(arena.log_lines(joiner, "peer banned", f"peer={name} ", "false snapshot")) == 1, kind
+            assert len(arena.log_of_peer(joiner, name, "peer banned", "false snapshot")) == 1, kind
         assert arena.height(joiner) == 0
     finally:
         for member in honest:
