@@ -160,7 +160,8 @@ def _waits(front: list[Answer], heard: list[Answer], troubles: Sequence[Cause]) 
         return "nothing that a node could name is missing", nodes
     answer, cause = list(_causes(front))[min(found)[3]]
     names = {answer["name"] for answer in heard}
-    unasked = [name for name in cause["nodes"] if name not in names]
+    unheard = [name for _, other in _causes([answer]) if other["kind"] == Cause.TIMER_HELD for name in other["nodes"]]
+    unasked = [name for name in dict.fromkeys([*cause["nodes"], *unheard]) if name not in names]
     behind = {one["name"]: said for one in front if (said := _trouble(one, WAITING)) is not None}
     for more in (
         {name: answer["peers"].get(name, "does not answer") for name in unasked},

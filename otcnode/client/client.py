@@ -38,14 +38,13 @@ from otcnode.evidence.package import Leaf
 from otcnode.evidence.trust import TrustedChain
 from otcnode.evidence.verdict import Outcome as PackageOutcome
 from otcnode.evidence.verify import verify as verify_package
-from otcnode.genesis import Genesis
+from otcnode.genesis import PARAMETER_BOUNDS, Genesis
 from otcnode.ids import Prefix, parse
 from otcnode.rpc import accounts, auth, chain, documents, events, json_rpc, node_status, packages, proofs, transactions
 from otcnode.rpc import format as form
 from otcnode.rpc.access import login_preimage
 from otcnode.rpc.service import Frozen, Stage
 from otcnode.vm.documents.records import sealed_name
-from otcnode.vm.governance.parameters import BOUNDS
 from otcnode.vm.keys import Table
 from otcnode.vm.operations import Operation
 from otcnode.vm.results import Receipt
@@ -167,7 +166,7 @@ class Client:
         word is enough for that: a lie makes transactions no longer valid than the genesis allows, nor shorter than any
         chain can."""
         said = await self._anywhere("chain_params", {}, chain.ChainParamsResult)
-        least_ms, _ = BOUNDS["max_transaction_ttl_ms"]
+        least_ms, _ = PARAMETER_BOUNDS["max_transaction_ttl_ms"]
         born_ms = self._genesis.parameters.max_transaction_ttl_ms
         self._longest_ms = min(born_ms, max(least_ms, said.parameters.max_transaction_ttl_ms))
 

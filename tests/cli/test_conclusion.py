@@ -66,6 +66,14 @@ def test_a_chain_that_goes_on_names_who_is_cut_off() -> None:
     assert conclude(majority | {"d": behind}).nodes == {"n3": "behind and is not heard by n0, n1 and n2"}
 
 
+def test_a_node_that_hears_no_quorum_names_all_it_does_not_hear() -> None:
+    waits = _cause(Cause.NO_PROPOSAL, "height 812, view 3: waits for a proposal from the primary n0", "n0", height=812)
+    held = _cause(Cause.TIMER_HELD, "hears 0 others, a quorum needs 2: the view timer is held", *NAMES[:3], missing=2)
+    found = conclude({"d": _answer("n3", waits, held)})
+    assert found.text.startswith("height 812, view 3: nobody hears a quorum; waits for a proposal from the primary n0")
+    assert found.nodes == dict.fromkeys(NAMES[:3], "silent 4.1 s")
+
+
 def test_a_line_that_is_down_between_two_is_named_from_its_ends() -> None:
     ends = {"n0": "n1", "n1": "n0"}
     answers = {
