@@ -77,6 +77,8 @@ class _Peer:
     """Whose manifest it was asked for last, and has not sent; it may come late."""
     manifest_asked_ms: int = 0
     manifest_awaited: bool = False
+    owed: int = 0
+    """Answers that it may still send over this connection: one to each request, early or late."""
 
     def forget_requests(self) -> None:
         """What may come late is remembered."""
@@ -113,6 +115,7 @@ class SnapshotSync:
             # What it has done is remembered as long as it would be if it had stayed.
             known.offers, known.asked_offers_ms, known.manifest, known.chunks_at_a_time = (), None, None, 1
             known.forget_requests()
+            known.owed = 0
 
     def offered(self, peer: bytes, offers: tuple[Offer, ...]) -> None:
         self._peers.setdefault(peer, _Peer()).offers = offers[: limits.snapshots_offered_max]
@@ -146,6 +149,14 @@ class SnapshotSync:
             self._window_kept += 1
         if self.phase is Phase.CHUNKS and not self._missing:
             self.phase = Phase.WHOLE
+
+    def owes(self, peer: bytes) -> bool:
+        """An answer of the peer has come: whether one was owed, be it late."""
+        known = self._peers.get(peer)
+        if known is None or not known.owed:
+            return False
+        known.owed -= 1
+        return True
 
     def may_answer(self, peer: bytes) -> bool:
         """Whether anything has been asked of the peer that it has not answered yet."""
@@ -332,6 +343,7 @@ class SnapshotSync:
         peer = min(self._servers(now_ms), key=lambda peer: (self._peers[peer].slow, peer))
         server = self._peers[peer]
         server.manifest, server.manifest_asked_ms, server.manifest_awaited = self.chosen, now_ms, True
+        server.owed += 1
         return [(peer, ManifestRequest(self.chosen.block_hash))]
 
     def _ask_for_chunks(self, servers: list[bytes], now_ms: int) -> Requests:
@@ -348,6 +360,7 @@ class SnapshotSync:
                 if index is None:
                     break
                 known.waits_for[index] = now_ms
+                known.owed += 1
                 taken.add(index)
                 requests.append((peer, ChunkRequest(self.chosen.block_hash, index)))
         return requests

@@ -271,3 +271,19 @@ def test_a_slow_server_of_two_snapshots_is_not_made_to_begin_again() -> None:
     sync.offered(ONE, (OFFER, HIGHER))
     drip(sync, ONE, 0)
     assert sync.chosen == OFFER and sync.phase is Phase.CHUNKS
+
+
+# ---- what may come
+
+
+def test_an_answer_is_owed_once_and_over_the_same_connection_only() -> None:
+    """However late it comes: a peer whose line is slow does nothing wrong."""
+    sync = offered_by(ONE)
+    assert not sync.owes(ONE) and not sync.owes(OTHER)
+    assert asked_for_manifest(sync, 0) == [ONE]
+    assert sync.owes(ONE) and not sync.owes(ONE)
+    again = offered_by(ONE)
+    assert asked_for_manifest(again, 0) == [ONE]
+    again.disconnected(ONE)
+    again.connected(ONE)
+    assert not again.owes(ONE)

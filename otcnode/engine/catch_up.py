@@ -122,7 +122,6 @@ class CatchUp:
 
     def received(self, peer: bytes, payload: bytes) -> None:
         if payload.startswith(SNAPSHOT_ANSWER_STARTS) and not self._awaits_snapshot_of(peer):
-            # Perhaps late. Not worth the work of decoding it.
             return
         if payload.startswith(BLOCKS_RESPONSE_START) and not self.sync.may_answer(peer):
             self._unasked(peer)
@@ -160,13 +159,18 @@ class CatchUp:
             self.poll()
 
     def _awaits_snapshot_of(self, peer: bytes) -> bool:
-        return self.snapshot_taker is not None and self.snapshot_taker.sync.may_answer(peer)
+        """Whether its answer is worth the work of decoding it: one that is late is not."""
+        sync = None if self.snapshot_taker is None else self.snapshot_taker.sync
+        if sync is None or not sync.owes(peer):
+            self._unasked(peer)
+            return False
+        return sync.may_answer(peer)
 
     def _unasked(self, peer: bytes) -> None:
-        """Blocks that nobody asked this peer for: not worth the work of decoding them."""
+        """Blocks or parts of a snapshot that nobody asked this peer for: they are not even decoded."""
         self._unasked_answers[peer] += 1
         if self._unasked_answers[peer] > ANSWERS_UNASKED_MAX:
-            self._host.penalise(peer, "sends blocks that nobody asked it for")
+            self._host.penalise(peer, "sends what nobody asked it for")
 
     def hint(self, peer: bytes, height: int) -> None:
         """A peer says it is further; look into it."""

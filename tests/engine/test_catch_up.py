@@ -15,7 +15,14 @@ from otcnode.engine.host import Stage
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
 from otcnode.sync import ANSWERS_UNASKED_MAX
-from otcnode.sync_messages import BLOCKS_RESPONSE_START, BlocksRequest, BlocksResponse, SyncMessage, TipNotice
+from otcnode.sync_messages import (
+    BLOCKS_RESPONSE_START,
+    SNAPSHOT_ANSWER_STARTS,
+    BlocksRequest,
+    BlocksResponse,
+    SyncMessage,
+    TipNotice,
+)
 from tests.engine.network import Net, Station, alone, deposit, genesis_of, key_of, stations
 
 FOLLOWER = key_of("follower")
@@ -234,13 +241,14 @@ def test_a_certified_block_that_executes_differently_stops_the_node_once() -> No
     assert len(station.engine.alarms) == 1
 
 
-def test_blocks_that_nobody_asked_for_are_not_even_decoded_and_cost_their_sender() -> None:
+@pytest.mark.parametrize("start", [BLOCKS_RESPONSE_START, *SNAPSHOT_ANSWER_STARTS], ids=["blocks", "manifest", "chunk"])
+def test_what_nobody_asked_for_is_not_even_decoded_and_costs_its_sender(start: bytes) -> None:
     station = alone()
     station.engine.connected(PEER)
     for _ in range(ANSWERS_UNASKED_MAX):
-        station.engine.received(PEER, Channel.SYNC, BLOCKS_RESPONSE_START + b"not looked at")
+        station.engine.received(PEER, Channel.SYNC, start + b"not looked at")
     assert station.penalised == []
-    give(station, PEER, BlocksResponse(1, ()))
+    station.engine.received(PEER, Channel.SYNC, start + b"nor this")
     assert [peer for peer, _ in station.penalised] == [PEER]
 
 

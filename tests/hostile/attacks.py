@@ -81,6 +81,13 @@ async def unasked_blocks(attack: Attack) -> None:
         await attack.peer.send(Channel.SYNC, words.junk_blocks(attack.arena.chain, 10**6, 3))
 
 
+async def unasked_chunks(attack: Attack) -> None:
+    """Of a snapshot, as large as they come."""
+    chunk = words.chunk(random_bytes(limits.snapshot_chunk_bytes))
+    for _ in range(ANSWERS_UNASKED_MAX + 1):
+        await attack.peer.send(Channel.SYNC, chunk)
+
+
 async def lying_height(attack: Attack) -> None:
     """Claims a billion, is asked for blocks, and serves blocks that nobody certified."""
     peer, height = attack.peer, await attack.height()
@@ -147,6 +154,7 @@ OFFENCES: dict[str, tuple[CloseCode, Offence]] = {
     "a vote with a false signature": (CloseCode.PENALTY, false_votes),
     "sync that is none": (CloseCode.PENALTY, payload(Channel.SYNC, lambda _: random_bytes(200))),
     "blocks that nobody asked for": (CloseCode.PENALTY, unasked_blocks),
+    "snapshots that nobody asked for": (CloseCode.PENALTY, unasked_chunks),
     "a lying height and junk blocks": (CloseCode.PENALTY, lying_height),
     "junk blocks in one breath": (CloseCode.PENALTY, junk_answer_in_one_breath),
     "documents that are none": (CloseCode.PENALTY, payload(Channel.DOCUMENTS, lambda _: random_bytes(200))),
@@ -217,17 +225,6 @@ async def unfinished_messages(attack: Attack) -> None:
     await asyncio.sleep(FLOOD_S)
 
 
-async def unasked_chunks(attack: Attack) -> None:
-    """Of snapshots, as large as they come."""
-    peer, chunk = attack.peer, words.chunk(random_bytes(limits.snapshot_chunk_bytes))
-    peer.careless = True
-    with contextlib.suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout(FLOOD_S):
-            while peer.closed is None:
-                await peer.send(Channel.SYNC, chunk)
-                await asyncio.sleep(0)
-
-
 async def deaf(attack: Attack) -> None:
     """Asks for all blocks as politely as can be, and takes nothing of the answers."""
     attack.peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -270,7 +267,6 @@ FLOODS: dict[str, tuple[CloseCode | None, Offence]] = {
         CloseCode.PENALTY,
         flood(Channel.TRANSACTIONS, lambda attack: words.push(attack.arena.transaction())),
     ),
-    "snapshots that nobody asked for": (CloseCode.FLOOD, unasked_chunks),
     "requests for documents": (CloseCode.FLOOD, flood(Channel.DOCUMENTS, lambda _: words.document_wanted())),
     "new connections": (CloseCode.FLOOD, new_connections),
     "one byte a second": (CloseCode.SLOW, trickle),
