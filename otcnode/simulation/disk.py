@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from otcnode.consensus import record
-from otcnode.simulation.plan import Crash, CrashPoint
+from otcnode.errors import StorageDamage
+from otcnode.simulation.plan import Crash, CrashPoint, DiskFails, DiskFull, DiskOperation, Rot, RotPlace
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.folder import Folders, MemoryFolders
 from otcnode.storage.incoming import finished
 from otcnode.storage.kv import KeyValue
-from otcnode.storage.votes_log import MemoryVotesLog
+from otcnode.storage.schema import Table
+from otcnode.storage.votes_log import HEADER_BYTES, MemoryVotesLog
 
 _STORE_FAULTS = {CrashPoint.WRITE_LOST: FaultKind.CRASH_BEFORE, CrashPoint.WRITE_DONE: FaultKind.CRASH_AFTER}
+_REFUSALS = {DiskOperation.WRITE: FaultKind.FAIL, DiskOperation.WRITE_KEPT: FaultKind.FAIL_KEPT}
+_ROTTEN_TABLES = {
+    RotPlace.STORE: b"",
+    RotPlace.STATE: Table.STATE.value,
+    RotPlace.BODY: Table.BODY.value,
+    RotPlace.BUCKET: Table.BUCKET.value,
+}
+_REFUSED = "the voting record cannot be kept ({}); {}, then start the node again"
 _SYNC_POINTS = (CrashPoint.SYNC_LOST, CrashPoint.SYNC_TORN, CrashPoint.SYNC_DONE)
 
 
 class CrashingVotesLog:
-    """A voting record in whose syncs and compactions the process can die. `synced` is told of each."""
+    """A voting record in whose syncs and compactions the process can die, or the disk refuse. `synced` is told of
+    each."""
 
     def __init__(self, synced: Callable[[], None]) -> None:
         self._log = MemoryVotesLog()
@@ -25,12 +36,37 @@ class CrashingVotesLog:
         self._synced = synced
         self._crash: Crash | None = None
         self._left = 0
+        self._refusal: DiskFails | None = None
+        self._refusal_left = 0
+        self.full: DiskFull | None = None
+        self.met: str | None = None
+        """As that of a FaultyKeyValue."""
 
     def arm(self, crash: Crash) -> None:
         self._crash, self._left = crash, crash.count
 
+    def fail(self, refusal: DiskFails) -> None:
+        self._refusal, self._refusal_left = refusal, refusal.count
+
+    def rot(self, rot: Rot) -> bool:
+        """Change one bit, wherever it is seen: a byte of the last frame would pass for one that was not written to its
+        end, which a crash leaves and nothing depends on."""
+        if not self._log.length:
+            return False
+        offset, mask = rot.byte_place // 8 % self._log.length, 1 << rot.byte_place % 8
+        self._log.damage(offset, mask)
+        if self._log.is_intact:
+            self._log.damage(offset, mask)
+            self._log.damage(offset % HEADER_BYTES, mask)
+        return True
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a record at all, intact or not."""
+        return self._log.length > 0
+
     def disarm(self) -> None:
-        self._crash = None
+        self._crash = self._refusal = None
 
     def stop(self) -> None:
         """The process is gone; what was not synced is, too."""
@@ -47,6 +83,7 @@ class CrashingVotesLog:
         self._log.append(entries)
 
     def sync(self) -> None:
+        self._refuse(DiskOperation.SYNC)
         if self._crash is not None and self._crash.point in _SYNC_POINTS and self._counts_down():
             if self._crash.point is CrashPoint.SYNC_DONE:
                 self._log.sync()
@@ -57,6 +94,7 @@ class CrashingVotesLog:
         self._synced()
 
     def replace(self, entries: Sequence[bytes]) -> None:
+        self._refuse(DiskOperation.REPLACE)
         if self._crash is not None and self._crash.point is CrashPoint.REPLACE_LOST and self._counts_down():
             raise SimulatedCrash("in a compaction of the voting record")
         self._log.replace(entries)
@@ -64,6 +102,24 @@ class CrashingVotesLog:
 
     def close(self) -> None:
         self._log.close()
+
+    def _refuse(self, operation: DiskOperation) -> None:
+        """Raises StorageDamage where the disk is full or fails now. What a refused sync leaves is a part of the frame,
+        a refused compaction the old record."""
+        refusal, fails = self._refusal, False
+        if refusal is not None and refusal.operation is operation:
+            self._refusal_left -= 1
+            fails = self._refusal_left <= 0
+        fault: DiskFails | DiskFull | None = refusal if fails else self.full
+        if fault is None:
+            return
+        if operation is DiskOperation.SYNC:
+            self._log.crash(fault.torn_bytes)
+        else:
+            self._log.crash()
+        reason, advice = ("input/output error", "check the disk") if fails else ("no space left", "free space")
+        self.met = _REFUSED.format(reason, advice)
+        raise StorageDamage(self.met)
 
     def _counts_down(self) -> bool:
         self._left -= 1
@@ -90,6 +146,7 @@ class Disk:
             self._gathered = FaultyKeyValue()
             if self._armed is not None:
                 self._gathered.arm(_STORE_FAULTS[self._armed.point], self._armed.count)
+            self._gathered.full = self.votes.full is not None
         return self._gathered
 
     def discard(self) -> None:
@@ -105,8 +162,50 @@ class Disk:
         self.store, self._gathered = self._gathered, None
         return True
 
+    def fail(self, fault: DiskFails) -> None:
+        """Let the coming occasion that the fault names be refused."""
+        if fault.operation in (DiskOperation.SYNC, DiskOperation.REPLACE):
+            self.votes.fail(fault)
+        elif fault.operation is DiskOperation.READ:
+            self.store.fail_read(fault.count)
+        else:
+            for store in self._stores():
+                store.arm(_REFUSALS[fault.operation], fault.count)
+
+    def fill(self, fault: DiskFull | None) -> None:
+        """Nothing more can be written; None: there is room again."""
+        self.votes.full = fault
+        for store in self._stores():
+            store.full = fault is not None
+
+    def rot(self, fault: Rot) -> bool:
+        """Change one bit of what is kept; whether there was any."""
+        match fault.place:
+            case RotPlace.RECORD:
+                return self.votes.rot(fault)
+            case RotPlace.LEAF:
+                return self.store.rot(fault.entry_place, fault.byte_place, Table.TREE.value, noticed=False)
+            case _:
+                return self.store.rot(fault.entry_place, fault.byte_place, _ROTTEN_TABLES[fault.place])
+
+    @property
+    def met(self) -> str | None:
+        """What should have ended the process that runs on this disk."""
+        return next((met for met in (self.votes.met, *(store.met for store in self._stores())) if met), None)
+
+    @property
+    def is_rotten(self) -> bool:
+        """Whether anything in the store is not what was written."""
+        return self.store.is_rotten
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether no checksum would tell."""
+        return self.store.is_altered
+
     def reopen(self) -> None:
         """The next process opens what is there."""
+        self.votes.met = None
         for store in self._stores():
             store.reopen()
 
@@ -131,6 +230,7 @@ class Disk:
     def lose_store(self) -> None:
         """Everything but the voting record."""
         self.store = FaultyKeyValue()
+        self.store.full = self.votes.full is not None
         self.made = MemoryFolders()
         self._gathered = None
 

@@ -17,6 +17,9 @@ from otcnode.simulation.plan import (
     Cut,
     Delay,
     Deposit,
+    DiskFails,
+    DiskFull,
+    DiskOperation,
     Duplication,
     Fault,
     Freeze,
@@ -29,6 +32,8 @@ from otcnode.simulation.plan import (
     RecordLost,
     Reform,
     Review,
+    Rot,
+    RotPlace,
     Signatures,
     SlowSync,
     StoreLost,
@@ -46,6 +51,9 @@ PARTLY = (Habit.STALE, Habit.FLOOD)
 TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE)
 """Habits that need the belief of a quorum to do harm."""
 WEAK_IN_STORMS_PERMILLE = 400
+DISK_PERMILLE = 250
+ROT_PERMILLE = 400
+"""Of the nodes that lose something, those on whose disk it rots."""
 KINDS = (
     "crash",
     "pause",
@@ -104,6 +112,10 @@ class Options:
     rather lose their blocks or serve false ones, and somebody comes late."""
     habits: tuple[Habit, ...] = ()
     """What liars may do; empty: anything."""
+    rots: bool = False
+    """The disk of every weak node rots, and storms have weak nodes."""
+    disk_permille: int = DISK_PERMILLE
+    """Of the mixed plans, those in which disks are full or fail."""
     stores_lost: bool = False
     """Every weak node loses its blocks, and storms have weak nodes."""
     twins_permille: int = 125
@@ -141,6 +153,7 @@ class _Generator:
         chance, count = self._chance, self._count
         weak = self._weak() if "weak" in self._kinds else []
         self._crashes()
+        self._disk_faults()
         self._stalls()
         self._network_faults()
         self._latecomer()
@@ -181,13 +194,17 @@ class _Generator:
             faults=tuple(sorted(self._faults, key=lambda fault: (fault.at_ms, fault.id))),
         )
 
+    @property
+    def _surely_loses(self) -> bool:
+        return self._options.stores_lost or self._options.rots
+
     def _kinds_of_swarm(self) -> frozenset[str]:
         """Mostly about half of the kinds at once; sometimes few, for one fault can hide what another would show. Storms
         are faults enough, but for a weak node now and then."""
         chance = self._chance
         match self._swarm:
             case Swarm.STORM:
-                weak = self._options.stores_lost or chance.happens(WEAK_IN_STORMS_PERMILLE, "weak in a storm")
+                weak = self._surely_loses or chance.happens(WEAK_IN_STORMS_PERMILLE, "weak in a storm")
                 return frozenset(["weak"] if weak else [])
             case Swarm.LIARS:
                 return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
@@ -195,10 +212,11 @@ class _Generator:
                 pass
             case _:
                 assert_never(self._swarm)
+        disk = ["disk"] if chance.happens(self._options.disk_permille, "disk") else []
         if chance.happens(600, "crowded"):
-            return frozenset(kind for kind in KINDS if chance.happens(450, "kind", kind))
+            return frozenset([*disk, *(kind for kind in KINDS if chance.happens(450, "kind", kind))])
         few = chance.sample(KINDS, chance.between(1, 2, "few"), "few")
-        return frozenset([*few, "ambush"] if chance.happens(500, "ambushed") else few)
+        return frozenset([*disk, *few, "ambush"] if chance.happens(500, "ambushed") else [*disk, *few])
 
     def _last_ms(self, burst: int) -> int:
         """Where somebody comes late there must be something to be late for."""
@@ -311,7 +329,7 @@ class _Generator:
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
         for node in weak:
             loses_permille = 0 if self._options.habits else 600 if self._snapshots else 300
-            if self._options.stores_lost or chance.happens(loses_permille, "loses", node):
+            if self._surely_loses or chance.happens(loses_permille, "loses", node):
                 self._lose(node)
                 continue
             most_lies = 4 if self._swarm is Swarm.LIARS else 3
@@ -323,6 +341,10 @@ class _Generator:
         """Its record; or its blocks, perhaps without learning of them again soon."""
         chance = self._chance
         down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
+        rots_permille = 1_000 if self._options.rots else 0 if self._options.stores_lost else ROT_PERMILLE
+        if chance.happens(rots_permille, "rots", node):
+            self._rot(node, at_ms, down_ms)
+            return
         record_permille = 0 if self._options.stores_lost else 200 if self._snapshots else 500
         if chance.happens(record_permille, "loses its record", node):
             self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
@@ -338,6 +360,20 @@ class _Generator:
                 for_ms=down_ms + self._for("stays behind", node, 6_000),
             )
             self._faults.append(behind)
+
+    def _rot(self, node: int, at_ms: int, down_ms: int) -> None:
+        chance = self._chance
+        rot = Rot(
+            id=self._next_id(),
+            at_ms=at_ms,
+            node=node,
+            place=chance.choice(tuple(RotPlace), "rot in", node),
+            entry_place=chance.below(1 << 20, "rotten entry", node),
+            byte_place=chance.below(1 << 20, "rotten byte", node),
+            dies=chance.happens(600, "dies of rot", node),
+            down_ms=down_ms,
+        )
+        self._faults.append(rot)
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance
@@ -403,6 +439,31 @@ class _Generator:
                 down_ms=chance.between(20, 2_000, "gathering down", number),
             )
             self._faults.append(again)
+
+    def _disk_faults(self) -> None:
+        chance = self._chance
+        for number in range(self._number("disk", 4)):
+            node, at_ms = self._node("disk", number), self._at("disk", number)
+            down_ms, torn_bytes = self._for("disk", number, 3_000), chance.between(0, 400, "torn by the disk", number)
+            fault: Fault = DiskFull(
+                id=self._next_id(),
+                at_ms=at_ms,
+                node=node,
+                torn_bytes=torn_bytes,
+                down_ms=down_ms,
+                for_ms=self._for("disk full", number, 8_000),
+            )
+            if chance.happens(500, "disk fails", number):
+                fault = DiskFails(
+                    id=self._next_id(),
+                    at_ms=at_ms,
+                    node=node,
+                    operation=chance.choice(list(DiskOperation), "disk operation", number),
+                    count=chance.between(1, 12, "disk count", number),
+                    torn_bytes=torn_bytes,
+                    down_ms=down_ms,
+                )
+            self._faults.append(fault)
 
     def _stalls(self) -> None:
         chance = self._chance

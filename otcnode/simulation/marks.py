@@ -10,6 +10,7 @@ from otcnode.blocks import Certificate, block_hash
 from otcnode.consensus import effects
 from otcnode.consensus.messages import BodyRequest, Entries, Message, Mode, NewView, Status, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry, floor_of
+from otcnode.simulation.damage import DAMAGE_MARKS
 
 VIEW_CHANGES = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
 NEW_VIEWS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
@@ -61,6 +62,7 @@ MARKS = (
     "snapshot resumed after a restart",
     "a false snapshot refused",
     "a pruned block asked for",
+    *DAMAGE_MARKS,
 )
 """All that are looked for; those that no run has hit are listed as missing. Accusations are counted beside them."""
 

@@ -18,7 +18,7 @@ from otcnode.crypto import SignatureCheck, SigningKey
 from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
-from otcnode.errors import Inadmissible
+from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.chance import Chance
@@ -65,6 +65,7 @@ class Surroundings(Protocol):
     def installed(self, node: int) -> None: ...
     def started(self, node: int) -> None: ...
     def died(self, node: int) -> None: ...
+    def damaged(self, node: int, damage: StorageDamage) -> None: ...
     def blamed(self, node: int, other: int, reason: str) -> None: ...
 
 
@@ -105,7 +106,7 @@ class Node:
         return self.store
 
     def start(self) -> None:
-        """Open what the disk holds and run."""
+        """Open what the disk holds and run. Raises StorageDamage where the daemon would refuse to start."""
         assert self.engine is None
         world = self._world
         self.lives += 1
@@ -177,6 +178,13 @@ class Node:
         self.disk.stop()
         self._world.died(self.index)
 
+    def give_up(self) -> None:
+        """The process has ended in the middle of its start."""
+        self.engine = None
+        self.store = None
+        self.disk.stop()
+        self.disk.reopen()
+
     def _snapshot_whole(self) -> None:
         life = self.lives
 
@@ -244,11 +252,15 @@ class Node:
             action()
         except SimulatedCrash as crash:
             self.kill(str(crash))
+        except StorageDamage as damage:
+            self._world.damaged(self.index, damage)
         except Violation:
             raise
         except Exception:
             raise Violation(Promise.DEFECT, f"n{self.index} fails:\n{traceback.format_exc(limit=-12)}") from None
         engine = self.engine
+        if engine is not None and self.disk.met is not None:
+            raise Violation(Promise.DAMAGE, f"n{self.index} goes on after this: {self.disk.met}")
         if engine is not None and engine.stopped is not None and self.mouth is None:
             raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.stopped}")
 
@@ -322,6 +334,8 @@ class Node:
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         world = self._world
+        if self.disk.met is not None:
+            raise Violation(Promise.DAMAGE, f"n{self.index} says something after this: {self.disk.met}")
         receiver = world.validators.index(peer)
         depart_ms = self._now_ms
         if self.mouth is not None:

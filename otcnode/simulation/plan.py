@@ -74,6 +74,71 @@ class StoreLost(_Fault, frozen=True, kw_only=True, tag="store-lost"):
     down_ms: int
 
 
+class DiskOperation(StrEnum):
+    """What the disk is asked for."""
+
+    READ = "read"
+    """of the store"""
+    WRITE = "write"
+    """of a block; nothing of it is written"""
+    WRITE_KEPT = "write-kept"
+    """of a block; it is on the disk all the same"""
+    SYNC = "sync"
+    """of the voting record; a part of the frame is written"""
+    REPLACE = "replace"
+    """a compaction of the voting record; the old one stays"""
+
+
+class DiskFails(_Fault, frozen=True, kw_only=True, tag="disk-fails"):
+    """At the `count`-th occasion of `operation` from `at_ms` on the disk refuses, once. The process has to end, and
+    starts again `down_ms` later."""
+
+    node: int
+    operation: DiskOperation
+    count: int = 1
+    torn_bytes: int = 0
+    down_ms: int
+
+
+class DiskFull(_Fault, frozen=True, kw_only=True, tag="disk-full"):
+    """Nothing can be written. A process that tries has to end, and starts again `down_ms` later, room or no room."""
+
+    node: int
+    torn_bytes: int = 0
+    down_ms: int
+    for_ms: int
+
+
+class RotPlace(StrEnum):
+    """Where a byte changes."""
+
+    STORE = "store"
+    """in any entry of the store; here and where not said otherwise a checksum tells whoever reads it"""
+    STATE = "state"
+    """in a value of the latest state"""
+    BODY = "body"
+    """in the transactions of a block"""
+    BUCKET = "bucket"
+    """in the hash of a bucket of the state tree"""
+    LEAF = "leaf"
+    """in a leaf of the state tree, whose checksum agrees: the hash of its bucket tells"""
+    RECORD = "record"
+    """in the voting record"""
+
+
+class Rot(_Fault, frozen=True, kw_only=True, tag="rot"):
+    """One bit of what is stored changes at rest, and the process dies if it `dies`. Whoever reads it has to end; its
+    operator removes the store, and it starts again `down_ms` later from the genesis. A voting record makes it silent.
+    Counts among the f."""
+
+    node: int
+    place: RotPlace
+    entry_place: int
+    byte_place: int
+    dies: bool
+    down_ms: int
+
+
 class Pause(_Fault, frozen=True, kw_only=True, tag="pause"):
     """The process stands still; what arrives waits."""
 
@@ -181,7 +246,21 @@ class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
 
 
 Fault: TypeAlias = (
-    Crash | RecordLost | StoreLost | Pause | Partition | Cut | Loss | Duplication | Delay | SlowSync | ClockStep | Liar
+    Crash
+    | RecordLost
+    | StoreLost
+    | DiskFails
+    | DiskFull
+    | Rot
+    | Pause
+    | Partition
+    | Cut
+    | Loss
+    | Duplication
+    | Delay
+    | SlowSync
+    | ClockStep
+    | Liar
 )
 
 
@@ -312,7 +391,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     @property
     def weakened(self) -> frozenset[int]:
         """Those that count among the f."""
-        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost)}
+        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost | Rot)}
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -352,13 +431,13 @@ def check(plan: Plan) -> None:
         raise ConfigurationError(f"the plan names a node that is not among its {plan.nodes} nodes")
     if len(plan.weakened) > (count - 1) // 3:
         raise ConfigurationError(
-            f"{len(plan.weakened)} nodes lie or lost their record or blocks: more than f of {count}"
+            f"{len(plan.weakened)} nodes lie or lose their record or blocks, or these rot: more than f of {count}"
         )
     if set(plan.survivors) & plan.weakened:
-        raise ConfigurationError("a survivor lies or lost its record or blocks")
+        raise ConfigurationError("a survivor lies or loses its record or blocks, or these rot")
     for members in plan.reforms:
         if len(plan.weakened & set(members)) > maximum_faulty(len(members)):
-            raise ConfigurationError(f"more than f of the validators {members} lie or lost their record or blocks")
+            raise ConfigurationError(f"more than f of the validators {members} lie or lose their record or blocks")
         if not members or len(set(plan.survivors) & set(members)) < quorum(len(members)):
             raise ConfigurationError(f"too few of the validators {members} survive")
     ids = [fault.id for fault in plan.faults]

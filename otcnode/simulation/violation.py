@@ -28,6 +28,8 @@ class Promise(StrEnum):
     MEMORY = "bounded memory"
     BLAME = "no false blame"
     """an honest node never punishes, accuses or halts because of another honest node"""
+    DAMAGE = "damage named"
+    """a node that meets a damaged, full or failing disk ends and says so, and tells nobody anything after that"""
     HEARSAY = "no hearsay"
     """a node believes of an honest node only what that one said of itself"""
     LIVENESS = "liveness"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from otcnode.consensus.messages import Message, Status
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.genesis import chain_id
+from otcnode.simulation import damage as damages
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.disk import CrashingVotesLog, Disk
@@ -30,6 +32,8 @@ from otcnode.simulation.plan import (
     CrashPoint,
     Cut,
     Delay,
+    DiskFails,
+    DiskFull,
     Duplication,
     Fault,
     Liar,
@@ -38,6 +42,7 @@ from otcnode.simulation.plan import (
     Pause,
     Plan,
     RecordLost,
+    Rot,
     Signatures,
     SlowSync,
     StoreLost,
@@ -117,6 +122,7 @@ class World:
         self._frozen: set[int] = set()
         self._healed = False
         self._down_ms: dict[int, int] = {}
+        self._met_full: set[int] = set()
 
     def run(self, until_ms: int | None = None) -> None:
         """Both phases and the checks at the end, or what comes before a moment. Raises Violation."""
@@ -178,7 +184,8 @@ class World:
         try:
             node.start()
         except StorageDamage as damage:
-            raise Violation(Promise.DURABILITY, f"n{index} cannot start again: {damage}") from None
+            self.damaged(index, damage)
+            return
         for peer in range(self.plan.nodes):
             if peer != index:
                 self.network.try_connect(index, peer)
@@ -222,6 +229,8 @@ class World:
                 self._kill(node, "and loses its blocks", fault)
                 self._nodes[node].lose_store()
                 self.checkers.forgot_blocks(node)
+            case DiskFails() | DiskFull() | Rot():
+                self._harm(fault)
             case Pause(node=node, for_ms=for_ms):
                 self.injected("pause")
                 self._nodes[node].pause()
@@ -240,7 +249,25 @@ class World:
             case _:
                 assert_never(fault)
 
-    def _kill(self, index: int, why: str, fault: Crash | RecordLost | StoreLost) -> None:
+    def _harm(self, fault: DiskFails | DiskFull | Rot) -> None:
+        """Something happens to a disk; whoever runs on it does not know yet."""
+        disk = self._nodes[fault.node].disk
+        self._down_ms[fault.node] = fault.down_ms
+        match fault:
+            case DiskFails():
+                disk.fail(fault)
+            case DiskFull():
+                disk.fill(fault)
+                self.scheduler.after(fault.for_ms, lambda: disk.fill(None))
+            case Rot():
+                if fault.dies:
+                    self._kill(fault.node, "and a byte on its disk changes", fault)
+                if disk.rot(fault):
+                    self.injected(f"rot of the {fault.place}")
+            case _:
+                assert_never(fault)
+
+    def _kill(self, index: int, why: str, fault: Crash | RecordLost | StoreLost | Rot) -> None:
         if self._nodes[index].alive:
             self._down_ms[index] = fault.down_ms
             self._nodes[index].kill(why)
@@ -279,6 +306,7 @@ class World:
         self.network.heal()
         for node in self._nodes:
             node.disarm()
+            node.disk.fill(None)
             node.sync_ms = 0
             if node.index in self._frozen:
                 node.pause()
@@ -351,7 +379,8 @@ class World:
         store = self._nodes[node].store
         assert store is not None
         self.note(node, f"commits {height} with {len(transactions)} transactions: {store.tip.block_hash.hex()[:12]}")
-        self.checkers.committed(node, store, height, transactions)
+        with damages.seen_from_outside([self._nodes[node].disk]):
+            self.checkers.committed(node, store, height, transactions)
 
     def installed(self, node: int) -> None:
         self.injected("snapshot-installed")
@@ -359,7 +388,15 @@ class World:
     def started(self, node: int) -> None:
         store = self._nodes[node].store
         assert store is not None
-        self.checkers.started(node, store, self._nodes[node].disk.votes.load())
+        disk = self._nodes[node].disk
+        kept = disk.votes.load()
+        if kept is None and disk.votes.is_there:
+            self.mark(damages.SILENCED)
+        if node in self._met_full and disk.votes.full is None:
+            self._met_full.remove(node)
+            self.mark(damages.WENT_ON)
+        with damages.seen_from_outside([disk]):
+            self.checkers.started(node, store, kept)
 
     def died(self, node: int) -> None:
         self.injected("crash")
@@ -367,6 +404,26 @@ class World:
         down_ms = self._down_ms.get(node, 1_000)
         self._nodes[node].reopen_disk()
         self.scheduler.after(down_ms, lambda: self._start(node))
+
+    def damaged(self, index: int, damage: StorageDamage) -> None:
+        """A process ends, or refuses to start, for what it found on its disk; its operator does what it is told."""
+        node = self._nodes[index]
+        self.note(index, f"ends: {damage}")
+        found = damages.finding(node.disk, damage)
+        if found is None:
+            raise Violation(Promise.DAMAGE, f"n{index} says of its disk what was not done to it: {damage}")
+        self.injected(found)
+        self.mark(found)
+        if found == damages.FULL:
+            self._met_full.add(index)
+        if node.alive:
+            node.kill("of its disk")
+        else:
+            node.give_up()
+            self.scheduler.after(self._down_ms.get(index, 1_000), lambda: self._start(index))
+        if node.disk.is_rotten:
+            node.lose_store()
+            self.checkers.forgot_blocks(index)
 
     def blamed(self, node: int, other: int, reason: str) -> None:
         self.note(node, f"bans n{other}: {reason}")
@@ -379,7 +436,8 @@ class World:
     # ---- progress and the end
 
     def _all_ended(self) -> bool:
-        return all(self._has_ended(client, index) for client in self._clients for index in self.plan.survivors)
+        with damages.seen_from_outside(node.disk for node in self._nodes):
+            return all(self._has_ended(client, index) for client in self._clients for index in self.plan.survivors)
 
     def _has_ended(self, client: Client, index: int) -> bool:
         store = self._nodes[index].store
@@ -394,6 +452,10 @@ class World:
 
     def _standstill(self) -> str:
         """Who waits for what."""
+        with damages.seen_from_outside(node.disk for node in self._nodes):
+            return self._who_waits()
+
+    def _who_waits(self) -> str:
         lines = []
         for client in self._clients:
             waiting = [f"n{index}" for index in self.plan.survivors if not self._has_ended(client, index)]
@@ -432,18 +494,30 @@ class World:
         for node in self._nodes:
             if node.store is not None and node.engine is not None:
                 self._check_memory_of(node)
-                stores[node.index] = self._reopened(node)
+                store = self._reopened(node)
+                if store is not None:
+                    stores[node.index] = store
         self.checkers.states(stores)
 
-    def _reopened(self, node: Node) -> Store:
-        """What another process would find: it computes every root anew, from the leaves up."""
+    def _reopened(self, node: Node) -> Store | None:
+        """What another process would find: it computes every root anew, from the leaves up. None if it finds what has
+        rotted, which nobody has read so far."""
+        rotten = node.disk.is_rotten
         try:
             store = Store.open(node.disk.store, self._chain, HISTORY_BLOCKS)
             while store.tree.read_ahead(limits.state_buckets_read_ahead):
                 pass
-            return store
+            if not rotten:
+                return store
+            deque(node.disk.store.scan(b""), maxlen=0)
         except StorageDamage as damage:
+            if rotten and damages.finding(node.disk, damage):
+                self.mark(damages.AT_THE_END)
+                return None
             raise Violation(Promise.ROOTS, f"n{node.index}: {damage}") from None
+        raise Violation(
+            Promise.DAMAGE, f"n{node.index}: everything on its disk can be read, and a byte of it has changed"
+        )
 
 
 def _collection_limits(plan: Plan, clients: int) -> tuple[int, int]:

@@ -1,20 +1,23 @@
 """A KeyValue that fails on plan, for the simulator and for tests of whoever stands on a store.
 
 A store is atomic and checks what it reads, so its faults are those that a real one lets through: refused writes,
-writes lost by a disk that lied about syncing, a stop just before, in or just after a write, and entries that can no
-longer be read. A plan is data: the same plan gives the same faults.
+writes lost by a disk that lied about syncing, a stop just before, in or just after a write, failing reads, and entries
+in which a byte has changed at rest. A plan is data: the same plan gives the same faults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from otcnode.codec import Record
 from otcnode.errors import StorageDamage
 from otcnode.storage.kv import MemoryKeyValue, Reader, Write
 from otcnode.types import Natural
+
+T = TypeVar("T", bytes, bytes | None)
 
 
 class FaultKind(StrEnum):
@@ -28,12 +31,14 @@ class FaultKind(StrEnum):
     """The process stops after the write is durable and before anybody is told."""
     FAIL = "fail"
     """The disk refuses; nothing is written, and the store takes no more writes until it is opened again."""
+    FAIL_KEPT = "fail-kept"
+    """As FAIL, but the write is on the disk: what a failed write has left is unknown until the store is read again."""
     DISK_FULL = "disk-full"
     """As FAIL, for want of space."""
     UNSYNCED = "unsynced"
     """The write seems to succeed; it and everything after it are lost at the next crash."""
     ROT = "rot"
-    """The write succeeds; the entry whose place is `key_place` of all keys, in order, can no longer be read."""
+    """The write succeeds; a byte of the entry whose place is `key_place` of all keys, in order, changes."""
 
 
 class Fault(Record, frozen=True):
@@ -55,11 +60,22 @@ class FaultyKeyValue:
         self._faults = {fault.write: fault for fault in faults}
         assert len(self._faults) == len(faults), "one fault per write"
         self._disk = MemoryKeyValue()
-        self._rotten: set[bytes] = set()
+        self._rotten: dict[bytes, bytes] = {}
+        """Entries that no checksum agrees with any more, by key, as they were written."""
+        self._altered: dict[bytes, bytes] = {}
+        """The same of entries whose checksum agrees with what is there now."""
         self._unsynced: list[list[Write]] | None = None
         """The undo of every write since syncs began to be lost, oldest first."""
         self._stopped = False
         self._failed = False
+        self._reads_until_failure = 0
+        self._troubled = False
+        """Whether a read has more to do than to read."""
+        self._from_outside = False
+        self.full = False
+        """Every write fails for want of space."""
+        self.met: str | None = None
+        """What the process was last told of this disk that should end it."""
         self.writes = 0
         """Writes attempted so far."""
 
@@ -69,28 +85,70 @@ class FaultyKeyValue:
         self._faults[write] = Fault(write, kind)
 
     def disarm(self) -> None:
-        """No write from now on fails."""
+        """No write and no read from now on fails; what has rotted stays as it is."""
         self._faults.clear()
+        self._reads_until_failure = 0
+        self._look()
+
+    def fail_read(self, count: int) -> None:
+        """Let the `count`-th read from now on fail."""
+        self._reads_until_failure = count
+        self._look()
+
+    def rot(self, key_place: int, byte_place: int, prefix: bytes = b"", noticed: bool = True) -> bool:
+        """Change one bit of the `key_place`-th entry, in order, of those with a value under `prefix`; whether there is
+        one. `noticed`: the checksum beside it tells, else whoever reads it has to see for itself."""
+        entries = [(key, value) for key, value in self._disk.scan(prefix) if value]
+        if not entries:
+            return False
+        key, value = entries[key_place % len(entries)]
+        kept = self._rotten if noticed else self._altered
+        kept.setdefault(key, self._as_written(key, value))
+        place, bit = byte_place // 8 % len(value), byte_place % 8
+        changed = value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :]
+        self._disk.write([(key, changed)])
+        if changed == kept[key]:
+            del kept[key]
+        self._look()
+        return True
+
+    @property
+    def is_rotten(self) -> bool:
+        """Whether anything is not what was written."""
+        return bool(self._rotten or self._altered)
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether there is anything that no checksum tells of."""
+        return bool(self._altered)
+
+    @contextmanager
+    def seen_from_outside(self) -> Iterator[None]:
+        """Meanwhile reads are not the process's: they neither fail nor give anything but what was written."""
+        self._from_outside, before = True, self._from_outside
+        try:
+            yield
+        finally:
+            self._from_outside = before
 
     def get(self, key: bytes) -> bytes | None:
         self._check_running()
-        _check_rot(key, self._rotten)
-        return self._disk.get(key)
+        value = self._disk.get(key)
+        return self._read(key, value) if self._troubled else value
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         self._check_running()
         for key, value in self._disk.scan(prefix, after, limit, reverse):
-            _check_rot(key, self._rotten)
-            yield key, value
+            yield key, self._read(key, value) if self._troubled else value
 
     def write(self, batch: Sequence[Write]) -> None:
         self._check_running()
         if self._failed:
-            raise StorageDamage("an earlier write failed; restart the node once the disk is well")
+            raise self._trouble("an earlier write failed; restart the node once the disk is well")
         self.writes += 1
-        fault = self._faults.get(self.writes)
+        fault = Fault(self.writes, FaultKind.DISK_FULL) if self.full else self._faults.get(self.writes)
         if fault is None:
             self._apply(batch)
             return
@@ -100,24 +158,26 @@ class FaultyKeyValue:
             case FaultKind.CRASH_AFTER:
                 self._apply(batch)
                 self._stop()
-            case FaultKind.FAIL:
+            case FaultKind.FAIL | FaultKind.FAIL_KEPT:
                 self._failed = True
-                raise StorageDamage("the disk refuses to write; check it, then start the node again")
+                if fault.kind is FaultKind.FAIL_KEPT:
+                    self._apply(batch)
+                raise self._trouble("the disk refuses to write; check it, then start the node again")
             case FaultKind.DISK_FULL:
                 self._failed = True
-                raise StorageDamage("the disk is full; free space, then start the node again")
+                raise self._trouble("the disk is full; free space, then start the node again")
             case FaultKind.UNSYNCED:
                 self._unsynced = [] if self._unsynced is None else self._unsynced
                 self._apply(batch)
             case FaultKind.ROT:
                 self._apply(batch)
-                self._rot(fault.key_place)
+                self.rot(fault.key_place, 0)
             case _:
                 assert_never(fault.kind)
 
     def snapshot(self) -> Reader:
         self._check_running()
-        return _FaultySnapshot(self._disk.snapshot(), frozenset(self._rotten))
+        return _FaultySnapshot(self._disk.snapshot(), dict(self._rotten), self)
 
     def close(self) -> None:
         """The process ends in order; what was not synced has time to reach the disk."""
@@ -127,25 +187,52 @@ class FaultyKeyValue:
     def crash(self) -> None:
         """The process stops, and the disk forgets what it never kept."""
         self._stopped = True
-        for undo in reversed(self._unsynced or []):
-            self._disk.write(undo)
-        self._unsynced = None
+        undone, self._unsynced = self._unsynced or [], None
+        for undo in reversed(undone):
+            self._apply(undo)
 
     def reopen(self) -> None:
         """The next process opens the store."""
         assert self._stopped, "it is open"
         self._stopped = self._failed = False
+        self.met = None
 
     def _apply(self, batch: Sequence[Write]) -> None:
         if self._unsynced is not None:
-            self._unsynced.append([(key, self._disk.get(key)) for key, _ in batch])
+            self._unsynced.append([(key, self._as_written(key, self._disk.get(key))) for key, _ in batch])
         self._disk.write(batch)
-        self._rotten.difference_update(key for key, _ in batch)
+        if self.is_rotten:
+            for key, _ in batch:
+                self._rotten.pop(key, None)
+                self._altered.pop(key, None)
+            self._look()
 
-    def _rot(self, place: int) -> None:
-        keys = [key for key, _ in self._disk.scan(b"")]
-        if keys:
-            self._rotten.add(keys[place % len(keys)])
+    def _look(self) -> None:
+        self._troubled = self.is_rotten or self._reads_until_failure > 0
+
+    def _as_written(self, key: bytes, value: T) -> bytes | T:
+        return self._rotten.get(key, self._altered.get(key, value))
+
+    def _read(self, key: bytes, value: T) -> bytes | T:
+        """What a read that came to `value` gives to whoever asked."""
+        if self._from_outside:
+            return self._as_written(key, value)
+        if self._reads_until_failure:
+            self._reads_until_failure -= 1
+            if not self._reads_until_failure:
+                self._look()
+                raise self._trouble("the disk refuses to read; check it with: otcnode db verify")
+        self.check_sum(key, self._rotten)
+        return value
+
+    def check_sum(self, key: bytes, rotten: Mapping[bytes, bytes]) -> None:
+        """Raises StorageDamage for an entry that is not what its checksum says."""
+        if key in rotten:
+            raise self._trouble(f"the entry {key[:24].hex()} is damaged; stop the node and run: otcnode db verify")
+
+    def _trouble(self, text: str) -> StorageDamage:
+        self.met = text
+        return StorageDamage(text)
 
     def _stop(self) -> None:
         self.crash()
@@ -156,25 +243,21 @@ class FaultyKeyValue:
 
 
 class _FaultySnapshot:
-    def __init__(self, snapshot: Reader, rotten: Set[bytes]) -> None:
+    def __init__(self, snapshot: Reader, rotten: Mapping[bytes, bytes], store: FaultyKeyValue) -> None:
         self._snapshot = snapshot
         self._rotten = rotten
+        self._store = store
 
     def get(self, key: bytes) -> bytes | None:
-        _check_rot(key, self._rotten)
+        self._store.check_sum(key, self._rotten)
         return self._snapshot.get(key)
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         for key, value in self._snapshot.scan(prefix, after, limit, reverse):
-            _check_rot(key, self._rotten)
+            self._store.check_sum(key, self._rotten)
             yield key, value
 
     def close(self) -> None:
         self._snapshot.close()
-
-
-def _check_rot(key: bytes, rotten: Set[bytes]) -> None:
-    if key in rotten:
-        raise StorageDamage(f"the entry {key[:24].hex()} is damaged; stop the node and run: otcnode db verify")

@@ -167,6 +167,16 @@ class MemoryVotesLog:
         raw[offset] ^= mask
         self._durable = bytes(raw)
 
+    @property
+    def length(self) -> int:
+        """How many bytes are durable."""
+        return len(self._durable)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether `load` would find a record."""
+        return parse(self._durable) is not None
+
     def lose(self) -> None:
         """Remove the record, as a lost file."""
         self._durable = b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otcnode.simulation.generate import Options, Swarm
-from otcnode.simulation.mutants import blocks, joining, records, views, voting
+from otcnode.simulation.mutants import blocks, disks, joining, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
@@ -12,6 +12,8 @@ P = Promise
 JOINING = Options(validators=4, swarm=Swarm.MIXED, snapshots_permille=1_000, safety_ms=24_000)
 COUNTERFEITS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.COUNTERFEIT,), snapshots_permille=1_000)
 ALTERATIONS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,), snapshots_permille=1_000)
+ROTTEN = Options(validators=4, swarm=Swarm.LIARS, rots=True)
+FULL = Options(validators=4, swarm=Swarm.MIXED, disk_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
@@ -232,6 +234,47 @@ MUTANTS = (
         _one(P.DURABILITY),
         300,
         options=LIARS,
+    ),
+    # disks
+    Mutant(
+        "checksum not compared",
+        "what is read is what was written",
+        disks.checksum_not_compared,
+        _one(P.DAMAGE, P.BLAME, P.ROOTS, P.DEFECT),
+        300,
+        options=ROTTEN,
+    ),
+    Mutant(
+        "damaged leaf served",
+        "a leaf is judged by the hash of its bucket",
+        disks.damaged_leaf_served,
+        _one(P.DAMAGE, P.BLAME, P.ROOTS),
+        300,
+        options=ROTTEN,
+    ),
+    Mutant(
+        "full disk swallowed",
+        "what the disk refuses is not durable",
+        disks.refused_write_swallowed,
+        _one(P.DAMAGE, P.DURABILITY),
+        300,
+        options=FULL,
+    ),
+    Mutant(
+        "refused sync swallowed",
+        "no vote leaves that the disk did not take",
+        disks.refused_sync_swallowed,
+        _one(P.DAMAGE, P.DEFECT),
+        300,
+        options=FULL,
+    ),
+    Mutant(
+        "damage passed over",
+        "a node that finds damage ends and names it",
+        disks.damage_passed_over,
+        _one(P.DAMAGE),
+        300,
+        options=ROTTEN,
     ),
     # blocks
     Mutant(

@@ -1,0 +1,69 @@
+"""Bugs that show only on a disk that is full, fails or rots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+
+from otcnode.engine.engine import Engine
+from otcnode.errors import StorageDamage
+from otcnode.p2p.framing import Channel
+from otcnode.simulation.mutants.planting import planted
+from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.storage.kv import Write
+from otcnode.storage.leaves import read_buckets
+from otcnode.storage.state_tree import StateTree
+
+Plant = AbstractContextManager[None]
+
+
+def checksum_not_compared() -> Plant:
+    """Whatever lies under a key is its value."""
+    return planted((FaultyKeyValue, "check_sum", lambda self, key, rotten: None))
+
+
+def damaged_leaf_served() -> Plant:
+    """A leaf of the state tree is believed without the hash of its bucket."""
+
+    def read(self: StateTree, first: int, end: int) -> None:
+        found = dict(read_buckets(self._reader, self._shift, first, end))
+        for bucket in range(first, end):
+            if self._pages[bucket] is None:
+                self._pages[bucket] = found.get(bucket, b"")
+
+    return planted((StateTree, "_read", read))
+
+
+def refused_write_swallowed() -> Plant:
+    """A block that the disk has no room for passes for a durable one."""
+    right = FaultyKeyValue.write
+
+    def write(self: FaultyKeyValue, batch: Sequence[Write]) -> None:
+        with suppress(StorageDamage):
+            right(self, batch)
+
+    return planted((FaultyKeyValue, "write", write))
+
+
+def refused_sync_swallowed() -> Plant:
+    """Votes leave although the disk did not take them."""
+    right = Engine._make_record_durable
+
+    def make_record_durable(self: Engine) -> None:
+        try:
+            right(self)
+        except StorageDamage:
+            self._record_dirty = False
+
+    return planted((Engine, "_make_record_durable", make_record_durable))
+
+
+def damage_passed_over() -> Plant:
+    """Whoever cannot read what a peer asks for says nothing of it and goes on."""
+    right = Engine.received
+
+    def received(self: Engine, peer: bytes, channel: Channel, payload: bytes) -> None:
+        with suppress(StorageDamage):
+            right(self, peer, channel, payload)
+
+    return planted((Engine, "received", received))
