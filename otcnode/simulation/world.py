@@ -379,6 +379,9 @@ class World:
         store = self._nodes[node].store
         assert store is not None
         self.note(node, f"commits {height} with {len(transactions)} transactions: {store.tip.block_hash.hex()[:12]}")
+        if node in self._met_full:
+            self._met_full.remove(node)
+            self.mark(damages.WENT_ON)
         with damages.seen_from_outside([self._nodes[node].disk]):
             self.checkers.committed(node, store, height, transactions)
 
@@ -392,9 +395,6 @@ class World:
         kept = disk.votes.load()
         if kept is None and disk.votes.is_there:
             self.mark(damages.SILENCED)
-        if node in self._met_full and disk.votes.full is None:
-            self._met_full.remove(node)
-            self.mark(damages.WENT_ON)
         with damages.seen_from_outside([disk]):
             self.checkers.started(node, store, kept)
 
