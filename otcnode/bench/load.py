@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+import msgspec
 
 from otcnode.client.errors import RpcFailure
 from otcnode.client.wire import Malformed, Request, decode_batch, encode_batch
+from otcnode.rpc.node_status import NodeStatusResult
 
 SLICE_S = 0.02
 """Transactions meant for the same 20 ms go in one request."""
@@ -68,6 +70,20 @@ async def closed_loop(urls: Sequence[str], raws: Sequence[bytes], clients: int, 
         for number in range(clients):
             group.create_task(caller(urls[number % len(urls)]))
     return outcomes
+
+
+async def views(urls: Sequence[str]) -> list[int]:
+    """The view that each node is in."""
+    async with _session() as session:
+        return [await _view(session, url) for url in urls]
+
+
+async def _view(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.post(url, data=encode_batch([Request("node_status", {})])) as response:
+        (answer,) = decode_batch(await response.read(), 1)
+    if isinstance(answer, RpcFailure):
+        raise answer
+    return msgspec.json.decode(answer, type=NodeStatusResult).view
 
 
 def _session() -> aiohttp.ClientSession:

@@ -29,7 +29,8 @@ class Resources(msgspec.Struct, frozen=True):
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `throughput` is committed transactions per second in the steady window, without its first and last
-    tenth; `ratio` is throughput ÷ (verifications per second ÷ validators)."""
+    tenth; `view_changes`: how many views ended under the load, where all primaries are honest and rotation is far;
+    `ratio` is throughput ÷ (verifications per second ÷ validators)."""
 
     validators: int
     mode: str
@@ -37,6 +38,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     committed: int
     failures: dict[str, int]
+    view_changes: int
     seconds: float
     throughput: float
     latency: Latency

@@ -58,9 +58,9 @@ def measure(options: Options, say: Callable[[str], None]) -> BenchResult:
                 cluster.start(member.name, profile=options.profile if index == 0 else None)
             cluster.wait_ready()
             say("loading …")
-            before = _resources(cluster)
+            before, views = _resources(cluster), asyncio.run(load.views(cluster.urls))
             outcomes = asyncio.run(_load(cluster.urls, raws, options))
-            after = _resources(cluster)
+            after, views_after = _resources(cluster), asyncio.run(load.views(cluster.urls))
     if not outcomes.finals:
         raise ConfigurationError(f"no transaction became final: {outcomes.failures}")
     times = [moment for moment, _ in outcomes.finals]
@@ -73,6 +73,7 @@ def measure(options: Options, say: Callable[[str], None]) -> BenchResult:
         sent=len(raws),
         committed=len(outcomes.finals),
         failures=outcomes.failures,
+        view_changes=max(views_after) - max(views),
         seconds=round(max(times) - outcomes.started, 2),
         throughput=round(throughput, 1),
         latency=percentiles([latency for _, latency in outcomes.finals]),

@@ -223,6 +223,7 @@ def _table(result: BenchResult) -> Table:
         ("memory per node", f"{resources.memory_bytes_per_node / 1e6:.0f} MB"),
         ("disk", f"{resources.disk_bytes_per_transaction} bytes per transaction and node"),
         ("failures", ", ".join(f"{count} × {reason}" for reason, count in result.failures.items()) or "none"),
+        ("view changes", str(result.view_changes)),
     ):
         table.add_row(name, value)
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.engine.host import Stage
 from otcnode.engine.primary_watch import PrimaryWatch
@@ -83,3 +84,24 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
     assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"] * judged
+
+
+def test_room_is_what_a_primary_that_is_four_times_as_slow_would_have_used() -> None:
+    """Where blocks take long here, an honest primary's are small, and small ones are not held against it."""
+    station = alone()
+    engine = station.engine
+    watch = watching(station, engine.replica.state.parameters.inclusion_timeout_real_ms)
+    parent = engine.flight.parent(engine.flight.tip().block_hash)
+    assert parent is not None
+    speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter(()), 100)
+    header = replace(speculation.header, height=1_000)
+
+    def rooms() -> list[bool]:
+        return [watch._has_room(replace(header, transaction_count=count), 0) for count in (5, 50)]
+
+    for count in (200, 400) * 20:
+        engine.replica.core.latency.note(count, 5 + count // 10, 2_000)
+    assert rooms() == [True, True]
+    for count in (20, 40) * 20:
+        engine.replica.core.latency.note(count, 5 + count * 10, 2_000)
+    assert rooms() == [True, False]
