@@ -214,6 +214,7 @@ class Node:
             self._loop.add_signal_handler(number, self._stop)
         # First of all: whoever connects is served by an engine that has begun.
         self._engine.start()
+        self._say_what_was_cut()
         self._say_why_silent()
         async with AsyncExitStack() as stopping:
             stopping.push_async_callback(self._transport.stop)
@@ -237,6 +238,14 @@ class Node:
         if self._failure is not None:
             raise NodeFailed(f"the node stopped on a mistake of its own: {self._failure!r}") from self._failure
         self._log.info("stopped", height=self._engine.flight.tip().height)
+
+    def _say_what_was_cut(self) -> None:
+        if self._votes_log.cut_bytes:
+            self._log.warning(
+                "the voting record ended in what was never written whole, as after a crash: it was cut off, nothing "
+                "that left this node depends on it",
+                bytes=self._votes_log.cut_bytes,
+            )
 
     def _say_why_silent(self) -> None:
         """A validator that does not vote yet says so at the start, and what ends it."""

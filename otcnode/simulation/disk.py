@@ -88,7 +88,9 @@ class CrashingVotesLog:
             if self._crash.point is CrashPoint.SYNC_DONE:
                 self._log.sync()
             elif self._crash.point is CrashPoint.SYNC_TORN:
-                self._log.crash(self._crash.torn_bytes)
+                # Of every other: a loss of power, which leaves other traces than a killed process.
+                torn_bytes = self._crash.torn_bytes
+                self._log.crash(torn_bytes, length_first=torn_bytes % 2 == 1)
             raise SimulatedCrash("in a sync of the voting record")
         self._log.sync()
         self._synced()

@@ -50,7 +50,8 @@ class CrashPoint(StrEnum):
 
 
 class Crash(_Fault, frozen=True, kw_only=True, tag="crash"):
-    """At the `count`-th occasion of `point` from `at_ms` on the process dies; it starts again `down_ms` later."""
+    """At the `count`-th occasion of `point` from `at_ms` on the process dies; it starts again `down_ms` later.
+    `torn_bytes` are written of what a torn sync writes; where they are odd, the rest of it reads as zeros."""
 
     node: int
     point: CrashPoint

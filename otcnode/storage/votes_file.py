@@ -9,7 +9,7 @@ from pathlib import Path
 
 from otcnode.crypto import random_bytes
 from otcnode.errors import ConfigurationError, StorageDamage
-from otcnode.storage.votes_log import SALT_BYTES, frame, header, parse
+from otcnode.storage.votes_log import SALT_BYTES, frame, parse, whole
 
 _MODE = 0o600
 
@@ -28,6 +28,8 @@ class FileVotesLog:
         """A sync or a replacement failed: what was to be durable is not, and is not said to be when asked again."""
         self.trouble: str | None = None
         """Why `load` found nothing to vote on."""
+        self.cut_bytes = 0
+        """How much `load` cut off: a frame that was never written whole."""
 
     @classmethod
     def create(cls, path: Path) -> FileVotesLog:
@@ -36,7 +38,7 @@ class FileVotesLog:
         draft = path.with_name(path.name + ".draft")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(_write_new(draft, header(random_bytes(SALT_BYTES))))
+            os.close(_write_new(draft, whole(random_bytes(SALT_BYTES), ())))
             try:
                 os.link(draft, path)
             finally:
@@ -52,7 +54,7 @@ class FileVotesLog:
 
     def load(self) -> tuple[bytes, ...] | None:
         self.close()
-        self.trouble = None
+        self.trouble, self.cut_bytes = None, 0
         try:
             raw = self._path.read_bytes()
             parsed = parse(raw)
@@ -63,6 +65,7 @@ class FileVotesLog:
             if parsed.length < len(raw):
                 os.ftruncate(self._file, parsed.length)
                 os.fsync(self._file)
+                self.cut_bytes = len(raw) - parsed.length
         except FileNotFoundError:
             self.trouble = f"the voting record {self._path} is missing"
             return None
@@ -97,9 +100,7 @@ class FileVotesLog:
 
     def replace(self, entries: Sequence[bytes]) -> None:
         salt = random_bytes(SALT_BYTES)
-        raw = header(salt)
-        if entries:
-            raw += frame(salt, len(raw), entries)
+        raw = whole(salt, entries)
         draft = self._path.with_name(self._path.name + ".draft")
         self.close()
         try:

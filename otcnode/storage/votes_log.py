@@ -4,27 +4,43 @@ What is appended between two syncs is written as one frame with one checksum. Th
 the last one is durable, so after a crash at most the last frame can be incomplete: that one is cut off, nothing that
 left depends on it. Anything else that does not check is damage, and the record is not to be used.
 
-The checksum is keyed with a salt chosen at birth and with the frame's place in the file: bytes that somebody sends
+A frame that is there in its whole length and does not check may be either, and the difference matters: what left must
+not be forgotten, for its author would say something else; a record that is not used only makes its key silent for a
+while. So a frame passes for torn only where it shows that some of it was never written: it ends too early, or a sector
+of it reads as zeros, which is what a file system gives for what it made room for and did not write. (A process that is
+killed leaves a frame that ends too early.) That a frame which was written has no such sector is seen to when it is
+written: it begins and ends with bytes that are not zero, and its mark says if there is a sector of zeros between them.
+Its head has a checksum of its own, so that a wrong length never passes for an early end. What was durable before the
+file had its name (after a birth and each replacement, which the file's own head tells) cannot be torn at all.
+
+The checksums are keyed with a salt chosen at birth and with the frame's place in the file: bytes that somebody sends
 to be stored here can never look like a frame. The file itself is in votes_file.py; this module imports no disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from otcnode.codec import decode, encode
 from otcnode.errors import DecodeError
 
-MAGIC = b"OTCVOTE1"
+MAGIC = b"OTCVOTE2"
 SALT_BYTES = 16
 CHECK_BYTES = 16
 LENGTH_BYTES = 4
-HEADER_BYTES = len(MAGIC) + SALT_BYTES + CHECK_BYTES
+PLACE_BYTES = 8
+HEADER_BYTES = len(MAGIC) + SALT_BYTES + PLACE_BYTES + CHECK_BYTES
 FRAME_START = b"\xf7VF\x1a"
 """Marks a frame, so that later frames can be looked for after one that does not check."""
-FRAME_HEADER_BYTES = len(FRAME_START) + LENGTH_BYTES + CHECK_BYTES
+PLAIN, WITH_ZEROS = b"\x69", b"\x96"
+"""Whether a run of zeros in the frame could fill a sector. No flipped bit makes the one of the other."""
+FRAME_END = b"\xa5"
+FRAME_HEADER_BYTES = len(FRAME_START) + len(PLAIN) + LENGTH_BYTES + 2 * CHECK_BYTES
+FRAME_BYTES_MIN = FRAME_HEADER_BYTES + len(FRAME_END)
+SECTOR_BYTES = 512
+"""The least that a disk writes at a time, wholly or not at all; larger ones are multiples of it."""
 
 
 class VotesLog(Protocol):
@@ -58,52 +74,99 @@ class Parsed(NamedTuple):
     length: int
 
 
-def header(salt: bytes) -> bytes:
+def whole(salt: bytes, entries: Sequence[bytes]) -> bytes:
+    """A log of `entries` that is made durable before it gets its name."""
+    first = frame(salt, HEADER_BYTES, entries) if entries else b""
+    return _header(salt, HEADER_BYTES + len(first)) + first
+
+
+def _header(salt: bytes, durable_bytes: int) -> bytes:
     assert len(salt) == SALT_BYTES
-    return MAGIC + salt + _check(salt, 0, MAGIC)
+    start = MAGIC + salt + durable_bytes.to_bytes(PLACE_BYTES, "big")
+    return start + _check(salt, 0, start)
 
 
 def frame(salt: bytes, offset: int, entries: Sequence[bytes]) -> bytes:
     """`entries` as they are written at `offset` of the file with this salt."""
     payload = encode(list(entries))
-    length = len(payload).to_bytes(LENGTH_BYTES, "big")
-    return FRAME_START + length + _check(salt, offset, payload) + payload
+    mark = WITH_ZEROS if bytes(SECTOR_BYTES) in payload else PLAIN
+    head = FRAME_START + mark + len(payload).to_bytes(LENGTH_BYTES, "big") + _check(salt, offset, payload)
+    return head + _check(salt, offset, head) + payload + FRAME_END
 
 
 def parse(raw: bytes) -> Parsed | None:
-    """The intact part of a log, or None if it is damaged: its header, or a frame that is not the last."""
+    """The intact part of a log, or None if it is damaged: its head, what was durable at its birth, or a frame that was
+    not torn."""
     salt = raw[len(MAGIC) : len(MAGIC) + SALT_BYTES]
-    if len(raw) < HEADER_BYTES or raw[:HEADER_BYTES] != header(salt):
+    place = len(MAGIC) + SALT_BYTES
+    durable_bytes = int.from_bytes(raw[place : place + PLACE_BYTES], "big")
+    if len(raw) < HEADER_BYTES or raw[:HEADER_BYTES] != _header(salt, durable_bytes):
         return None
     entries: list[bytes] = []
     offset = HEADER_BYTES
-    while offset < len(raw):
+    while offset < max(len(raw), durable_bytes):
         payload = _payload_at(raw, salt, offset)
         if payload is None:
-            return None if _frame_after(raw, salt, offset) else Parsed(salt, tuple(entries), offset)
+            torn = offset >= durable_bytes and _is_torn(raw, salt, offset) and not _frame_after(raw, salt, offset)
+            return Parsed(salt, tuple(entries), offset) if torn else None
         try:
             entries += decode(tuple[bytes, ...], payload)
         except DecodeError:
             return None
-        offset += FRAME_HEADER_BYTES + len(payload)
+        offset += FRAME_BYTES_MIN + len(payload)
     return Parsed(salt, tuple(entries), offset)
 
 
 def _check(salt: bytes, offset: int, payload: bytes) -> bytes:
-    return hashlib.sha256(salt + offset.to_bytes(8, "big") + payload).digest()[:CHECK_BYTES]
+    return hashlib.sha256(salt + offset.to_bytes(PLACE_BYTES, "big") + payload).digest()[:CHECK_BYTES]
+
+
+class _Head(NamedTuple):
+    mark: bytes
+    frame_bytes: int
+
+
+def _head_at(raw: bytes, salt: bytes, offset: int) -> _Head | None:
+    """The head of the frame at `offset`, None if there is no whole, intact one."""
+    head = raw[offset : offset + FRAME_HEADER_BYTES]
+    if len(head) < FRAME_HEADER_BYTES or not head.startswith(FRAME_START):
+        return None
+    if head[-CHECK_BYTES:] != _check(salt, offset, head[:-CHECK_BYTES]):
+        return None
+    place = len(FRAME_START) + len(PLAIN)
+    length = int.from_bytes(head[place : place + LENGTH_BYTES], "big")
+    return _Head(head[len(FRAME_START) : place], FRAME_BYTES_MIN + length)
 
 
 def _payload_at(raw: bytes, salt: bytes, offset: int) -> bytes | None:
     """The payload of the frame at `offset`, None if there is no whole, intact frame."""
-    start = offset + FRAME_HEADER_BYTES
-    if not raw.startswith(FRAME_START, offset) or len(raw) < start:
+    head = _head_at(raw, salt, offset)
+    if head is None or len(raw) < offset + head.frame_bytes:
         return None
-    length_start = offset + len(FRAME_START)
-    length = int.from_bytes(raw[length_start : length_start + LENGTH_BYTES], "big")
-    payload = raw[start : start + length]
-    if len(payload) < length or raw[start - CHECK_BYTES : start] != _check(salt, offset, payload):
-        return None
-    return payload
+    start, end = offset + FRAME_HEADER_BYTES, offset + head.frame_bytes
+    payload = raw[start : end - len(FRAME_END)]
+    check = raw[start - 2 * CHECK_BYTES : start - CHECK_BYTES]
+    return payload if check == _check(salt, offset, payload) and raw[end - len(FRAME_END) : end] == FRAME_END else None
+
+
+def _is_torn(raw: bytes, salt: bytes, offset: int) -> bool:
+    """Whether what is at `offset`, to the end of the file, shows that it was never written whole."""
+    if len(raw) - offset < FRAME_BYTES_MIN:
+        return True
+    head = _head_at(raw, salt, offset)
+    if head is None:
+        return any(_unwritten(raw, offset, min(offset + FRAME_HEADER_BYTES, len(raw))))
+    end = offset + head.frame_bytes
+    if len(raw) != end:
+        return len(raw) < end
+    unwritten = [*_unwritten(raw, offset, end)]
+    return unwritten[-1] if head.mark == WITH_ZEROS else any(unwritten)
+
+
+def _unwritten(raw: bytes, offset: int, end: int) -> Iterator[bool]:
+    """Of each sector that bytes from `offset` to `end` lie in: whether all that is in it from `offset` on is zeros."""
+    for sector in range(offset // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1):
+        yield not any(raw[max(offset, sector * SECTOR_BYTES) : (sector + 1) * SECTOR_BYTES])
 
 
 def _frame_after(raw: bytes, salt: bytes, offset: int) -> bool:
@@ -122,7 +185,7 @@ class MemoryVotesLog:
     def __init__(self, *, born: bool = True) -> None:
         """`born`: an intact empty record exists, as after the creation of the key."""
         self._salt = bytes(SALT_BYTES)
-        self._durable = header(self._salt) if born else b""
+        self._durable = whole(self._salt, ()) if born else b""
         self._pending: list[bytes] = []
         self._usable = born
 
@@ -145,18 +208,25 @@ class MemoryVotesLog:
             self._pending = []
 
     def replace(self, entries: Sequence[bytes]) -> None:
-        start = header(self._salt)
-        self._durable = start + (frame(self._salt, len(start), entries) if entries else b"")
+        self._durable = whole(self._salt, entries)
         self._pending = []
         self._usable = True
 
     def close(self) -> None:
         self._pending = []
 
-    def crash(self, torn_bytes: int = 0) -> None:
-        """Stop at this instant: of the frame that `sync` would have written, its first `torn_bytes` bytes remain."""
-        torn = frame(self._salt, len(self._durable), self._pending) if self._pending else b""
-        self._durable += torn[:torn_bytes]
+    def crash(self, torn_bytes: int = 0, *, length_first: bool = False) -> None:
+        """Stop at this instant: of the frame that `sync` would have written, its first `torn_bytes` bytes remain.
+        `length_first`: as after a loss of power under a file system that notes a file's length before its contents:
+        the frame is there in its whole length, and of the sectors that it lies in those behind `torn_bytes` are zeros.
+        """
+        start = len(self._durable)
+        torn = frame(self._salt, start, self._pending) if self._pending else b""
+        left = torn[:torn_bytes]
+        if length_first and len(left) < len(torn):
+            written = max(start, (start + torn_bytes) // SECTOR_BYTES * SECTOR_BYTES) - start
+            left = torn[:written] + bytes(len(torn) - written)
+        self._durable += left
         self._pending = []
         self._usable = False
 

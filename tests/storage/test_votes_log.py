@@ -9,9 +9,23 @@ import pytest
 
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.storage.votes_file import FileVotesLog
-from otcnode.storage.votes_log import FRAME_START, HEADER_BYTES, MemoryVotesLog, VotesLog, frame
+from otcnode.storage.votes_log import (
+    FRAME_END,
+    FRAME_HEADER_BYTES,
+    FRAME_START,
+    HEADER_BYTES,
+    PLAIN,
+    SECTOR_BYTES,
+    WITH_ZEROS,
+    MemoryVotesLog,
+    VotesLog,
+    frame,
+    parse,
+    whole,
+)
 
 GROUPS: tuple[tuple[bytes, ...], ...] = ((b"first",), (b"second", b""), (b"x" * 300,), (b"last", b"of all"))
+SALT = bytes(range(16))
 ENTRIES = tuple(entry for group in GROUPS for entry in group)
 
 
@@ -122,14 +136,117 @@ def test_cut_at_every_byte_the_whole_groups_before_remain(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
-def test_every_flipped_byte_is_damage_except_in_the_last_group_which_is_cut(path: Path, mask: int) -> None:
-    raw, ends = written(path)
+def test_every_flipped_byte_is_damage_in_the_last_group_too(path: Path, mask: int) -> None:
+    """What left with the last group must not be forgotten: its author would say something else."""
+    raw, _ = written(path)
     for place in range(len(raw)):
         flipped = bytearray(raw)
         flipped[place] ^= mask
         path.write_bytes(flipped)
-        loaded = FileVotesLog(path).load()
-        assert loaded == (entries_up_to(len(GROUPS) - 1) if place >= ends[-2] else None)
+        log = FileVotesLog(path)
+        assert (log.load(), log.cut_bytes) == (None, 0)
+
+
+def log_of(*groups: tuple[bytes, ...]) -> tuple[bytes, int]:
+    """A log to which these were appended, and where the last of them begins."""
+    raw, start = whole(SALT, ()), 0
+    for group in groups:
+        start = len(raw)
+        raw += frame(SALT, start, group)
+    return raw, start
+
+
+def test_no_flipped_bit_passes_for_a_torn_frame_wherever_sectors_end() -> None:
+    for filling in range(SECTOR_BYTES - 160, SECTOR_BYTES - 50):
+        raw, start = log_of((bytes([1]) * filling,), (b"last",))
+        assert parse(raw) is not None
+        for place in range(start, len(raw)):
+            for bit in range(8):
+                flipped = bytearray(raw)
+                flipped[place] ^= 1 << bit
+                assert parse(bytes(flipped)) is None, (filling, place - start, bit)
+
+
+def test_wherever_sectors_end_each_that_was_not_written_shows() -> None:
+    for filling in range(SECTOR_BYTES - 160, SECTOR_BYTES - 50, 3):
+        raw, start = log_of((bytes([1]) * filling,), (b"x" * 1_500,))
+        sectors = range(start // SECTOR_BYTES, (len(raw) - 1) // SECTOR_BYTES + 1)
+        for lost in range(1, 1 << len(sectors)):
+            torn = bytearray(raw)
+            for number, sector in enumerate(sectors):
+                if lost >> number & 1:
+                    begin, end = max(start, sector * SECTOR_BYTES), min(len(raw), (sector + 1) * SECTOR_BYTES)
+                    torn[begin:end] = bytes(end - begin)
+            parsed = parse(bytes(torn))
+            assert parsed is not None and parsed.length == start, (filling, lost)
+            # Behind it nothing may be whole: then the crash was not the last thing that happened.
+            later = frame(SALT, len(raw), (b"later",))
+            assert parse(bytes(torn) + later) is None
+
+
+def test_zeros_that_were_written_do_not_pass_for_a_sector_that_was_not() -> None:
+    raw, start = log_of((b"first",), (b"some" + bytes(4 * SECTOR_BYTES) + b"more",))
+    assert raw[start + len(FRAME_START)] == WITH_ZEROS[0] != PLAIN[0]
+    for place in range(start, len(raw)):
+        for mask in (0x01, 0x80, 0xFF):
+            flipped = bytearray(raw)
+            flipped[place] ^= mask
+            assert parse(bytes(flipped)) is None, place - start
+    for length in range(start, len(raw)):
+        parsed = parse(raw[:length])
+        assert parsed is not None and parsed.length == start
+    last = (len(raw) - 1) // SECTOR_BYTES * SECTOR_BYTES
+    parsed = parse(raw[:last] + bytes(len(raw) - last))
+    assert parsed is not None and parsed.length == start
+
+
+def test_what_was_durable_before_the_record_had_its_name_is_never_cut(path: Path) -> None:
+    """After a compaction the first frame is everything that the key has said."""
+    log = FileVotesLog.create(path)
+    log.replace(ENTRIES)
+    log.close()
+    raw = path.read_bytes()
+    for length in range(len(raw)):
+        assert parse(raw[:length]) is None
+        assert parse(raw[:length] + bytes(len(raw) - length)) is None
+    assert parse(raw) == parse(whole(raw[8:24], ENTRIES))
+    appended = raw + frame(raw[8:24], len(raw), (b"more",))
+    for length in range(len(raw), len(appended)):
+        parsed = parse(appended[:length])
+        assert parsed is not None and parsed.entries == ENTRIES
+
+
+def test_a_frame_begins_and_ends_with_what_no_flipped_bit_makes_zero() -> None:
+    for edge in (FRAME_START[0], FRAME_END[-1]):
+        assert edge.bit_count() > 1
+    assert (PLAIN[0] ^ WITH_ZEROS[0]).bit_count() == 8
+    assert len(frame(SALT, 0, ())) == FRAME_HEADER_BYTES + 1 + len(FRAME_END)
+
+
+def test_what_was_cut_is_told(path: Path) -> None:
+    raw, ends = written(path)
+    path.write_bytes(raw[:-3])
+    log = FileVotesLog(path)
+    log.load()
+    assert log.cut_bytes == ends[-1] - ends[-2] - 3
+    log.load()
+    assert log.cut_bytes == 0
+
+
+@pytest.mark.parametrize("torn_bytes", range(0, 2_000, 37))
+def test_the_log_in_memory_is_torn_by_sectors_where_the_length_was_noted_first(torn_bytes: int) -> None:
+    log = MemoryVotesLog()
+    log.append([b"synced"])
+    log.sync()
+    size = len(log._durable)
+    log.append([b"x" * 1_500])
+    log.crash(torn_bytes, length_first=True)
+    assert len(log._durable) == size + len(frame(bytes(16), size, [b"x" * 1_500]))
+    whole_frame = torn_bytes >= len(log._durable) - size
+    assert log.load() == ((b"synced", b"x" * 1_500) if whole_frame else (b"synced",))
+    log.append([b"next"])
+    log.sync()
+    assert log.load() is not None
 
 
 def test_a_tail_of_zeros_is_cut_as_after_a_lost_power_supply(path: Path) -> None:
