@@ -109,7 +109,7 @@ def _furthest(heard: list[Answer]) -> list[Answer]:
 def _worded(text: str, goes_on: bool, height: int, view: int, nodes: dict[str, str]) -> Conclusion:
     same: dict[str, list[str]] = {}
     for name, said in nodes.items():
-        if said not in text:
+        if said not in text or name not in text:
             same.setdefault(said, []).append(name)
     details = ", ".join(f"{_and(names)} {_agreeing(said, len(names))}" for said, names in same.items())
     return Conclusion(f"{text}; {details}" if details else text, goes_on, height, view, nodes)

@@ -10,6 +10,7 @@ from typing import assert_never
 from otcnode import limits
 from otcnode.codec import Record
 from otcnode.consensus import building
+from otcnode.consensus.core import Core
 from otcnode.consensus.events import Now
 from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.messages import Mode
@@ -173,18 +174,17 @@ def _peer_view(state: State, name: bytes) -> PeerView:
     return PeerView(name, ago_ms, heard.status.mode, heard.status.view, heard.status.committed)
 
 
-def explain(state: State, now: Now, offences: Mapping[bytes, Mapping[Offence, int]]) -> Explanation:
-    """What this replica waits for, and why it does not do its own part if it does not. `offences` of each validator
-    with the committed height at which they were seen."""
-    state = replace(state, now=now)
+def explain(core: Core, now: Now) -> Explanation:
+    """What this replica waits for, and why it does not do its own part if it does not."""
+    state = replace(core.state, now=now)
     pending = building.is_pending(state)
     last_ms, patience_ms = state.last_commit_ms, state.configuration.view_timeout_ms_base
     recent = last_ms is not None and now.monotonic_ms - last_ms <= patience_ms
     progressing = not pending or (recent and state.active)
-    causes = [*_own_causes(state), *_lie_causes(state, offences), *_hearing_causes(state)]
+    causes = [*_own_causes(state), *_lie_causes(state, core.offences), *_hearing_causes(state)]
     if state.is_validator:
         causes.extend(_view_causes(state) if not state.active else _height_causes(state))
-        causes.extend(_proposal_causes(state, pending))
+        causes.extend(_proposal_causes(core, state, pending))
     return Explanation(inspect(state), progressing, tuple(causes))
 
 
@@ -366,13 +366,17 @@ def _voter(state: State, name: bytes) -> str:
     return f"{short(name)} (at height {heard.status.committed}, view {heard.status.view}{mode}{silent})"
 
 
-def _proposal_causes(state: State, pending: bool) -> Iterable[Reason]:
+def _proposal_causes(core: Core, state: State, pending: bool) -> Iterable[Reason]:
     if not state.active or state.accepted:
         return
     if state.own == state.primary:
         verdict = building.plan(state)
         if isinstance(verdict, building.Later):
             yield Reason(Cause.NOTHING_PROPOSED, f"proposes nothing: {verdict.reason}")
+        elif core.builder_had_nothing:
+            yield Reason(Cause.NOTHING_PROPOSED, "proposes nothing: nothing that waits can go into a block now")
+        else:
+            yield Reason(Cause.NOTHING_PROPOSED, "proposes nothing yet: its block is being built")
     elif pending and state.committed + 1 not in state.refusals:
         text = f"waits for a proposal from the primary {_voter(state, state.primary)}"
         yield Reason(Cause.NO_PROPOSAL, text, state.committed + 1, nodes=(state.primary,))

@@ -100,7 +100,7 @@ class Replica:
 
     def explain(self, now: Now) -> Explanation:
         """Why the chain stands still, or that it does not, as seen from here."""
-        return explain(self.state, now, self.core.offences)
+        return explain(self.core, now)
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """The effects that follow from one event at one moment; deterministic. `tally` then says what it took."""

@@ -25,6 +25,7 @@ from otcnode.consensus.messages import (
 )
 from otcnode.consensus.view_change import select
 from otcnode.genesis import ChainParameters
+from tests.consensus.answers import answer_of, explained, name_of, readable
 from tests.consensus.cluster import Cluster, Node, commit_of, describe, pre_prepare_of, prepare_of
 from tests.consensus.toy import CHAIN, CHANGE, WINDOW, ToyState, entries_of, execute, fake_sign
 
@@ -360,57 +361,24 @@ class Script:
 
     def do_explain(self, words: list[str], options: dict[str, str]) -> list[str]:
         node = self.cluster.nodes[int(words[0])]
-        assert node.replica is not None
-        causes = node.replica.explain(node.now()).causes
+        causes = explained(node).causes
         for cause in causes:
             self._explained(cause.cause)
         return [self._readable(cause.text) for cause in causes]
 
     def do_conclude(self, words: list[str], options: dict[str, str]) -> list[str]:
         """What `otcnode explain` makes of the answers of all nodes, or of these."""
-        answers = {f"address {node.index}": self._answer(node) for node in self._chosen(words)}
+        answers = {f"address {node.index}": answer_of(self.cluster, node) for node in self._chosen(words)}
         return [conclude(answers).text]
 
     def _chosen(self, words: list[str]) -> list[Node]:
         return [self.cluster.nodes[int(word)] for word in words] if words else self.cluster.nodes
 
-    def _answer(self, node: Node) -> dict[str, object]:
-        if node.replica is None or node.paused:
-            return {"error": "no answer"}
-        seen = node.replica.explain(node.now())
-        peers = {
-            self._name(peer.validator): "never heard"
-            if peer.heard_ms_ago is None
-            else f"silent {peer.heard_ms_ago / 1000:.1f} s"
-            for peer in seen.inspection.peers
-        }
-        return {
-            "name": self._name(node.name),
-            "progressing": seen.progressing,
-            "height": seen.inspection.committed,
-            "view": seen.inspection.view,
-            "validators": [self._name(name) for name in node.tip_state().epoch.validators],
-            "quorum": seen.inspection.quorum,
-            "causes": [
-                {
-                    "kind": cause.cause.value,
-                    "text": self._readable(cause.text),
-                    "height": cause.height,
-                    "missing": cause.missing,
-                    "nodes": [self._name(name) for name in cause.nodes],
-                }
-                for cause in seen.causes
-            ],
-            "peers": peers,
-        }
-
     def _name(self, name: bytes) -> str:
-        return f"node {self.cluster.by_name[name].index}"
+        return name_of(self.cluster, name)
 
     def _readable(self, text: str) -> str:
-        for node in self.cluster.nodes:
-            text = text.replace(node.name.hex()[:12], f"node {node.index}")
-        return text
+        return readable(self.cluster, text)
 
 
 def _signed_view_change(

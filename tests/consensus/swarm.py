@@ -7,6 +7,7 @@ from random import Random
 from otcnode.consensus import effects
 from otcnode.consensus.messages import Commit, Decision, Message, NewView, Prepare, PrePrepare, Status
 from otcnode.genesis import ChainParameters
+from tests.consensus.answers import check_explanations
 from tests.consensus.cluster import Cluster, Crash, Node, Violation
 from tests.consensus.liars import Liar
 from tests.consensus.toy import CHANGE
@@ -49,6 +50,7 @@ def run(seed: int, count: int | None = None) -> Cluster:
                 node.submit(CHANGE + b"".join(members) + b"#%d" % round_number)
         faults.change(round_number)
         cluster.advance(chance.choice([20, 100, 500, 2_000, 5_000]))
+        check_explanations(cluster)
     faults.stop()
     dead = chance.sample(range(validators), (validators - 1) // 3)
     if changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from otcnode.consensus import record
-from otcnode.consensus.events import Complaint
+from otcnode.consensus.events import Complaint, Work
 from otcnode.consensus.explain import Cause, Explanation
 from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of
 from tests.consensus.script import run_script
@@ -172,3 +172,16 @@ def test_every_cause_is_the_true_one_of_some_script() -> None:
         if "\nexplain " in text:
             run_script(text, shown.add)
     assert set(Cause) - shown == {Cause.HALTED, Cause.HELD_BACK}
+
+
+def test_a_primary_whose_block_is_not_built_says_whether_it_is_slow_or_has_nothing_to_build() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    node = cluster.nodes[0]
+    node.feed(Work(1, None))
+    assert "proposes nothing: nothing that waits can go into a block now" in _explain(node).reasons
+    node.build = lambda request: None  # type: ignore[method-assign]
+    cluster.submit(b"a")
+    assert _explain(node).reasons == ("proposes nothing yet: its block is being built",)
+    assert not _explain(node).progressing
