@@ -17,7 +17,7 @@ from otcnode.crypto import tagged_hash, verify
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Plan
-from otcnode.simulation.roots import state_root_of
+from otcnode.simulation.roots import list_root_of, state_root_of
 from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
@@ -63,7 +63,7 @@ class Checkers:
         marks: Marks,
     ) -> None:
         honest = frozenset(range(plan.nodes)) - plan.liars
-        sets = [tuple(sorted(nodes[index] for index in members)) for members in (range(plan.validators), *plan.reforms)]
+        sets = [tuple(sorted(nodes[index] for index in members)) for members in plan.sets]
         self._chain_id = chain
         self._nodes = tuple(nodes)
         self._index = {name: index for index, name in enumerate(nodes)}
@@ -117,6 +117,7 @@ class Checkers:
             self._bodies[height] = block.transactions
         self._check_agreement(node, header, block.transactions)
         self._check_root(node, header, store, known)
+        self._check_receipts(node, header, store)
         self._check_epoch(node, store, header)
         witness.committed = height
         witness.final.update(dict.fromkeys(transactions, height))
@@ -155,6 +156,14 @@ class Checkers:
             raise Violation(Promise.ROOTS, f"n{node} at height {header.height}")
         if not known and state_root_of(store.state.scan(b""), store.tree.buckets) != header.state_root:
             raise Violation(Promise.ROOTS, f"block {header.height} names another state root than n{node}'s state has")
+
+    def _check_receipts(self, node: int, header: Header, store: Store) -> None:
+        """One for each transaction after those of what was due, and all of them under the header's root."""
+        stored = store.receipts(header.height)
+        if stored is None or len(stored.receipts) != stored.automatic_count + header.transaction_count:
+            raise Violation(Promise.DURABILITY, f"n{node} does not hold the receipts of height {header.height}")
+        if list_root_of(stored.receipts) != header.receipts_root:
+            raise Violation(Promise.ROOTS, f"block {header.height} names another receipts root than n{node}'s have")
 
     def _name_of(self, raw: bytes) -> bytes | None:
         """The id of what a client submitted or a validator said in its own name; None: nobody did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -10,6 +11,7 @@ from otcnode.blocks import maximum_faulty, quorum
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.plan import (
     Act,
+    Admit,
     Apply,
     ClockStep,
     Crash,
@@ -33,12 +35,14 @@ from otcnode.simulation.plan import (
     Reform,
     Review,
     Rot,
+    Rotate,
     RotPlace,
     Signatures,
     SlowSync,
     StoreLost,
     Submission,
     Tune,
+    sets_of,
 )
 from otcnode.simulation.storms import Storm
 from otcnode.simulation.workload import INVESTORS
@@ -138,8 +142,10 @@ class _Generator:
         self._count = options.validators or self._chance.choice(sizes, "validators")
         self._snapshots = self._count > 1 and self._chance.happens(options.snapshots_permille, "snapshots")
         self._reforming = self._count >= 4 and self._chance.happens(options.reforms_permille, "reforms")
+        self._grows = self._reforming and self._count == 4 and self._chance.happens(250, "grows")
         self._spares = self._choose_spares()
-        self._nodes = tuple(range(self._count + self._spares))
+        self._strangers = self._chance.choice((0, 1, 2), "strangers") if self._reforming else 0
+        self._nodes = tuple(range(self._count + self._spares + self._strangers))
         self._twins = not self._stormy and self._chance.happens(options.twins_permille, "twins")
         self._faults: list[Fault] = []
         bursts = 16 if self._stormy else self._chance.between(3, 6, "bursts")
@@ -169,6 +175,7 @@ class _Generator:
             seed=self._seed,
             validators=count,
             spares=self._spares,
+            strangers=self._strangers,
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
             window=chance.choice((1, 2, 4, 4), "window"),
             view_timeout_ms=self._view_timeout_ms,
@@ -229,35 +236,69 @@ class _Generator:
         """Nodes that wait to be validators, in networks that change; one that follows, where it may come late."""
         chance = self._chance
         if self._reforming:
-            return chance.between(1, 3, "spares")
+            return 3 if self._grows else chance.between(1, 3, "spares")
         return 1 if self._snapshots and self._count >= 4 and chance.happens(500, "follower") else 0
 
     def _reforms(self, weak: frozenset[int]) -> list[Submission]:
-        """Changes of the validators, now and then two in quick succession, and of the window."""
+        """Changes of the validators, now and then two in quick succession, of who is admitted, of keys and of the
+        window: such that whoever comes to decide bears what is weak among them."""
         if not self._reforming:
             return []
         chance = self._chance
-        submissions: list[Submission] = []
+        submissions = self._growth(weak) if self._grows else []
         for number in range(chance.between(1, 4, "how many reforms")):
             near = submissions and chance.happens(400, "in quick succession", number)
             at_ms = submissions[-1].at_ms + 100 if near else self._at("reform", number)
-            act: Act | None = Tune(window=chance.between(1, 4, "new window", number))
-            if chance.happens(750, "of validators", number):
-                act = self._reform(weak, number)
+            act = self._change(weak, number, [submission.act for submission in submissions])
             if act is not None:
-                node = chance.below(len(self._nodes), "reform to", number)
-                submissions.append(Submission(at_ms=at_ms, node=node, act=act))
+                submissions.append(self._handed(at_ms, act, number))
         return submissions
 
-    def _reform(self, weak: frozenset[int], number: int) -> Reform | None:
-        """Four nodes or more, which bear what is weak among them; None if none was found at once."""
+    def _handed(self, at_ms: int, act: Act, number: int) -> Submission:
+        return Submission(at_ms=at_ms, node=self._chance.below(self._count, "reform to", number), act=act)
+
+    def _growth(self, weak: frozenset[int]) -> list[Submission]:
+        """Four validators become seven, and four of these seven are left."""
         chance = self._chance
+        all_of_them = self._nodes[: self._count + self._spares]
+        left = tuple(sorted(chance.sample(all_of_them, 4, "left over")))
+        acts = (Reform(members=all_of_them), Reform(members=left))
+        if not self._bears(weak, acts):
+            return []
+        at_ms = chance.between(200, 2_000, "grows at")
+        return [
+            self._handed(at_ms, acts[0], -2),
+            self._handed(at_ms + chance.between(3_000, 9_000, "shrinks"), acts[1], -1),
+        ]
+
+    def _change(self, weak: frozenset[int], number: int, before: list[Act]) -> Act | None:
+        """None if none was found at once."""
+        chance = self._chance
+        if not chance.happens(750, "of nodes", number):
+            return Tune(window=chance.between(1, 4, "new window", number))
         for attempt in range(8):
-            size = chance.between(4, len(self._nodes), "size", number, attempt)
-            members = tuple(sorted(chance.sample(self._nodes, size, "members", number, attempt)))
-            if len(weak & set(members)) <= maximum_faulty(size):
-                return Reform(members=members)
+            act = self._change_of_nodes(number, attempt)
+            if self._bears(weak, (*before, act)):
+                return act
         return None
+
+    def _bears(self, weak: frozenset[int], acts: Iterable[Act]) -> bool:
+        return all(len(weak & set(members)) <= maximum_faulty(len(members)) for members in sets_of(self._count, acts))
+
+    def _change_of_nodes(self, number: int, attempt: int) -> Act:
+        """Four validators or more; a successor for one; or a node comes or goes."""
+        chance, known = self._chance, self._count + self._spares
+        kind = chance.choice(("reform", "reform", "rotate", "admit"), "change", number, attempt)
+        if kind == "rotate" and self._strangers:
+            successor = chance.choice(self._nodes[known:], "successor", number, attempt)
+            return Rotate(validator=chance.below(known, "signs over", number, attempt), successor=successor)
+        if kind == "admit":
+            member = chance.choice(self._nodes[self._count :], "member", number, attempt)
+            return Admit(member=member, admitted=member >= known or chance.happens(300, "again", number, attempt))
+        # Strangers too may be wanted, and fail unless they have been admitted before.
+        among = self._nodes if chance.happens(300, "strangers too", number, attempt) else self._nodes[:known]
+        size = chance.between(4, len(among), "size", number, attempt)
+        return Reform(members=tuple(sorted(chance.sample(among, size, "members", number, attempt))))
 
     # ---- work
 
@@ -425,7 +466,7 @@ class _Generator:
         chance = self._chance
         if not self._snapshots or not chance.happens(600, "latecomer"):
             return
-        node = self._nodes[-1] if self._spares else chance.below(self._count, "latecomer")
+        node = self._count if self._spares else chance.below(self._count, "latecomer")
         at_ms = chance.between(60, 300, "latecomer dies")
         down_ms = chance.between(self._options.safety_ms // 2, self._options.safety_ms - 2_000, "latecomer down")
         self._faults.append(Crash(id=self._next_id(), at_ms=at_ms, node=node, point=CrashPoint.IDLE, down_ms=down_ms))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from otcnode.blocks import Certificate, block_hash
@@ -19,7 +19,10 @@ EPOCHS = (
     "epoch of other parameters",
     "the first primary removed",
     "epoch that ends after a view change",
+    "a successor votes in a validator's place",
 )
+SIZES = {(4, 7, 4): "four validators became seven, and four again"}
+"""Of three epochs in a row with other validators, to what is counted."""
 SNAPSHOTS = {
     "snapshot made": "snapshot made",
     "taking a snapshot": "snapshot begun to be taken",
@@ -57,6 +60,9 @@ MARKS = (
     "a liar is banned",
     "a node says that it is ready",
     *EPOCHS,
+    *SIZES.values(),
+    "a node admitted",
+    "a node turned away",
     *SNAPSHOTS.values(),
     "a node went on from a snapshot",
     "snapshot resumed after a restart",
@@ -80,7 +86,14 @@ class _Seen:
 class Marks:
     """Counts; decides nothing."""
 
-    def __init__(self, nodes: int, rotation_blocks: int, block_transactions_max: int) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        rotation_blocks: int,
+        block_transactions_max: int,
+        rotations: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """`rotations`: who may sign over to whom."""
         self.counts: Counter[str] = Counter()
         self._nodes = [_Seen() for _ in range(nodes)]
         self._rotation_blocks = rotation_blocks
@@ -88,6 +101,8 @@ class Marks:
         self._certified_in: dict[int, int] = {}
         self._base = 0
         self._epochs: set[int] = set()
+        self._rotations = [({old}, {new}) for old, new in rotations]
+        self._sizes: tuple[int, ...] = ()
 
     def hit(self, mark: str) -> None:
         self.counts[mark] += 1
@@ -167,8 +182,14 @@ class Marks:
         if number in self._epochs:
             return
         self._epochs.add(number)
-        others, parameters, removed, changed = EPOCHS
+        others, parameters, removed, changed, succeeded = EPOCHS
         self.hit(parameters if before == validators else others)
+        if (set(before) - set(validators), set(validators) - set(before)) in self._rotations:
+            self.hit(succeeded)
+        if before != validators:
+            self._sizes = (*(self._sizes or (len(before),)), len(validators))[-3:]
+            if self._sizes in SIZES:
+                self.hit(SIZES[self._sizes])
         if before[0] not in validators:
             self.hit(removed)
         if view_changed:

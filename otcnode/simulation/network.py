@@ -34,6 +34,7 @@ class Endpoint(Protocol):
 
     @property
     def alive(self) -> bool: ...
+    def admits(self, peer: int) -> bool: ...
     def connected(self, peer: int) -> None: ...
     def disconnected(self, peer: int) -> None: ...
     def arrived(self, peer: int, channel: Channel, payload: bytes) -> None: ...
@@ -124,13 +125,14 @@ class Network:
     # ---- connections
 
     def try_connect(self, first: int, second: int) -> None:
-        """Connect as soon as both live, no link between them is cut and neither bans the other."""
+        """Connect as soon as both live, no link between them is cut, and neither bans the other or turns it away."""
         ends = (min(first, second), max(first, second))
         if self._links[ends].open or not (self._endpoints[first].alive and self._endpoints[second].alive):
             return
         now_ms = self._scheduler.now_ms
         blocked = ends in self._cut or ends[::-1] in self._cut or self._banned_until_ms.get(ends, 0) > now_ms
-        if blocked:
+        one, other = self._endpoints[first], self._endpoints[second]
+        if blocked or not (one.admits(second) and other.admits(first)):
             self._scheduler.after(RECONNECT_MS, lambda: self.try_connect(first, second))
             return
         for pair in (ends, ends[::-1]):

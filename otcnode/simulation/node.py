@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 from typing import Protocol
 
 from otcnode.blocks import Verify
@@ -20,6 +21,7 @@ from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
 from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import Genesis, chain_id, first_epoch
+from otcnode.membership import Membership
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.disk import Disk
@@ -38,6 +40,8 @@ from otcnode.vm.genesis_state import genesis_writes
 TICK_MS = 250
 HISTORY_BLOCKS = 100
 BACKLOG_MAX = 20_000
+ANYWHERE = "127.0.0.1:1"
+"""The address of every node: the network finds them by their index."""
 BLOCKS_REQUEST_START = encode(BlocksRequest(1, 1))[:16]
 """By which one is known before it is decoded."""
 
@@ -48,6 +52,7 @@ class Surroundings(Protocol):
     plan: Plan
     genesis: Genesis
     validators: tuple[bytes, ...]
+    names: tuple[str, ...]
     scheduler: Scheduler
     chance: Chance
     network: Network
@@ -63,6 +68,7 @@ class Surroundings(Protocol):
     def said(self, node: int, message: Message) -> None: ...
     def committed(self, node: int, height: int, transactions: Sequence[bytes]) -> None: ...
     def installed(self, node: int) -> None: ...
+    def admissions(self, node: int, gained: Set[int], lost: Set[int]) -> None: ...
     def started(self, node: int) -> None: ...
     def died(self, node: int) -> None: ...
     def damaged(self, node: int, damage: StorageDamage) -> None: ...
@@ -88,6 +94,8 @@ class Node:
         self._busy_until_ms = 0
         self._backlog: deque[Action] = deque()
         self._peers: set[int] = set()
+        self._membership = Membership(key.public, {})
+        self._admitted: frozenset[int] = frozenset()
         self._timers: dict[Timer, int] = {}
         self._crash: Crash | None = None
         self._crash_left = 0
@@ -135,6 +143,8 @@ class Node:
             record_bytes_before_compaction=plan.record_bytes,
         )
         replica = Replica(configuration, world.sign(self.index), world.verify)
+        self._membership, self._admitted = self._configured(), frozenset()
+        self._read_membership(store)
         self.store = store
         self.engine = Engine(
             self._chain,
@@ -157,6 +167,12 @@ class Node:
             if taker is not None and taker.incoming is not None:
                 world.mark("snapshot resumed after a restart")
             self._tick(self.lives)
+
+    def _configured(self) -> Membership:
+        """The operator of a node that the genesis does not admit has written down whom to begin with."""
+        world = self._world
+        stranger = self.index >= world.plan.validators + world.plan.spares
+        return Membership(self.key.public, dict.fromkeys(world.names, ANYWHERE) if stranger else {})
 
     def _snapshots(self) -> Snapshots | None:
         plan = self._world.plan
@@ -408,7 +424,22 @@ class Node:
         self._world.committed(self.index, height, transaction_ids)
 
     def nodes_changed(self) -> None:
-        """Who may connect is the plan's."""
+        self._read_membership(self.opened)
+        for peer in sorted(self._peers):
+            if not self.admits(peer):
+                self._world.scheduler.after(0, partial(self._world.network.close, self.index, peer))
+
+    def _read_membership(self, store: Store) -> None:
+        before = self._admitted
+        self._membership.read(store.state)
+        names = self._world.validators
+        self._admitted = frozenset(index for index, name in enumerate(names) if self._membership.admits(name))
+        if before:
+            self._world.admissions(self.index, self._admitted - before, before - self._admitted)
+
+    def admits(self, peer: int) -> bool:
+        """Whether this node lets the other one in, and looks for it."""
+        return peer in self._admitted
 
     def transaction_ended(self, transaction_id: bytes, state: TransactionState) -> None:
         self._world.note(

@@ -5,6 +5,7 @@ Times are virtual milliseconds from the start. Nodes are named by their index in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
@@ -299,13 +300,29 @@ class Reform(_Part, frozen=True, kw_only=True, tag="reform"):
     members: tuple[int, ...]
 
 
+class Admit(_Part, frozen=True, kw_only=True, tag="admit"):
+    """The regulator proposes that this node is admitted, or with `admitted` False turned away, which fails while it
+    votes; the KYC desk approves it."""
+
+    member: int
+    admitted: bool
+
+
+class Rotate(_Part, frozen=True, kw_only=True, tag="rotate"):
+    """A validator signs over to the key of a node that is not admitted, which so is, and votes in its place once it
+    says that it is ready."""
+
+    validator: int
+    successor: int
+
+
 class Tune(_Part, frozen=True, kw_only=True, tag="tune"):
     """The regulator proposes another window; the KYC desk approves it."""
 
     window: int
 
 
-Act: TypeAlias = Deposit | Freeze | Apply | Review | Reform | Tune
+Act: TypeAlias = Deposit | Freeze | Apply | Review | Reform | Admit | Rotate | Tune
 
 
 class Submission(_Part, frozen=True, kw_only=True):
@@ -336,6 +353,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     validators: int
     spares: int = 0
     """Nodes that the genesis admits and that do not vote at first; their indexes follow the validators'."""
+    strangers: int = 0
+    """Nodes that the genesis does not admit; their indexes come last."""
     signatures: Signatures = Signatures.HASH
     window: int = 4
     block_transactions_max: int = 2_000
@@ -367,17 +386,18 @@ class Plan(_Part, frozen=True, kw_only=True):
 
     @property
     def nodes(self) -> int:
-        return self.validators + self.spares
+        return self.validators + self.spares + self.strangers
 
     @property
-    def reforms(self) -> tuple[tuple[int, ...], ...]:
-        """The sets of validators that may come to decide after the first."""
-        acts = (submission.act for submission in self.workload)
-        return tuple(act.members for act in acts if isinstance(act, Reform))
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """The sets of validators that may come to decide, the first one first: it, those that are proposed, and each
+        with successors in the place of those that sign over."""
+        return sets_of(self.validators, [submission.act for submission in self.workload])
 
     @property
-    def changes_epochs(self) -> bool:
-        return any(isinstance(submission.act, Reform | Tune) for submission in self.workload)
+    def governs(self) -> bool:
+        """Whether anything is proposed and approved."""
+        return any(isinstance(submission.act, Reform | Admit | Tune) for submission in self.workload)
 
     @property
     def window_max(self) -> int:
@@ -393,6 +413,20 @@ class Plan(_Part, frozen=True, kw_only=True):
     def weakened(self) -> frozenset[int]:
         """Those that count among the f."""
         return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost | Rot)}
+
+
+def sets_of(validators: int, acts: Iterable[Act]) -> tuple[tuple[int, ...], ...]:
+    """See Plan.sets."""
+    acts = list(acts)
+    found = [tuple(range(validators)), *(act.members for act in acts if isinstance(act, Reform))]
+    rotations = [act for act in acts if isinstance(act, Rotate)]
+    for members in found:
+        for act in rotations:
+            if act.validator in members and act.successor not in members:
+                after = tuple(sorted({*members, act.successor} - {act.validator}))
+                if after not in found:
+                    found.append(after)
+    return tuple(found)
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -426,7 +460,8 @@ def check(plan: Plan) -> None:
         *(submission.twin_node for submission in twins),
         *(submission.node for submission in plan.workload),
         *(index for fault in plan.faults for index in _named(fault)),
-        *(index for members in plan.reforms for index in members),
+        *(index for members in plan.sets for index in members),
+        *(index for submission in plan.workload for index in _acting(submission.act)),
     }
     if not named <= set(range(plan.nodes)):
         raise ConfigurationError(f"the plan names a node that is not among its {plan.nodes} nodes")
@@ -436,7 +471,7 @@ def check(plan: Plan) -> None:
         )
     if set(plan.survivors) & plan.weakened:
         raise ConfigurationError("a survivor lies or loses its record or blocks, or these rot")
-    for members in plan.reforms:
+    for members in plan.sets:
         if len(plan.weakened & set(members)) > maximum_faulty(len(members)):
             raise ConfigurationError(f"more than f of the validators {members} lie or lose their record or blocks")
         if not members or len(set(plan.survivors) & set(members)) < quorum(len(members)):
@@ -444,6 +479,16 @@ def check(plan: Plan) -> None:
     ids = [fault.id for fault in plan.faults]
     if len(ids) != len(set(ids)):
         raise ConfigurationError("two faults have the same id")
+
+
+def _acting(act: Act) -> tuple[int, ...]:
+    match act:
+        case Admit(member=member):
+            return (member,)
+        case Rotate(validator=validator, successor=successor):
+            return (validator, successor)
+        case _:
+            return ()
 
 
 def _named(fault: Fault) -> tuple[int, ...]:

@@ -1,13 +1,22 @@
-"""The state root by its definition, in code of its own: every key and value hashed anew, nothing kept from before."""
+"""The roots that a header names, by their definitions and in code of its own: everything is hashed anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 
 from otcnode.crypto import tagged_hash
 from otcnode.storage.state_proof import BUCKET_DOMAIN, KEY_DOMAIN, NODE_DOMAIN, VALUE_DOMAIN
 
 FANOUT = 16
+
+
+def list_root_of(leaves: Sequence[bytes]) -> bytes:
+    """RFC 6962, section 2.1: a list of more than one entry is split below its largest power of two."""
+    if len(leaves) < 2:
+        return hashlib.sha256(b"".join(b"\x00" + leaf for leaf in leaves)).digest()
+    left = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return hashlib.sha256(b"\x01" + list_root_of(leaves[:left]) + list_root_of(leaves[left:])).digest()
 
 
 def state_root_of(pairs: Iterable[tuple[bytes, bytes]], buckets: int) -> bytes:

@@ -23,7 +23,7 @@ class Promise(StrEnum):
     DURABILITY = "durability"
     """what was final stays final over a crash, and so do the bodies of what was proved"""
     ROOTS = "equal roots"
-    """the state a node holds is the state its header names"""
+    """the state and the receipts that a node holds are those its headers name"""
     INVARIANTS = "ledger invariants"
     MEMORY = "bounded memory"
     BLAME = "no false blame"

@@ -23,12 +23,13 @@ from otcnode.genesis import (
     chain_id,
     genesis_account_id,
 )
-from otcnode.simulation.plan import Act, Apply, Deposit, Freeze, Plan, Reform, Review, Submission, Tune
+from otcnode.simulation.plan import Act, Admit, Apply, Deposit, Freeze, Plan, Reform, Review, Rotate, Submission, Tune
 from otcnode.vm.accounts.operations import AccountApply, AccountFreeze, AccountReview, CashDeposit, NewKey
 from otcnode.vm.accounts.records import AccountKind, Thresholds
 from otcnode.vm.context import ITEM_DOMAIN
-from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose
-from otcnode.vm.governance.records import ParameterChange, ParameterSet, ValidatorSet
+from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose, ValidatorRotate
+from otcnode.vm.governance.records import NodeAdmit, ParameterChange, ParameterSet, ValidatorSet
+from otcnode.vm.governance.validators import rotation_preimage
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction
 
@@ -54,9 +55,14 @@ def validator_keys(count: int) -> tuple[SigningKey, ...]:
 
 
 @cache
-def node_keys(plan_validators: int, spares: int) -> tuple[SigningKey, ...]:
-    """The first validators, then the others."""
-    return (*validator_keys(plan_validators), *(key_of(f"spare {index}") for index in range(spares)))
+def node_keys(validators: int, others: int) -> tuple[SigningKey, ...]:
+    """The first validators, then the others: spares, and strangers after them."""
+    return (*validator_keys(validators), *(key_of(f"spare {index}") for index in range(others)))
+
+
+def keys_of(plan: Plan) -> tuple[SigningKey, ...]:
+    """By the index of the node."""
+    return node_keys(plan.validators, plan.spares + plan.strangers)
 
 
 def manager_of(name: str) -> SigningKey:
@@ -81,7 +87,7 @@ def _account(name: str, role: Role, governs: bool = False, second: bool = False)
 def genesis_of(plan: Plan) -> Genesis:
     """The genesis that a plan's network starts from."""
     roles = {BANK: Role.CUSTODIAN, KYC: Role.KYC, REGULATOR: Role.REGULATOR}
-    governs = {KYC, REGULATOR} if plan.changes_epochs else frozenset()
+    governs = {KYC, REGULATOR} if plan.governs else frozenset()
     accounts = [
         _account(name, role, name in governs, second=name == BANK and plan.second_key) for name, role in roles.items()
     ]
@@ -133,7 +139,7 @@ def clients_of(plan: Plan) -> tuple[Client, ...]:
             assert isinstance(submission.act, Deposit), "only the custodian has two keys"
             twin = sign_transaction(transaction.transaction.body, [second_key_of(BANK)])
             clients.append(Client(replace(submission, node=submission.twin_node), twin))
-        if isinstance(submission.act, Reform | Tune):
+        if isinstance(submission.act, Reform | Admit | Tune):
             clients += _approvals(chain, plan, submission, created_by(transaction))
     return tuple(clients)
 
@@ -149,7 +155,7 @@ def _approvals(chain: bytes, plan: Plan, submission: Submission, proposal: bytes
 
 
 def _transaction(chain: bytes, plan: Plan, submission: Submission) -> Decoded:
-    sender, key = _signer(submission.act)
+    sender, key = _signer(plan, submission.act)
     return _signed(chain, plan, submission, sender, key, _operation(chain, plan, submission))
 
 
@@ -174,7 +180,7 @@ def created_by(transaction: Decoded) -> bytes:
     return tagged_hash(ITEM_DOMAIN, transaction.id + bytes(4))
 
 
-def _signer(act: Act) -> tuple[bytes, SigningKey]:
+def _signer(plan: Plan, act: Act) -> tuple[bytes, SigningKey]:
     match act:
         case Deposit():
             return genesis_account_id(BANK), key_of(BANK)
@@ -184,8 +190,10 @@ def _signer(act: Act) -> tuple[bytes, SigningKey]:
             return genesis_account_id(KYC), key_of(KYC)
         case Apply(applicant=applicant):
             return b"", key_of(f"applicant {applicant}")
-        case Reform() | Tune():
+        case Reform() | Admit() | Tune():
             return genesis_account_id(REGULATOR), manager_of(REGULATOR)
+        case Rotate(validator=validator):
+            return b"", keys_of(plan)[validator]
         case _:
             assert_never(act)
 
@@ -206,9 +214,15 @@ def _operation(chain: bytes, plan: Plan, submission: Submission) -> Operation:
         case Review(applicant=applicant, approve=approve):
             return AccountReview(_applied(chain, plan, applicant), approve, "" if approve else "incomplete")
         case Reform(members=members):
-            keys_of_all = node_keys(plan.validators, plan.spares)
-            names = tuple(sorted(keys_of_all[index].public for index in members))
+            names = tuple(sorted(keys_of(plan)[index].public for index in members))
             return GovernancePropose(ValidatorSet(names), "a reform", sha256(b"minutes"))
+        case Admit(member=member, admitted=admitted):
+            node, where = keys_of(plan)[member].public, f"organisation {member}"
+            return GovernancePropose(NodeAdmit(node, admitted, f"n{member}", where, ""), "a node", sha256(b"minutes"))
+        case Rotate(validator=validator, successor=successor):
+            old, new = keys_of(plan)[validator].public, keys_of(plan)[successor]
+            consent = new.sign(rotation_preimage(chain, old, new.public))
+            return ValidatorRotate(old, new.public, f"n{successor}", "", consent)
         case Tune(window=window):
             return GovernancePropose(ParameterSet((ParameterChange("window", window),)), "tuned", sha256(b"minutes"))
         case _:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-from otcnode import limits
+from otcnode import ids, limits
 from otcnode.blocks import Verify
 from otcnode.consensus import effects
 from otcnode.consensus.events import Timer
@@ -43,6 +43,7 @@ from otcnode.simulation.plan import (
     Plan,
     RecordLost,
     Rot,
+    Rotate,
     Signatures,
     SlowSync,
     StoreLost,
@@ -52,10 +53,12 @@ from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembere
 from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
-from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, node_keys
+from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, keys_of
 from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.folder import MemoryFolder, MemoryFolders
 from otcnode.storage.store import Store
+from otcnode.vm.governance.records import NODES
+from otcnode.vm.state import State
 
 START_MS_MAX = 50
 RETRY_MS = 4_000
@@ -101,8 +104,9 @@ class World:
         self.genesis = genesis_of(plan)
         self.scheduler = Scheduler()
         self.chance = Chance(plan.seed)
-        self._keys = node_keys(plan.validators, plan.spares)
+        self._keys = keys_of(plan)
         self.validators = tuple(key.public for key in self._keys)
+        self.names = tuple(ids.show(ids.Prefix.NODE, name) for name in self.validators)
         signatures = RealSignatures() if plan.signatures is Signatures.ED25519 else HashSignatures(self._keys)
         self._signatures = signatures
         self.verify: Verify = signatures.verify
@@ -114,7 +118,12 @@ class World:
         self._honest = honest
         self._collection_limits = _collection_limits(plan, len(self._clients))
         self._chain = chain_id(self.genesis)
-        self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max)
+        rotations = [
+            (self.validators[submission.act.validator], self.validators[submission.act.successor])
+            for submission in plan.workload
+            if isinstance(submission.act, Rotate)
+        ]
+        self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max, rotations)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
         self._hearsay = Hearsay(self.validators, honest)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
@@ -385,6 +394,13 @@ class World:
         with damages.seen_from_outside([self._nodes[node].disk]):
             self.checkers.committed(node, store, height, transactions)
 
+    def admissions(self, node: int, gained: Set[int], lost: Set[int]) -> None:
+        """Other nodes are admitted by the state that a node holds than were before."""
+        for indexes, what in ((gained, "admitted"), (lost, "turned away")):
+            for index in sorted(indexes):
+                self.note(node, f"n{index} is {what}")
+                self.mark(f"a node {what}")
+
     def installed(self, node: int) -> None:
         self.injected("snapshot-installed")
 
@@ -436,8 +452,18 @@ class World:
     # ---- progress and the end
 
     def _all_ended(self) -> bool:
+        survivors = [index for index in self.plan.survivors if self._follows(index)]
         with damages.seen_from_outside(node.disk for node in self._nodes):
-            return all(self._has_ended(client, index) for client in self._clients for index in self.plan.survivors)
+            return all(self._has_ended(client, index) for client in self._clients for index in survivors)
+
+    def _follows(self, index: int) -> bool:
+        """Whether the node is admitted, by the newest state that anybody holds."""
+        stores = [node.store for node in self._nodes if node.store is not None]
+        newest = max(stores, key=lambda store: store.tip.height, default=None)
+        if newest is None:
+            return False
+        with damages.seen_from_outside(node.disk for node in self._nodes):
+            return State(newest.state).get(NODES, self.validators[index]) is not None
 
     def _has_ended(self, client: Client, index: int) -> bool:
         store = self._nodes[index].store
@@ -458,7 +484,11 @@ class World:
     def _who_waits(self) -> str:
         lines = []
         for client in self._clients:
-            waiting = [f"n{index}" for index in self.plan.survivors if not self._has_ended(client, index)]
+            waiting = [
+                f"n{index}"
+                for index in self.plan.survivors
+                if self._follows(index) and not self._has_ended(client, index)
+            ]
             if waiting:
                 lines.append(f"transaction {client.transaction.id.hex()[:8]} has not ended for {', '.join(waiting)}")
         for node in self._nodes:

@@ -25,6 +25,7 @@ ALONE: tuple[tuple[Promise, str, tuple[Change, ...]], ...] = (
     (Promise.VALIDITY, "clients' signatures unchecked", ((Checkers, "_check_validity", silent),)),
     (Promise.CERTIFICATE, "COMMITs of two views added up", ((Checkers, "_check_certificate", silent),)),
     (Promise.ROOTS, "roots not compared", ((Checkers, "_check_root", silent),)),
+    (Promise.ROOTS, "receipts beside the root", ((Checkers, "_check_receipts", silent),)),
     (Promise.ONCE, "duplicates accepted", ((Checkers, "_check_once", silent),)),
     (Promise.VOTES, "COMMIT of a view that was left", ((Rules, "_check_left", silent),)),
     (Promise.DURABILITY, "proposal saved without bodies", ((Checkers, "_check_bodies_kept", silent),)),
@@ -38,7 +39,7 @@ ALONE: tuple[tuple[Promise, str, tuple[Change, ...]], ...] = (
 SEEDS_MAX = 60
 
 
-@pytest.mark.parametrize(("promise", "name", "off"), ALONE, ids=[promise.value for promise, _, _ in ALONE])
+@pytest.mark.parametrize(("promise", "name", "off"), ALONE, ids=[name for _, name, _ in ALONE])
 def test_what_one_checker_finds_no_other_does(promise: Promise, name: str, off: tuple[Change, ...]) -> None:
     mutant = mutant_named(name)
     assert promise in mutant.promises

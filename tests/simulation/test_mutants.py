@@ -38,6 +38,7 @@ QUICK = (
     "signatures not in the root",
     "clients' signatures unchecked",
     "roots not compared",
+    "receipts beside the root",
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",

@@ -10,7 +10,10 @@ from msgspec.structs import replace
 
 from otcnode import chain
 from otcnode.chain import Parent, Speculation
+from otcnode.simulation.generate import generate
 from otcnode.simulation.plan import (
+    Act,
+    Admit,
     Crash,
     CrashPoint,
     Deposit,
@@ -18,6 +21,7 @@ from otcnode.simulation.plan import (
     Partition,
     Plan,
     Reform,
+    Rotate,
     Submission,
     Tune,
     check,
@@ -124,3 +128,50 @@ def test_one_node_that_takes_a_parameter_a_height_early_is_found(monkeypatch: py
     plan = reformed()
     violation = run(replace(plan, workload=(*plan.workload, tuned))).violation
     assert early and violation is not None
+
+
+def with_a_stranger(*acts: tuple[int, Act], faults: tuple[Fault, ...] = ()) -> Plan:
+    """Node 7 is not in the genesis."""
+    plan = reformed(faults=faults)
+    governing = tuple(Submission(at_ms=at_ms, node=0, act=act) for at_ms, act in acts)
+    return replace(
+        plan, strangers=1, skews_ms=(0,) * 8, survivors=tuple(range(8)), workload=(*plan.workload, *governing)
+    )
+
+
+def test_a_validator_changes_its_key_under_load() -> None:
+    """The new key is let in by that very act, syncs, says that it is ready and votes; the old one does not any more."""
+    summary = kept(with_a_stranger((500, Rotate(validator=0, successor=7))))
+    assert summary.marks["a successor votes in a validator's place"] == 1
+    assert summary.marks["the first primary removed"] == 1 and summary.marks["a node admitted"] > 0
+
+
+def test_a_key_that_is_lost_in_the_middle_of_its_change_halts_nobody() -> None:
+    death = Crash(id=1, at_ms=900, node=0, point=CrashPoint.IDLE, down_ms=40_000)
+    summary = kept(with_a_stranger((500, Rotate(validator=0, successor=7)), faults=(death,)))
+    assert summary.marks["a successor votes in a validator's place"] == 1
+
+
+def test_a_node_is_admitted_follows_and_is_turned_away() -> None:
+    plan = with_a_stranger((500, Admit(member=7, admitted=True)), (9_000, Admit(member=7, admitted=False)))
+    world = World(plan, Trace())
+    heights: list[int] = []
+    world.scheduler.at(8_900, lambda: heights.append(world.node(7).opened.tip.height))
+    world.run()
+    assert heights[0] > 5
+    assert not any(world.node(index).admits(7) for index in range(7))
+    assert world.node(7).opened.tip.height < world.checkers.height
+    marks = world.summary().marks
+    assert marks["a node admitted"] >= 7 and marks["a node turned away"] >= 7
+
+
+def test_a_stranger_becomes_a_validator_once_it_is_admitted() -> None:
+    summary = kept(with_a_stranger((500, Admit(member=7, admitted=True)), (3_000, Reform(members=(0, 1, 2, 3, 7)))))
+    assert summary.marks["epoch of other validators"] == 1
+
+
+def test_plans_have_every_kind_of_change() -> None:
+    plans = [generate(seed) for seed in range(400)]
+    acts = [submission.act for plan in plans for submission in plan.workload]
+    assert {Admit, Reform, Rotate, Tune} <= {type(act) for act in acts}
+    assert any(len(members) == 7 for plan in plans if plan.validators == 4 for members in plan.sets)

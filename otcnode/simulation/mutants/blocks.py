@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from otcnode import blocks, chain, limits
-from otcnode.blocks import Certificate, Header
+import msgspec
+
+from otcnode import blocks, chain, limits, merkle
+from otcnode.blocks import Certificate, Header, block_hash
 from otcnode.chain import Parent, Speculation
 from otcnode.codec import decode, encode
 from otcnode.consensus import status
@@ -72,6 +75,18 @@ def roots_not_compared() -> Plant:
         return right(parent, name, header, found, believe)
 
     return planted((chain, "check", check))
+
+
+def receipts_beside_the_root() -> Plant:
+    """A header covers the first receipt of its block and no other; so all nodes agree."""
+    right = chain._finish
+
+    def finish(*arguments: Any) -> Speculation:
+        made = right(*arguments)
+        header = msgspec.structs.replace(made.header, receipts_root=merkle.root(made.receipts[:1]))
+        return dataclasses.replace(made, header=header, block_hash=block_hash(header))
+
+    return planted((chain, "_finish", finish))
 
 
 def child_leaks_into_parent() -> Plant:

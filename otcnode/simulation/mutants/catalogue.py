@@ -310,6 +310,14 @@ MUTANTS = (
         options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.ROOTS,)),
     ),
     Mutant(
+        "receipts beside the root",
+        "the receipts root covers every receipt",
+        blocks.receipts_beside_the_root,
+        _one(P.ROOTS),
+        300,
+        options=Options(validators=4, swarm=Swarm.MIXED),
+    ),
+    Mutant(
         "child leaks into parent",
         "speculation leaves no trace",
         blocks.child_leaks_into_parent,
