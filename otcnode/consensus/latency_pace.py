@@ -45,14 +45,20 @@ class LatencyPace:
         self._halves = not self._halves
 
     def most_within(self, work_ms: int, limit_ms: int) -> int:
-        """How many transactions cost no more than `work_ms` of work, and would come within `limit_ms` even if a were
-        nothing. In every second block half as many: were all of one size, nothing could be told apart."""
+        """What the next block may hold. Every second one half of it: were all of one size, nothing could be told
+        apart."""
+        full = self.full_within(work_ms, limit_ms)
+        return full // 2 if self._halves else full
+
+    def full_within(self, work_ms: int, limit_ms: int) -> int:
+        """How many transactions, two at least, cost no more than `work_ms` of work, and would come within `limit_ms`
+        even if a were nothing."""
         blocks = self._blocks + _HELD_DOWN
         most = limit_ms * self._rate // _SCALE
         slope = blocks * self._products - self._in_flight * self._took_ms
         if slope > 0:
             most = min(most, work_ms * (blocks * self._squares - self._in_flight**2) // slope)
-        return max(1, most // 2) if self._halves else max(2, most)
+        return max(2, most)
 
 
 def _with(total: int, value: int) -> int:

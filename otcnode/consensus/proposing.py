@@ -19,7 +19,8 @@ def build(core: Core) -> None:
         return
     most = timely_max(core)
     in_flight = core.state.transactions_in_flight
-    if in_flight and in_flight + min(most, core.state.work.waiting - in_flight) > 2 * most:
+    full = core.latency.full_within(execution_ms_max(core), core.configuration.view_timeout_ms_base)
+    if in_flight and in_flight + min(most, core.state.work.waiting - in_flight) > 2 * full:
         # All that is in flight is worked on at once. The next commit asks again.
         return
     core.request += 1
