@@ -12,7 +12,7 @@ from otcnode.storage.folder import Folders, MemoryFolders
 from otcnode.storage.incoming import finished
 from otcnode.storage.kv import KeyValue
 from otcnode.storage.schema import Table
-from otcnode.storage.votes_log import HEADER_BYTES, MemoryVotesLog
+from otcnode.storage.votes_log import MemoryVotesLog
 
 _STORE_FAULTS = {CrashPoint.WRITE_LOST: FaultKind.CRASH_BEFORE, CrashPoint.WRITE_DONE: FaultKind.CRASH_AFTER}
 _REFUSALS = {DiskOperation.WRITE: FaultKind.FAIL, DiskOperation.WRITE_KEPT: FaultKind.FAIL_KEPT}
@@ -41,6 +41,8 @@ class CrashingVotesLog:
         self.full: DiskFull | None = None
         self.met: str | None = None
         """As that of a FaultyKeyValue."""
+        self.is_rotten = False
+        """Whether a bit of what was durable has changed: then it is not to be used."""
 
     def arm(self, crash: Crash) -> None:
         self._crash, self._left = crash, crash.count
@@ -49,21 +51,13 @@ class CrashingVotesLog:
         self._refusal, self._refusal_left = refusal, refusal.count
 
     def rot(self, rot: Rot) -> bool:
-        """Change one bit, wherever it is seen: a byte of the last frame would pass for one that was not written to its
-        end, which a crash leaves and nothing depends on."""
-        if not self._log.length:
+        """Change one bit of what is intact; whether anything is. What a crash tore is used by nobody."""
+        intact_bytes = self._log.intact_bytes
+        if not intact_bytes:
             return False
-        offset, mask = rot.byte_place // 8 % self._log.length, 1 << rot.byte_place % 8
-        self._log.damage(offset, mask)
-        if self._log.is_intact:
-            self._log.damage(offset, mask)
-            self._log.damage(offset % HEADER_BYTES, mask)
+        self._log.damage(rot.byte_place // 8 % intact_bytes, 1 << rot.byte_place % 8)
+        self.is_rotten = True
         return True
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a record at all, intact or not."""
-        return self._log.length > 0
 
     def disarm(self) -> None:
         self._crash = self._refusal = None
@@ -75,6 +69,7 @@ class CrashingVotesLog:
 
     def lose(self) -> None:
         self._log.lose()
+        self.is_rotten = False
 
     def load(self) -> tuple[bytes, ...] | None:
         return self._log.load()
@@ -100,6 +95,7 @@ class CrashingVotesLog:
         if self._crash is not None and self._crash.point is CrashPoint.REPLACE_LOST and self._counts_down():
             raise SimulatedCrash("in a compaction of the voting record")
         self._log.replace(entries)
+        self.is_rotten = False
         self._synced()
 
     def close(self) -> None:

@@ -409,7 +409,9 @@ class World:
         assert store is not None
         disk = self._nodes[node].disk
         kept = disk.votes.load()
-        if kept is None and disk.votes.is_there:
+        if kept is not None and disk.votes.is_rotten:
+            raise Violation(Promise.DAMAGE, f"n{node} uses a voting record in which a bit has changed")
+        if disk.votes.is_rotten:
             self.mark(damages.SILENCED)
         with damages.seen_from_outside([disk]):
             self.checkers.started(node, store, kept)

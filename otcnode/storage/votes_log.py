@@ -243,9 +243,10 @@ class MemoryVotesLog:
         return len(self._durable)
 
     @property
-    def is_intact(self) -> bool:
-        """Whether `load` would find a record."""
-        return parse(self._durable) is not None
+    def intact_bytes(self) -> int:
+        """How many of them `load` would use."""
+        parsed = parse(self._durable)
+        return 0 if parsed is None else parsed.length
 
     def lose(self) -> None:
         """Remove the record, as a lost file."""

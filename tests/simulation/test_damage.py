@@ -110,7 +110,7 @@ def test_a_rotten_voting_record_never_passes_for_a_torn_one() -> None:
         disk.rot(
             Rot(id=1, at_ms=0, node=0, place=RotPlace.RECORD, entry_place=0, byte_place=place, dies=False, down_ms=1)
         )
-        assert disk.votes.load() is None and disk.votes.is_there
+        assert disk.votes.is_rotten and disk.votes.load() is None
 
 
 def test_rot_counts_among_the_faulty() -> None:

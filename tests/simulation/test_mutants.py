@@ -33,6 +33,7 @@ QUICK = (
     "proposal saved without bodies",
     "block not synced",
     "checksum not compared",
+    "damaged record cut off",
     "full disk swallowed",
     "refused sync swallowed",
     "signatures not in the root",

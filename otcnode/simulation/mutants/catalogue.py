@@ -269,6 +269,14 @@ MUTANTS = (
         options=FULL,
     ),
     Mutant(
+        "damaged record cut off",
+        "only what was never written whole may be missing from a voting record",
+        disks.damaged_record_cut_off,
+        _SAFETY | {P.DAMAGE},
+        600,
+        options=ROTTEN,
+    ),
+    Mutant(
         "damage passed over",
         "a node that finds damage ends and names it",
         disks.damage_passed_over,

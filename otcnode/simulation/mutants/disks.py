@@ -9,6 +9,7 @@ from otcnode.engine.engine import Engine
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.mutants.planting import planted
+from otcnode.storage import votes_log
 from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.kv import Write
 from otcnode.storage.leaves import read_buckets
@@ -67,3 +68,8 @@ def damage_passed_over() -> Plant:
             right(self, peer, channel, payload)
 
     return planted((Engine, "received", received))
+
+
+def damaged_record_cut_off() -> Plant:
+    """Whatever is wrong with the last frame of a voting record, it passes for one that a crash has torn."""
+    return planted((votes_log, "_is_torn", lambda raw, salt, offset: True))
