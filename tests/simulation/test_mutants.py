@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from otcnode.simulation import hunting
 from otcnode.simulation.hunting import hunt
 from otcnode.simulation.mutants.catalogue import MUTANTS, mutant_named
 from otcnode.simulation.mutants.planting import Mutant, planted
@@ -108,6 +109,8 @@ def test_a_bug_goes_as_it_came(mutant: Mutant) -> None:
 
 
 def test_what_is_not_there_cannot_be_broken() -> None:
+    with pytest.raises(AssertionError, match="does not take"), planted((hunting, "hunt", lambda mutant: None)):
+        pass
     with pytest.raises(KeyError), planted((hunt, "no_such_attribute", None)):
         pass
 

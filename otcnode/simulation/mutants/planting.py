@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,8 +19,11 @@ Change = tuple[Any, str, Any]
 
 @contextmanager
 def planted(*changes: Change) -> Iterator[None]:
-    """While it is open the node is wrong. An attribute that is not there is a mistake of the plant, not a bug."""
+    """While it is open the node is wrong. An attribute that is not there is a mistake of the plant, not a bug, and so
+    is a function that cannot be called as the right one: it would be found for that."""
     kept = [(owner, name, vars(owner)[name]) for owner, name, _ in changes]
+    for (_, name, right), (_, _, wrong) in zip(kept, changes, strict=True):
+        assert _takes_as_many(right, wrong), f"the planted {name} does not take what the right one takes"
     for owner, name, wrong in changes:
         setattr(owner, name, wrong)
     try:
@@ -27,6 +31,15 @@ def planted(*changes: Change) -> Iterator[None]:
     finally:
         for owner, name, right in kept:
             setattr(owner, name, right)
+
+
+def _takes_as_many(right: object, wrong: object) -> bool:
+    """Whether a function has a parameter for each of the other's, or takes any number of them."""
+    if not (inspect.isfunction(right) and inspect.isfunction(wrong)):
+        return True
+    taken = inspect.signature(wrong).parameters
+    any_number = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in taken.values())
+    return any_number or len(taken) >= len(inspect.signature(right).parameters)
 
 
 def wherever(right: Callable[..., Any], wrong: Callable[..., Any]) -> tuple[Change, ...]:

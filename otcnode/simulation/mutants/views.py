@@ -10,7 +10,7 @@ from otcnode.blocks import Epoch, block_hash
 from otcnode.consensus import committing, memory, patience, view_change, view_changing
 from otcnode.consensus.core import Core
 from otcnode.consensus.messages import NewView, Proof, ViewChange
-from otcnode.consensus.state import State
+from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.view_change import Selection
 from otcnode.simulation.mutants.planting import planted, wherever
 
@@ -36,9 +36,9 @@ def lower_proof() -> Plant:
 def proof_forgotten() -> Plant:
     right = view_changing.ask_for
 
-    def ask_for(core: Core, view: int, reason: str) -> None:
+    def ask_for(core: Core, view: int, reason: str, leaving: Leaving = Leaving.JUDGEMENT) -> None:
         core.state.proofs.clear()
-        right(core, view, reason)
+        right(core, view, reason, leaving)
 
     return planted((view_changing, "ask_for", ask_for))
 
