@@ -1,13 +1,13 @@
 """Snapshots of a state that a liar made up, whole and consistent in themselves.
 
 One is certified by validators whom nobody has named, with a history of them that the liar signed; one names the true
-validators, who never signed it.
+validators, who never signed it. They are of the height that the liar itself has reached: nobody takes the snapshot of a
+height that others do not claim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple
 
 from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature, block_hash, commit_preimage, validators_hash
@@ -20,10 +20,8 @@ from otcnode.storage.folder import MemoryFolder
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.snapshot_maker import MANIFEST, Source, chunk_name, make, offer_of, read_manifest
 from otcnode.storage.store import Store
-from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SyncMessage
+from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SyncMessage, TipNotice
 from otcnode.vm.genesis_state import genesis_writes
-
-HEIGHT_OF_THE_USURPED, HEIGHT_OF_THE_UNSIGNED = 1_000, 2_000
 
 
 class Counterfeit(NamedTuple):
@@ -43,6 +41,10 @@ class Counterfeits:
         self._own = own
         self._sign = sign
         self._offered = offered
+        self._height = 2
+        self.made: dict[bytes, Counterfeit] = {}
+        """All of them, by the hash of their block."""
+        self._made_at: dict[int, tuple[Counterfeit, Counterfeit]] = {}
 
     def instead(self, payload: bytes) -> bytes:
         """What is said in place of a message of the SYNC channel."""
@@ -51,29 +53,31 @@ class Counterfeits:
         except DecodeError:
             return payload
         match message:
+            case TipNotice(height):
+                self._height = max(self._height, height)
+                return payload
             case Offers(offers):
-                return encode(Offers((*offers, list(self.all.values())[self._offered].offer)))
-            case ManifestResponse(snapshot, b"") if snapshot in self.all:
-                return encode(ManifestResponse(snapshot, self.all[snapshot].files[MANIFEST]))
-            case ChunkResponse(snapshot, index, b"") if snapshot in self.all:
-                return encode(ChunkResponse(snapshot, index, self.all[snapshot].files.get(chunk_name(index), b"")))
+                return encode(Offers((*offers, self.of_height(self._height)[self._offered].offer)))
+            case ManifestResponse(snapshot, b"") if snapshot in self.made:
+                return encode(ManifestResponse(snapshot, self.made[snapshot].files[MANIFEST]))
+            case ChunkResponse(snapshot, index, b"") if snapshot in self.made:
+                return encode(ChunkResponse(snapshot, index, self.made[snapshot].files.get(chunk_name(index), b"")))
             case _:
                 return payload
 
-    @cached_property
-    def all(self) -> dict[bytes, Counterfeit]:
-        """By the hash of their block."""
-        genesis, first = self._genesis, first_epoch(self._genesis)
-        state = {**genesis_writes(genesis), b"the liar's": b"fortune"}
-        store = Store.create(MemoryKeyValue(), self._chain, state, genesis.parameters.state_buckets, first, 0)
-        usurped = Epoch(HEIGHT_OF_THE_USURPED - 100, (self._own,), first.parameters)
-        change_header = self._header(usurped.number - 1, store, first, usurped)
-        change = EpochChange(change_header, self._certificate(change_header, first), usurped)
-        made = (
-            self._make(HEIGHT_OF_THE_USURPED, store, usurped, (change,)),
-            self._make(HEIGHT_OF_THE_UNSIGNED, store, first, ()),
-        )
-        return {false.offer.block_hash: false for false in made}
+    def of_height(self, height: int) -> tuple[Counterfeit, Counterfeit]:
+        """The usurped one and the unsigned one."""
+        if height not in self._made_at:
+            genesis, first = self._genesis, first_epoch(self._genesis)
+            state = {**genesis_writes(genesis), b"the liar's": b"fortune"}
+            store = Store.create(MemoryKeyValue(), self._chain, state, genesis.parameters.state_buckets, first, 0)
+            usurped = Epoch(height, (self._own,), first.parameters)
+            change_header = self._header(height - 1, store, first, usurped)
+            change = EpochChange(change_header, self._certificate(change_header, first), usurped)
+            both = self._make(height, store, usurped, (change,)), self._make(height, store, first, ())
+            self._made_at[height] = both
+            self.made.update({false.offer.block_hash: false for false in both})
+        return self._made_at[height]
 
     def _make(self, height: int, store: Store, epoch: Epoch, changes: tuple[EpochChange, ...]) -> Counterfeit:
         header = self._header(height, store, epoch, epoch)

@@ -349,12 +349,12 @@ class Storm:
 
     def _lie_instead(self, message: SyncMessage) -> SyncMessage | None:
         chance = self._chance
-        fakes = counterfeits().all
+        fakes = counterfeits().made
         match message:
             case TipNotice(height, first):
                 return chance.choice([TipNotice(10**9, first), TipNotice(height, height + 1), TipNotice(10**9, 10**9)])
             case Offers(offers):
-                return Offers((*offers, *(fake.offer for fake in fakes.values())))
+                return Offers((*offers, *(fake.offer for fake in counterfeits().of_height(self._leader.height))))
             case ManifestResponse(snapshot, manifest):
                 true = fakes.get(snapshot)
                 if true is not None:
