@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from otcnode import limits
-from otcnode.blocks import Header, block_hash
+from otcnode.blocks import Certificate, Header, block_hash
 from otcnode.codec import encode
 from otcnode.consensus.candidates import Candidate
 from otcnode.consensus.messages import Commit, NewView, Prepare, PrePrepare, ViewChange
@@ -143,10 +143,18 @@ def enter(state: State, new_view: NewView) -> None:
         held = state.view_changes.get(message.validator)
         if held is None or held.view < message.view:
             state.view_changes[message.validator] = message
-        certificate = message.certificate
-        if certificate is not None and certificate.height > state.committed:
-            state.certificates.setdefault(certificate.height, certificate)
+        if message.certificate is not None:
+            remember_certificate(state, message.certificate)
     activate(state)
+
+
+def remember_certificate(state: State, certificate: Certificate) -> bool:
+    """A valid one of a height that is in flight or soon may be; whether it is kept. What is higher comes by sync."""
+    highest = state.committed + limits.buffered_heights_windows * state.window
+    kept = state.committed < certificate.height <= highest
+    if kept:
+        state.certificates.setdefault(certificate.height, certificate)
+    return kept
 
 
 def activate(state: State) -> bool:

@@ -150,8 +150,5 @@ def _is_valid(core: Core, certificate: Certificate) -> bool:
 
 
 def learn_certificate(core: Core, certificate: Certificate) -> None:
-    state = core.state
-    highest = state.committed + limits.buffered_heights_windows * state.window
-    if state.committed < certificate.height <= highest:
+    if memory.remember_certificate(core.state, certificate):
         harvest.from_certificate(core, certificate)
-        state.certificates.setdefault(certificate.height, certificate)

@@ -164,6 +164,25 @@ def test_a_record_held_back_by_its_floor_is_not_written_to_until_it_holds_again(
     assert _views(cluster)[3] >= 3
 
 
+def test_what_stopped_a_validator_while_its_record_was_held_back_stops_it_afterwards_too() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    for index in range(5):
+        cluster.submit(b"%d" % index)
+        cluster.advance(20)
+    node = cluster.nodes[3]
+    node.crash()
+    del node.disk.chain[2:]
+    cluster.sync_works = False
+    node.start()
+    assert _replica(node).core.state.record_held_back is not None
+    _replica(node).core.halt("a certified block executes differently here")
+    cluster.sync_works = True
+    cluster.submit(b"new")
+    assert cluster.advance_until(lambda: _replica(node).core.state.record_held_back is None, 10_000)
+    assert _replica(node).core.state.halted is not None and _replica(node).mode is Mode.FOLLOWING
+
+
 def test_a_status_with_more_heights_than_the_window_of_an_epoch_that_is_over_still_says_who_is_ahead() -> None:
     """The epoch after it may have a larger window, and its validators as many heights in flight at any time."""
     cluster = Cluster(4, parameters=ChainParameters(window=1))

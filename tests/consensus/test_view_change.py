@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from otcnode import limits
 from otcnode.blocks import Certificate, Header, ValidatorSignature, block_hash, commit_preimage, prepare_preimage
+from otcnode.consensus import memory
 from otcnode.consensus.messages import (
     NewView,
     Proof,
@@ -17,6 +19,7 @@ from otcnode.consensus.messages import (
 from otcnode.consensus.view_change import check_new_view, check_view_change, select
 from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
+from tests.consensus.cluster import Cluster
 from tests.consensus.toy import CHAIN, ToyState, execute, fake_sign, fake_verify, first_state
 
 NAMES = tuple(bytes([letter]) * 32 for letter in b"ABCD")
@@ -165,3 +168,17 @@ def test_refuses_a_new_view_with_a_view_change_that_its_sender_never_signed() ->
     forged = ViewChange(1, 1, 0, None, (), NAMES[2], bytes(64))
     with pytest.raises(ProofError, match="false signature"):
         check_new_view(opening(1, (*QUORUM[:2], forged), (A1,)), CHAIN, EPOCH, fake_verify)
+
+
+def test_of_the_certificates_in_a_new_view_those_of_heights_far_above_are_left_to_sync() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    replica = cluster.nodes[1].replica
+    assert replica is not None
+    highest = limits.buffered_heights_windows * replica.state.window
+    messages = tuple(
+        asking(name, 1, (), certificate(replace(A1, height=height)))
+        for name, height in zip(NAMES, (1, highest, highest + 1, 10**6), strict=True)
+    )
+    memory.enter(replica.state, opening(1, messages, ()))
+    assert sorted(replica.state.certificates) == [1, highest]
