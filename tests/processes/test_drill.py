@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -118,13 +117,14 @@ class Guide:
     def next(self, *beginning: str) -> list[str]:
         words = self._left.pop(0)
         assert words[: len(beginning)] == [*beginning], f"the README goes on with {words}"
-        return [self._here(word) for word in words]
+        return [self._here(option, word) for option, word in pairwise(["", *words])]
 
-    def _here(self, word: str) -> str:
-        if word == "snapshot" or word == "net" or word.startswith("net/"):
+    def _here(self, option: str, word: str) -> str:
+        if option in ("--directory", "--home", "--from", "--to"):
             return str(self._directory.parent / word)
-        port = re.fullmatch(r"http://127\.0\.0\.1:(\d+)", word)
-        return word if port is None else localnet_members(self._directory)[(int(port[1]) - FIRST_PORT) // 2].url
+        if option == "--url":
+            return localnet_members(self._directory)[(int(word.rpartition(":")[2]) - FIRST_PORT) // 2].url
+        return word
 
     def is_over(self) -> bool:
         return self._left == []
