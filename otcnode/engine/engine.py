@@ -175,8 +175,8 @@ class Engine:
         self.catch_up.disconnected(peer)
 
     def elapsed(self, timer: Timer) -> None:
-        if timer is Timer.VIEW and not self._over:
-            self.intake.reconsider()
+        if timer is Timer.VIEW and self.replica.started and not self._over:
+            self.intake.reconsider(self.replica.state.drift_ms)
         self._feed(events.Elapsed(timer))
 
     def tick(self) -> None:

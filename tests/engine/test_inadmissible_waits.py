@@ -29,6 +29,7 @@ from tests.engine.network import (
 )
 
 HOUR_MS = 3_600_000
+DRIFT_MS = 5_000
 GOVERNING = ("desk", "regulator")
 
 
@@ -104,6 +105,31 @@ def test_what_no_block_can_hold_deposes_no_primary_however_it_came_to_wait() -> 
     assert [len(member.engine.intake.pool) for member in members] == [0] * 4
 
 
+def test_what_is_valid_for_as_long_as_can_be_deposes_no_primary_whose_clock_is_behind() -> None:
+    """Within the drift that is allowed. To it the validity is too long, and it does not take the transaction."""
+    members = stations(4)
+    net = Net(members)
+    net.start()
+    primary = next(
+        member for member in members if member.engine.replica.state.own == member.engine.replica.state.primary
+    )
+    (other, *_) = [member for member in members if member is not primary]
+    primary.skew_ms = -1_000
+    net.elapse(1_500)
+    longest_ms = members[0].genesis.parameters.max_transaction_ttl_ms
+    for number in range(3):
+        other.submit(deposit(other.genesis, number, valid_until_ms=other.now().ledger_ms + longest_ms))
+        other.settle()
+        net.deliver()
+        assert len(other.engine.intake.pool) == 1 and len(primary.engine.intake.pool) == 0
+        net.elapse(3_000)
+        assert shown(members) == [(0, Mode.ACTIVE)] * 4
+    plain = deposit(other.genesis, 9)
+    other.submit(plain)
+    net.elapse(1_000)
+    assert other.engine.state_of(plain.id).stage is Stage.COMMITTED
+
+
 def test_what_a_block_in_flight_holds_is_not_dropped_for_what_only_that_flight_knows() -> None:
     station = alone()
     flight, intake = station.engine.flight, station.engine.intake
@@ -111,10 +137,10 @@ def test_what_a_block_in_flight_holds_is_not_dropped_for_what_only_that_flight_k
     block, _ = flight.build(flight.committed(), station.own, START_MS + 1, iter([added, used]), 10)
     assert [entry.id for entry in block.entries] == [added.id, used.id]
     intake.pool.add(used)
-    intake.reconsider()
+    intake.reconsider(DRIFT_MS)
     assert used.id in intake.pool
     flight.keep_only(())
-    intake.reconsider()
+    intake.reconsider(DRIFT_MS)
     assert (used.id in intake.pool, intake.state(used.id).code) == (False, Code.AUTH)
 
 
@@ -125,7 +151,7 @@ def test_only_so_much_is_reconsidered(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         intake.pool.add(deposit(station.genesis, number, key="nobody's"))
     for left in (3, 1, 0, 0):
-        intake.reconsider()
+        intake.reconsider(DRIFT_MS)
         assert len(intake.pool) == left
 
 
@@ -136,5 +162,5 @@ def test_nothing_is_reconsidered_behind_what_is_work() -> None:
     waiting.append(deposit(station.genesis, 3, key="nobody's"))
     for transaction in waiting:
         pool.add(transaction)
-    station.engine.intake.reconsider()
+    station.engine.intake.reconsider(DRIFT_MS)
     assert list(pool) == waiting[1:]
