@@ -176,8 +176,18 @@ class Engine:
 
     def elapsed(self, timer: Timer) -> None:
         if timer is Timer.VIEW and self.replica.started and not self._over:
-            self.intake.reconsider(self.replica.state.drift_ms)
-        self._feed(events.Elapsed(timer))
+            self._view_elapsed()
+        else:
+            self._feed(events.Elapsed(timer))
+
+    def _view_elapsed(self) -> None:
+        """What is no work that the primary leaves undone is not counted while the timer speaks, and again after it."""
+        counts = self.intake.reconsider(self.replica.state.drift_ms)
+        if not counts:
+            self._feed(events.Work(0, next_due(self._store.state)))
+        self._feed(events.Elapsed(Timer.VIEW))
+        if not counts:
+            self._work_changed()
 
     def tick(self) -> None:
         """Several times a second: time-outs of gossip and sync, expiry by the clock."""

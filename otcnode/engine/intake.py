@@ -239,21 +239,32 @@ class Intake:
             self._drop_inadmissible(self.pool.ending_after(self._next_time_ms() + ttl_ms))
         self._ttl_ms = ttl_ms
 
-    def reconsider(self, drift_ms: int) -> None:
-        """Before a primary is held to account for what waits: drop what the committed state forbids, from the oldest to
-        the first that it allows, which is work undone. What came with a proposal that was dropped since may rest on
-        what was dropped with it; what is valid for as long as can be is too long for a primary whose clock is behind
-        this one, by as much as a clock may be (`drift_ms`, of ledger time). What a block in flight holds is that
-        block's matter."""
-        dropped = 0
-        for decoded in [*islice(self.pool, limits.reconsidered_transactions_max)]:
+    def reconsider(self, drift_ms: int) -> bool:
+        """Before a primary is held to account for what waits: whether any of it is work undone, looked at from the
+        oldest to the first that is. What the committed state forbids is dropped: what came with a proposal that was
+        dropped since may rest on what was dropped with it. What is valid for as long as can be waits on and does not
+        count yet: it is too long for a primary whose clock is behind this one, by as much as a clock may be
+        (`drift_ms`, of ledger time). What a block in flight holds is that block's matter."""
+        dropped, undone = 0, False
+        waiting = [*islice(self.pool, limits.reconsidered_transactions_max)]
+        for decoded in waiting:
             if self._flight.is_proposed(decoded.id):
                 continue
-            if not self._drop_inadmissible([decoded], drift_ms):
+            if self._drop_inadmissible([decoded]):
+                dropped += 1
+            elif self._is_admissible(decoded, self._next_time_ms() - drift_ms):
+                undone = True
                 break
-            dropped += 1
         if dropped:
             self._pool_changed()
+        return undone or len(waiting) == limits.reconsidered_transactions_max
+
+    def _is_admissible(self, decoded: Decoded, at_time_ms: int) -> bool:
+        try:
+            self.check(decoded, at_time_ms)
+        except Inadmissible:
+            return False
+        return True
 
     def expire(self) -> None:
         """Drop what the clock says no coming block can hold. Final only once a block's time says so too."""
@@ -269,14 +280,12 @@ class Intake:
         if self._drop_inadmissible([decoded for decoded in waiting if decoded is not None]):
             self._pool_changed()
 
-    def _drop_inadmissible(self, transactions: Iterable[Decoded], drift_ms: int = 0) -> int:
-        """What could not be in a block now, or by a clock that is so much behind; how many of them went."""
+    def _drop_inadmissible(self, transactions: Iterable[Decoded]) -> int:
+        """How many of them went."""
         dropped = 0
         for decoded in transactions:
             try:
                 self.check(decoded)
-                if drift_ms:
-                    self.check(decoded, at_time_ms=self._next_time_ms() - drift_ms)
             except Inadmissible as error:
                 self._end(decoded, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
                 dropped += 1

@@ -118,16 +118,38 @@ def test_what_is_valid_for_as_long_as_can_be_deposes_no_primary_whose_clock_is_b
     net.elapse(1_500)
     longest_ms = members[0].genesis.parameters.max_transaction_ttl_ms
     for number in range(3):
-        other.submit(deposit(other.genesis, number, valid_until_ms=other.now().ledger_ms + longest_ms))
+        longest = deposit(other.genesis, number, valid_until_ms=other.now().ledger_ms + longest_ms)
+        other.submit(longest)
         other.settle()
         net.deliver()
-        assert len(other.engine.intake.pool) == 1 and len(primary.engine.intake.pool) == 0
+        assert longest.id in other.engine.intake.pool and longest.id not in primary.engine.intake.pool
         net.elapse(3_000)
         assert shown(members) == [(0, Mode.ACTIVE)] * 4
+    net.elapse(DRIFT_MS)
+    assert [len(member.engine.intake.pool) for member in members] == [0] * 4
+    assert members[0].height > 0 and shown(members) == [(0, Mode.ACTIVE)] * 4
     plain = deposit(other.genesis, 9)
     other.submit(plain)
     net.elapse(1_000)
     assert other.engine.state_of(plain.id).stage is Stage.COMMITTED
+
+
+def test_a_dead_primary_is_deposed_for_what_is_valid_for_as_long_as_can_be_too() -> None:
+    """Once no clock within the drift can be an excuse; and nothing is lost."""
+    members = stations(4)
+    _, *others = sorted(members, key=lambda member: member.own)
+    net = Net(others)
+    net.start()
+    net.elapse(1_000)
+    first = others[0]
+    longest_ms = first.genesis.parameters.max_transaction_ttl_ms
+    waiting = deposit(first.genesis, 1, valid_until_ms=first.now().ledger_ms + longest_ms)
+    first.submit(waiting)
+    net.elapse(4_500)
+    assert [view for view, _ in shown(others)] == [0] * 3
+    net.elapse(3_500)
+    assert [view for view, _ in shown(others)] == [1] * 3
+    assert first.engine.state_of(waiting.id).stage is Stage.COMMITTED
 
 
 def test_what_a_block_in_flight_holds_is_not_dropped_for_what_only_that_flight_knows() -> None:
