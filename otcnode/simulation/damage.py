@@ -43,5 +43,6 @@ def seen_from_outside(disks: Iterable[Disk]) -> Iterator[None]:
     anything but what was written."""
     with ExitStack() as stack:
         for disk in disks:
-            stack.enter_context(disk.store.seen_from_outside())
+            if disk.store.troubled:
+                stack.enter_context(disk.store.seen_from_outside())
         yield

@@ -189,7 +189,8 @@ class Disk:
     @property
     def met(self) -> str | None:
         """What should have ended the process that runs on this disk."""
-        return next((met for met in (self.votes.met, *(store.met for store in self._stores())) if met), None)
+        gathered = self._gathered
+        return self.votes.met or self.store.met or (None if gathered is None else gathered.met)
 
     @property
     def is_rotten(self) -> bool:

@@ -69,7 +69,7 @@ class FaultyKeyValue:
         self._stopped = False
         self._failed = False
         self._reads_until_failure = 0
-        self._troubled = False
+        self.troubled = False
         """Whether a read has more to do than to read."""
         self._from_outside = False
         self.full = False
@@ -134,14 +134,14 @@ class FaultyKeyValue:
     def get(self, key: bytes) -> bytes | None:
         self._check_running()
         value = self._disk.get(key)
-        return self._read(key, value) if self._troubled else value
+        return self._read(key, value) if self.troubled else value
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         self._check_running()
         for key, value in self._disk.scan(prefix, after, limit, reverse):
-            yield key, self._read(key, value) if self._troubled else value
+            yield key, self._read(key, value) if self.troubled else value
 
     def write(self, batch: Sequence[Write]) -> None:
         self._check_running()
@@ -208,7 +208,7 @@ class FaultyKeyValue:
             self._look()
 
     def _look(self) -> None:
-        self._troubled = self.is_rotten or self._reads_until_failure > 0
+        self.troubled = self.is_rotten or self._reads_until_failure > 0
 
     def _as_written(self, key: bytes, value: T) -> bytes | T:
         return self._rotten.get(key, self._altered.get(key, value))
