@@ -24,6 +24,7 @@ from otcnode.consensus.messages import (
     PrePrepare,
     ViewChange,
 )
+from otcnode.consensus.state import Leaving
 from otcnode.errors import ProofError
 from tests.consensus.cluster import Cluster, Node, Violation
 from tests.consensus.swarm import run
@@ -130,9 +131,9 @@ def test_nor_in_many_more_runs(first: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_that_forgets_its_proofs_is_caught_by_the_same_look(monkeypatch: pytest.MonkeyPatch) -> None:
     right = view_changing.ask_for
 
-    def ask_for(core: Core, view: int, reason: str) -> None:
+    def ask_for(core: Core, view: int, reason: str, leaving: Leaving = Leaving.JUDGEMENT) -> None:
         core.state.proofs.clear()
-        right(core, view, reason)
+        right(core, view, reason, leaving)
 
     monkeypatch.setattr(view_changing, "ask_for", ask_for)
     monkeypatch.setattr(Cluster, "accused", lambda *_: None)
