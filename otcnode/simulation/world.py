@@ -54,7 +54,7 @@ from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, keys_of
-from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.storage.faulty import FaultyKeyValue, SimulatedCrash
 from otcnode.storage.folder import MemoryFolder, MemoryFolders
 from otcnode.storage.store import Store
 from otcnode.vm.governance.records import NODES
@@ -192,6 +192,12 @@ class World:
             return
         try:
             node.start()
+        except SimulatedCrash as crash:
+            self.note(index, f"dies in its start {crash}")
+            self.injected("crash")
+            node.give_up()
+            self.scheduler.after(self._down_ms.get(index, 1_000), lambda: self._start(index))
+            return
         except StorageDamage as damage:
             self.damaged(index, damage)
             return
