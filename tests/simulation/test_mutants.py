@@ -44,8 +44,6 @@ QUICK = (
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",
-    "history unchecked",
-    "uncertified height",
     "installed before it is whole",
     "noted before it is kept",
     "nothing sent again",
