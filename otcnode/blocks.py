@@ -113,11 +113,13 @@ class CertifiedBlock(Record, frozen=True):
     certificate: Certificate
 
 
+@lru_cache(maxsize=limits.validators_max)
 def maximum_faulty(count: int) -> int:
     """f = ⌊(n − 1) / 3⌋."""
     return (count - 1) // 3
 
 
+@lru_cache(maxsize=limits.validators_max)
 def quorum(count: int) -> int:
     """q = ⌊(n + f) / 2⌋ + 1: any two quorums share an honest validator, for every n ≥ 1 (1→1, 4→3, 5→4, 6→4, 7→5)."""
     return (count + maximum_faulty(count)) // 2 + 1

@@ -30,6 +30,8 @@ def certificate_from(commits: VoteBook, epoch: Epoch, height: int) -> Certificat
 
 def proof_from(prepares: VoteBook, epoch: Epoch, view: int, header: Header, block: bytes) -> Proof | None:
     """q PREPAREs of `view` for the block, the primary's among them; None while they are fewer."""
+    if prepares.voters(header.height) < epoch.quorum:
+        return None
     signatures = prepares.signatures(header.height, view, block)
     primary = epoch.primary(view)
     leading = [entry for entry in signatures if entry.validator == primary]

@@ -50,7 +50,7 @@ def committed(core: Core, tip: Tip, header: Header | None) -> None:
     """What follows from a durable block; `header` is None where block sync brought it."""
     state = core.state
     former_epoch = state.epoch
-    state.tip = tip
+    state.advance(tip)
     state.last_commit_ms = state.now.monotonic_ms
     state.behind_since_ms = None
     core.view_deadline_ms = None

@@ -108,13 +108,11 @@ class Core:
 
     def hear(self, validator: bytes) -> None:
         state = self.state
-        if validator == state.own or validator not in state.epoch.validators:
-            return
         heard = state.heard.get(validator)
-        if heard is None:
-            state.heard[validator] = Heard(state.now.monotonic_ms)
-        else:
+        if heard is not None:
             heard.last_ms = state.now.monotonic_ms
+        elif validator in state.others:
+            state.heard[validator] = Heard(state.now.monotonic_ms)
 
     def begin_record(self, view_first: int) -> None:
         """From here on this key may sign: above the committed height, and from `view_first` on in this epoch."""

@@ -95,6 +95,8 @@ def remember_own_vote(state: State, vote: Prepare | Commit) -> None:
 
 def _forget_old_own_votes(state: State) -> None:
     """Own votes of the oldest views go, in a stall of very many; nothing is signed in those views ever again."""
+    if len(state.own_prepares) + len(state.own_commits) <= limits.own_vote_views_max:
+        return
     views = sorted({view for view, _ in [*state.own_prepares, *state.own_commits]})
     if len(views) <= limits.own_vote_views_max:
         return

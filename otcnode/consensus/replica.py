@@ -111,11 +111,13 @@ class Replica:
             self._core = Core(self._configuration, self._sign, self.tally, state)
             self._start(event)
         else:
-            self.state.now = now
+            self.core.state.now = now
             self._dispatch(event)
         self._advance()
-        self._tend_timers()
-        effects, self.core.effects = self.core.effects, []
+        core = self.core
+        patience.tend_view_timer(core)
+        retransmission.tend_status(core)
+        effects, core.effects = core.effects, []
         # Block sync may make blocks durable by itself; after it, a Commit of this step would come too late.
         last = [effect for effect in effects if isinstance(effect, Sync)]
         return [effect for effect in effects if not isinstance(effect, Sync)] + last if last else effects
@@ -146,30 +148,31 @@ class Replica:
                 assert_never(event)
 
     def _received(self, sender: bytes, message: Message) -> None:
-        self.core.hear(sender)
+        core = self.core
+        core.hear(sender)
         match message:
-            case PrePrepare():
-                receiving.on_pre_prepare(self.core, sender, message)
-            case Prepare() | Commit():
-                receiving.on_vote(self.core, sender, message)
-            case ViewChange():
-                view_changing.on_view_change(self.core, sender, message)
-            case NewView():
-                view_changing.on_new_view(self.core, sender, message)
             case Status():
-                retransmission.on_status(self.core, sender, message)
+                retransmission.on_status(core, sender, message)
+            case Prepare() | Commit():
+                receiving.on_vote(core, sender, message)
+            case PrePrepare():
+                receiving.on_pre_prepare(core, sender, message)
+            case ViewChange():
+                view_changing.on_view_change(core, sender, message)
+            case NewView():
+                view_changing.on_new_view(core, sender, message)
             case BodyRequest():
-                bodies.on_body_request(self.core, sender, message)
+                bodies.on_body_request(core, sender, message)
             case Entries():
-                bodies.learn_entries(self.core, sender, message)
+                bodies.learn_entries(core, sender, message)
             case Bodies():
-                bodies.learn_bodies(self.core, sender, message)
+                bodies.learn_bodies(core, sender, message)
             case Decision():
-                receiving.on_decision(self.core, sender, message)
+                receiving.on_decision(core, sender, message)
             case Accusation():
-                accusing.on_accusation(self.core, sender, message)
+                accusing.on_accusation(core, sender, message)
             case Urgent():
-                receiving.on_urgent(self.core, sender, message)
+                receiving.on_urgent(core, sender, message)
             case _:
                 assert_never(message)
 
@@ -247,7 +250,3 @@ class Replica:
                 self.core.builder_had_nothing = False
             case _:
                 assert_never(timer)
-
-    def _tend_timers(self) -> None:
-        patience.tend_view_timer(self.core)
-        retransmission.tend_status(self.core)

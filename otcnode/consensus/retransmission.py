@@ -10,7 +10,8 @@ from otcnode.consensus.core import Core
 from otcnode.consensus.effects import SetTimer, Sync
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Status, status_preimage
-from otcnode.consensus.state import Heard
+from otcnode.consensus.state import Heard, State
+from otcnode.types import BlockHash
 
 
 def is_for_this_epoch(core: Core, sender: bytes, epoch: int) -> bool:
@@ -108,18 +109,21 @@ def tend_status(core: Core) -> None:
     if not state.is_validator:
         return
     now_ms = state.now.monotonic_ms
-    shown = (state.epoch.number, state.view, state.mode, state.committed, tuple(sorted(state.accepted.items())))
-    due = core.status_sent_ms is None
-    changed = shown != core.status_sent
-    if not due and not changed:
-        return
     if core.status_sent_ms is not None:
         early_ms = core.status_sent_ms + limits.status_interval_ms_min - now_ms
-        if early_ms > 0:
-            if not core.status_hastened:
-                core.status_hastened = True
-                core.effects.append(SetTimer(Timer.STATUS, early_ms))
+        if early_ms > 0 and core.status_hastened:
             return
-    core.status_sent, core.status_sent_ms, core.status_hastened = shown, now_ms, False
+        if core.status_sent == _shown(state, state.accepted):
+            return
+        if early_ms > 0:
+            core.status_hastened = True
+            core.effects.append(SetTimer(Timer.STATUS, early_ms))
+            return
+    core.status_sent, core.status_sent_ms, core.status_hastened = _shown(state, dict(state.accepted)), now_ms, False
     core.broadcast(_signed_status(core))
     core.effects.append(SetTimer(Timer.STATUS, limits.status_interval_ms))
+
+
+def _shown(state: State, accepted: dict[int, BlockHash]) -> tuple[object, ...]:
+    """What a STATUS is sent for as soon as it changes. `accepted` are the state's, or a copy to be kept."""
+    return (state.epoch.number, state.view, state.mode, state.committed, accepted)

@@ -81,6 +81,13 @@ class State:
     tip: Tip
     work: Work
 
+    # what follows from the tip and who this is: read at every step, so worked out once an epoch
+    own: bytes | None = field(init=False)
+    epoch: Epoch = field(init=False)
+    is_validator: bool = field(init=False)
+    others: tuple[bytes, ...] = field(init=False)
+    window: int = field(init=False)
+
     # the view
     view: int = 0
     active: bool = True
@@ -122,6 +129,7 @@ class State:
     epoch_end: Decision | None = None
     """The last block of the epoch before this one."""
     heard: dict[bytes, Heard] = field(default_factory=dict)
+    """By validator, of the others only."""
     last_commit_ms: int | None = None
     """None: nothing has been committed since the start."""
     behind_since_ms: int | None = None
@@ -133,26 +141,30 @@ class State:
     woken: dict[bytes, int] = field(default_factory=dict)
     """How many blocks were built here to wake each validator, since the last one with a transaction."""
 
-    @property
-    def epoch(self) -> Epoch:
-        return self.tip.next_epoch
+    def __post_init__(self) -> None:
+        self.own = self.configuration.own
+        self._know_epoch(self.tip.next_epoch)
+
+    def advance(self, tip: Tip) -> None:
+        """A block is durable: it is the tip, and what it says of the next epoch holds."""
+        self.tip = tip
+        if tip.next_epoch != self.epoch:
+            self._know_epoch(tip.next_epoch)
+
+    def _know_epoch(self, epoch: Epoch) -> None:
+        self.epoch = epoch
+        self.is_validator = self.configuration.votes(epoch)
+        self.others = tuple(name for name in epoch.validators if name != self.own)
+        self.window = epoch.window
 
     @property
     def committed(self) -> int:
         return self.tip.height
 
     @property
-    def own(self) -> bytes | None:
-        return self.configuration.own
-
-    @property
     def parameters(self) -> ConsensusParameters:
         """Those of the epoch."""
         return self.epoch.parameters
-
-    @property
-    def window(self) -> int:
-        return self.epoch.window
 
     @property
     def drift_ms(self) -> int:
@@ -169,29 +181,30 @@ class State:
         return self.epoch.primary(self.view)
 
     @property
-    def is_validator(self) -> bool:
-        return self.configuration.votes(self.epoch)
-
-    @property
     def mode(self) -> Mode:
-        if not self.is_validator or self.halted is not None or self.record_held_back is not None:
+        if not self._takes_part:
             return Mode.FOLLOWING
         if self.silence is not None:
             return Mode.SILENT
         return Mode.ACTIVE if self.active else Mode.INACTIVE
 
+    @property
+    def _takes_part(self) -> bool:
+        return self.is_validator and self.halted is None and self.record_held_back is None
+
     def may_sign(self, view: int) -> bool:
         """Whether any of the five messages may be signed for `view` of this epoch."""
         allowed = view >= self.view_first and self.committed >= self.floor
-        return allowed and self.mode in (Mode.ACTIVE, Mode.INACTIVE)
-
-    @property
-    def others(self) -> tuple[bytes, ...]:
-        return tuple(name for name in self.epoch.validators if name != self.own)
+        return allowed and self.silence is None and self._takes_part
 
     def is_heard(self, validator: bytes) -> bool:
         heard = self.heard.get(validator)
         return heard is not None and self.now.monotonic_ms - heard.last_ms <= limits.hearing_ms_max
+
+    def hears(self, count: int) -> bool:
+        """Whether at least so many of the others are heard."""
+        since_ms = self.now.monotonic_ms - limits.hearing_ms_max
+        return count <= sum([heard.last_ms >= since_ms for heard in self.heard.values()])
 
     def accepted_candidate(self, height: int) -> Candidate | None:
         name = self.accepted.get(height)

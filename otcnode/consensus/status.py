@@ -88,10 +88,10 @@ def _view_messages(state: State, status: Status) -> Iterator[Message]:
         if message is not None and message.view >= threshold and validator != status.validator:
             yield message
     # A peer that waits for a view may hold older ones than these of the same validators.
-    for validator in sorted(state.view_changes):
+    for validator in sorted(state.view_changes) if waits else ():
         message = state.view_changes[validator]
         held = validator not in missing
-        if waits and held and message.view > status.view and validator != status.validator:
+        if held and message.view > status.view and validator != status.validator:
             yield message
     opened = state.new_view
     if opened is not None and (opened.view > status.view or (opened.view == status.view and waits)):

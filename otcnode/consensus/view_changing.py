@@ -109,12 +109,15 @@ def join(core: Core) -> bool:
     """Ask for the (f+1)-th highest view among the others' latest VIEW-CHANGEs, if it is above mine: at least one
     honest replica asked for it or more (PBFT, OSDI '99, section 4.5.2)."""
     state, rank = core.state, core.state.epoch.weak_quorum
-    if len(state.view_changes) < rank:
+    higher = [
+        message.view for name, message in state.view_changes.items() if message.view > state.view and name != state.own
+    ]
+    if len(higher) < rank:
         return False
-    views = sorted((message.view for name, message in state.view_changes.items() if name != state.own), reverse=True)
-    if len(views) < rank or views[rank - 1] <= state.view or not state.may_sign(views[rank - 1]):
+    view = sorted(higher, reverse=True)[rank - 1]
+    if not state.may_sign(view):
         return False
-    ask_for(core, views[rank - 1], f"{rank} others ask for view {views[rank - 1]} or higher", Leaving.JOINED)
+    ask_for(core, view, f"{rank} others ask for view {view} or higher", Leaving.JOINED)
     return True
 
 

@@ -48,9 +48,10 @@ class VoteBook:
         if outcome is Added.NEW:
             views = self._heights.setdefault(height, {}).setdefault(validator, {})
             views[vote.view] = vote
-            others = sorted(view for view in views if view != own_view)
-            for view in others[: -limits.votes_other_views_per_validator_max]:
-                del views[view]
+            if len(views) > limits.votes_other_views_per_validator_max:
+                others = sorted(view for view in views if view != own_view)
+                for view in others[: -limits.votes_other_views_per_validator_max]:
+                    del views[view]
         return outcome
 
     def get(self, height: int, validator: bytes, view: int) -> Vote | None:

@@ -11,13 +11,14 @@ from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Execute, Fetch
 from otcnode.consensus.events import Executed
 from otcnode.consensus.messages import Commit, Prepare, PrePrepare
+from otcnode.consensus.state import State
 from otcnode.consensus.votes import Added, Vote
 
 
 def accept_next(core: Core) -> bool:
     """Accept the lowest proposal that can be accepted now."""
     state = core.state
-    if not state.active:
+    if not state.active or not state.waiting:
         return False
     head = state.head()
     height = (state.committed if head is None else head.height) + 1
@@ -83,25 +84,32 @@ def _refusal(core: Core, message: PrePrepare, parent: Header | None) -> str | No
 def work_on_blocks(core: Core) -> bool:
     """Fetch, save, execute, prepare and commit, from the lowest height up."""
     state = core.state
+    if not state.accepted and not state.certificates:
+        return False
     changed = False
     lowest, highest = state.committed + 1, state.committed + limits.buffered_heights_windows * state.window
     for height in sorted(state.accepted.keys() | state.certificates.keys()):
         if not lowest <= height <= highest:
             continue
-        certificate = state.certificates.get(height)
-        names = [state.accepted.get(height), None if certificate is None else certificate.block_hash]
-        for name in dict.fromkeys(names):
-            candidate = None if name is None else state.candidates.get(name)
-            if candidate is not None:
-                changed = _complete(core, candidate) or changed
-        accepted = state.accepted_candidate(height)
+        accepted, certified = state.accepted_candidate(height), _certified_candidate(state, height)
+        if accepted is not None:
+            changed = _complete(core, accepted) or changed
+        if certified is not None and certified is not accepted:
+            changed = _complete(core, certified) or changed
         if accepted is not None and accepted.executed and state.active:
             changed = _vote_prepare(core, accepted) or _vote_commit(core, accepted) or changed
     return changed
 
 
+def _certified_candidate(state: State, height: int) -> Candidate | None:
+    certificate = state.certificates.get(height)
+    return None if certificate is None else state.candidates.get(certificate.block_hash)
+
+
 def _complete(core: Core, candidate: Candidate) -> bool:
     """Bring a block to execution: entries, bodies, record, parent."""
+    if candidate.executing:
+        return False
     state = core.state
     if candidate.entries is None:
         bodies.request_missing(core, candidate)
@@ -111,7 +119,7 @@ def _complete(core: Core, candidate: Candidate) -> bool:
         if not candidate.complete:
             core.effects.append(Fetch(candidate.block_hash, candidate.entries))
             return False
-    if not candidate.complete or candidate.executing or not _parent_is_executed(core, candidate):
+    if not candidate.complete or not _parent_is_executed(core, candidate):
         return False
     record_acceptance(core, candidate)
     candidate.executing = True
@@ -175,7 +183,7 @@ def _vote_prepare(core: Core, candidate: Candidate) -> bool:
     """PREPARE only what executed to the header's roots, on a parent that is committed or prepared in this view."""
     state = core.state
     height, view, name = candidate.height, state.view, candidate.block_hash
-    if not state.may_sign(view) or (view, height) in state.own_prepares or not state.parent_is_final(height):
+    if (view, height) in state.own_prepares or not state.may_sign(view) or not state.parent_is_final(height):
         return False
     record_acceptance(core, candidate)
     assert state.own is not None
