@@ -6,6 +6,7 @@ VIEW-CHANGE per validator, votes as votes.py says, candidates as limits.py says.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -209,6 +210,11 @@ class State:
     def accepted_candidate(self, height: int) -> Candidate | None:
         name = self.accepted.get(height)
         return None if name is None else self.candidates[name]
+
+    @property
+    def blocks_in_flight(self) -> Collection[BlockHash]:
+        """Accepted in this view, or re-proposed by it. Others that were executed here may never be committed."""
+        return {*self.accepted.values(), *self.reproposals.values()}
 
     @property
     def transactions_in_flight(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from otcnode import limits
 from otcnode.engine.host import TransactionState
@@ -70,6 +70,13 @@ class Arrivals:
             self._waiting.move_to_end(decoded.full_hash, last=False)
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
         self._bytes += len(decoded.raw)
+
+    def hasten(self, decoded: Decoded, validator: bytes) -> None:
+        """A validator pushes what came before as one of many: past those that wait, unless it is taken already."""
+        arrival = self._waiting.get(decoded.full_hash)
+        if arrival is not None and not arrival.urgent:
+            self._waiting[decoded.full_hash] = replace(arrival, source=validator, urgent=True)
+            self._waiting.move_to_end(decoded.full_hash, last=False)
 
     def take(self, signatures_max: int) -> list[Arrival]:
         """What is urgent, then the oldest, with about as many signatures as are verified in one go, so that nobody's

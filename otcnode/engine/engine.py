@@ -182,7 +182,8 @@ class Engine:
 
     def _view_elapsed(self) -> None:
         """What is no work that the primary leaves undone is not counted while the timer speaks, and again after it."""
-        counts = self.intake.reconsider(self.replica.state.drift_ms)
+        state = self.replica.state
+        counts = self.intake.reconsider(state.drift_ms, self.flight.ids_in(state.blocks_in_flight))
         if not counts:
             self._feed(events.Work(0, next_due(self._store.state)))
         self._feed(events.Elapsed(Timer.VIEW))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from otcnode import chain
 from otcnode.blocks import Certificate, Entry, Header, block_hash, transactions_root
@@ -26,13 +26,12 @@ class Flight:
         self._proposed: dict[bytes, int] = {}
 
     def is_proposed(self, transaction_id: bytes) -> bool:
-        """Whether some block in flight holds the transaction."""
+        """Whether some block that was executed here holds the transaction: of this view, or dropped since."""
         return transaction_id in self._proposed
 
-    @property
-    def transactions_proposed(self) -> int:
-        """How many different ones the blocks in flight hold."""
-        return len(self._proposed)
+    def ids_in(self, blocks: Iterable[bytes]) -> set[bytes]:
+        """Ids of the transactions in those of the blocks that were executed here."""
+        return {entry.id for name in blocks if name in self._blocks for entry in self._blocks[name].entries}
 
     def tip(self) -> Tip:
         tip = self._store.tip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 from otcnode import limits
@@ -166,7 +166,7 @@ class Intake:
         for raw in raws:
             try:
                 decoded = decode_transaction(raw)
-                if not self._wanted(decoded) or self._arrivals.holds(decoded):
+                if not self._wanted(decoded):
                     continue
                 self.check(decoded)
             except Inadmissible as error:
@@ -174,7 +174,11 @@ class Intake:
                     self._host.penalise(validator, f"pushed a transaction that can never be valid: {error}")
                     return
                 continue
-            if self.pool.refuses(decoded, validator) is None and self._arrivals.has_room(decoded):
+            if self.pool.refuses(decoded, validator) is not None:
+                continue
+            if self._arrivals.holds(decoded):
+                self._arrivals.hasten(decoded, validator)
+            elif self._arrivals.has_room(decoded):
                 self._arrive(decoded, source=validator, urgent=True)
 
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
@@ -239,18 +243,19 @@ class Intake:
             self._drop_inadmissible(self.pool.ending_after(self._next_time_ms() + ttl_ms))
         self._ttl_ms = ttl_ms
 
-    def reconsider(self, drift_ms: int) -> bool:
+    def reconsider(self, drift_ms: int, in_flight: Collection[bytes]) -> bool:
         """Before a primary is held to account for what waits: whether any of it is work undone, looked at from the
         oldest to the first that is. What the committed state forbids is dropped: what came with a proposal that was
         dropped since may rest on what was dropped with it. What is valid for as long as can be waits on and does not
         count yet: it is too long for a primary whose clock is behind this one, by as much as a clock may be
-        (`drift_ms`, of ledger time). What a block in flight holds is that block's matter."""
+        (`drift_ms`, of ledger time). What a block accepted in this view holds (`in_flight`) is that block's matter.
+        What only a block of an earlier view holds is undone, and stays where that block's state alone allows it."""
         dropped, undone = 0, False
         waiting = [*islice(self.pool, limits.reconsidered_transactions_max)]
         for decoded in waiting:
-            if self._flight.is_proposed(decoded.id):
+            if decoded.id in in_flight:
                 continue
-            if self._drop_inadmissible([decoded]):
+            if not self._flight.is_proposed(decoded.id) and self._drop_inadmissible([decoded]):
                 dropped += 1
             elif self._is_admissible(decoded, self._next_time_ms() - drift_ms):
                 undone = True

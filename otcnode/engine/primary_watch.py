@@ -86,11 +86,12 @@ class PrimaryWatch:
 
     def judged(self) -> Complaint | None:
         """After the block is final: whether one it passed over is overdue."""
+        in_flight = self._ids_in_flight() if self._passed_over else ()
         for transaction, reason in self._passed_over:
             decoded = self._intake.pool.get(transaction)
             if decoded is None or not self._is_admissible(decoded):
                 self._inclusion.ended([transaction])
-            elif not self._flight.is_proposed(transaction):
+            elif transaction not in in_flight:
                 return self._complain(f"transaction {transaction.hex()[:12]} is overdue: the primary proposed {reason}")
         return None
 
@@ -109,7 +110,7 @@ class PrimaryWatch:
             self._restart(now_ms)
         if view is None:
             return None
-        slow = self._throughput.look(now_ms, len(self._intake.pool), self._flight.transactions_proposed)
+        slow = self._throughput.look(now_ms, len(self._intake.pool), state.transactions_in_flight)
         if state.own == state.primary:
             return None
         if now_ms - self._scanned_ms >= SCAN_MS:
@@ -143,12 +144,15 @@ class PrimaryWatch:
             self._host.send(primary, Channel.CONSENSUS, encode(Urgent(tuple(batch))))
 
     def _unproposed(self) -> Iterator[tuple[bytes, int]]:
-        pool = self._intake.pool
+        pool, in_flight = self._intake.pool, self._ids_in_flight()
         for decoded in pool:
-            if not self._flight.is_proposed(decoded.id):
+            if decoded.id not in in_flight:
                 seen_ms = pool.seen_ms(decoded.id)
                 assert seen_ms is not None
                 yield decoded.id, seen_ms
+
+    def _ids_in_flight(self) -> set[bytes]:
+        return self._flight.ids_in(self._replica.state.blocks_in_flight)
 
     def _is_admissible(self, decoded: Decoded) -> bool:
         """On the committed state, by the time of its last block as by this node's clock: clocks differ."""

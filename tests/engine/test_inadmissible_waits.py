@@ -159,10 +159,10 @@ def test_what_a_block_in_flight_holds_is_not_dropped_for_what_only_that_flight_k
     block, _ = flight.build(flight.committed(), station.own, START_MS + 1, iter([added, used]), 10)
     assert [entry.id for entry in block.entries] == [added.id, used.id]
     intake.pool.add(used)
-    intake.reconsider(DRIFT_MS)
+    intake.reconsider(DRIFT_MS, ())
     assert used.id in intake.pool
     flight.keep_only(())
-    intake.reconsider(DRIFT_MS)
+    intake.reconsider(DRIFT_MS, ())
     assert (used.id in intake.pool, intake.state(used.id).code) == (False, Code.AUTH)
 
 
@@ -173,7 +173,7 @@ def test_only_so_much_is_reconsidered(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         intake.pool.add(deposit(station.genesis, number, key="nobody's"))
     for left in (3, 1, 0, 0):
-        intake.reconsider(DRIFT_MS)
+        intake.reconsider(DRIFT_MS, ())
         assert len(intake.pool) == left
 
 
@@ -184,5 +184,5 @@ def test_nothing_is_reconsidered_behind_what_is_work() -> None:
     waiting.append(deposit(station.genesis, 3, key="nobody's"))
     for transaction in waiting:
         pool.add(transaction)
-    station.engine.intake.reconsider(DRIFT_MS)
+    station.engine.intake.reconsider(DRIFT_MS, ())
     assert list(pool) == waiting[1:]
