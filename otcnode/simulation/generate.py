@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from otcnode.blocks import maximum_faulty, quorum
+from otcnode.simulation.censored import SIZES as CENSORED_SIZES
+from otcnode.simulation.censored import censored
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.plan import (
     Act,
@@ -54,6 +56,9 @@ PARTLY = (Habit.STALE, Habit.FLOOD)
 """Habits that would drown everything else, were they always followed."""
 TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE)
 """Habits that need the belief of a quorum to do harm."""
+IN_ANY_WEATHER = tuple(habit for habit in Habit if habit is not Habit.CENSOR)
+"""What one client's transactions wait for while everything fails says nothing about the primary."""
+CENSORED_PERMILLE = 20
 WEAK_IN_STORMS_PERMILLE = 400
 DISK_PERMILLE = 250
 ROT_PERMILLE = 400
@@ -88,6 +93,8 @@ class Swarm(StrEnum):
     """view after view with few commits, little delay, impatient validators"""
     LIARS = "liars"
     """as many nodes as may lie, or lose their record or blocks, and some weather of a storm"""
+    CENSORED = "censored"
+    """steady work, of which the first primary leaves out what one client sends, and nothing else (censored.py)"""
 
 
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
@@ -128,7 +135,16 @@ class Options:
 
 def generate(seed: int, options: Options | None = None) -> Plan:
     """The plan of a seed."""
-    return _Generator(seed, options or Options()).plan()
+    options = options or Options()
+    if _is_censored(seed, options):
+        return censored(seed, options.validators, options.liveness_ms)
+    return _Generator(seed, options).plan()
+
+
+def _is_censored(seed: int, options: Options) -> bool:
+    if options.swarm is None and not options.habits and options.validators in (0, *CENSORED_SIZES):
+        return Chance(seed).happens(CENSORED_PERMILLE, "censored")
+    return options.swarm is Swarm.CENSORED
 
 
 class _Generator:
@@ -217,6 +233,8 @@ class _Generator:
                 return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
             case Swarm.MIXED:
                 pass
+            case Swarm.CENSORED:
+                raise AssertionError("such plans are made elsewhere")
             case _:
                 assert_never(self._swarm)
         disk = ["disk"] if chance.happens(self._options.disk_permille, "disk") else []
@@ -418,7 +436,7 @@ class _Generator:
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance
-        habits = self._options.habits or tuple(Habit)
+        habits = self._options.habits or IN_ANY_WEATHER
         if self._snapshots and not self._options.habits and chance.happens(500, "serves", node, number):
             habits = LIES_OF_SERVERS
         habit = chance.choice(habits, "habit", node, number)

@@ -60,6 +60,11 @@ class Mouth:
     def end(self, liar_id: int) -> None:
         self._habits.pop(liar_id, None)
 
+    @property
+    def censors(self) -> bool:
+        """Whether what the regulator sends is kept out of proposals now (censorship.py)."""
+        return any(liar.habit is Habit.CENSOR for liar in self._habits.values())
+
     def heard(self, channel: Channel, payload: bytes) -> None:
         if channel is not Channel.CONSENSUS or not self._habits:
             return
@@ -138,7 +143,7 @@ class Mouth:
                 return [self._forger.junk_bodies(message)]
             case Habit.STATUS:
                 return [self._forger.misstated(message, asker)]
-            case Habit.COUNTERFEIT:
+            case Habit.COUNTERFEIT | Habit.CENSOR:
                 return [message]
             case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD:
                 raise AssertionError("no rewriting of one message")

@@ -10,6 +10,7 @@ from otcnode.blocks import Certificate, block_hash
 from otcnode.consensus import effects
 from otcnode.consensus.messages import BodyRequest, Entries, Message, Mode, NewView, Status, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry, floor_of
+from otcnode.simulation.censorship import RESCUED
 from otcnode.simulation.damage import DAMAGE_MARKS
 
 VIEW_CHANGES = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
@@ -67,6 +68,7 @@ MARKS = (
     "a node went on from a snapshot",
     "snapshot resumed after a restart",
     "a false snapshot refused",
+    RESCUED,
     "a pruned block asked for",
     *DAMAGE_MARKS,
 )

@@ -23,6 +23,7 @@ from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.membership import Membership
 from otcnode.p2p.framing import Channel
+from otcnode.simulation.censorship import CensoringPool
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.disk import Disk
 from otcnode.simulation.liars import Mouth
@@ -71,6 +72,7 @@ class Surroundings(Protocol):
     def admissions(self, node: int, gained: Set[int], lost: Set[int]) -> None: ...
     def started(self, node: int) -> None: ...
     def died(self, node: int) -> None: ...
+    def censored(self, transaction: bytes) -> None: ...
     def damaged(self, node: int, damage: StorageDamage) -> None: ...
     def blamed(self, node: int, other: int, reason: str) -> None: ...
 
@@ -159,6 +161,8 @@ class Node:
             world.verify,
             self._snapshots(),
         )
+        if self.index in plan.censors:
+            self.engine.intake.pool = CensoringPool(self._censors, world.censored)
         world.note(self.index, f"starts at height {store.tip.height}")
         world.started(self.index)
         self._guard(self.engine.start)
@@ -167,6 +171,13 @@ class Node:
             if taker is not None and taker.incoming is not None:
                 world.mark("snapshot resumed after a restart")
             self._tick(self.lives)
+
+    def _censors(self) -> bool:
+        """Whether this node proposes now, and leaves something out."""
+        engine, mouth = self.engine, self.mouth
+        if engine is None or mouth is None or not mouth.censors:
+            return False
+        return engine.replica.state.primary == self.key.public
 
     def _configured(self) -> Membership:
         """The operator of a node that the genesis does not admit has written down whom to begin with."""

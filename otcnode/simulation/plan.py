@@ -234,6 +234,8 @@ class Habit(StrEnum):
     """everything it says leaves late"""
     FLOOD = "flood"
     """votes for heights and views, and VIEW-CHANGEs for views, far ahead, one after the other"""
+    CENSOR = "censor"
+    """as primary proposals without what the regulator sends; everybody is told the same"""
 
 
 class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
@@ -336,6 +338,9 @@ class Submission(_Part, frozen=True, kw_only=True):
     twin_node: int | None = None
     """To which the client hands, at the same time, a copy with its other signature: the same transaction in other
     bytes. Only of a Deposit, in a plan with `second_key`."""
+    within_ms: int | None = None
+    """So long after it was handed over, or after the heal if that is later, it must be final on every survivor. None:
+    within the plan's `liveness_ms`."""
 
 
 class Signatures(StrEnum):
@@ -410,6 +415,10 @@ class Plan(_Part, frozen=True, kw_only=True):
         return frozenset(fault.node for fault in self.faults if isinstance(fault, Liar))
 
     @property
+    def censors(self) -> frozenset[int]:
+        return frozenset(fault.node for fault in self.faults if isinstance(fault, Liar) and fault.habit is Habit.CENSOR)
+
+    @property
     def weakened(self) -> frozenset[int]:
         """Those that count among the f."""
         return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost | Rot)}
@@ -453,6 +462,8 @@ def check(plan: Plan) -> None:
     if count < 1 or plan.spares < 0 or len(plan.skews_ms) != plan.nodes:
         raise ConfigurationError("a plan needs at least one validator and one clock skew for each node")
     twins = [submission for submission in plan.workload if submission.twin_node is not None]
+    if any(submission.within_ms is not None and submission.within_ms <= 0 for submission in plan.workload):
+        raise ConfigurationError("a submission must be final within no time")
     if twins and not (plan.second_key and all(isinstance(submission.act, Deposit) for submission in twins)):
         raise ConfigurationError("a twin of what nobody can sign twice: only Deposits, and with second_key")
     named = {

@@ -17,6 +17,7 @@ from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.simulation import damage as damages
+from otcnode.simulation.censorship import RESCUED
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.disk import CrashingVotesLog, Disk
@@ -132,6 +133,13 @@ class World:
         self._healed = False
         self._down_ms: dict[int, int] = {}
         self._met_full: set[int] = set()
+        self._censored: set[bytes] = set()
+        self._due = sorted(
+            (max(client.submission.at_ms, plan.safety_ms) + client.submission.within_ms, index)
+            for index, client in enumerate(self._clients)
+            if client.submission.within_ms is not None
+        )
+        """(virtual ms, which client's transaction must be final by then)."""
 
     def run(self, until_ms: int | None = None) -> None:
         """Both phases and the checks at the end, or what comes before a moment. Raises Violation."""
@@ -144,6 +152,7 @@ class World:
                 return
             if scheduler.now_ms < next_check_ms:
                 continue
+            self._check_due()
             if self._healed and self._all_ended():
                 break
             next_check_ms = scheduler.now_ms + PROGRESS_CHECK_MS
@@ -397,8 +406,18 @@ class World:
         if node in self._met_full:
             self._met_full.remove(node)
             self.mark(damages.WENT_ON)
+        for rescued in self._censored.intersection(transactions):
+            self._censored.remove(rescued)
+            self.mark(RESCUED)
         with damages.seen_from_outside([self._nodes[node].disk]):
             self.checkers.committed(node, store, height, transactions)
+
+    def censored(self, transaction: bytes) -> None:
+        """A primary passes over a transaction that waits."""
+        if transaction not in self._censored:
+            self._censored.add(transaction)
+            self.injected("censor")
+            self.note(None, f"{transaction.hex()[:8]} is censored")
 
     def admissions(self, node: int, gained: Set[int], lost: Set[int]) -> None:
         """Other nodes are admitted by the state that a node holds than were before."""
@@ -459,6 +478,21 @@ class World:
 
     # ---- progress and the end
 
+    def _check_due(self) -> None:
+        """What had a bound of its own is final on every survivor."""
+        while self._due and self._due[0][0] < self.scheduler.now_ms:
+            client = self._clients[self._due.pop(0)[1]]
+            with damages.seen_from_outside(node.disk for node in self._nodes):
+                waiting = [f"n{index}" for index in self._waiting_for(client)]
+            if waiting:
+                name, within_ms = client.transaction.id.hex()[:8], client.submission.within_ms
+                raise Violation(
+                    Promise.LIVENESS, f"transaction {name} is not final on {', '.join(waiting)} within {within_ms} ms"
+                )
+
+    def _waiting_for(self, client: Client) -> list[int]:
+        return [index for index in self.plan.survivors if self._follows(index) and not self._has_ended(client, index)]
+
     def _all_ended(self) -> bool:
         survivors = [index for index in self.plan.survivors if self._follows(index)]
         with damages.seen_from_outside(node.disk for node in self._nodes):
@@ -492,11 +526,7 @@ class World:
     def _who_waits(self) -> str:
         lines = []
         for client in self._clients:
-            waiting = [
-                f"n{index}"
-                for index in self.plan.survivors
-                if self._follows(index) and not self._has_ended(client, index)
-            ]
+            waiting = [f"n{index}" for index in self._waiting_for(client)]
             if waiting:
                 lines.append(f"transaction {client.transaction.id.hex()[:8]} has not ended for {', '.join(waiting)}")
         for node in self._nodes:

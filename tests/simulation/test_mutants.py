@@ -31,6 +31,7 @@ QUICK = (
     "VIEW-CHANGE without proofs",
     "base not committed by the primary",
     "no base barrier",
+    "no inclusion time-out",
     "proposal saved without bodies",
     "block not synced",
     "checksum not compared",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
-from otcnode.consensus.inclusion import InclusionWatch
 from otcnode.consensus.throughput import Throughput
 from otcnode.engine.engine import Engine
-from otcnode.mempool import Mempool
+from otcnode.simulation.censorship import RESCUED
+from otcnode.simulation.generate import Options, Swarm, generate
 from otcnode.simulation.plan import Deposit, Fault, Habit, Liar, Plan, Submission
 from otcnode.simulation.trace import Trace
+from otcnode.simulation.violation import Promise
 from otcnode.simulation.workload import Client
-from otcnode.simulation.world import World
-from otcnode.vm.transactions import Decoded
+from otcnode.simulation.world import World, run
+from tests.simulation import report
 
 WITNESS = 3
 SLOW_FROM_MS = 15_000
@@ -86,43 +88,22 @@ def _plan(transactions: int, *faults: Fault, **options: object) -> Plan:
     )
 
 
-class CensoringPool(Mempool):
-    """Takes everything, and never proposes what it has been told to leave out."""
-
-    victims: frozenset[bytes] = frozenset()
-
-    def __iter__(self) -> Iterator[Decoded]:
-        return (decoded for decoded in super().__iter__() if decoded.id not in self.victims)
-
-
-def _censored(transactions: int, victim: int) -> Closed:
-    """Node 0, the first primary, leaves out every transaction of one client."""
-    world = Closed(_plan(transactions, delay_ms=(80, 100)), 8)
-    world.play(200)
-    pool = world.engine(0).intake.pool
-    pool.__class__ = CensoringPool
-    assert isinstance(pool, CensoringPool)
-    pool.victims = frozenset(name for name, place in world._place.items() if place % 8 == victim and place >= 8)
-    return world
-
-
 def test_a_primary_that_leaves_one_client_out_is_replaced() -> None:
-    world = _censored(500, 5)
-    world.play(24_000)
-    assert min(world.views()) >= 1
-    waits = [at_ms - world.submitted_ms[place] for place, at_ms in world.done_ms.items() if place % 8 == 5]
-    assert len(waits) > 3 and 6_000 < max(waits) < 12_000
-    others = [at_ms - world.submitted_ms[place] for place, at_ms in world.done_ms.items() if place % 8 != 5]
-    assert max(others) < 3_000
+    """While all others are served. Without the inclusion time-out that client waits for as long as they come: that is
+    a planted bug."""
+    plan = generate(1, Options(validators=4, swarm=Swarm.CENSORED))
+    outcome = run(plan)
+    assert outcome.violation is None, report(plan, outcome)
+    assert outcome.summary.faults["censor"] == outcome.summary.marks[RESCUED] == 2
+    assert outcome.summary.view_max == 1
 
 
-@pytest.mark.long
-def test_without_the_inclusion_time_out_that_client_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(InclusionWatch, "committed", lambda self, block, timeout_ms: [])
-    world = _censored(500, 5)
-    world.play(15_000)
-    assert world.views() == [0] * 4
-    assert [place for place in world.done_ms if place % 8 == 5 and place >= 8] == []
+def test_what_is_left_out_for_too_long_breaks_its_bound() -> None:
+    plan = generate(1, Options(validators=4, swarm=Swarm.CENSORED))
+    impatient = [replace(submission, within_ms=submission.within_ms and 4_000) for submission in plan.workload]
+    violation = run(replace(plan, workload=tuple(impatient))).violation
+    assert violation is not None and violation.promise is Promise.LIVENESS
+    assert "is not final on n1, n2, n3 within 4000 ms" in violation.text
 
 
 def _slow_primary(transactions: int) -> Closed:

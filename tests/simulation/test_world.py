@@ -92,6 +92,10 @@ def broken(plan: Plan, **changes: object) -> dict[str, object]:
         ({"skews_ms": [0]}, "clock skew"),
         ({"survivors": [9]}, "names a node"),
         ({"unknown": 1}, "not a plan"),
+        (
+            {"workload": [{"at_ms": 1, "node": 0, "act": {"type": "apply", "applicant": 1}, "within_ms": 0}]},
+            "within no time",
+        ),
         ({"faults": [{"type": "meteor", "id": 1, "at_ms": 1}]}, "not a plan"),
     ],
 )

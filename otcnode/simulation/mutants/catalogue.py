@@ -175,6 +175,14 @@ MUTANTS = (
         _one(P.LIVENESS),
         300,
     ),
+    Mutant(
+        "no inclusion time-out",
+        "who leaves a transaction out for long is no primary any more",
+        views.no_inclusion_timeout,
+        _one(P.LIVENESS),
+        50,
+        options=Options(validators=4, swarm=Swarm.CENSORED),
+    ),
     # records
     Mutant("skipped sync", "durable before it leaves", records.skipped_sync, _SAFETY, 300),
     Mutant("votes not saved", "every vote is in the record", records.votes_not_saved, _SAFETY, 300),

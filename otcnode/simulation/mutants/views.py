@@ -9,6 +9,7 @@ from typing import Any
 from otcnode.blocks import Epoch, block_hash
 from otcnode.consensus import committing, memory, patience, view_change, view_changing
 from otcnode.consensus.core import Core
+from otcnode.consensus.inclusion import InclusionWatch, Proposed
 from otcnode.consensus.messages import NewView, Proof, ViewChange
 from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.view_change import Selection
@@ -120,3 +121,13 @@ def timer_stops_after_asking() -> Plant:
         return core.state.active and right(core)
 
     return planted((patience, "_view_timer_runs", runs))
+
+
+def no_inclusion_timeout() -> Plant:
+    """A primary may pass over a transaction for as long as others get through."""
+
+    def committed(self: InclusionWatch, block: Proposed, timeout_ms: int) -> list[tuple[bytes, str]]:
+        self.ended(block.transactions)
+        return []
+
+    return planted((InclusionWatch, "committed", committed))
