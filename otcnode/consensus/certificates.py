@@ -45,9 +45,12 @@ def proof_from(prepares: VoteBook, epoch: Epoch, view: int, header: Header, bloc
 
 
 def check_proof(proof: Proof, chain: bytes, epoch: Epoch, verify: Verify) -> None:
-    """Raise ProofError unless q validators of `epoch`, the primary of its view among them, prepared its header."""
+    """Raise ProofError unless q validators of `epoch`, the primary of its view among them, prepared its header. More
+    of them prove nothing more, and a NEW-VIEW of such proofs could be larger than a message (see Epoch.window)."""
     if proof.header.chain != chain:
         raise ProofError("a proof for another chain")
+    if len(proof.signatures) != epoch.quorum:
+        raise ProofError(f"a proof of {len(proof.signatures)} PREPAREs, not of exactly {epoch.quorum}")
     if epoch.primary(proof.view) not in [entry.validator for entry in proof.signatures]:
         raise ProofError("a proof without the primary's own signature")
     message = prepare_preimage(chain, epoch.number, proof.view, proof.header.height, block_hash(proof.header))

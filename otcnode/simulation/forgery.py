@@ -12,6 +12,7 @@ from otcnode.blocks import (
     block_hash,
     commit_preimage,
     prepare_preimage,
+    quorum,
 )
 from otcnode.codec import decode, encode
 from otcnode.consensus.messages import (
@@ -199,7 +200,9 @@ class Forger:
         header = self._false_header(message.committed + len(message.proofs) + 1, below)
         view = message.view - 1
         signature = self.prepare_signature(message.epoch, view, header)
-        return Proof(view, header, self._everybody(signature))
+        primary = view % len(self._validators)
+        signers = {(primary + offset) % len(self._validators) for offset in range(quorum(len(self._validators)))}
+        return Proof(view, header, tuple(ValidatorSignature(self._validators[i], signature) for i in sorted(signers)))
 
     def _false_certificate(self, epoch: int, view: int, header: Header) -> Certificate:
         signature = self.commit(epoch, view, header).signature

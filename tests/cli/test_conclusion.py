@@ -132,13 +132,13 @@ def test_when_too_few_can_vote_it_says_what_to_do() -> None:
 
 
 def test_what_one_did_to_all_is_told_before_what_they_wait_for() -> None:
-    invalid = "asked for view 3: the NEW-VIEW of view 2 from n2 is invalid: 2 signatures, a quorum is 3"
+    invalid = "asked for view 3: the NEW-VIEW of view 2 from n2 is invalid: a proof of 2 PREPAREs, not of exactly 3"
     refused = _cause(Cause.NEW_VIEW_REFUSED, invalid, "n2")
     lied = _cause(Cause.PRIMARY_LIED, "n2 is proved to lie: invalid NEW-VIEW of view 2", "n2")
     waits = _cause(Cause.ASKING, "view 3: 2 of 3 ask for it or higher; missing n1, n3", "n1", "n3", missing=1)
     found = conclude({"a": _answer("n0", lied, refused, waits), "c": _answer("n1", lied, waits)})
     assert found.text == (
-        "height 812, view 3: the NEW-VIEW of view 2 from n2 is invalid: 2 signatures, a quorum is 3; "
+        "height 812, view 3: the NEW-VIEW of view 2 from n2 is invalid: a proof of 2 PREPAREs, not of exactly 3; "
         "2 of 3 ask for it or higher; n2 is proved to lie: invalid NEW-VIEW of view 2, n3 silent 4.1 s"
     )
 

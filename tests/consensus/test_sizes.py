@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
-from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature
+from otcnode.blocks import Certificate, Epoch, Header, ValidatorSignature, block_hash
 from otcnode.codec import decode, encode
 from otcnode.consensus.events import Received
 from otcnode.consensus.messages import (
@@ -21,8 +21,11 @@ from otcnode.consensus.messages import (
     ViewChange,
     view_change_preimage,
 )
+from otcnode.consensus.sizes import MESSAGES
 from otcnode.consensus.status import own_status
+from otcnode.consensus.view_change import check_new_view, check_view_change
 from otcnode.consensus.votes import absent, bitmap
+from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
 from otcnode.types import INTEGER_MAX
 from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX
@@ -64,6 +67,43 @@ def test_the_largest_new_view_of_every_set_is_a_message(count: int, window: int)
     assert len(raw) <= limits.message_bytes_max
     assert window == limits.window_max or len(raw) > limits.message_bytes_max * 85 // 100
     assert Epoch(1, names, replace(most, window=4)).window == 4
+
+
+def _asking(author: bytes, epoch: Epoch, view: int, signers: int) -> ViewChange:
+    """At height 1, with a proof by so many for each other height of the window."""
+    every = tuple(ValidatorSignature(name, bytes(64)) for name in epoch.validators)
+    headers: list[Header] = []
+    parent = bytes(32)
+    for height in range(1, epoch.window + 2):
+        headers.append(Header(1, CHAIN, height, parent, height, epoch.validators[0], 0, *(bytes(32),) * 5))
+        parent = block_hash(headers[-1])
+    certificate = Certificate(1, 0, 1, block_hash(headers[0]), every)
+    proofs = tuple(Proof(0, header, every[:signers]) for header in headers[1:])
+    return ViewChange(1, view, 1, certificate, proofs, author, bytes(64))
+
+
+def _opening(epoch: Epoch, view: int, messages: tuple[ViewChange, ...]) -> NewView:
+    again = tuple(Reproposal(proof.header, bytes(64)) for proof in messages[0].proofs)
+    return NewView(1, view, messages, again, epoch.primary(view), bytes(64))
+
+
+def test_no_view_changes_that_are_taken_make_a_new_view_larger_than_a_message() -> None:
+    """As many PREPAREs in each proof as validators would: so a proof has a quorum of them and no more, or a third of
+    the validators could have an honest primary banned by everybody."""
+    view = 100
+    names = tuple(bytes([index]) * 32 for index in range(limits.validators_max))
+    epoch = Epoch(1, names, replace(ChainParameters().consensus, window=limits.window_max))
+    taken = tuple(_asking(name, epoch, view, epoch.quorum) for name in names[: epoch.quorum])
+    opening = _opening(epoch, view, taken)
+    check_new_view(opening, CHAIN, epoch, lambda *_: True)
+    assert MESSAGES.read(encode(opening)) == opening
+    for signers in (epoch.quorum + 1, len(names)):
+        large = _asking(names[0], epoch, view, signers)
+        with pytest.raises(ProofError, match="exactly 67"):
+            check_view_change(large, CHAIN, epoch, lambda *_: True)
+    liars = epoch.weak_quorum - 1
+    larger = tuple(_asking(name, epoch, view, len(names)) for name in names[:liars])
+    assert len(encode(_opening(epoch, view, (*larger, *taken[liars:])))) > limits.message_bytes_max
 
 
 def test_which_evidence_a_transaction_can_hold() -> None:
