@@ -53,27 +53,24 @@ class FileVotesLog:
         return log
 
     def load(self) -> tuple[bytes, ...] | None:
+        """As of every VotesLog. The record is written anew: what a killed process wrote, or a failed sync left, is
+        there to be read and may not be on the disk, and no later sync of the same file is sure to put it there (Linux
+        takes pages whose writing failed for written)."""
         self.close()
         self.trouble, self.cut_bytes = None, 0
         try:
             raw = self._path.read_bytes()
-            parsed = parse(raw)
-            if parsed is None:
-                self.trouble = f"the voting record {self._path} is damaged"
-                return None
-            self._file = os.open(self._path, os.O_WRONLY)
-            if parsed.length < len(raw):
-                os.ftruncate(self._file, parsed.length)
-                os.fsync(self._file)
-                self.cut_bytes = len(raw) - parsed.length
         except FileNotFoundError:
             self.trouble = f"the voting record {self._path} is missing"
             return None
         except OSError as error:
-            self.close()
             raise self._damage(error) from None
-        self._salt, self._length = parsed.salt, parsed.length
-        self._failed = False
+        parsed = parse(raw)
+        if parsed is None:
+            self.trouble = f"the voting record {self._path} is damaged"
+            return None
+        self.cut_bytes = len(raw) - parsed.length
+        self.replace(parsed.entries)
         return parsed.entries
 
     def append(self, entries: Sequence[bytes]) -> None:

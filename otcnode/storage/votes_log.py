@@ -47,8 +47,9 @@ class VotesLog(Protocol):
     """The record of one signing key. It is born once, with the key (`create` of the class that implements this)."""
 
     def load(self) -> tuple[bytes, ...] | None:
-        """All durable entries in order; an incomplete last frame is cut off. None if the record is missing or
-        damaged: then nothing may be appended before `replace` begins a new one."""
+        """All entries in order, durable from now on whatever they were before; an incomplete last frame is cut off.
+        None if the record is missing or damaged: then nothing may be appended before `replace` begins a new one.
+        Raises StorageDamage if the disk refuses."""
         ...
 
     def append(self, entries: Sequence[bytes]) -> None:

@@ -128,11 +128,12 @@ def test_cut_at_every_byte_the_whole_groups_before_remain(path: Path) -> None:
             continue
         whole = sum(1 for end in ends if end <= length) - 1
         assert log.load() == entries_up_to(whole)
-        assert path.stat().st_size == ends[whole]
+        assert log.cut_bytes == length - ends[whole]
         log.append([b"after the repair"])
         log.sync()
         log.close()
-        assert FileVotesLog(path).load() == (*entries_up_to(whole), b"after the repair")
+        repaired = parse(path.read_bytes())
+        assert repaired is not None and repaired.entries == (*entries_up_to(whole), b"after the repair")
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
@@ -324,6 +325,46 @@ def test_a_failed_sync_is_not_forgotten_when_asked_again(path: Path, monkeypatch
     log.append([b"again"])
     log.sync()
     log.close()
+
+
+def test_what_is_loaded_has_been_written_anew_and_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that a killed process wrote is whole to whoever reads it, and gone when the power goes. To sync a file
+    once more after a sync that failed cures nothing."""
+    log = FileVotesLog.create(path)
+    log.append([b"a vote"])
+
+    def killed(file: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(os, "fdatasync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            log.sync()
+    log.close()
+    written = path.stat().st_ino
+    synced: list[tuple[int, bool]] = []
+
+    def note(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, path.stat().st_ino == written))
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert FileVotesLog(path).load() == (b"a vote",)
+    assert path.stat().st_ino != written
+    assert synced == [(path.stat().st_ino, True), (path.parent.stat().st_ino, False)]
+
+
+def test_a_record_that_cannot_be_written_anew_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, _ = written(path)
+
+    def refused(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "fsync", refused)
+        with pytest.raises(StorageDamage, match="cannot be kept"):
+            FileVotesLog(path).load()
+    assert path.read_bytes() == raw
+    assert FileVotesLog(path).load() == ENTRIES
 
 
 def test_a_refusing_disk_makes_the_log_unusable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
