@@ -117,7 +117,8 @@ class BlockSync:
                 self.distrust(peer, now_ms)
         self._forget([height for height in self._buffer if height <= committed])
         requests = []
-        for peer, claimed in sorted(self._claims.items()):
+        further = [(peer, claimed) for peer, claimed in self._claims.items() if claimed > committed]
+        for peer, claimed in sorted(further):
             if peer in self._outstanding or not self._trusted(peer, now_ms):
                 continue
             first = self._first_missing(committed, now_ms)

@@ -217,6 +217,8 @@ class Documents:
 
     def _ask(self, now_ms: int) -> None:
         """One file of each peer at a time; what somebody said that it holds comes first, and is asked of that one."""
+        if not self._missing:
+            return
         under_way = {name for name, _ in self._asked.values()}
         for name, missing in sorted(self._missing.items(), key=lambda entry: not entry[1].holders):
             if len(self._asked) >= limits.documents_asked_max:

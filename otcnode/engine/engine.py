@@ -40,6 +40,7 @@ from otcnode.vm.governance.records import NODES
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import Decoded, sign_as_node
 
+_FOR_VIEWS = (ViewChange, NewView)
 TICK_MS = 50
 """How often a host calls `tick`."""
 NODE_SALT_DOMAIN = "otcnode/node-transaction/1"
@@ -274,7 +275,7 @@ class Engine:
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return
-        if isinstance(message, ViewChange | NewView) and self._asks_too_often(peer):
+        if isinstance(message, _FOR_VIEWS) and self._asks_too_often(peer):
             self._host.penalise(peer, "asks for views without end")
             return
         if isinstance(message, Accusation) and epoch_of(message.evidence) < self.flight.tip().next_epoch.number:

@@ -127,7 +127,7 @@ class EvidenceKeeper:
     def due(self, own: bytes, epoch: Epoch, pool: Mempool) -> EvidencePost | None:
         """What this node should put on the chain now, if it votes: one at a time, each node in its turn, and nothing
         that another has already put into the pool."""
-        if own not in epoch.validators:
+        if not self._post_ms or own not in epoch.validators:
             return None
         now_ms = self._host.now().monotonic_ms
         state = State(self._store.state)

@@ -44,9 +44,10 @@ class TokenBucket:
         return True
 
     def _refill(self, now_ms: int) -> None:
-        elapsed = max(0, now_ms - self._updated_ms)
-        self._milli = min(self._burst, self._milli + elapsed * self._per_second)
-        self._updated_ms = max(now_ms, self._updated_ms)
+        elapsed = now_ms - self._updated_ms
+        if elapsed > 0:
+            self._milli = min(self._burst, self._milli + elapsed * self._per_second)
+            self._updated_ms = now_ms
 
 
 class ChannelRates(NamedTuple):

@@ -15,21 +15,37 @@ T = TypeVar("T")
 PERMILLE = 1_000
 
 
+class _Stream:
+    """What one asker is told."""
+
+    __slots__ = ("_asked", "_asker")
+
+    def __init__(self, key: bytes, asker: tuple[str | int, ...]) -> None:
+        self._asker = hashlib.blake2b(f"({asker!r}, ".encode(), digest_size=8, key=key)
+        self._asked = 0
+
+    def draw(self) -> int:
+        digest = self._asker.copy()
+        digest.update(b"%d)" % self._asked)
+        self._asked += 1
+        return int.from_bytes(digest.digest(), "big")
+
+
 class Chance:
     """BLAKE2b of (seed, asker, how often this asker has asked)."""
 
-    __slots__ = ("_asked", "_key")
+    __slots__ = ("_key", "_streams")
 
     def __init__(self, seed: int) -> None:
         self._key = hashlib.blake2b(str(seed).encode(), digest_size=32).digest()
-        self._asked: dict[tuple[object, ...], int] = {}
+        self._streams: dict[tuple[str | int, ...], _Stream] = {}
 
     def draw(self, *asker: str | int) -> int:
         """64 even bits."""
-        count = self._asked.get(asker, 0)
-        self._asked[asker] = count + 1
-        question = repr((asker, count)).encode()
-        return int.from_bytes(hashlib.blake2b(question, digest_size=8, key=self._key).digest(), "big")
+        stream = self._streams.get(asker)
+        if stream is None:
+            stream = self._streams[asker] = _Stream(self._key, asker)
+        return stream.draw()
 
     def below(self, bound: int, *asker: str | int) -> int:
         """An integer in [0, bound)."""
@@ -38,7 +54,8 @@ class Chance:
 
     def between(self, low: int, high: int, *asker: str | int) -> int:
         """An integer in [low, high]."""
-        return low + self.below(high - low + 1, *asker)
+        assert low <= high
+        return low + self.draw(*asker) % (high - low + 1)
 
     def happens(self, permille: int, *asker: str | int) -> bool:
         """True in `permille` of 1,000 cases; asks nothing where the answer is certain."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
 
 import msgspec
 
@@ -17,17 +17,7 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
     the types in `stop` are not entered; frozen values count as one entry wherever they are kept. What can be reached on
     several ways is named by the shortest."""
     seen: set[int] = set()
-    kinds: dict[type, bool] = {}
-
-    def is_entered(value: object) -> bool:
-        kind = type(value)
-        known = kinds.get(kind)
-        if known is None:
-            frozen = issubclass(kind, (*_LEAVES, *stop))
-            ours = issubclass(kind, _COLLECTIONS) or kind.__module__.startswith("otcnode.")
-            known = kinds[kind] = ours and not frozen
-        return known
-
+    entered = _entered(stop)
     waiting: deque[tuple[str, object]] = deque([(type(root).__name__, root)])
     while waiting:
         path, value = waiting.popleft()
@@ -38,19 +28,39 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
             yield path, len(value)
             members = value.values() if isinstance(value, dict) else value
             path += "[]"
-            waiting += [(path, member) for member in members if is_entered(member)]
+            waiting += [(path, member) for member in members if entered[type(member)]]
         else:
-            waiting += [(f"{path}.{name}", member) for name, member in _attributes(value) if is_entered(member)]
+            # An empty slot reads as None, which is not entered.
+            slots = [(name, getattr(value, name, None)) for name in _slots_of[type(value)]]
+            attributes = (*slots, *getattr(value, "__dict__", {}).items())
+            waiting += [(f"{path}.{name}", member) for name, member in attributes if entered[type(member)]]
 
 
-_slots_of: dict[type, tuple[str, ...]] = {}
+class _Entered(dict[type, bool]):
+    """Whether objects of a type are walked through, worked out when the type is first met."""
+
+    def __init__(self, stop: tuple[type, ...]) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def __missing__(self, kind: type) -> bool:
+        frozen = issubclass(kind, (*_LEAVES, *self._stop))
+        ours = issubclass(kind, _COLLECTIONS) or kind.__module__.startswith("otcnode.")
+        self[kind] = ours and not frozen
+        return self[kind]
 
 
-def _attributes(value: Any) -> list[tuple[str, object]]:
-    kind = type(value)
-    names = _slots_of.get(kind)
-    if names is None:
-        names = tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
-        _slots_of[kind] = names
-    found = [(name, getattr(value, name)) for name in names if hasattr(value, name)]
-    return [*found, *getattr(value, "__dict__", {}).items()]
+@cache
+def _entered(stop: tuple[type, ...]) -> _Entered:
+    return _Entered(stop)
+
+
+class _Slots(dict[type, tuple[str, ...]]):
+    """The slots of a type and its bases, listed when it is first met."""
+
+    def __missing__(self, kind: type) -> tuple[str, ...]:
+        self[kind] = tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
+        return self[kind]
+
+
+_slots_of = _Slots()

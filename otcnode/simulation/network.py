@@ -195,7 +195,7 @@ class Network:
         if self._packed[1] is not payload or self._packed[0] is not channel:
             self._packed = (channel, payload, wire.pack(channel, payload))
         raw = self._packed[2]
-        if ends in self._cut:
+        if self._cut and ends in self._cut:
             self.injected["cut"] += 1
             if channel is Channel.TRANSACTIONS:
                 link.held.append(raw)
@@ -230,9 +230,10 @@ class Network:
 
     def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, channel: Channel, late_ms: int = 0) -> None:
         """In order of sending."""
-        arrival_ms = self._scheduler.now_ms + late_ms + self._delay(*ends)
+        now_ms = self._scheduler.now_ms
+        arrival_ms = now_ms + late_ms + self._delay(*ends)
         arrival_ms = link.busy_until_ms = max(arrival_ms, link.busy_until_ms)
-        self._deliver(ends, link, raw, arrival_ms - self._scheduler.now_ms)
+        self._deliver(ends, link, raw, arrival_ms - now_ms)
 
     def _delay(self, sender: int, receiver: int) -> int:
         return self._chance.between(*self._plan.delay_ms, "delay", sender, receiver)

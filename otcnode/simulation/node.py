@@ -354,10 +354,12 @@ class Node:
 
     @property
     def _now_ms(self) -> int:
-        return max(self._world.scheduler.now_ms, self._busy_until_ms)
+        now_ms, busy_until_ms = self._world.scheduler.now_ms, self._busy_until_ms
+        return now_ms if now_ms > busy_until_ms else busy_until_ms
 
     def now(self) -> Now:
-        return Now(self._now_ms, TIME_MS + self._now_ms + self.skew_ms)
+        now_ms = self._now_ms
+        return Now(now_ms, TIME_MS + now_ms + self.skew_ms)
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         world = self._world

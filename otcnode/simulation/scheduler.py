@@ -22,7 +22,7 @@ class Scheduler:
     def at(self, time_ms: int, action: Action) -> None:
         """Not earlier than now."""
         self._sequence += 1
-        heapq.heappush(self._queue, (max(time_ms, self.now_ms), self._sequence, action))
+        heapq.heappush(self._queue, (time_ms if time_ms > self.now_ms else self.now_ms, self._sequence, action))
 
     def after(self, delay_ms: int, action: Action) -> None:
         self.at(self.now_ms + delay_ms, action)

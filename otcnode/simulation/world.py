@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import assert_never
 
 from otcnode import ids, limits
@@ -370,6 +370,10 @@ class World:
     def effect(self, node: int, effect: effects.Effect) -> None:
         self.marks.effect(node, effect)
         match effect:
+            case effects.Broadcast(message):
+                self.note(node, f"broadcasts {_brief(message)}")
+            case effects.Send(peer, message):
+                self.note(node, f"sends n{self.validators.index(peer)} {_brief(message)}")
             case effects.Accuse(offence):
                 accused = self.validators.index(offence.validator)
                 self.mark(f"accused: {offence.kind}")
@@ -386,10 +390,6 @@ class World:
                 pass
             case effects.Compact():
                 pass
-            case effects.Broadcast(message):
-                self.note(node, f"broadcasts {_brief(message)}")
-            case effects.Send(peer, message):
-                self.note(node, f"sends n{self.validators.index(peer)} {_brief(message)}")
             case _:
                 self.note(node, type(effect).__name__)
 
@@ -547,9 +547,9 @@ class World:
         self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
 
     def _check_memory_of(self, node: Node) -> None:
+        lowest = min(VIEWS_PER_VALIDATOR_MAX, *self._collection_limits)
         for path, entries in collections_of(node.engine, ON_DISK):
-            limit = self._limit_of(path)
-            if entries > limit:
+            if entries > lowest and entries > (limit := self._limit_of(path)):
                 raise Violation(Promise.MEMORY, f"n{node.index} keeps {entries} entries in {path}, at most {limit}")
 
     def _limit_of(self, path: str) -> int:
@@ -597,6 +597,11 @@ def _collection_limits(plan: Plan, clients: int) -> tuple[int, int]:
 
 def _brief(message: Message) -> str:
     """A message in one line of the trace."""
-    name = type(message).__name__
-    fields = [f"{key}={getattr(message, key)}" for key in ("view", "height") if hasattr(message, key)]
-    return " ".join([name, *fields])
+    kind = type(message)
+    fields = [f"{key}={getattr(message, key)}" for key in _told_of(kind)]
+    return " ".join([kind.__name__, *fields])
+
+
+@cache
+def _told_of(kind: type[Message]) -> tuple[str, ...]:
+    return tuple(key for key in ("view", "height") if hasattr(kind, key))
