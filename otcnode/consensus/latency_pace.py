@@ -34,7 +34,10 @@ class LatencyPace:
 
     def note(self, in_flight: int, took_ms: int, limit_ms: int) -> None:
         """From when a proposal was made or accepted here to its commit, and the transactions that were then in flight
-        up to it, its own included. What took longer than `limit_ms`, the view timeout, did not wait for work alone."""
+        up to it, its own included. What took longer than `limit_ms`, the view timeout, did not wait for work alone; an
+        empty block waited for round trips and for what was due in it, and says nothing of transactions."""
+        if in_flight == 0:
+            return
         took_ms = min(took_ms, limit_ms)
         self._blocks = _with(self._blocks, 1)
         self._in_flight = _with(self._in_flight, in_flight)
@@ -51,13 +54,13 @@ class LatencyPace:
         return full // 2 if self._halves else full
 
     def full_within(self, work_ms: int, limit_ms: int) -> int:
-        """How many transactions, two at least, cost no more than `work_ms` of work, and would come within `limit_ms`
-        even if a were nothing."""
+        """How many transactions cost no more than `work_ms` of work, and would come within `limit_ms` even if a were
+        nothing; rounded up, and two at least: of blocks of one and two nothing is learnt unless one more is tried."""
         blocks = self._blocks + _HELD_DOWN
-        most = limit_ms * self._rate // _SCALE
+        most = 1 + limit_ms * self._rate // _SCALE
         slope = blocks * self._products - self._in_flight * self._took_ms
         if slope > 0:
-            most = min(most, work_ms * (blocks * self._squares - self._in_flight**2) // slope)
+            most = min(most, 1 + work_ms * (blocks * self._squares - self._in_flight**2) // slope)
         return max(2, most)
 
 

@@ -75,6 +75,31 @@ def test_one_transaction_at_a_time_over_a_slow_network_says_nothing_against_two(
     assert size > 100
 
 
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("latency_ms", [900, 1_100, 1_200, 1_300, 1_500])
+def test_blocks_grow_again_after_a_time_of_small_ones(latency_ms: int, before: int) -> None:
+    """One block at a time over a slow network. `before`: transactions of each while little came. No block takes longer
+    for what it holds."""
+    pace, size = LatencyPace(), 0
+    for _ in range(60):
+        pace.note(before, latency_ms, LIMIT_MS)
+    for _ in range(60):
+        size = pace.most_within(WORK_MS, LIMIT_MS)
+        pace.note(size, latency_ms, LIMIT_MS)
+    assert size > 100
+
+
+def test_blocks_of_due_items_alone_say_nothing_of_transactions() -> None:
+    """Each takes nearly a view timeout, at the opening of the day."""
+    pace = LatencyPace()
+    for size in (100, 200) * 8:
+        pace.note(size, 5 + 2 * size, LIMIT_MS)
+    before = pace.full_within(WORK_MS, LIMIT_MS)
+    for _ in range(20):
+        pace.note(0, 1_900, LIMIT_MS)
+    assert pace.full_within(WORK_MS, LIMIT_MS) == before
+
+
 class Loaded(Cluster):
     """Clients keep `waiting` transactions in every pool. The backups verify what is in a proposal before they execute
     it, one proposal after the other, which takes `work_ms` for each transaction; the primary knows its own."""
