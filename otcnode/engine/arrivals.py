@@ -49,9 +49,9 @@ class Arrivals:
         """Whether `take` would give something."""
         return bool(self._waiting)
 
-    def holds(self, decoded: Decoded) -> bool:
+    def holds(self, full_hash: FullHash) -> bool:
         """These very bytes."""
-        return decoded.full_hash in self._waiting or decoded.full_hash in self._taken
+        return full_hash in self._waiting or full_hash in self._taken
 
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
@@ -64,7 +64,7 @@ class Arrivals:
 
     def add(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
-        assert not self.holds(decoded) and self.has_room(decoded)
+        assert not self.holds(decoded.full_hash) and self.has_room(decoded)
         self._waiting[decoded.full_hash] = arrival
         if arrival.urgent:
             self._waiting.move_to_end(decoded.full_hash, last=False)

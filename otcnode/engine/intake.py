@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 from otcnode import limits
-from otcnode.blocks import transaction_full_hash
+from otcnode.blocks import Entry, transaction_full_hash
 from otcnode.engine.arrivals import Answer, Arrival, Arrivals
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
@@ -74,7 +74,7 @@ class Intake:
     def submit(self, decoded: Decoded, answer: Answer) -> None:
         """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
         known already. Raises Inadmissible where it can be refused at once."""
-        if not self._wanted(decoded) or self._arrivals.holds(decoded):
+        if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             answer(self.state(decoded.id))
             return
         self.check(decoded)
@@ -123,6 +123,16 @@ class Intake:
         ended = self._ended.get(transaction_id)
         return self._refusals.state(transaction_id, self._flight.time_ms) if ended is None else ended
 
+    def has_seen(self, entry: Entry) -> bool:
+        """Whether the transaction came here by itself, before a proposal brought it. Of what is not verified yet these
+        very bytes: a forged copy of it is nothing that came."""
+        return (
+            entry.id in self.pool
+            or entry.id in self._ended
+            or entry.id in self._refusals
+            or self._arrivals.holds(entry.full_hash)
+        )
+
     def gossiped(self, peer: bytes, payload: bytes) -> None:
         """A peer's gossip. What no honest node relays costs the peer; of what is merely inadmissible here, and may not
         be where it comes from, only so much is looked at."""
@@ -149,7 +159,7 @@ class Intake:
                     return
 
     def _relayed(self, peer: bytes, decoded: Decoded) -> None:
-        if not self._wanted(decoded) or self._arrivals.holds(decoded):
+        if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             return
         self.check(decoded)
         if self._arrivals.has_room(decoded):
@@ -176,7 +186,7 @@ class Intake:
                 continue
             if self.pool.refuses(decoded, validator) is not None:
                 continue
-            if self._arrivals.holds(decoded):
+            if self._arrivals.holds(decoded.full_hash):
                 self._arrivals.hasten(decoded, validator)
             elif self._arrivals.has_room(decoded):
                 self._arrive(decoded, source=validator, urgent=True)

@@ -3,10 +3,11 @@ when it leaves transactions out (consensus/inclusion.py) or is slow (consensus/t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from otcnode import limits
-from otcnode.blocks import ConsensusParameters, Header
+from otcnode.blocks import ConsensusParameters, Entry, Header
 from otcnode.chain import Speculation
 from otcnode.codec import encode
 from otcnode.consensus import proposing
@@ -32,6 +33,11 @@ STANDSTILL_MS = 1_000
 """A tick that comes so late says that this process stood still: what it measured is about itself."""
 
 
+class _Proposal(NamedTuple):
+    since_ms: int
+    holds_unseen: bool
+
+
 class PrimaryWatch:
     """Told by the engine what is proposed and committed; asked at every tick for a complaint."""
 
@@ -43,15 +49,17 @@ class PrimaryWatch:
         self._view: tuple[int, int] | None = None
         self._inclusion = InclusionWatch()
         self._throughput = Throughput()
-        self._proposed_ms: dict[bytes, int] = {}
+        self._proposals: dict[bytes, _Proposal] = {}
         self._passed_over: list[tuple[bytes, str]] = []
         self._ticked_ms = 0
         self._scanned_ms = 0
 
-    def proposed(self, name: bytes) -> None:
+    def proposed(self, name: bytes, entries: Sequence[Entry]) -> None:
         """A proposal is about to be executed here."""
-        if self._view is not None and len(self._proposed_ms) < limits.blocks_in_flight_kept:
-            self._proposed_ms.setdefault(name, self._host.now().monotonic_ms)
+        if self._view is None or name in self._proposals or len(self._proposals) >= limits.blocks_in_flight_kept:
+            return
+        holds_unseen = not all(map(self._intake.has_seen, entries))
+        self._proposals[name] = _Proposal(self._host.now().monotonic_ms, holds_unseen)
 
     def caught_up(self) -> None:
         """Blocks came by sync: this node was away."""
@@ -66,21 +74,23 @@ class PrimaryWatch:
         known = [seen_ms for seen_ms in seen if seen_ms is not None]
         operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
         self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
-        since_ms = self._proposed_ms.pop(speculation.block_hash, None)
+        proposal = self._proposals.pop(speculation.block_hash, None)
         if speculation.result.is_behind:
             # what is due goes first: nobody may put a transaction into this block
             self._throughput.restart(now_ms)
             return
-        if since_ms is None or self._view is None or self._view[1] != view:
+        if proposal is None or self._view is None or self._view[1] != view:
             self._inclusion.ended(entry.id for entry in speculation.entries)
             return
         # What came here with the proposal itself does not tell when the primary got it.
-        earlier = [seen_ms for seen_ms in known if seen_ms < since_ms]
+        earlier = [seen_ms for seen_ms in known if seen_ms < proposal.since_ms]
+        is_blind = self._is_blind(now_ms)
         block = Proposed(
             {entry.id for entry in speculation.entries},
-            since_ms,
+            proposal.since_ms,
             self._has_room(header, sum(len(decoded.raw) for decoded in speculation.transactions)),
-            None if self._is_blind(now_ms) else max(earlier, default=None),
+            None if is_blind else max(earlier, default=None),
+            proposal.holds_unseen and not is_blind,
         )
         self._passed_over = self._inclusion.committed(block, self._timeout_ms)
 
@@ -121,7 +131,7 @@ class PrimaryWatch:
     def _restart(self, now_ms: int) -> None:
         self._inclusion.restart(now_ms)
         self._throughput.restart(now_ms)
-        self._proposed_ms.clear()
+        self._proposals.clear()
         self._passed_over = []
 
     def _complain(self, reason: str) -> Complaint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otcnode import limits
-from otcnode.consensus.inclusion import InclusionWatch, Proposed
+from otcnode.consensus.inclusion import UNSEEN_BLOCKS_MAX, InclusionWatch, Proposed
 
 TIMEOUT_MS = 4_000
 X = b"x" * 32
@@ -65,3 +65,22 @@ def test_what_has_ended_is_not_overdue() -> None:
     watch = _pushed()
     watch.ended([X])
     assert watch.committed(_block(60_000, has_room=True), TIMEOUT_MS) == [] and len(watch) == 0
+
+
+def test_what_nobody_had_seen_speaks_against_a_primary_a_time_out_later_and_not_at_once() -> None:
+    """Full blocks. What the primary got before the pushed body has come here by then; a few may have been lost."""
+    watch = _pushed(pushed_ms=2_000)
+    unseen = [Proposed((), since_ms, False, None, True) for since_ms in range(6_000, 30_000, 500)]
+    early = [block for block in unseen if block.since_ms < 2_000 + 2 * TIMEOUT_MS]
+    judged = [bool(watch.committed(block, TIMEOUT_MS)) for block in unseen]
+    first = len(early) + UNSEEN_BLOCKS_MAX
+    assert judged == [False] * first + [True] * (len(unseen) - first)
+
+
+def test_a_new_view_forgets_what_nobody_had_seen() -> None:
+    watch = _pushed()
+    blocks = [Proposed((), 20_000 + number, False, None, True) for number in range(UNSEEN_BLOCKS_MAX)]
+    assert not any(watch.committed(block, TIMEOUT_MS) for block in blocks)
+    watch.restart(21_000)
+    assert watch.to_push([(X, 0)], 23_000, TIMEOUT_MS) == [X]
+    assert watch.committed(Proposed((), 60_000, False, None, True), TIMEOUT_MS) == []

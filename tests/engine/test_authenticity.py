@@ -60,13 +60,13 @@ def test_arrivals_leave_in_order_with_all_their_copies_counted() -> None:
     copy = forged(true)
     for decoded in (true, copy):
         arrivals.add(Arrival(decoded, 0, 0))
-    assert arrivals.holds(true) and arrivals.holds(copy) and arrivals.holds_id(true.id)
+    assert arrivals.holds(true.full_hash) and arrivals.holds(copy.full_hash) and arrivals.holds_id(true.id)
     batch = arrivals.take(limits.signatures_per_batch_max)
     assert [arrival.decoded for arrival in batch] == [true, copy]
     assert not arrivals.waiting and len(arrivals) == 2
     assert arrivals.bytes_held == len(true.raw) + len(copy.raw)
     arrivals.release(batch[0])
-    assert not arrivals.holds(true) and arrivals.holds_id(true.id)
+    assert not arrivals.holds(true.full_hash) and arrivals.holds_id(true.id)
     arrivals.release(batch[1])
     assert not arrivals.holds_id(true.id)
     assert (len(arrivals), arrivals.bytes_held) == (0, 0)

@@ -35,7 +35,7 @@ def test_a_block_that_due_items_fill_passes_nothing_over(is_behind: bool) -> Non
     assert parent is not None
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter(()), 100)
     result = dataclasses.replace(speculation.result, is_behind=is_behind)
-    watch.proposed(speculation.block_hash)
+    watch.proposed(speculation.block_hash, speculation.entries)
     watch.committed(dataclasses.replace(speculation, result=result), 0)
     assert bool(watch._passed_over) is not is_behind
 
@@ -80,7 +80,7 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
         engine.intake.pool._bounds = Limits(transactions_max=0)
         engine.submit(deposit(station.genesis, 3), lambda state: None)
         station.settle()
-    watch.proposed(speculation.block_hash)
+    watch.proposed(speculation.block_hash, speculation.entries)
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
     assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"] * judged

@@ -131,10 +131,13 @@ def test_without_the_comparison_of_views_it_does_not(monkeypatch: pytest.MonkeyP
     assert world.views() == [0] * 4
 
 
-@pytest.mark.parametrize("clients", [150, 12])
-def test_an_honest_primary_under_load_is_not_deposed(clients: int) -> None:
-    """With many clients and small, slow blocks everybody waits longer than the inclusion time-out."""
-    world = Closed(_plan(900, block_transactions_max=4, window=1, delay_ms=(30, 60)), clients)
+@pytest.mark.parametrize(("clients", "entries"), [(150, 4), (12, 4), (150, 1)])
+def test_an_honest_primary_under_load_is_not_deposed(clients: int, entries: int) -> None:
+    """With many clients and small, slow blocks everybody waits longer than the inclusion time-out; also where all of
+    them hand in at the primary."""
+    plan = _plan(900, block_transactions_max=4, window=1, delay_ms=(30, 60))
+    handed_in = tuple(replace(submission, node=submission.node % entries) for submission in plan.workload)
+    world = Closed(replace(plan, workload=handed_in), clients)
     world.play(40_000)
     waits = Counter(
         (at_ms - world.submitted_ms[place]) // 4_000 for place, at_ms in world.done_ms.items() if place >= clients
