@@ -252,7 +252,12 @@ class Node:
         state = self._engine.replica.state
         if not state.is_validator:
             return
-        if state.silence is not None:
+        if state.silence is not None and state.silence.shown:
+            self._log.error(
+                f"{state.silence.shown}: this validator is silent. Stop the second process that signs with its key; it "
+                "votes again by itself once nothing that was signed can matter (otcnode explain)"
+            )
+        elif state.silence is not None:
             self._log.error(
                 f"{self._votes_log.trouble or 'the voting record permits nothing'}: this validator is silent and votes "
                 "again by itself once nothing it may have signed can matter (otcnode explain). Only where a quorum "

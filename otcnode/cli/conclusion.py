@@ -35,6 +35,7 @@ TROUBLES = (
     Cause.HALTED,
     Cause.HELD_BACK,
     Cause.SILENT,
+    Cause.KEY_IN_USE,
     Cause.BEHIND,
     Cause.DIVIDED,
     Cause.REFUSED,
@@ -45,7 +46,7 @@ TROUBLES = (
 """Why a node does not do its part, the gravest first."""
 WAITING = (Cause.BASE, Cause.NEW_VIEW, Cause.NO_PROPOSAL)
 """What a node waits for that is not as far as others."""
-LASTING = (Cause.HALTED, Cause.HELD_BACK, Cause.SILENT, Cause.BEHIND, Cause.VIEW_CLOSED)
+LASTING = (Cause.HALTED, Cause.HELD_BACK, Cause.SILENT, Cause.KEY_IN_USE, Cause.BEHIND, Cause.VIEW_CLOSED)
 """What is worth saying of a node while the chain goes on."""
 LEAVING = (Cause.NEW_VIEW, Cause.ASKING, Cause.BASE)
 """Where the view before was left for a reason."""
@@ -57,6 +58,7 @@ VOTES = (Cause.PREPARE, Cause.COMMIT)
 """Whoever has cast the later one has cast the earlier one."""
 PLURAL = {"does": "do", "has": "have", "is": "are", "waits": "wait"}
 LIES = (Cause.PRIMARY_LIED, Cause.LIED)
+IN_USE = "too few can vote: stop the second process that signs with the key of {}"
 LOST = "too few can vote: if their voting records are lost, start them with --vote-again-after-loss"
 _PLACE = re.compile(r"^(height \d+, )?view \d+: ")
 
@@ -123,9 +125,10 @@ def _agreeing(said: str, count: int) -> str:
 def _root(front: list[Answer], here: list[Answer]) -> str | None:
     """What made everybody wait, where more can be said than for whom: it comes first. `here`: all at that height."""
     voting = [answer for answer in here if answer["name"] in answer["validators"]]
-    silent = sum(any(cause["kind"] == Cause.SILENT for cause in answer["causes"]) for answer in here)
-    if silent > len(front[0]["validators"]) - front[0]["quorum"]:
-        return LOST
+    dispensable = len(front[0]["validators"]) - front[0]["quorum"]
+    lost, in_use = _saying(here, Cause.SILENT), _saying(here, Cause.KEY_IN_USE)
+    if len(lost) + len(in_use) > dispensable:
+        return IN_USE.format(_and(in_use)) if in_use else LOST
     if voting and all(any(cause["kind"] == Cause.TIMER_HELD for cause in answer["causes"]) for answer in voting):
         return "nobody hears a quorum"
     found = [(ROOTS.index(cause["kind"]), str(cause["text"])) for _, cause in _causes(here) if cause["kind"] in ROOTS]
@@ -230,6 +233,11 @@ def _apart(heard: list[Answer]) -> dict[str, str]:
 def _and(names: list[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _saying(answers: list[Answer], kind: Cause) -> list[str]:
+    """Who says so of itself."""
+    return [answer["name"] for answer in answers if any(cause["kind"] == kind for cause in answer["causes"])]
 
 
 def _causes(answers: list[Answer]) -> Iterator[tuple[Answer, Mapping[str, Any]]]:

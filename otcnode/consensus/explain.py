@@ -68,6 +68,7 @@ class Cause(StrEnum):
     FOLLOWS = "follows"
     HELD_BACK = "record ahead of the store"
     SILENT = "silent"
+    KEY_IN_USE = "key in use elsewhere"
     VIEW_CLOSED = "view closed"
     BEHIND = "behind"
     UNHEARD = "not heard"
@@ -207,15 +208,15 @@ def _own_causes(state: State) -> Iterable[Reason]:
 
 
 def _silence_cause(state: State, silence: Silence) -> Reason:
-    text = "silent: no intact voting record"
+    kind, text = Cause.SILENT, "silent: no intact voting record"
     if silence.shown:
-        text = f"silent: {silence.shown} (a second process with its key?)"
+        kind, text = Cause.KEY_IN_USE, f"silent: {silence.shown} (a second process with its key?)"
     if silence.height is not None:
         height = silence.height + state.window
-        return Reason(Cause.SILENT, f"{text}; votes again from height {height} on", height)
+        return Reason(kind, f"{text}; votes again from height {height} on", height)
     left_ms = (silence.since_ms + 2 * state.drift_ms - state.now.ledger_ms) // state.configuration.clock_rate
     later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
-    return Reason(Cause.SILENT, f"{text}; waits for a block{later}")
+    return Reason(kind, f"{text}; waits for a block{later}")
 
 
 def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, int]]) -> Iterable[Reason]:

@@ -89,6 +89,11 @@ def read(raw: Sequence[bytes]) -> tuple[RecordEntry, ...] | None:
     return entries
 
 
+def is_silenced(raw: Sequence[bytes]) -> bool:
+    """Whether the record permits nothing because others showed what it lacks."""
+    return encode(Silenced()) in raw
+
+
 def floor_of(entries: Sequence[RecordEntry]) -> int:
     """The height that the store must have reached before anything is signed."""
     floors = [entry.floor for entry in entries if isinstance(entry, Begun | Floored)]

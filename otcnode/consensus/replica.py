@@ -7,6 +7,7 @@ the conclusions are functions over one Core, a file for each part of the protoco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from otcnode import crypto
@@ -183,7 +184,7 @@ class Replica:
             return
         entries = None if event.record is None else record.read(event.record)
         if entries is None:
-            self._start_without_record()
+            self._start_without_record(event.record or ())
             return
         if record.floor_of(entries) > event.tip.height:
             # Not written to either: what is learnt below its floor must not come after what it says.
@@ -193,12 +194,13 @@ class Replica:
         self.core.recording = True
         memory.restore(self.state, entries)
 
-    def _start_without_record(self) -> None:
+    def _start_without_record(self, unusable: Sequence[bytes]) -> None:
         state = self.state
         if self.core.configuration.vote_again_after_loss:
             self.core.begin_record(0)
             return
-        state.silence = Silence(state.now.ledger_ms)
+        shown = "others showed an own signature that its record lacked" if record.is_silenced(unusable) else ""
+        state.silence = Silence(state.now.ledger_ms, shown=shown)
 
     # ---- conclusions
 

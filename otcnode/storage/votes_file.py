@@ -9,7 +9,7 @@ from pathlib import Path
 
 from otcnode.crypto import random_bytes
 from otcnode.errors import ConfigurationError, StorageDamage
-from otcnode.storage.votes_log import SALT_BYTES, frame, parse, whole
+from otcnode.storage.votes_log import SALT_BYTES, VERSION, frame, parse, version_of, whole
 
 _MODE = 0o600
 
@@ -67,7 +67,7 @@ class FileVotesLog:
             raise self._damage(error) from None
         parsed = parse(raw)
         if parsed is None:
-            self.trouble = f"the voting record {self._path} is damaged"
+            self.trouble = f"the voting record {self._path} {_unusable(version_of(raw))}"
             return None
         self.cut_bytes = len(raw) - parsed.length
         self.replace(parsed.entries)
@@ -124,6 +124,17 @@ class FileVotesLog:
         else:
             advice = "check the disk, then start the node again"
         return StorageDamage(f"the voting record {self._path} cannot be kept ({error.strerror}); {advice}")
+
+
+def _unusable(version: int | None) -> str:
+    """Why a record is not used, which begins as one of that version."""
+    if version is None or version == VERSION:
+        return "is damaged"
+    which = "an earlier" if version < VERSION else "a later"
+    return (
+        f"was written by {which} version of otcnode and is not used: change the version of a network's validators one "
+        "after the other, each once the one before votes again"
+    )
 
 
 def _write_new(path: Path, raw: bytes) -> int:

@@ -8,10 +8,10 @@ A frame that is there in its whole length and does not check may be either, and 
 not be forgotten, for its author would say something else; a record that is not used only makes its key silent for a
 while. So a frame passes for torn only where it shows that some of it was never written: it ends too early, or a sector
 of it reads as zeros, which is what a file system gives for what it made room for and did not write. (A process that is
-killed leaves a frame that ends too early.) That a frame which was written has no such sector is seen to when it is
-written: it begins and ends with bytes that are not zero, and its mark says if there is a sector of zeros between them.
-Its head has a checksum of its own, so that a wrong length never passes for an early end. What was durable before the
-file had its name (after a birth and each replacement, which the file's own head tells) cannot be torn at all.
+killed leaves a frame that ends too early.) A frame that was written has no such sector, whatever is stored in it: a
+byte that is not zero stands at its beginning, at its end, and ahead of every 511 bytes between them. Its head has a
+checksum of its own, so that a wrong length never passes for an early end. What was durable before the file had its name
+(after a birth and each replacement, which the file's own head tells) cannot be torn at all.
 
 The checksums are keyed with a salt chosen at birth and with the frame's place in the file: bytes that somebody sends
 to be stored here can never look like a frame. The file itself is in votes_file.py; this module imports no disk.
@@ -26,7 +26,10 @@ from typing import NamedTuple, Protocol
 from otcnode.codec import decode, encode
 from otcnode.errors import DecodeError
 
-MAGIC = b"OTCVOTE2"
+NAME = b"OTCVOTE"
+"""What a record begins with, whatever otcnode has written it; the digit of its version follows."""
+VERSION = 3
+MAGIC = NAME + b"%d" % VERSION
 SALT_BYTES = 16
 CHECK_BYTES = 16
 LENGTH_BYTES = 4
@@ -34,13 +37,14 @@ PLACE_BYTES = 8
 HEADER_BYTES = len(MAGIC) + SALT_BYTES + PLACE_BYTES + CHECK_BYTES
 FRAME_START = b"\xf7VF\x1a"
 """Marks a frame, so that later frames can be looked for after one that does not check."""
-PLAIN, WITH_ZEROS = b"\x69", b"\x96"
-"""Whether a run of zeros in the frame could fill a sector. No flipped bit makes the one of the other."""
+FILLER = b"\x69"
+"""Stands where a sector could otherwise be all zeros. No flipped bit makes it zero, nor the edges of a frame."""
 FRAME_END = b"\xa5"
-FRAME_HEADER_BYTES = len(FRAME_START) + len(PLAIN) + LENGTH_BYTES + 2 * CHECK_BYTES
+FRAME_HEADER_BYTES = len(FRAME_START) + LENGTH_BYTES + 2 * CHECK_BYTES
 FRAME_BYTES_MIN = FRAME_HEADER_BYTES + len(FRAME_END)
 SECTOR_BYTES = 512
 """The least that a disk writes at a time, wholly or not at all; larger ones are multiples of it."""
+_FILLED_BYTES = SECTOR_BYTES - len(FILLER)
 
 
 class VotesLog(Protocol):
@@ -89,10 +93,18 @@ def _header(salt: bytes, durable_bytes: int) -> bytes:
 
 def frame(salt: bytes, offset: int, entries: Sequence[bytes]) -> bytes:
     """`entries` as they are written at `offset` of the file with this salt."""
-    payload = encode(list(entries))
-    mark = WITH_ZEROS if bytes(SECTOR_BYTES) in payload else PLAIN
-    head = FRAME_START + mark + len(payload).to_bytes(LENGTH_BYTES, "big") + _check(salt, offset, payload)
+    payload = _filled(encode(list(entries)))
+    head = FRAME_START + len(payload).to_bytes(LENGTH_BYTES, "big") + _check(salt, offset, payload)
     return head + _check(salt, offset, head) + payload + FRAME_END
+
+
+def _filled(plain: bytes) -> bytes:
+    """With FILLER ahead of every 511 bytes: no 512 in a row are zeros."""
+    return b"".join(FILLER + plain[place : place + _FILLED_BYTES] for place in range(0, len(plain), _FILLED_BYTES))
+
+
+def _plain(filled: bytes) -> bytes:
+    return b"".join(filled[place + 1 : place + SECTOR_BYTES] for place in range(0, len(filled), SECTOR_BYTES))
 
 
 def parse(raw: bytes) -> Parsed | None:
@@ -111,40 +123,39 @@ def parse(raw: bytes) -> Parsed | None:
             torn = offset >= durable_bytes and _is_torn(raw, salt, offset) and not _frame_after(raw, salt, offset)
             return Parsed(salt, tuple(entries), offset) if torn else None
         try:
-            entries += decode(tuple[bytes, ...], payload)
+            entries += decode(tuple[bytes, ...], _plain(payload))
         except DecodeError:
             return None
         offset += FRAME_BYTES_MIN + len(payload)
     return Parsed(salt, tuple(entries), offset)
 
 
+def version_of(raw: bytes) -> int | None:
+    """By the beginning of a file, the version in whose form it was written; None if it is none of a record."""
+    digit = raw[len(NAME) : len(NAME) + 1]
+    return int(digit) if raw.startswith(NAME) and digit.isdigit() else None
+
+
 def _check(salt: bytes, offset: int, payload: bytes) -> bytes:
     return hashlib.sha256(salt + offset.to_bytes(PLACE_BYTES, "big") + payload).digest()[:CHECK_BYTES]
 
 
-class _Head(NamedTuple):
-    mark: bytes
-    frame_bytes: int
-
-
-def _head_at(raw: bytes, salt: bytes, offset: int) -> _Head | None:
-    """The head of the frame at `offset`, None if there is no whole, intact one."""
+def _frame_bytes_at(raw: bytes, salt: bytes, offset: int) -> int | None:
+    """The length of the frame at `offset` by its head, None if there is no whole, intact one."""
     head = raw[offset : offset + FRAME_HEADER_BYTES]
     if len(head) < FRAME_HEADER_BYTES or not head.startswith(FRAME_START):
         return None
     if head[-CHECK_BYTES:] != _check(salt, offset, head[:-CHECK_BYTES]):
         return None
-    place = len(FRAME_START) + len(PLAIN)
-    length = int.from_bytes(head[place : place + LENGTH_BYTES], "big")
-    return _Head(head[len(FRAME_START) : place], FRAME_BYTES_MIN + length)
+    return FRAME_BYTES_MIN + int.from_bytes(head[len(FRAME_START) : len(FRAME_START) + LENGTH_BYTES], "big")
 
 
 def _payload_at(raw: bytes, salt: bytes, offset: int) -> bytes | None:
-    """The payload of the frame at `offset`, None if there is no whole, intact frame."""
-    head = _head_at(raw, salt, offset)
-    if head is None or len(raw) < offset + head.frame_bytes:
+    """The payload, with its filling, of the frame at `offset`, None if there is no whole, intact frame."""
+    frame_bytes = _frame_bytes_at(raw, salt, offset)
+    if frame_bytes is None or len(raw) < offset + frame_bytes:
         return None
-    start, end = offset + FRAME_HEADER_BYTES, offset + head.frame_bytes
+    start, end = offset + FRAME_HEADER_BYTES, offset + frame_bytes
     payload = raw[start : end - len(FRAME_END)]
     check = raw[start - 2 * CHECK_BYTES : start - CHECK_BYTES]
     return payload if check == _check(salt, offset, payload) and raw[end - len(FRAME_END) : end] == FRAME_END else None
@@ -154,14 +165,11 @@ def _is_torn(raw: bytes, salt: bytes, offset: int) -> bool:
     """Whether what is at `offset`, to the end of the file, shows that it was never written whole."""
     if len(raw) - offset < FRAME_BYTES_MIN:
         return True
-    head = _head_at(raw, salt, offset)
-    if head is None:
+    frame_bytes = _frame_bytes_at(raw, salt, offset)
+    if frame_bytes is None:
         return any(_unwritten(raw, offset, min(offset + FRAME_HEADER_BYTES, len(raw))))
-    end = offset + head.frame_bytes
-    if len(raw) != end:
-        return len(raw) < end
-    unwritten = [*_unwritten(raw, offset, end)]
-    return unwritten[-1] if head.mark == WITH_ZEROS else any(unwritten)
+    end = offset + frame_bytes
+    return len(raw) < end or (len(raw) == end and any(_unwritten(raw, offset, end)))
 
 
 def _unwritten(raw: bytes, offset: int, end: int) -> Iterator[bool]:

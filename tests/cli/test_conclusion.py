@@ -131,6 +131,20 @@ def test_when_too_few_can_vote_it_says_what_to_do() -> None:
     assert "--vote-again-after-loss" in found.text and found.nodes["n2"].startswith("silent")
 
 
+def test_a_key_in_two_processes_is_no_lost_record() -> None:
+    """To let such a key vote again is what makes it vote twice."""
+    silent = _cause(Cause.SILENT, "silent: no intact voting record; waits for a block")
+    in_use = _cause(Cause.KEY_IN_USE, "silent: others showed a PREPARE (a second process with its key?)")
+    waits = _cause(Cause.NO_PROPOSAL, "waits for a proposal from the primary n0", "n0", height=812)
+    for first in (silent, in_use):
+        found = conclude({"b": _answer("n1", first, waits), "c": _answer("n2", in_use, waits)})
+        assert "--vote-again-after-loss" not in found.text
+        assert "stop the second process that signs with the key of " in found.text
+        assert found.nodes["n2"] == "silent: others showed a PREPARE (a second process with its key?)"
+    alone = conclude({"b": _answer("n1", in_use, waits)})
+    assert "too few can vote" not in alone.text and alone.nodes["n1"].startswith("silent: others showed")
+
+
 def test_what_one_did_to_all_is_told_before_what_they_wait_for() -> None:
     invalid = "asked for view 3: the NEW-VIEW of view 2 from n2 is invalid: a proof of 2 PREPAREs, not of exactly 3"
     refused = _cause(Cause.NEW_VIEW_REFUSED, invalid, "n2")

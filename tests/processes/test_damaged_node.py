@@ -21,6 +21,7 @@ from otcnode.localnet import Cluster
 from otcnode.rpc.format import base64_text
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
+from otcnode.storage.votes_log import MAGIC, NAME
 from tests.processes import cluster as daemons
 from tests.processes.test_cluster import execute_all
 from tests.processes.test_operations import otcnode
@@ -97,21 +98,21 @@ def test_a_missing_log_of_the_database_is_named(home: Path) -> None:
     assert (code, "log is missing" in line, "otcnode db restore" in line) == (2, True, True)
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged"])
+@pytest.mark.parametrize("damage", ["is missing", "is damaged", "was written by an earlier version of otcnode"])
 def test_a_validator_without_its_record_says_that_it_is_silent_and_why(home: Path, damage: str) -> None:
     record = home / "data" / "record"
-    if damage == "missing":
-        record.unlink()
-    else:
-        raw = bytearray(record.read_bytes())
-        raw[10] ^= 1
-        record.write_bytes(raw)
+    raw = record.read_bytes()
+    record.unlink()
+    if "version" in damage:
+        record.write_bytes(raw.replace(MAGIC, NAME + b"2", 1))
+    elif damage == "is damaged":
+        record.write_bytes(raw[:10] + bytes([raw[10] ^ 1]) + raw[11:])
     with run(home) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "voting record" in line)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-    assert f"is {damage}: this validator is silent" in line and "--vote-again-after-loss" in line
+    assert damage in line and ": this validator is silent" in line and "--vote-again-after-loss" in line
     assert process.returncode == 0
 
 

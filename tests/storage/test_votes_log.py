@@ -10,13 +10,14 @@ import pytest
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.storage.votes_log import (
+    FILLER,
     FRAME_END,
     FRAME_HEADER_BYTES,
     FRAME_START,
     HEADER_BYTES,
-    PLAIN,
+    NAME,
     SECTOR_BYTES,
-    WITH_ZEROS,
+    VERSION,
     MemoryVotesLog,
     VotesLog,
     frame,
@@ -121,11 +122,17 @@ def test_a_lost_record_in_memory_is_none() -> None:
 def test_cut_at_every_byte_the_whole_groups_before_remain(path: Path) -> None:
     raw, ends = written(path)
     for length in range(len(raw)):
+        whole = sum(1 for end in ends if end <= length) - 1
+        parsed = parse(raw[:length])
+        assert (parsed is None) is (length < HEADER_BYTES)
+        assert parsed is None or parsed[1:] == (entries_up_to(whole), ends[whole])
+
+
+def test_a_record_that_was_cut_is_written_on(path: Path) -> None:
+    raw, ends = written(path)
+    for length in range(HEADER_BYTES, len(raw), 23):
         path.write_bytes(raw[:length])
         log = FileVotesLog(path)
-        if length < HEADER_BYTES:
-            assert log.load() is None
-            continue
         whole = sum(1 for end in ends if end <= length) - 1
         assert log.load() == entries_up_to(whole)
         assert log.cut_bytes == length - ends[whole]
@@ -168,9 +175,14 @@ def test_no_flipped_bit_passes_for_a_torn_frame_wherever_sectors_end() -> None:
                 assert parse(bytes(flipped)) is None, (filling, place - start, bit)
 
 
-def test_wherever_sectors_end_each_that_was_not_written_shows() -> None:
+ZEROS = b"some" + bytes(3 * SECTOR_BYTES) + b"more"
+
+
+@pytest.mark.parametrize("stored", [b"x" * 1_500, ZEROS, bytes(1_500)], ids=["no zeros", "zeros", "only zeros"])
+def test_wherever_sectors_end_each_that_was_not_written_shows(stored: bytes) -> None:
+    """Anybody who can send a transaction can have a run of zeros in a frame."""
     for filling in range(SECTOR_BYTES - 160, SECTOR_BYTES - 50, 3):
-        raw, start = log_of((bytes([1]) * filling,), (b"x" * 1_500,))
+        raw, start = log_of((bytes([1]) * filling,), (stored,))
         sectors = range(start // SECTOR_BYTES, (len(raw) - 1) // SECTOR_BYTES + 1)
         for lost in range(1, 1 << len(sectors)):
             torn = bytearray(raw)
@@ -185,9 +197,26 @@ def test_wherever_sectors_end_each_that_was_not_written_shows() -> None:
             assert parse(bytes(torn) + later) is None
 
 
+@pytest.mark.parametrize("zeros", [0, 600, 16_000])
+def test_pages_reach_the_disk_in_any_order(zeros: int) -> None:
+    raw, start = log_of((b"first",), (bytes(zeros) + b"\x07" * 16_000,))
+    for page in range(4_096, len(raw), 4_096):
+        torn = bytearray(raw)
+        torn[page : page + 4_096] = bytes(len(torn[page : page + 4_096]))
+        assert parse(bytes(torn)) == (SALT, (b"first",), start)
+
+
+@pytest.mark.parametrize("length", [0, 1, 509, 510, 511, 512, 1_021, 1_022, 1_023, 5_000])
+def test_no_sector_that_was_written_is_all_zeros(length: int) -> None:
+    for filling in range(0, SECTOR_BYTES, 13):
+        raw, start = log_of((bytes(filling),), (bytes(length),))
+        assert parse(raw) == (SALT, (bytes(filling), bytes(length)), len(raw))
+        for begin in range(start, len(raw)):
+            assert any(raw[begin : begin + SECTOR_BYTES]), (filling, begin)
+
+
 def test_zeros_that_were_written_do_not_pass_for_a_sector_that_was_not() -> None:
-    raw, start = log_of((b"first",), (b"some" + bytes(4 * SECTOR_BYTES) + b"more",))
-    assert raw[start + len(FRAME_START)] == WITH_ZEROS[0] != PLAIN[0]
+    raw, start = log_of((b"first",), (ZEROS,))
     for place in range(start, len(raw)):
         for mask in (0x01, 0x80, 0xFF):
             flipped = bytearray(raw)
@@ -196,9 +225,25 @@ def test_zeros_that_were_written_do_not_pass_for_a_sector_that_was_not() -> None
     for length in range(start, len(raw)):
         parsed = parse(raw[:length])
         assert parsed is not None and parsed.length == start
-    last = (len(raw) - 1) // SECTOR_BYTES * SECTOR_BYTES
-    parsed = parse(raw[:last] + bytes(len(raw) - last))
-    assert parsed is not None and parsed.length == start
+
+
+@pytest.mark.parametrize(("version", "which"), [(VERSION - 1, "an earlier"), (VERSION + 1, "a later")])
+def test_a_record_of_another_version_is_not_called_damaged(path: Path, version: int, which: str) -> None:
+    raw, _ = written(path)
+    path.write_bytes(NAME + b"%d" % version + raw[len(NAME) + 1 :])
+    log = FileVotesLog(path)
+    assert log.load() is None
+    assert log.trouble is not None
+    assert f"was written by {which} version of otcnode" in log.trouble and "one after the other" in log.trouble
+
+
+@pytest.mark.parametrize("raw", [b"", b"OTC", NAME, NAME + b"x", NAME + b"%d" % VERSION, b"0" * 200])
+def test_what_is_none_of_a_record_is_damaged(path: Path, raw: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(raw)
+    log = FileVotesLog(path)
+    assert log.load() is None
+    assert log.trouble == f"the voting record {path} is damaged"
 
 
 def test_what_was_durable_before_the_record_had_its_name_is_never_cut(path: Path) -> None:
@@ -218,10 +263,9 @@ def test_what_was_durable_before_the_record_had_its_name_is_never_cut(path: Path
 
 
 def test_a_frame_begins_and_ends_with_what_no_flipped_bit_makes_zero() -> None:
-    for edge in (FRAME_START[0], FRAME_END[-1]):
+    for edge in (FRAME_START[0], FILLER[0], FRAME_END[-1]):
         assert edge.bit_count() > 1
-    assert (PLAIN[0] ^ WITH_ZEROS[0]).bit_count() == 8
-    assert len(frame(SALT, 0, ())) == FRAME_HEADER_BYTES + 1 + len(FRAME_END)
+    assert len(frame(SALT, 0, ())) == FRAME_HEADER_BYTES + len(FILLER) + 1 + len(FRAME_END)
 
 
 def test_what_was_cut_is_told(path: Path) -> None:
