@@ -7,7 +7,7 @@ from otcnode import limits
 from otcnode.consensus import status
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Accuse, Blame
-from otcnode.consensus.evidence import check_evidence, double_vote, epoch_of, shows_proof
+from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, double_vote, epoch_of, shows_proof
 from otcnode.consensus.messages import Accusation, Commit, Evidence, HiddenProof, Prepare, ViewChange
 from otcnode.consensus.votes import VoteBook
 from otcnode.errors import ProofError
@@ -17,16 +17,22 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
     """Once per offence, and bounded for each validator. Raises ProofError if it proves none: nobody is accused of
     anything that others could not check."""
     offence = check_evidence(evidence, core.configuration.chain, core.state.epoch, core.verify)
-    known = core.offences.setdefault(offence.validator, {})
-    if offence not in known and len(known) < limits.offences_per_validator_max:
-        known[offence] = core.state.committed
+    if _is_news(core, offence):
+        core.offences.setdefault(offence.validator, {})[offence] = core.state.committed
         core.effects.append(Accuse(offence, evidence, source))
+
+
+def _is_news(core: Core, offence: Offence) -> bool:
+    known = core.offences.get(offence.validator, {})
+    return offence not in known and len(known) < limits.offences_per_validator_max
 
 
 def on_accusation(core: Core, sender: bytes, message: Accusation) -> None:
     """What another node has seen. Of an epoch that is over, the shell judges, for it knows who voted then; of one to
-    come, nothing can be checked yet."""
+    come, nothing can be checked yet. What would tell nothing new is not verified."""
     if epoch_of(message.evidence) != core.state.epoch.number:
+        return
+    if not _is_news(core, claimed_offence(message.evidence, core.state.epoch)):
         return
     try:
         accuse(core, message.evidence, sender)

@@ -79,24 +79,44 @@ def epoch_of(evidence: Evidence) -> int:
             assert_never(evidence)
 
 
-def check_evidence(evidence: Evidence, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
-    """The offence that the evidence proves; raises ProofError unless it proves one of a validator of `epoch`."""
+def claimed_offence(evidence: Evidence, epoch: Epoch) -> Offence:
+    """The offence that the evidence proves if it proves any in its epoch; nothing is verified."""
     match evidence:
-        case DoublePrepare(first, second) | DoubleCommit(first, second):
-            return _check_double_vote(first, second, chain, epoch, verify)
+        case DoublePrepare(first):
+            is_primary = epoch.primary(first.view) == first.validator
+            kind = Kind.DOUBLE_PRE_PREPARE if is_primary else Kind.DOUBLE_PREPARE
+            return Offence(first.validator, kind, epoch.number, first.view, first.height)
+        case DoubleCommit(first):
+            return Offence(first.validator, Kind.DOUBLE_COMMIT, epoch.number, first.view, first.height)
         case InvalidViewChange(message):
-            return _check_invalid_view_change(message, chain, epoch, verify)
+            return Offence(message.validator, Kind.INVALID_VIEW_CHANGE, epoch.number, message.view, 0)
         case InvalidNewView(message):
-            return _check_invalid_new_view(message, chain, epoch, verify)
-        case HiddenProof(commit, view_change):
-            return _check_hidden_proof(commit, view_change, chain, epoch, verify)
+            return Offence(message.validator, Kind.INVALID_NEW_VIEW, epoch.number, message.view, 0)
+        case HiddenProof(commit):
+            return Offence(commit.validator, Kind.HIDDEN_PROOF, epoch.number, commit.view, commit.height)
         case _:
             assert_never(evidence)
 
 
+def check_evidence(evidence: Evidence, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+    """The offence that the evidence proves; raises ProofError unless it proves one of a validator of `epoch`."""
+    match evidence:
+        case DoublePrepare(first, second) | DoubleCommit(first, second):
+            _check_double_vote(first, second, chain, epoch, verify)
+        case InvalidViewChange(message):
+            _check_invalid_view_change(message, chain, epoch, verify)
+        case InvalidNewView(message):
+            _check_invalid_new_view(message, chain, epoch, verify)
+        case HiddenProof(commit, view_change):
+            _check_hidden_proof(commit, view_change, chain, epoch, verify)
+        case _:
+            assert_never(evidence)
+    return claimed_offence(evidence, epoch)
+
+
 def _check_double_vote(
     first: Prepare | Commit, second: Prepare | Commit, chain: bytes, epoch: Epoch, verify: Verify
-) -> Offence:
+) -> None:
     if (first.validator, first.epoch, first.view, first.height) != (
         second.validator,
         second.epoch,
@@ -108,33 +128,28 @@ def _check_double_vote(
         raise ProofError("the votes are not for two blocks in ascending order of their hashes")
     for vote in (first, second):
         _require_vote(vote, chain, epoch, verify)
-    kind = Kind.DOUBLE_COMMIT
-    if isinstance(first, Prepare):
-        is_primary = epoch.primary(first.view) == first.validator
-        kind = Kind.DOUBLE_PRE_PREPARE if is_primary else Kind.DOUBLE_PREPARE
-    return Offence(first.validator, kind, epoch.number, first.view, first.height)
 
 
-def _check_invalid_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+def _check_invalid_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
     _require_view_change(message, chain, epoch, verify)
     try:
         check_view_change(message, chain, epoch, verify)
     except ProofError:
-        return Offence(message.validator, Kind.INVALID_VIEW_CHANGE, epoch.number, message.view, 0)
+        return
     raise ProofError("the VIEW-CHANGE is valid")
 
 
-def _check_invalid_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+def _check_invalid_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Verify) -> None:
     if message.epoch != epoch.number or not is_signed_new_view(message, chain, epoch, verify):
         raise ProofError("not a NEW-VIEW signed by a validator of this epoch")
     try:
         check_new_view(message, chain, epoch, verify)
     except ProofError:
-        return Offence(message.validator, Kind.INVALID_NEW_VIEW, epoch.number, message.view, 0)
+        return
     raise ProofError("the NEW-VIEW is valid")
 
 
-def _check_hidden_proof(commit: Commit, view_change: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> Offence:
+def _check_hidden_proof(commit: Commit, view_change: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
     """COMMIT(w, h, B) beside VIEW-CHANGE(v' > w, c < h) whose proof at h is absent, of a view below w, or of view w
     for another block. A proof of a view above w clears it, whatever its block."""
     if commit.validator != view_change.validator:
@@ -143,7 +158,6 @@ def _check_hidden_proof(commit: Commit, view_change: ViewChange, chain: bytes, e
     _require_view_change(view_change, chain, epoch, verify)
     if shows_proof(commit, view_change):
         raise ProofError("the VIEW-CHANGE shows the proof, or owed none")
-    return Offence(commit.validator, Kind.HIDDEN_PROOF, epoch.number, commit.view, commit.height)
 
 
 def shows_proof(commit: Commit, view_change: ViewChange) -> bool:

@@ -13,10 +13,9 @@ from otcnode.codec import encode
 from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import check_evidence, epoch_of
-from otcnode.consensus.messages import Accusation, Evidence, NewView, ViewChange
+from otcnode.consensus.messages import Accusation, NewView, ViewChange
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.sizes import MESSAGES
-from otcnode.consensus.tally import Tally
 from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
 from otcnode.engine.authenticity import Authenticity
@@ -278,26 +277,26 @@ class Engine:
         if isinstance(message, _FOR_VIEWS) and self._asks_too_often(peer):
             self._host.penalise(peer, "asks for views without end")
             return
-        if isinstance(message, Accusation) and epoch_of(message.evidence) < self.flight.tip().next_epoch.number:
-            self._judge_earlier(peer, message.evidence)
+        if isinstance(message, Accusation):
+            self._accused(peer, message)
             return
         self._feed(events.Received(peer, message))
 
-    def _judge_earlier(self, peer: bytes, evidence: Evidence) -> None:
+    def _accused(self, peer: bytes, accusation: Accusation) -> None:
         """The replica judges what is of its own epoch; who voted in those that are over, the store knows."""
-        if self.evidence.holds(evidence):
-            return
+        evidence = accusation.evidence
         epoch = next((epoch for epoch in self._store.epochs() if epoch.number == epoch_of(evidence)), None)
-        if epoch is None:
+        if epoch is None or not self.evidence.has_use_for(evidence, epoch):
             return
-        tally = Tally(self._verify)
+        if epoch.number >= self.flight.tip().next_epoch.number:
+            self._feed(events.Received(peer, accusation))
+            return
         try:
-            offence = check_evidence(evidence, self._chain, epoch, tally)
+            offence = check_evidence(evidence, self._chain, epoch, self._verify)
         except ProofError as error:
             self._host.penalise(peer, f"an accusation that proves nothing: {error}")
         else:
             self._accuse(effects.Accuse(offence, evidence, peer))
-        self._charge(peer, tally.checked, self._host.now().monotonic_ms)
 
     def _complain(self, complaint: events.Complaint | None) -> None:
         if complaint is not None:
@@ -326,7 +325,7 @@ class Engine:
         effects_of_step = self.replica.step(event, now)
         if self._recorder is not None:
             self._recorder.step(event, now, effects_of_step)
-        if isinstance(event, events.Received):
+        if isinstance(event, events.Received) and not isinstance(event.message, Accusation):
             self._charge(event.sender, self.replica.tally.checked, now.monotonic_ms)
         for effect in effects_of_step:
             self._perform(effect)
@@ -349,7 +348,9 @@ class Engine:
         return bucket is not None and bucket.take(1, self._host.now().monotonic_ms) > 0
 
     def _charge(self, sender: bytes, checked: int, now_ms: int) -> None:
-        """What a message cost is its sender's: honest peers make this node verify only so many signatures."""
+        """What a message cost is its sender's: honest peers make this node verify only so many signatures. Not what
+        evidence cost: an honest peer passes on all that liars have left for it, at once, and what proves nothing is
+        punished anyway."""
         bucket = self._checks.get(sender)
         if checked and bucket is not None and bucket.take(checked, now_ms):
             self._host.penalise(sender, "sends more signatures than honest peers do")

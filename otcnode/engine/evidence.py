@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
-from otcnode.consensus.evidence import Offence, check_evidence
+from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence
 from otcnode.consensus.messages import Accusation, Evidence
-from otcnode.crypto import sha256
 from otcnode.engine.host import Host
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.mempool import Mempool
@@ -44,6 +43,10 @@ class KeptEvidence(Record, frozen=True):
 
 def name_of(offence: Offence) -> bytes:
     return offence_name(offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
+
+
+def _age(kept: KeptEvidence) -> tuple[int, bytes]:
+    return kept.seen_ms, name_of(kept.offence)
 
 
 def proves(operation: EvidencePost, chain: bytes, epochs: Iterable[Epoch], verify: Verify) -> bool:
@@ -79,9 +82,8 @@ class EvidenceKeeper:
         self._peers = peers
         self._kept: dict[bytes, KeptEvidence] = {}
         self._bytes: dict[bytes, int] = {}
-        self._count: dict[bytes, int] = {}
-        self._bodies: set[bytes] = set()
-        """Hashes of what is kept."""
+        self._names: dict[bytes, set[bytes]] = {}
+        """Of what is kept of each validator."""
         self._post_ms: dict[bytes, int | None] = {}
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
@@ -93,12 +95,13 @@ class EvidenceKeeper:
     def keep(self, offence: Offence, evidence: Evidence, source: bytes | None) -> bool:
         """Keep and pass on what is new; whether it was."""
         name = name_of(offence)
-        if name in self._kept:
-            return False
         kept = KeptEvidence(offence, evidence, self._host.now().ledger_ms)
         raw = encode(kept)
-        if len(raw) > limits.evidence_bytes_max or not self._make_room(offence, len(raw)):
+        giving_way = self._giving_way(offence, len(raw))
+        if name in self._kept or len(raw) > limits.evidence_bytes_max or giving_way is None:
             return False
+        for dropped in giving_way:
+            self._drop(dropped)
         self._store.keep_evidence(name, raw)
         self._note(name, kept, len(raw))
         payload = encode(Accusation(evidence))
@@ -107,9 +110,14 @@ class EvidenceKeeper:
                 self._host.send(peer, Channel.CONSENSUS, payload)
         return True
 
-    def holds(self, evidence: Evidence) -> bool:
-        """These very messages; what they prove need not be checked again."""
-        return sha256(encode(evidence)) in self._bodies
+    def has_use_for(self, evidence: Evidence, epoch: Epoch) -> bool:
+        """Whether it would be kept if it proves what it claims of a validator of the epoch. No other is worth checking,
+        so that all that peers pass on of others costs no more checks than what is kept."""
+        offence = claimed_offence(evidence, epoch)
+        if name_of(offence) in self._kept:
+            return False
+        size_bytes = len(encode(KeptEvidence(offence, evidence, self._host.now().ledger_ms)))
+        return size_bytes <= limits.evidence_bytes_max and self._giving_way(offence, size_bytes) is not None
 
     def greet(self, peer: bytes, epoch: int) -> None:
         """Tell a new peer the latest: it may have been away. Of epochs that are over only what the chain does not tell
@@ -165,40 +173,38 @@ class EvidenceKeeper:
 
     def all(self) -> list[KeptEvidence]:
         """Everything that is kept, the oldest first."""
-        return sorted(self._kept.values(), key=lambda kept: (kept.seen_ms, name_of(kept.offence)))
+        return sorted(self._kept.values(), key=_age)
 
-    def _make_room(self, offence: Offence, size_bytes: int) -> bool:
-        """Whether there is room for so much; then what had to give way is dropped."""
+    def _giving_way(self, offence: Offence, size_bytes: int) -> list[KeptEvidence] | None:
+        """What has to give way for so much of this offence; None: there is no room for it."""
         validator = offence.validator
-        count, held_bytes = self._count.get(validator, 0), self._bytes.get(validator, 0)
+        names, held_bytes = self._names.get(validator, set()), self._bytes.get(validator, 0)
+        count = len(names)
         dropped: list[KeptEvidence] = []
-        earlier = (k for k in self.all() if k.offence.validator == validator and k.offence.epoch < offence.epoch)
+        of_earlier = [kept for kept in map(self._kept.__getitem__, names) if kept.offence.epoch < offence.epoch]
+        earlier = iter(sorted(of_earlier, key=_age))
         while (
             count - len(dropped) >= limits.offences_per_validator_max
             or held_bytes + size_bytes > limits.evidence_bytes_per_validator_max
         ):
             oldest = next(earlier, None)
             if oldest is None:
-                return False
+                return None
             dropped.append(oldest)
             held_bytes -= len(encode(oldest))
-        for kept in dropped:
-            self._drop(kept)
-        return True
+        return dropped
 
     def _drop(self, kept: KeptEvidence) -> None:
         name, validator = name_of(kept.offence), kept.offence.validator
         self._store.drop_evidence(name)
         del self._kept[name]
-        self._bodies.discard(sha256(encode(kept.evidence)))
         self._post_ms.pop(name, None)
-        self._count[validator] -= 1
+        self._names[validator].remove(name)
         self._bytes[validator] -= len(encode(kept))
 
     def _note(self, name: bytes, kept: KeptEvidence, size_bytes: int) -> None:
         validator = kept.offence.validator
         self._kept[name] = kept
-        self._bodies.add(sha256(encode(kept.evidence)))
         self._post_ms[name] = None
-        self._count[validator] = self._count.get(validator, 0) + 1
+        self._names.setdefault(validator, set()).add(name)
         self._bytes[validator] = self._bytes.get(validator, 0) + size_bytes
