@@ -53,6 +53,11 @@ class Arrivals:
         """These very bytes."""
         return full_hash in self._waiting or full_hash in self._taken
 
+    def seen_ms(self, full_hash: FullHash) -> int | None:
+        """When these very bytes came."""
+        arrival = self._waiting.get(full_hash) or self._taken.get(full_hash)
+        return None if arrival is None else arrival.seen_ms
+
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
         return transaction_id in self._copies

@@ -19,6 +19,7 @@ from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
 from otcnode.engine.refusals import NEVER_HAPPENED, Refusals
+from otcnode.engine.sightings import Sightings
 from otcnode.errors import Code, Inadmissible
 from otcnode.mempool import Mempool, Refusal
 from otcnode.p2p.framing import Channel
@@ -66,6 +67,7 @@ class Intake:
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._refusals = Refusals()
+        self._sightings = Sightings()
         self._explanations: OrderedDict[bytes, str] = OrderedDict()
         self._ttl_ms = self.transaction_ttl_ms
         self._undecided: list[tuple[int, bytes]] = []
@@ -123,15 +125,15 @@ class Intake:
         ended = self._ended.get(transaction_id)
         return self._refusals.state(transaction_id, self._flight.time_ms) if ended is None else ended
 
-    def has_seen(self, entry: Entry) -> bool:
-        """Whether the transaction came here by itself, before a proposal brought it. Of what is not verified yet these
-        very bytes: a forged copy of it is nothing that came."""
-        return (
-            entry.id in self.pool
-            or entry.id in self._ended
-            or entry.id in self._refusals
-            or self._arrivals.holds(entry.full_hash)
+    def seen_ms(self, entry: Entry) -> int | None:
+        """When a transaction that is in no final block first came here (real), whatever became of it; None if it did
+        not. Of what is not verified yet these very bytes count: a forged copy of it is nothing that came."""
+        known = (
+            self.pool.seen_ms(entry.id),
+            self._sightings.seen_ms(entry.id),
+            self._arrivals.seen_ms(entry.full_hash),
         )
+        return min((seen_ms for seen_ms in known if seen_ms is not None), default=None)
 
     def gossiped(self, peer: bytes, payload: bytes) -> None:
         """A peer's gossip. What no honest node relays costs the peer; of what is merely inadmissible here, and may not
@@ -234,6 +236,7 @@ class Intake:
         parameters no longer allow a validity so long. Admission reads nothing else that can turn against what waits."""
         self.pool.remove(transaction_ids)
         self._refusals.forget(transaction_ids)
+        self._sightings.forget(transaction_ids)
         for transaction_id, explanation in zip(transaction_ids, explanations, strict=True):
             self._ended.pop(transaction_id, None)
             if explanation:
@@ -383,9 +386,10 @@ class Intake:
             try:
                 self.check(decoded)
             except Inadmissible as error:
-                return self._refuse(decoded, TransactionState(Stage.DROPPED, code=error.code, reason=str(error)))
+                state = TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
+                return self._refuse(decoded, arrival.seen_ms, state)
         state = self._add(decoded, arrival.seen_ms, arrival.source if arrival.urgent else None)
-        if state.stage is not Stage.POOLED:
+        if state.reason == Refusal.FULL.value:
             self._lacks_room()
         return state
 
@@ -393,17 +397,25 @@ class Intake:
         """What is authentic into the pool, if there is room."""
         refusal = self.pool.add(decoded, seen_ms, bearer)
         if refusal is not None:
-            return self._refuse(decoded, TransactionState(Stage.DROPPED, reason=refusal.value))
+            return self._refuse(decoded, seen_ms, TransactionState(Stage.DROPPED, reason=refusal.value))
         self._refusals.forget([decoded.id])
         return TransactionState(Stage.POOLED)
 
-    def _refuse(self, decoded: Decoded, state: TransactionState) -> TransactionState:
+    def _refuse(self, decoded: Decoded, seen_ms: int, state: TransactionState) -> TransactionState:
+        self._sight(decoded, seen_ms)
         if decoded.id not in self._ended:
             self._refusals.remember(decoded, state)
         return state
 
+    def _sight(self, decoded: Decoded, seen_ms: int) -> None:
+        if not self._sightings.note(decoded, seen_ms, self._flight.time_ms):
+            self._lacks_room()
+
     def _end(self, decoded: Decoded, state: TransactionState) -> None:
         """Out of the pool. That it never happened is certain only once a block's time has reached valid_until."""
+        seen_ms = self.pool.seen_ms(decoded.id)
+        assert seen_ms is not None
+        self._sight(decoded, seen_ms)
         self.pool.remove([decoded.id])
         # Should it come again, those who know of it now are to be told again, for they may have given it up too.
         self.gossip.forget([decoded.full_hash])

@@ -35,6 +35,7 @@ STANDSTILL_MS = 1_000
 
 class _Proposal(NamedTuple):
     since_ms: int
+    youngest_ms: int | None
     holds_unseen: bool
 
 
@@ -58,8 +59,11 @@ class PrimaryWatch:
         """A proposal is about to be executed here."""
         if self._view is None or name in self._proposals or len(self._proposals) >= limits.blocks_in_flight_kept:
             return
-        holds_unseen = not all(map(self._intake.has_seen, entries))
-        self._proposals[name] = _Proposal(self._host.now().monotonic_ms, holds_unseen)
+        seen = [self._intake.seen_ms(entry) for entry in entries]
+        known = [seen_ms for seen_ms in seen if seen_ms is not None]
+        self._proposals[name] = _Proposal(
+            self._host.now().monotonic_ms, max(known, default=None), len(known) < len(seen)
+        )
 
     def caught_up(self) -> None:
         """Blocks came by sync: this node was away."""
@@ -82,14 +86,12 @@ class PrimaryWatch:
         if proposal is None or self._view is None or self._view[1] != view:
             self._inclusion.ended(entry.id for entry in speculation.entries)
             return
-        # What came here with the proposal itself does not tell when the primary got it.
-        earlier = [seen_ms for seen_ms in known if seen_ms < proposal.since_ms]
         is_blind = self._is_blind(now_ms)
         block = Proposed(
             {entry.id for entry in speculation.entries},
             proposal.since_ms,
             self._has_room(header, sum(len(decoded.raw) for decoded in speculation.transactions)),
-            None if is_blind else max(earlier, default=None),
+            None if is_blind else proposal.youngest_ms,
             proposal.holds_unseen and not is_blind,
         )
         self._passed_over = self._inclusion.committed(block, self._timeout_ms)

@@ -35,9 +35,6 @@ class Refusals:
     def __len__(self) -> int:
         return len(self._refused)
 
-    def __contains__(self, transaction_id: TransactionId) -> bool:
-        return transaction_id in self._refused
-
     def remember(self, decoded: Decoded, state: TransactionState) -> None:
         """It was admissible when it came: no block held it before."""
         self._refused.pop(decoded.id, None)

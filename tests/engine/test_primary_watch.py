@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 from msgspec.structs import replace
 
+from otcnode import limits
+from otcnode.blocks import Entry
 from otcnode.engine.host import Stage
 from otcnode.engine.primary_watch import PrimaryWatch
 from otcnode.mempool import Limits
@@ -72,7 +74,8 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
     watch = watching(station, timeout_ms)
     watch._has_room = lambda header, size_bytes: False  # type: ignore[method-assign]
     later = deposit(station.genesis, 2)
-    assert engine.intake.pool.add(later, station.now_ms - earlier_ms) is None
+    if earlier_ms:
+        assert engine.intake.pool.add(later, station.now_ms - earlier_ms) is None
     parent = engine.flight.parent(engine.flight.tip().block_hash)
     assert parent is not None
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter([later]), 100)
@@ -81,6 +84,7 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
         engine.submit(deposit(station.genesis, 3), lambda state: None)
         station.settle()
     watch.proposed(speculation.block_hash, speculation.entries)
+    engine.intake.from_proposal([later])
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
     assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"] * judged
@@ -105,3 +109,29 @@ def test_room_is_what_a_primary_that_is_four_times_as_slow_would_have_used() -> 
     for count in (20, 40) * 20:
         engine.replica.core.latency.note(count, 5 + count * 10, 2_000)
     assert rooms() == [True, False]
+
+
+def test_what_had_no_place_here_has_been_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its author has too much waiting. So a primary that proposes it goes by what came when it was turned away; only
+    if that is forgotten, and a block may hold it yet, can nothing be said."""
+    station = alone()
+    engine = station.engine
+    watch = watching(station, engine.replica.state.parameters.inclusion_timeout_real_ms)
+    watch._has_room = lambda header, size_bytes: False  # type: ignore[method-assign]
+    engine.intake.pool._bounds = Limits(per_account_max=0)
+    refused = deposit(station.genesis, 2)
+    came_ms = station.now_ms
+    engine.submit(refused, lambda state: None)
+    station.settle()
+    entry = Entry(refused.id, refused.full_hash)
+    assert refused.id not in engine.intake.pool and engine.intake.seen_ms(entry) == came_ms
+    assert not watch._is_blind(station.now_ms)
+    parent = engine.flight.committed()
+    speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter([refused]), 100)
+    watch.proposed(speculation.block_hash, speculation.entries)
+    watch.committed(speculation, 0)
+    assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"]
+    monkeypatch.setattr(limits, "refused_transactions_remembered_max", 1)
+    engine.submit(deposit(station.genesis, 3), lambda state: None)
+    station.settle()
+    assert engine.intake.seen_ms(entry) is None and watch._is_blind(station.now_ms)
