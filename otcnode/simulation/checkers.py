@@ -76,6 +76,7 @@ class Checkers:
         self._verify = verify_vote
         self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.nodes)
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
+        self._unauthorised = frozenset(client.transaction.id for client in clients if client.is_unauthorised)
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         """Height to (block hash, state root)."""
         self._bodies: dict[int, tuple[bytes, ...]] = {}
@@ -141,6 +142,8 @@ class Checkers:
         names = [self._name_of(raw) for raw in bodies]
         if None in names:
             raise Violation(Promise.VALIDITY, f"n{node}: block {height} holds a transaction nobody submitted")
+        if not self._unauthorised.isdisjoint(transactions):
+            raise Violation(Promise.VALIDITY, f"n{node}: block {height} holds what its signer may not do")
         if names != list(transactions):
             raise Violation(Promise.VALIDITY, f"n{node}: block {height} names other transactions than it holds")
 

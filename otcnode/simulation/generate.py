@@ -82,6 +82,8 @@ LOST_KINDS = (("commit",), ("prepare",), ("pre-prepare",), ("new-view",), ("view
 SKEW_MS_MAX = 1_000
 """Honest clocks are this exact: a quarter of the drift allowed is 1,250 ms."""
 REAL_SIGNATURES_EVERY = 25
+USURPED_PERMILLE = 250
+"""Of the validators that are said to sign over, those that nobody asked."""
 
 
 class Swarm(StrEnum):
@@ -309,7 +311,11 @@ class _Generator:
         kind = chance.choice(("reform", "reform", "rotate", "admit"), "change", number, attempt)
         if kind == "rotate" and self._strangers:
             successor = chance.choice(self._nodes[known:], "successor", number, attempt)
-            return Rotate(validator=chance.below(known, "signs over", number, attempt), successor=successor)
+            return Rotate(
+                validator=chance.below(known, "signs over", number, attempt),
+                successor=successor,
+                usurped=chance.happens(USURPED_PERMILLE, "usurped", number, attempt),
+            )
         if kind == "admit":
             member = chance.choice(self._nodes[self._count :], "member", number, attempt)
             return Admit(member=member, admitted=member >= known or chance.happens(300, "again", number, attempt))

@@ -64,6 +64,7 @@ MARKS = (
     *SIZES.values(),
     "a node admitted",
     "a node turned away",
+    "a usurper refused",
     *SNAPSHOTS.values(),
     "a node went on from a snapshot",
     "snapshot resumed after a restart",

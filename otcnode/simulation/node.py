@@ -347,6 +347,8 @@ class Node:
                 self.engine.submit(client.transaction, answer)
             except Inadmissible as error:
                 self._world.note(self.index, f"refuses {client.transaction.id.hex()[:8]}: {error}")
+                if client.is_unauthorised:
+                    self._world.mark("a usurper refused")
 
         self.run(call)
 
@@ -449,6 +451,11 @@ class Node:
         self._admitted = frozenset(index for index, name in enumerate(names) if self._membership.admits(name))
         if before:
             self._world.admissions(self.index, self._admitted - before, before - self._admitted)
+
+    @property
+    def peers(self) -> Set[int]:
+        """Whom it is connected with."""
+        return self._peers
 
     def admits(self, peer: int) -> bool:
         """Whether this node lets the other one in, and looks for it."""

@@ -312,10 +312,11 @@ class Admit(_Part, frozen=True, kw_only=True, tag="admit"):
 
 class Rotate(_Part, frozen=True, kw_only=True, tag="rotate"):
     """A validator signs over to the key of a node that is not admitted, which so is, and votes in its place once it
-    says that it is ready."""
+    says that it is ready. `usurped`: the successor signs for the validator, whose word it has not; nobody takes it."""
 
     validator: int
     successor: int
+    usurped: bool = False
 
 
 class Tune(_Part, frozen=True, kw_only=True, tag="tune"):
@@ -428,7 +429,7 @@ def sets_of(validators: int, acts: Iterable[Act]) -> tuple[tuple[int, ...], ...]
     """See Plan.sets."""
     acts = list(acts)
     found = [tuple(range(validators)), *(act.members for act in acts if isinstance(act, Reform))]
-    rotations = [act for act in acts if isinstance(act, Rotate)]
+    rotations = [act for act in acts if isinstance(act, Rotate) and not act.usurped]
     for members in found:
         for act in rotations:
             if act.validator in members and act.successor not in members:

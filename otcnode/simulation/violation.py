@@ -32,6 +32,8 @@ class Promise(StrEnum):
     """a node that meets a damaged, full or failing disk ends and says so, and tells nobody anything after that"""
     HEARSAY = "no hearsay"
     """a node believes of an honest node only what that one said of itself"""
+    ADMISSION = "admission"
+    """a node stays connected with nobody whom its state does not admit"""
     LIVENESS = "liveness"
     """with a quorum healed, every submitted transaction ends in time; no view lasts longer than it may"""
     DEFECT = "no defect"

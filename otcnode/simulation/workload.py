@@ -126,6 +126,12 @@ class Client:
     def valid_until_ms(self) -> int:
         return self.transaction.transaction.body.valid_until
 
+    @property
+    def is_unauthorised(self) -> bool:
+        """Nobody may take it."""
+        act = self.submission.act
+        return isinstance(act, Rotate) and act.usurped
+
 
 def clients_of(plan: Plan) -> tuple[Client, ...]:
     """Every client of the plan, in its order. A transaction follows from its submission alone, so that leaving out
@@ -192,8 +198,8 @@ def _signer(plan: Plan, act: Act) -> tuple[bytes, SigningKey]:
             return b"", key_of(f"applicant {applicant}")
         case Reform() | Admit() | Tune():
             return genesis_account_id(REGULATOR), manager_of(REGULATOR)
-        case Rotate(validator=validator):
-            return b"", keys_of(plan)[validator]
+        case Rotate(validator=validator, successor=successor, usurped=usurped):
+            return b"", keys_of(plan)[successor if usurped else validator]
         case _:
             assert_never(act)
 

@@ -115,6 +115,7 @@ class World:
         self.network = Network(plan, self.scheduler, self.chance, self.note)
         self._summary = Summary(seed=plan.seed)
         self._clients = clients_of(plan)
+        self._awaited = [client for client in self._clients if not client.is_unauthorised]
         honest = frozenset(range(plan.nodes)) - plan.liars
         self._honest = honest
         self._collection_limits = _collection_limits(plan, len(self._clients))
@@ -122,7 +123,7 @@ class World:
         rotations = [
             (self.validators[submission.act.validator], self.validators[submission.act.successor])
             for submission in plan.workload
-            if isinstance(submission.act, Rotate)
+            if isinstance(submission.act, Rotate) and not submission.act.usurped
         ]
         self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max, rotations)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
@@ -134,6 +135,8 @@ class World:
         self._down_ms: dict[int, int] = {}
         self._met_full: set[int] = set()
         self._censored: set[bytes] = set()
+        self._foreign: list[dict[int, int]] = [{} for _ in self._nodes]
+        """By node, its peers that its state does not admit, and since when they were seen so."""
         self._due = sorted(
             (max(client.submission.at_ms, plan.safety_ms) + client.submission.within_ms, index)
             for index, client in enumerate(self._clients)
@@ -496,7 +499,7 @@ class World:
     def _all_ended(self) -> bool:
         survivors = [index for index in self.plan.survivors if self._follows(index)]
         with damages.seen_from_outside(node.disk for node in self._nodes):
-            return all(self._has_ended(client, index) for client in self._clients for index in survivors)
+            return all(self._has_ended(client, index) for client in self._awaited for index in survivors)
 
     def _follows(self, index: int) -> bool:
         """Whether the node is admitted, by the newest state that anybody holds."""
@@ -525,7 +528,7 @@ class World:
 
     def _who_waits(self) -> str:
         lines = []
-        for client in self._clients:
+        for client in self._awaited:
             waiting = [f"n{index}" for index in self._waiting_for(client)]
             if waiting:
                 lines.append(f"transaction {client.transaction.id.hex()[:8]} has not ended for {', '.join(waiting)}")
@@ -543,8 +546,24 @@ class World:
             self._check_memory_of(self._nodes[index])
             if engine.replica.started:
                 self._hearsay.believes(index, engine.replica.state.heard)
+            if index in self._honest:
+                self._check_admission(index)
         following = (index + 1) % self.plan.nodes
         self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
+
+    def _check_admission(self, index: int) -> None:
+        """An operator's newcomer begins with whom it was told of, whatever the state says."""
+        node, now_ms = self._nodes[index], self.scheduler.now_ms
+        if index >= self.plan.validators + self.plan.spares:
+            return
+        with damages.seen_from_outside([node.disk]):
+            state = State(node.opened.state)
+            foreign = {peer for peer in node.peers if state.get(NODES, self.validators[peer]) is None}
+        seen = self._foreign[index]
+        self._foreign[index] = {peer: seen.get(peer, now_ms) for peer in foreign}
+        for peer, since_ms in self._foreign[index].items():
+            if since_ms < now_ms:
+                raise Violation(Promise.ADMISSION, f"n{index} stays connected with n{peer}, which it does not admit")
 
     def _check_memory_of(self, node: Node) -> None:
         lowest = min(VIEWS_PER_VALIDATOR_MAX, *self._collection_limits)

@@ -14,6 +14,7 @@ from otcnode.simulation.mutants.planting import Mutant, planted
 from otcnode.simulation.plan import Crash, RecordLost, StoreLost
 from otcnode.simulation.violation import Promise
 from otcnode.simulation.world import run
+from otcnode.storage.store import Store
 from tests.simulation import report
 
 QUICK = (
@@ -38,6 +39,8 @@ QUICK = (
     "damaged record cut off",
     "full disk swallowed",
     "refused sync swallowed",
+    "turned away and still connected",
+    "bodies unchecked",
     "signatures not in the root",
     "clients' signatures unchecked",
     "roots not compared",
@@ -112,6 +115,38 @@ def test_what_is_not_there_cannot_be_broken() -> None:
         pass
     with pytest.raises(KeyError), planted((hunt, "no_such_attribute", None)):
         pass
+
+
+class _Shelf:
+    def put(self, place: int, *, label: str) -> bool:
+        return bool(label) and place > 0
+
+
+def test_what_is_planted_is_called_as_the_right_one_and_answers() -> None:
+    def named(self: _Shelf, place: int, **more: str) -> bool:
+        return False
+
+    def mute(self: _Shelf, place: int, *, label: str) -> None:
+        pass
+
+    with planted((_Shelf, "put", named)):
+        assert not _Shelf().put(1, label="a")
+    with pytest.raises(AssertionError, match="does not take"), planted((_Shelf, "put", lambda self, place: False)):
+        pass
+    with pytest.raises(AssertionError, match="gives nothing"), planted((_Shelf, "put", mute)):
+        pass
+
+
+def test_a_plant_that_fails_by_itself_finds_nothing() -> None:
+    """Its bug is not the one that was to be planted."""
+
+    def broken(*_: object, **__: object) -> None:
+        with planted((_Shelf, "put", lambda: False)):
+            raise AssertionError
+
+    bad = Mutant("bad", "a rule", lambda: planted((Store, "commit", broken)), frozenset({Promise.DEFECT}), 1)
+    found = hunt(bad, shrink=False)
+    assert found.promise == Promise.DEFECT.value and not found.expected
 
 
 def test_shrinking_leaves_what_is_needed() -> None:

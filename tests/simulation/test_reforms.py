@@ -152,6 +152,15 @@ def test_a_key_that_is_lost_in_the_middle_of_its_change_halts_nobody() -> None:
     assert summary.marks["a successor votes in a validator's place"] == 1
 
 
+def test_nobody_signs_over_for_a_validator() -> None:
+    """Whoever wants its place has not its key, whatever node is asked."""
+    plan = with_a_stranger((500, Rotate(validator=0, successor=7, usurped=True)))
+    assert plan.sets == ((0, 1, 2, 3),)
+    summary = kept(plan)
+    assert summary.marks["a usurper refused"] > 3 and summary.marks["a node admitted"] == 0
+    assert summary.transactions == WORK
+
+
 def test_a_node_is_admitted_follows_and_is_turned_away() -> None:
     plan = with_a_stranger((500, Admit(member=7, admitted=True)), (9_000, Admit(member=7, admitted=False)))
     world = World(plan, Trace())

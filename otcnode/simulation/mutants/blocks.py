@@ -33,9 +33,10 @@ Plant = AbstractContextManager[None]
 def bodies_unchecked() -> Plant:
     """Whatever comes as a body is taken for the one that was asked for."""
 
-    def learn_bodies(self: Candidate, found: Iterable[tuple[int, bytes]], bytes_max: int) -> None:
+    def learn_bodies(self: Candidate, found: Iterable[tuple[int, bytes]], bytes_max: int) -> bool:
         if self.entries is not None and not self.complete:
             self.bodies.update(found)
+        return True
 
     return planted((Candidate, "learn_bodies", learn_bodies))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otcnode.simulation.generate import Options, Swarm
-from otcnode.simulation.mutants import blocks, disks, joining, records, views, voting
+from otcnode.simulation.mutants import blocks, disks, joining, membership, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
@@ -12,8 +12,10 @@ P = Promise
 JOINING = Options(validators=4, swarm=Swarm.MIXED, snapshots_permille=1_000, safety_ms=24_000)
 COUNTERFEITS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.COUNTERFEIT,), snapshots_permille=1_000)
 ALTERATIONS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,), snapshots_permille=1_000)
+JUNK = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,))
 ROTTEN = Options(validators=4, swarm=Swarm.LIARS, rots=True)
 FULL = Options(validators=4, swarm=Swarm.MIXED, disk_permille=1_000)
+CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
@@ -299,7 +301,7 @@ MUTANTS = (
         blocks.bodies_unchecked,
         _SAFETY,
         600,
-        options=LIARS,
+        options=JUNK,
     ),
     Mutant(
         "signatures not in the root",
@@ -315,7 +317,7 @@ MUTANTS = (
         blocks.client_signatures_unchecked,
         _one(P.VALIDITY),
         600,
-        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,)),
+        options=JUNK,
     ),
     Mutant(
         "roots not compared",
@@ -358,6 +360,31 @@ MUTANTS = (
         _one(P.MEMORY),
         600,
         options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.FLOOD,)),
+    ),
+    # membership
+    Mutant(
+        "anybody signs over",
+        "a validator's key passes on by that key's word alone",
+        membership.anybody_signs_over,
+        _one(P.VALIDITY),
+        300,
+        options=CHANGING,
+    ),
+    Mutant(
+        "the old key votes on",
+        "a successor votes in its validator's place, not beside it",
+        membership.old_key_votes_on,
+        _one(P.VALIDITY),
+        300,
+        options=CHANGING,
+    ),
+    Mutant(
+        "turned away and still connected",
+        "nobody stays connected with whom its state does not admit",
+        membership.turned_away_stays,
+        _one(P.ADMISSION),
+        300,
+        options=CHANGING,
     ),
     # joining
     Mutant(

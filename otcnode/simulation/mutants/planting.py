@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from otcnode.simulation.generate import Options
 from otcnode.simulation.violation import Promise
 
 Plant = Callable[[], AbstractContextManager[None]]
+Kind = inspect.Parameter
 Change = tuple[Any, str, Any]
 """(module or class, name of an attribute that it has, what stands there instead)"""
 
@@ -24,6 +26,7 @@ def planted(*changes: Change) -> Iterator[None]:
     kept = [(owner, name, vars(owner)[name]) for owner, name, _ in changes]
     for (_, name, right), (_, _, wrong) in zip(kept, changes, strict=True):
         assert _takes_as_many(right, wrong), f"the planted {name} does not take what the right one takes"
+        assert _gives_as_much(right, wrong), f"the planted {name} gives nothing where the right one gives something"
     for owner, name, wrong in changes:
         setattr(owner, name, wrong)
     try:
@@ -37,9 +40,37 @@ def _takes_as_many(right: object, wrong: object) -> bool:
     """Whether a function has a parameter for each of the other's, or takes any number of them."""
     if not (inspect.isfunction(right) and inspect.isfunction(wrong)):
         return True
-    taken = inspect.signature(wrong).parameters
-    any_number = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in taken.values())
-    return any_number or len(taken) >= len(inspect.signature(right).parameters)
+    taken, given = _Parameters.of(wrong), _Parameters.of(right)
+    enough = taken.any_positional or taken.positional >= given.positional
+    return enough and (taken.any_named or given.named <= taken.named)
+
+
+def _gives_as_much(right: object, wrong: object) -> bool:
+    """Whether it gives anything where the other one does."""
+    if not (inspect.isfunction(right) and inspect.isfunction(wrong)):
+        return True
+    given = inspect.signature(wrong).return_annotation
+    return given not in (None, "None") or inspect.signature(right).return_annotation in (None, "None")
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """How many by place, which only by name, and whether it takes any number of either."""
+
+    positional: int
+    named: frozenset[str]
+    any_positional: bool
+    any_named: bool
+
+    @staticmethod
+    def of(function: FunctionType) -> _Parameters:
+        kinds = [(name, parameter.kind) for name, parameter in inspect.signature(function).parameters.items()]
+        return _Parameters(
+            sum(kind in (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD) for _, kind in kinds),
+            frozenset(name for name, kind in kinds if kind is Kind.KEYWORD_ONLY),
+            any(kind is Kind.VAR_POSITIONAL for _, kind in kinds),
+            any(kind is Kind.VAR_KEYWORD for _, kind in kinds),
+        )
 
 
 def wherever(right: Callable[..., Any], wrong: Callable[..., Any]) -> tuple[Change, ...]:
