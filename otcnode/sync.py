@@ -44,13 +44,19 @@ class _Buffered:
 def supported_height(claims: Mapping[bytes, int], others: Mapping[bytes, int], epoch: Epoch) -> int:
     """What has been committed according to what peers say, whatever any f validators say: the highest height that f + 1
     validators claim to have reached. Whoever hears of fewer validators, because it is connected to others or knows only
-    those of long ago, goes by all peers that it trusts (`others`, validators among them): by the height that two of
+    those of long ago, goes by all peers that have a say (`others`, validators among them): by the height that two of
     them claim, f + 1 if that is more, or that all do where they are fewer. 0 if nobody says anything."""
     said = [claims[name] for name in epoch.validators if name in claims]
     if len(said) >= epoch.weak_quorum:
         return sorted(said, reverse=True)[epoch.weak_quorum - 1]
     heights = sorted(others.values(), reverse=True)[: max(2, epoch.weak_quorum)]
     return heights[-1] if heights else 0
+
+
+def _is_whole(response: BlocksResponse, request: _Outstanding) -> bool:
+    """Whether it holds what was asked for, or so much that the rest may not have fitted."""
+    size_bytes = sum(len(raw) for entry in response.blocks for raw in entry.block.transactions)
+    return len(response.blocks) == request.count or size_bytes >= limits.sync_response_bytes_max // 2
 
 
 class BlockSync:
@@ -60,6 +66,8 @@ class BlockSync:
         self._claims: dict[bytes, int] = {}
         self._first_kept: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
+        self._owes_proof: set[bytes] = set()
+        """Peers whose last answer, if any, was not what they said they had."""
         self._outstanding: dict[bytes, _Outstanding] = {}
         self._owed: dict[bytes, int] = {}
         """Answers that a peer may still send over this connection: one to each request, early or late."""
@@ -96,6 +104,17 @@ class BlockSync:
     def trusted_claims(self, now_ms: int) -> dict[bytes, int]:
         """Those of peers that are asked for blocks."""
         return {peer: height for peer, height in self._claims.items() if self._trusted(peer, now_ms)}
+
+    def having_a_say(self, committed: int, now_ms: int, own: Mapping[bytes, int]) -> dict[bytes, int]:
+        """The claims of the trusted, and the own if any, that tell how far others are, for `supported_height`.
+
+        A peer that is no further than `committed` cannot know, so it takes nothing from what those say who are further:
+        they are asked for the blocks, and have a say until one does not give what it said it had. Where nobody is left
+        who might prove it, everybody has a say, so that one liar does not decide for good."""
+        claims = {**self.trusted_claims(now_ms), **own}
+        further = {p: height for p, height in claims.items() if height > committed and p not in self._owes_proof}
+        testable = any(self._first_kept.get(peer, 1) <= committed + 1 for peer in further)
+        return further if testable else claims
 
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)
@@ -150,6 +169,10 @@ class BlockSync:
         if not heights:
             # It claimed to have them. Others are asked first for a while, or it could go on like this for ever.
             self.distrust(peer, now_ms)
+        elif _is_whole(response, request):
+            self._owes_proof.discard(peer)
+        else:
+            self._owes_proof.add(peer)
         for entry in response.blocks:
             self._keep(entry, peer)
         return None
@@ -181,6 +204,7 @@ class BlockSync:
     def distrust(self, peer: bytes, now_ms: int) -> None:
         self._outstanding.pop(peer, None)
         self._distrusted_until_ms[peer] = now_ms + DISTRUST_MS
+        self._owes_proof.add(peer)
 
     def _trusted(self, peer: bytes, now_ms: int) -> bool:
         until = self._distrusted_until_ms.get(peer)

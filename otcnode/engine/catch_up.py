@@ -213,15 +213,17 @@ class CatchUp:
         claim decides it only for a node that hears of no other and is not the only validator itself."""
         tip, now_ms = self._flight.tip(), self._host.now().monotonic_ms
         own = {self._own: tip.height} if self._own in tip.next_epoch.validators else {}
-        supported = supported_height(
-            {**self.sync.claims(), **own}, {**self.sync.trusted_claims(now_ms), **own}, tip.next_epoch
-        )
-        return max(tip.height, self._preparation.highest, supported)
+        others = self.sync.having_a_say(tip.height, now_ms, own)
+        supported = supported_height({**self.sync.claims(), **own}, others, tip.next_epoch)
+        incoming = None if self.snapshot_taker is None else self.snapshot_taker.incoming
+        proven = max(self._preparation.highest, 0 if incoming is None else incoming.height)
+        return max(tip.height, proven, supported)
 
     def _snapshot_wanted(self, now_ms: int) -> Wanted | None:
         """None: blocks will do. A validator's own height is no claim here: it may have lost its directory."""
         tip = self._flight.tip()
-        supported = supported_height(self.sync.claims(), self.sync.trusted_claims(now_ms), tip.next_epoch)
+        others = self.sync.having_a_say(tip.height, now_ms, {})
+        supported = supported_height(self.sync.claims(), others, tip.next_epoch)
         if self.sync.lacking(tip.height, now_ms):
             return Wanted(tip.height, supported, beyond=True)
         if supported - tip.height >= self._behind_blocks:

@@ -83,8 +83,8 @@ class Preparation:
 
     @property
     def highest(self) -> int:
-        """The height of the highest block held, which a certificate proves to be committed; 0: none is."""
-        return max(self._blocks, default=0)
+        """The height of the highest block held whose certificate proves that it is committed; 0: none is."""
+        return max((height for height, block in self._blocks.items() if block.certified), default=0)
 
     def get(self, height: int) -> Prepared | None:
         return self._blocks.get(height)
