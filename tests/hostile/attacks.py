@@ -191,17 +191,20 @@ async def rising_views(attack: Attack) -> None:
 
 
 async def wrong_order(attack: Attack) -> None:
-    """True votes, the higher view and height before the lower and each COMMIT before its PREPARE, and no proposal."""
+    """True votes, the higher view and height before the lower and each COMMIT before its PREPARE, and no proposal. They
+    are signed beforehand, or a busy attacker would be no flood, and for so many heights that the chain does not outrun
+    them meanwhile."""
     arena, peer = attack.arena, attack.peer
-    height = await attack.height()
+    height, votes = await attack.height(), list[bytes]()
+    for view, ahead in itertools.product(range(40, 0, -1), range(400, 0, -1)):
+        for kind in (Commit, Prepare):
+            votes.append(words.vote(arena.chain, arena.liar.signing, height + ahead, view, kind))
+        await asyncio.sleep(0)
     with contextlib.suppress(ConnectionError):
-        for view, ahead in itertools.product(range(2_000, 0, -1), range(8, 0, -1)):
+        for vote in votes:
             if peer.closed is not None:
                 break
-            for kind in (Commit, Prepare):
-                vote = words.vote(arena.chain, arena.liar.signing, height + ahead, view, kind)
-                await peer.send(Channel.CONSENSUS, vote)
-            await asyncio.sleep(0)
+            await peer.send(Channel.CONSENSUS, vote)
 
 
 async def new_connections(attack: Attack) -> None:

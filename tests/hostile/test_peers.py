@@ -111,8 +111,9 @@ async def inundate(arena: Arena, victim: Member, kind: str, name: str, who: Iden
             await run(Attack(arena, victim, name, who, peer))
         if code is None:
             return
+        # What is sent waits in the victim's sockets, and only seconds of it make a flood.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(peer.until_closed(), 3)
+            await asyncio.wait_for(peer.until_closed(), 5 * limits.flood_ms_max / 1_000)
     seen = await asyncio.to_thread(arena.offences, victim, name)
     if not seen.get(code.name.lower()):
         rows = {row: value for row, value in arena.metrics(victim).items() if f'peer="{name}"' in row and value}
