@@ -71,6 +71,8 @@ window_max = 64
 buffered_heights_windows = 2
 """Votes are kept up to committed + this many windows."""
 votes_other_views_per_validator_max = 2
+waiting_transactions_min = 8_192
+"""Listed by the proposals of one validator that wait, however few a window of full blocks has: no more than 0.5 MB."""
 candidates_per_height_max = 8
 """Blocks remembered per height; those accepted in this view, proved or certified are never the ones forgotten."""
 own_vote_views_max = 64

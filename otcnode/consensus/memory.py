@@ -183,6 +183,25 @@ def _leave_view(state: State) -> None:
         del state.waiting[key]
 
 
+def keep_waiting(state: State, message: PrePrepare) -> None:
+    """A proposal, until its turn. Those of the current view list as many transactions as a window of full blocks has,
+    which an honest primary needs, those for later views as many as one such block, both of each validator and at least
+    limits.waiting_transactions_min. The highest give way, and come again when the own STATUS shows that they are
+    lacking."""
+    primary = state.epoch.primary(message.view)
+    state.waiting[(primary, message.header.height)] = message
+    is_current = message.view == state.view
+    blocks = state.window if is_current else 1
+    room = max(limits.waiting_transactions_min, blocks * state.parameters.block_transactions_max)
+    for height in range(state.committed + 1, state.committed + 1 + limits.buffered_heights_windows * state.window):
+        held = state.waiting.get((primary, height))
+        if held is None or (held.view == state.view) != is_current:
+            continue
+        room -= len(held.entries)
+        if room < 0:
+            del state.waiting[(primary, height)]
+
+
 def remember_candidate(state: State, header: Header) -> Candidate:
     name = block_hash(header)
     held = state.candidates.get(name)

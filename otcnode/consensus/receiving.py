@@ -29,7 +29,7 @@ def on_pre_prepare(core: Core, sender: bytes, message: PrePrepare) -> None:
     if header.transaction_count > state.parameters.block_transactions_max:
         _refuse(core, sender, message, f"{header.transaction_count} transactions are more than a block may hold")
     elif entries_match(header, message.entries):
-        state.waiting[(primary, header.height)] = message
+        memory.keep_waiting(state, message)
     else:
         accusing.blame(core, sender, "a PRE-PREPARE whose list is not the one its header commits to")
         _refuse(core, sender, message, "its list is not the one its header commits to")

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
-from otcnode.blocks import block_hash
+from otcnode.blocks import block_hash, transactions_root
 from otcnode.consensus import building, effects
 from otcnode.consensus.evidence import double_vote
 from otcnode.consensus.messages import (
@@ -30,6 +30,7 @@ from otcnode.consensus.messages import (
 )
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.state import State
+from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of, prepare_of
 from tests.consensus.toy import CHAIN, WINDOW, entries_of, execute, fake_sign
 
@@ -122,6 +123,10 @@ def _check_bounds(replica: Replica) -> None:
             assert len(votes) <= validators * most * most
             assert len(book.choices(height)) <= validators * most
     assert len(state.waiting) <= validators * heights
+    listed = sum(len(message.entries) for message in state.waiting.values())
+    most = state.parameters.block_transactions_max
+    least = limits.waiting_transactions_min
+    assert listed <= max(least, state.window * most) + validators * max(least, most)
     assert len(state.candidates) <= heights * (limits.candidates_per_height_max + 4)
     assert len(state.view_changes) <= validators
     assert len(state.heard) <= validators
@@ -145,6 +150,46 @@ def test_a_flood_of_what_one_validator_may_sign_fills_nothing_and_stops_nothing(
         _check_bounds(_replica(cluster.nodes[VICTIM]))
     cluster.submit(b"goes on")
     assert cluster.advance_until(lambda: min(cluster.heights()[:3]) == 1, 60_000)
+
+
+def _full(primary: bytes, cluster: Cluster, view: int, height: int) -> PrePrepare:
+    """Lists as many transactions as a block may hold."""
+    most = cluster.parameters.block_transactions_max
+    entries = entries_of(tuple(b"%d %d" % (height, number) for number in range(most)))
+    header, _ = execute(cluster.genesis, (), cluster.genesis.time_ms + 1, primary)
+    roots = transactions_root(entries)
+    full = replace(header, height=height, transaction_count=most, transactions_root=roots)
+    return pre_prepare_of(primary, 1, view, full, entries)
+
+
+def test_an_honest_primarys_window_of_full_blocks_waits_and_a_liar_gets_no_more_than_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window, most = limits.window_max, 50
+    monkeypatch.setattr(limits, "waiting_transactions_min", most)
+    parameters = ChainParameters(heartbeat_real_ms=3_600_000, window=window, block_transactions_max=most)
+    cluster = Cluster(4, parameters=parameters)
+    cluster.liars.update({0, LIAR})
+    cluster.start()
+    cluster.advance(600)
+    state = _replica(cluster.nodes[VICTIM]).state
+    heights = range(1, 1 + limits.buffered_heights_windows * window)
+    for primary, view, kept in ((0, 0, window), (LIAR, LIAR, 1), (0, 4, 1)):
+        name = cluster.nodes[primary].name
+        for height in reversed(heights):
+            cluster.inject(primary, VICTIM, _full(name, cluster, view, height))
+        held = {height for author, height in state.waiting if author == name}
+        assert held == set(range(1, 1 + kept))
+        _check_bounds(_replica(cluster.nodes[VICTIM]))
+    # Its turn comes, and what gave way comes again.
+    for index in (0, LIAR):
+        cluster.inject(index, VICTIM, _view_change(cluster.nodes[index].name, LIAR))
+    assert state.view == LIAR
+    name = cluster.nodes[LIAR].name
+    for height in heights:
+        cluster.inject(LIAR, VICTIM, _full(name, cluster, LIAR, height))
+    assert {height for author, height in state.waiting if author == name} == set(range(1, 1 + window))
+    _check_bounds(_replica(cluster.nodes[VICTIM]))
 
 
 def test_ever_rising_view_changes_are_looked_at_so_often_and_one_that_matters_comes_through_later() -> None:
