@@ -48,6 +48,7 @@ QUICK = (
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",
+    "history unchecked",
     "installed before it is whole",
     "noted before it is kept",
     "nothing sent again",
