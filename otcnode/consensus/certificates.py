@@ -19,7 +19,8 @@ from otcnode.errors import ProofError
 
 def certificate_from(commits: VoteBook, epoch: Epoch, height: int) -> Certificate | None:
     """A quorum of COMMITs of one view for one block, if the book holds one (PBFT, OSDI '99, section 4.2)."""
-    if commits.voters(height) < epoch.quorum:
+    voters = commits.voters(height)
+    if not voters or voters < epoch.quorum:
         return None
     for view, block in commits.choices(height):
         signatures = commits.signatures(height, view, block)

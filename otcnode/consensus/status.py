@@ -65,6 +65,8 @@ def lacking(state: State, status: Status) -> Iterator[Message]:
     """What I hold and the sender of `status`, in my epoch, does not."""
     yield from decisions_above(state, status.committed)
     yield from _view_messages(state, status)
+    if not state.waiting and state.prepares.is_empty and state.commits.is_empty:
+        return
     shown = {entry.height: entry for entry in status.heights}
     first = max(state.committed, status.committed) + 1
     for height in range(first, min(state.committed, status.committed) + state.window + 1):
@@ -80,6 +82,8 @@ def decisions_above(state: State, committed: int) -> Iterator[Message]:
 
 
 def _view_messages(state: State, status: Status) -> Iterator[Message]:
+    if not state.view_changes and state.new_view is None:
+        return
     waits = status.mode is Mode.INACTIVE
     threshold = wanted_view(status.view, status.mode)
     missing = absent(state.epoch.validators, status.view_changes) if state.view_changes else ()

@@ -108,11 +108,11 @@ def _learn_of_view_change(core: Core, message: ViewChange) -> None:
 def join(core: Core) -> bool:
     """Ask for the (f+1)-th highest view among the others' latest VIEW-CHANGEs, if it is above mine: at least one
     honest replica asked for it or more (PBFT, OSDI '99, section 4.5.2)."""
-    state, rank = core.state, core.state.epoch.weak_quorum
+    state = core.state
     higher = [
         message.view for name, message in state.view_changes.items() if message.view > state.view and name != state.own
     ]
-    if len(higher) < rank:
+    if not higher or len(higher) < (rank := state.epoch.weak_quorum):
         return False
     view = sorted(higher, reverse=True)[rank - 1]
     if not state.may_sign(view):

@@ -78,6 +78,10 @@ class VoteBook:
             if vote.block_hash == block
         )
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._heights
+
     def voters(self, height: int) -> int:
         """How many have voted at a height, in any view."""
         return len(self._heights.get(height, ()))

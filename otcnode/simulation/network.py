@@ -201,7 +201,7 @@ class Network:
                 link.held.append(raw)
             return
         late_ms = max(0, depart_ms - self._scheduler.now_ms)
-        if channel is not Channel.TRANSACTIONS:
+        if self._faults and channel is not Channel.TRANSACTIONS:
             for fault in self._faults.values():
                 match fault:
                     case Loss():

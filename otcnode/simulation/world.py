@@ -134,6 +134,8 @@ class World:
         self._healed = False
         self._down_ms: dict[int, int] = {}
         self._met_full: set[int] = set()
+        self._outstanding: tuple[Client, int] | None = None
+        """Whose end, at which node, was found outstanding last: it is looked for first."""
         self._censored: set[bytes] = set()
         self._foreign: list[dict[int, int]] = [{} for _ in self._nodes]
         """By node, its peers that its state does not admit, and since when they were seen so."""
@@ -499,7 +501,14 @@ class World:
     def _all_ended(self) -> bool:
         survivors = [index for index in self.plan.survivors if self._follows(index)]
         with damages.seen_from_outside(node.disk for node in self._nodes):
-            return all(self._has_ended(client, index) for client in self._awaited for index in survivors)
+            last = self._outstanding
+            if last is not None and last[1] in survivors and not self._has_ended(*last):
+                return False
+            open_ends = (
+                (client, index) for client in self._awaited for index in survivors if not self._has_ended(client, index)
+            )
+            self._outstanding = next(open_ends, None)
+            return self._outstanding is None
 
     def _follows(self, index: int) -> bool:
         """Whether the node is admitted, by the newest state that anybody holds."""

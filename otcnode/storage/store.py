@@ -38,6 +38,9 @@ from otcnode.vm.view import StateView
 
 T = TypeVar("T")
 
+_TRANSACTION = Table.TRANSACTION.value
+"""Looked up once: clients and gossip ask for transactions all the time."""
+
 FORGOTTEN_BLOCKS_MAX = 16
 """A commit drops the history of at most this many blocks, so that a shortened window is not paid for at once."""
 
@@ -261,7 +264,7 @@ class Store:
         return None if raw is None else int.from_bytes(raw, "big")
 
     def transaction_location(self, transaction: bytes) -> TransactionLocation | None:
-        raw = self._kv.get(Table.TRANSACTION.value + transaction)
+        raw = self._kv.get(_TRANSACTION + transaction)
         if raw is None:
             return None
         return TransactionLocation(int.from_bytes(raw[:HEIGHT_BYTES], "big"), int.from_bytes(raw[HEIGHT_BYTES:], "big"))
