@@ -92,6 +92,11 @@ class Replica:
         return self._core is not None
 
     @property
+    def halted(self) -> str | None:
+        """Why this validator no longer votes; None: it is not started, or nothing is wrong."""
+        return None if self._core is None else self._core.state.halted
+
+    @property
     def mode(self) -> Mode:
         return self.state.mode
 
@@ -109,13 +114,13 @@ class Replica:
         if isinstance(event, Started):
             assert self._core is None, "Started comes once"
             state = fresh_state(self._configuration, event.tip, now)
-            self._core = Core(self._configuration, self._sign, self.tally, state)
+            core = self._core = Core(self._configuration, self._sign, self.tally, state)
             self._start(event)
         else:
-            self.core.state.now = now
+            core = self.core
+            core.state.now = now
             self._dispatch(event)
         self._advance()
-        core = self.core
         patience.tend_view_timer(core)
         retransmission.tend_status(core)
         effects, core.effects = core.effects, []

@@ -223,10 +223,10 @@ class State:
 
     def head(self) -> Header | None:
         """The highest accepted block of the unbroken chain above the committed one; None if there is none."""
-        height = self.committed
+        height = committed = self.committed
         while height + 1 in self.accepted:
             height += 1
-        return None if height == self.committed else self.candidates[self.accepted[height]].header
+        return None if height == committed else self.candidates[self.accepted[height]].header
 
     def parent_is_final(self, height: int) -> bool:
         """The block below is committed, or prepared by me in this view: what a vote for `height` presupposes."""

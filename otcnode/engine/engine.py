@@ -260,8 +260,7 @@ class Engine:
     @property
     def stopped(self) -> str | None:
         """Why this node no longer takes part, or its validator no longer votes; None: nothing is wrong."""
-        replica = self.replica
-        return self.halted or (replica.state.halted if replica.started else None)
+        return self.halted or self.replica.halted
 
     def state_of(self, transaction_id: bytes) -> TransactionState:
         return self.intake.state(transaction_id)

@@ -232,6 +232,8 @@ class TransactionGossip:
 
     def flush(self, now_ms: int) -> list[tuple[NodeId, bytes]]:
         """What to send now, (peer, payload), in the order of sending."""
+        if not self._bodies and not self._hashes and (not self._due or self._due[0][0] > now_ms):
+            return []
         out: list[tuple[NodeId, bytes]] = []
         bodies, self._bodies = self._bodies, []
         hashes, self._hashes = self._hashes, []

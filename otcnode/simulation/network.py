@@ -120,7 +120,7 @@ class Network:
         link = self._links[ends]
         held, link.held = link.held, []
         for raw in held:
-            self._carry(ends, link, raw, Channel.TRANSACTIONS)
+            self._carry(ends, link, raw, self._scheduler.now_ms)
 
     # ---- connections
 
@@ -200,7 +200,7 @@ class Network:
             if channel is Channel.TRANSACTIONS:
                 link.held.append(raw)
             return
-        late_ms = max(0, depart_ms - self._scheduler.now_ms)
+        depart_ms = max(depart_ms, self._scheduler.now_ms)
         if self._faults and channel is not Channel.TRANSACTIONS:
             for fault in self._faults.values():
                 match fault:
@@ -211,15 +211,16 @@ class Network:
                     case Duplication(id=name, permille=permille, late_ms=extra_ms) if channel is Channel.CONSENSUS:
                         if self._chance.happens(permille, "duplication", name, sender, receiver):
                             self.injected["duplication"] += 1
-                            again_ms = late_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)
+                            again_ms = depart_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)
                             self._deliver(ends, link, raw, again_ms + self._delay(sender, receiver))
                     case Delay(id=name, extra_ms=extra_ms):
                         self.injected["delay"] += 1
-                        self._deliver(ends, link, raw, late_ms + self._chance.between(0, extra_ms, "late", name, *ends))
+                        late_ms = self._chance.between(0, extra_ms, "late", name, *ends)
+                        self._deliver(ends, link, raw, depart_ms + late_ms)
                         return
                     case _:
                         pass
-        self._carry(ends, link, raw, channel, late_ms)
+        self._carry(ends, link, raw, depart_ms)
 
     def _loses(self, fault: Loss, sender: int, receiver: int, channel: Channel, payload: bytes) -> bool:
         if fault.receivers and receiver not in fault.receivers:
@@ -228,17 +229,15 @@ class Network:
             return False
         return self._chance.happens(fault.permille, "loss", fault.id, sender, receiver)
 
-    def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, channel: Channel, late_ms: int = 0) -> None:
+    def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, depart_ms: int) -> None:
         """In order of sending."""
-        now_ms = self._scheduler.now_ms
-        arrival_ms = now_ms + late_ms + self._delay(*ends)
-        arrival_ms = link.busy_until_ms = max(arrival_ms, link.busy_until_ms)
-        self._deliver(ends, link, raw, arrival_ms - now_ms)
+        arrival_ms = link.busy_until_ms = max(depart_ms + self._delay(*ends), link.busy_until_ms)
+        self._deliver(ends, link, raw, arrival_ms)
 
     def _delay(self, sender: int, receiver: int) -> int:
         return self._chance.between(*self._plan.delay_ms, "delay", sender, receiver)
 
-    def _deliver(self, ends: tuple[int, int], link: _Link, raw: bytes, delay_ms: int) -> None:
+    def _deliver(self, ends: tuple[int, int], link: _Link, raw: bytes, arrival_ms: int) -> None:
         generation = link.generation
 
         def arrive() -> None:
@@ -247,7 +246,7 @@ class Network:
             message = wire.unpack(raw)
             self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
 
-        self._scheduler.after(delay_ms, arrive)
+        self._scheduler.at(arrival_ms, arrive)
 
 
 def _kind(channel: Channel, payload: bytes) -> str:
