@@ -93,10 +93,8 @@ def _obstacle(state: State) -> str | None:
 
 
 def rotation_height(state: State) -> int:
-    """The first height above the view's base at which the primary's turn ends; beyond every height if never."""
+    """The first height above the view's base at which the primary's turn ends."""
     blocks = state.parameters.rotation_blocks
-    if blocks == 0:
-        return 2**63
     return (state.base // blocks + 1) * blocks
 
 

@@ -114,7 +114,7 @@ def _rotate(core: Core) -> None:
     """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged."""
     state = core.state
     blocks = state.parameters.rotation_blocks
-    if blocks == 0 or state.committed % blocks != 0 or state.base >= state.committed or not state.active:
+    if state.committed % blocks != 0 or state.base >= state.committed or not state.active:
         return
     if state.may_sign(state.view + 1):
         view_changing.ask_for(core, state.view + 1, f"the primary's turn ended at height {state.committed}")

@@ -201,7 +201,7 @@ class _Generator:
             block_transactions_max=chance.choice(
                 (1, 1, 1, 2) if self._stormy or self._snapshots else (1, 1, 3, 2_000), "block transactions"
             ),
-            rotation_blocks=chance.choice((0, 3, 5, 1_000, 1_000, 1_000), "rotation"),
+            rotation_blocks=chance.choice((10_000_000, 3, 5, 1_000, 1_000, 1_000), "rotation"),
             record_bytes=chance.choice((1, 3_000, 30_000), "record bytes"),
             second_key=self._twins,
             delay_ms=self._delay_ms,

@@ -141,7 +141,7 @@ class Marks:
         self.hit(VIEW_CHANGES[min(len(message.proofs), 2)])
         if message.view > seen.view + 1:
             self.hit("views skipped by joining")
-        if self._rotation_blocks and message.committed and message.committed % self._rotation_blocks == 0:
+        if message.committed and message.committed % self._rotation_blocks == 0:
             self.hit("rotation of the primary")
         seen.view = max(seen.view, message.view)
 

@@ -96,7 +96,7 @@ class Script:
         parameters = ChainParameters(
             heartbeat_real_ms=int(options.get("heartbeat", 3_600_000)),
             window=int(options.get("window", 4)),
-            rotation_blocks=int(options.get("rotation", 0)),
+            rotation_blocks=int(options.get("rotation", 10_000_000)),
             block_transactions_max=int(options.get("block", 100)),
         )
         self._cluster = Cluster(int(words[0]), parameters=parameters, spare=int(options.get("spare", 0)))

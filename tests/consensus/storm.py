@@ -23,7 +23,7 @@ def storm(seed: int, count: int = 4, rounds: int = 40) -> Cluster:
     parameters = ChainParameters(
         heartbeat_real_ms=3_600_000,
         window=chance.choice([1, 2, 4]),
-        rotation_blocks=0,
+        rotation_blocks=10_000_000,
         block_transactions_max=1,
     )
     changes = chance.random() < 0.25

@@ -23,7 +23,7 @@ def run(seed: int, count: int | None = None) -> Cluster:
     parameters = ChainParameters(
         heartbeat_real_ms=chance.choice([3_000, 3_600_000]),
         window=window,
-        rotation_blocks=chance.choice([0, 3, 10, 1_000]),
+        rotation_blocks=chance.choice([10_000_000, 3, 10, 1_000]),
         block_transactions_max=chance.choice([1, 3, 50]),
     )
     changes = validators >= 4 and chance.random() < 0.3
