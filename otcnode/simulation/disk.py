@@ -72,7 +72,18 @@ class CrashingVotesLog:
         self.is_rotten = False
 
     def load(self) -> tuple[bytes, ...] | None:
+        if self._log.intact_bytes:
+            self._end_instead_of_replacing()
         return self._log.load()
+
+    def entries(self) -> tuple[bytes, ...] | None:
+        """What the next process will find, seen from outside."""
+        return self._log.entries()
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether nothing that can be read would be gone with the power."""
+        return self._log.is_durable
 
     def append(self, entries: Sequence[bytes]) -> None:
         self._log.append(entries)
@@ -85,21 +96,24 @@ class CrashingVotesLog:
             elif self._crash.point is CrashPoint.SYNC_TORN:
                 # Of every other: a loss of power, which leaves other traces than a killed process.
                 torn_bytes = self._crash.torn_bytes
-                self._log.crash(torn_bytes, length_first=torn_bytes % 2 == 1)
+                self._log.crash(torn_bytes, power=torn_bytes % 2 == 1)
             raise SimulatedCrash("in a sync of the voting record")
         self._log.sync()
         self._synced()
 
     def replace(self, entries: Sequence[bytes]) -> None:
-        self._refuse(DiskOperation.REPLACE)
-        if self._crash is not None and self._crash.point is CrashPoint.REPLACE_LOST and self._counts_down():
-            raise SimulatedCrash("in a compaction of the voting record")
+        self._end_instead_of_replacing()
         self._log.replace(entries)
         self.is_rotten = False
         self._synced()
 
     def close(self) -> None:
         self._log.close()
+
+    def _end_instead_of_replacing(self) -> None:
+        self._refuse(DiskOperation.REPLACE)
+        if self._crash is not None and self._crash.point is CrashPoint.REPLACE_LOST and self._counts_down():
+            raise SimulatedCrash("in a compaction of the voting record")
 
     def _refuse(self, operation: DiskOperation) -> None:
         """Raises StorageDamage where the disk is full or fails now. What a refused sync leaves is a part of the frame,

@@ -367,6 +367,8 @@ class Node:
         world = self._world
         if self.disk.met is not None:
             raise Violation(Promise.DAMAGE, f"n{self.index} says something after this: {self.disk.met}")
+        if channel is Channel.CONSENSUS and not self.disk.votes.is_durable:
+            raise Violation(Promise.DURABILITY, f"n{self.index} says what a loss of power would make it forget")
         receiver = world.validators.index(peer)
         depart_ms = self._now_ms
         if self.mouth is not None:

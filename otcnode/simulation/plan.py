@@ -47,12 +47,13 @@ class CrashPoint(StrEnum):
     SYNC_DONE = "sync-done"
     """after a sync of the voting record"""
     REPLACE_LOST = "replace-lost"
-    """in a compaction of the voting record, which leaves the old one"""
+    """in a compaction of the voting record, or where it is written anew at a start, which leaves the old one"""
 
 
 class Crash(_Fault, frozen=True, kw_only=True, tag="crash"):
     """At the `count`-th occasion of `point` from `at_ms` on the process dies; it starts again `down_ms` later.
-    `torn_bytes` are written of what a torn sync writes; where they are odd, the rest of it reads as zeros."""
+    `torn_bytes` are written of what a torn sync writes; where they are odd it is the power
+    that goes: the rest reads as zeros, and what was only in memory is gone."""
 
     node: int
     point: CrashPoint
@@ -88,7 +89,7 @@ class DiskOperation(StrEnum):
     SYNC = "sync"
     """of the voting record; a part of the frame is written"""
     REPLACE = "replace"
-    """a compaction of the voting record; the old one stays"""
+    """a compaction of the voting record, or when it is written anew at a start; the old one stays"""
 
 
 class DiskFails(_Fault, frozen=True, kw_only=True, tag="disk-fails"):

@@ -438,7 +438,7 @@ class World:
         store = self._nodes[node].store
         assert store is not None
         disk = self._nodes[node].disk
-        kept = disk.votes.load()
+        kept = disk.votes.entries()
         if kept is not None and disk.votes.is_rotten:
             raise Violation(Promise.DAMAGE, f"n{node} uses a voting record in which a bit has changed")
         if disk.votes.is_rotten:

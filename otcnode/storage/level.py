@@ -30,7 +30,12 @@ _IN_USE = ("already held by process", "Resource temporarily unavailable")
 
 
 class LevelKeyValue:
-    """One directory, held exclusively while it is open."""
+    """One directory, held exclusively while it is open.
+
+    What can be read once it is open is durable, also if a process was killed between a write and its sync: LevelDB
+    copies what its log holds to a table, syncs that, the directory and a new list of tables, and then names this list
+    in CURRENT; only the directory is to be synced once more.
+    """
 
     def __init__(self, path: Path, *, create: bool = False, cache_bytes: int = CACHE_BYTES) -> None:
         """Raises ConfigurationError if another process uses the directory, it cannot be made or (unless `create`) it
@@ -48,8 +53,14 @@ class LevelKeyValue:
                 bloom_filter_bits=BLOOM_FILTER_BITS,
                 max_open_files=FILES_OPEN_MAX,
             )
+            _sync_directory(path)
         except plyvel.Error as error:
             raise _opening(path, error) from None
+        except OSError as error:
+            self._db.close()
+            raise StorageDamage(
+                f"{path} cannot be kept ({error.strerror}); check the disk, then start the node again"
+            ) from None
 
     def get(self, key: bytes) -> bytes | None:
         return _get(self._db, self._path, key)
@@ -194,7 +205,11 @@ def _create(path: Path) -> None:
     except plyvel.Error as error:
         raise _opening(path, error) from None
     os.rename(draft, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

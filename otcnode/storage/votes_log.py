@@ -189,23 +189,31 @@ def _frame_after(raw: bytes, salt: bytes, offset: int) -> bool:
 
 
 class MemoryVotesLog:
-    """A VotesLog with the crash behaviour of a file, for virtual time: `crash` loses or tears what was not synced."""
+    """A VotesLog with the crash behaviour of a file, for virtual time: what a process that is killed has written, and
+    not synced, is there to be read until the power goes (`crash`)."""
 
     def __init__(self, *, born: bool = True) -> None:
         """`born`: an intact empty record exists, as after the creation of the key."""
         self._salt = bytes(SALT_BYTES)
-        self._durable = whole(self._salt, ()) if born else b""
+        self._contents = whole(self._salt, ()) if born else b""
+        """What whoever opens the file reads."""
+        self._durable_bytes = len(self._contents)
         self._pending: list[bytes] = []
         self._usable = born
 
     def load(self) -> tuple[bytes, ...] | None:
-        self._pending = []
-        parsed = parse(self._durable)
-        self._usable = parsed is not None
-        if parsed is None:
-            return None
-        self._durable = self._durable[: parsed.length]
-        return parsed.entries
+        entries = self.entries()
+        if entries is None:
+            self._pending = []
+            self._usable = False
+        else:
+            self.replace(entries)
+        return entries
+
+    def entries(self) -> tuple[bytes, ...] | None:
+        """What `load` would find; nothing changes."""
+        parsed = parse(self._contents)
+        return None if parsed is None else parsed.entries
 
     def append(self, entries: Sequence[bytes]) -> None:
         assert self._usable, "the record is missing or damaged"
@@ -213,52 +221,66 @@ class MemoryVotesLog:
 
     def sync(self) -> None:
         if self._pending:
-            self._durable += frame(self._salt, len(self._durable), self._pending)
+            self._contents += frame(self._salt, len(self._contents), self._pending)
+            self._durable_bytes = len(self._contents)
             self._pending = []
 
     def replace(self, entries: Sequence[bytes]) -> None:
-        self._durable = whole(self._salt, entries)
+        self._contents = whole(self._salt, entries)
+        self._durable_bytes = len(self._contents)
         self._pending = []
         self._usable = True
 
     def close(self) -> None:
         self._pending = []
 
-    def crash(self, torn_bytes: int = 0, *, length_first: bool = False) -> None:
-        """Stop at this instant: of the frame that `sync` would have written, its first `torn_bytes` bytes remain.
-        `length_first`: as after a loss of power under a file system that notes a file's length before its contents:
-        the frame is there in its whole length, and of the sectors that it lies in those behind `torn_bytes` are zeros.
+    def crash(self, torn_bytes: int = 0, *, power: bool = False) -> None:
+        """Stop at this instant: of the frame that `sync` would have written, its first `torn_bytes` bytes remain, and
+        are durable at the next `load` or `replace`, not before.
+        `power`: as after a loss of power under a file system that notes a file's length before its contents: what was
+        not durable is gone, and then the frame is there in its whole length, and of the sectors that it lies in those
+        behind `torn_bytes` are zeros.
         """
-        start = len(self._durable)
+        if power:
+            self._contents = self._contents[: self._durable_bytes]
+        start = len(self._contents)
         torn = frame(self._salt, start, self._pending) if self._pending else b""
         left = torn[:torn_bytes]
-        if length_first and len(left) < len(torn):
+        if power and len(left) < len(torn):
             written = max(start, (start + torn_bytes) // SECTOR_BYTES * SECTOR_BYTES) - start
             left = torn[:written] + bytes(len(torn) - written)
-        self._durable += left
+        self._contents += left
+        if power:
+            self._durable_bytes = len(self._contents)
         self._pending = []
         self._usable = False
 
     def damage(self, offset: int, mask: int) -> None:
         """Change one byte that was written."""
-        assert 0 <= offset < len(self._durable)
-        raw = bytearray(self._durable)
+        assert 0 <= offset < len(self._contents)
+        raw = bytearray(self._contents)
         raw[offset] ^= mask
-        self._durable = bytes(raw)
+        self._contents = bytes(raw)
 
     @property
     def length(self) -> int:
-        """How many bytes are durable."""
-        return len(self._durable)
+        """How many bytes there are to be read."""
+        return len(self._contents)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether a loss of power would leave all of it."""
+        return self._durable_bytes == len(self._contents)
 
     @property
     def intact_bytes(self) -> int:
         """How many of them `load` would use."""
-        parsed = parse(self._durable)
+        parsed = parse(self._contents)
         return 0 if parsed is None else parsed.length
 
     def lose(self) -> None:
         """Remove the record, as a lost file."""
-        self._durable = b""
+        self._contents = b""
+        self._durable_bytes = 0
         self._pending = []
         self._usable = False

@@ -283,11 +283,11 @@ def test_the_log_in_memory_is_torn_by_sectors_where_the_length_was_noted_first(t
     log = MemoryVotesLog()
     log.append([b"synced"])
     log.sync()
-    size = len(log._durable)
+    size = log.length
     log.append([b"x" * 1_500])
-    log.crash(torn_bytes, length_first=True)
-    assert len(log._durable) == size + len(frame(bytes(16), size, [b"x" * 1_500]))
-    whole_frame = torn_bytes >= len(log._durable) - size
+    log.crash(torn_bytes, power=True)
+    assert log.length == size + len(frame(bytes(16), size, [b"x" * 1_500]))
+    whole_frame = torn_bytes >= log.length - size
     assert log.load() == ((b"synced", b"x" * 1_500) if whole_frame else (b"synced",))
     log.append([b"next"])
     log.sync()
@@ -332,6 +332,21 @@ def test_the_log_in_memory_tears_at_every_byte(path: Path) -> None:
         log.append([b"next"])
         log.sync()
         assert log.load() == (*expected, b"next")
+
+
+@pytest.mark.parametrize("loads", [0, 1])
+def test_in_memory_too_a_loss_of_power_takes_what_a_killed_process_wrote(loads: int) -> None:
+    log = MemoryVotesLog()
+    log.append([b"synced"])
+    log.sync()
+    log.append([b"written"])
+    log.crash(1_000)
+    assert log.entries() == (b"synced", b"written") and not log.is_durable
+    for _ in range(loads):
+        assert log.load() == (b"synced", b"written") and log.is_durable
+    log.crash(power=True)
+    assert log.is_durable
+    assert log.load() == (b"synced", b"written")[: 1 + loads]
 
 
 def test_damage_in_memory_is_seen() -> None:

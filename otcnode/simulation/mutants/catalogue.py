@@ -279,6 +279,14 @@ MUTANTS = (
         options=FULL,
     ),
     Mutant(
+        "record believed as read",
+        "a voting record that is read is made durable before it is acted upon",
+        disks.record_believed_as_read,
+        _one(P.DURABILITY, P.VOTES),
+        300,
+        options=FULL,
+    ),
+    Mutant(
         "damaged record cut off",
         "only what was never written whole may be missing from a voting record",
         disks.damaged_record_cut_off,

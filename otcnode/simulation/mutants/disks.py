@@ -14,6 +14,7 @@ from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.kv import Write
 from otcnode.storage.leaves import read_buckets
 from otcnode.storage.state_tree import StateTree
+from otcnode.storage.votes_log import MemoryVotesLog, parse
 
 Plant = AbstractContextManager[None]
 
@@ -68,6 +69,21 @@ def damage_passed_over() -> Plant:
             right(self, peer, channel, payload)
 
     return planted((Engine, "received", received))
+
+
+def record_believed_as_read() -> Plant:
+    """What can be read of a voting record passes for durable."""
+
+    def load(self: MemoryVotesLog) -> tuple[bytes, ...] | None:
+        parsed = parse(self._contents)
+        self._pending, self._usable = [], parsed is not None
+        if parsed is None:
+            return None
+        self._contents = self._contents[: parsed.length]
+        self._durable_bytes = min(self._durable_bytes, parsed.length)
+        return parsed.entries
+
+    return planted((MemoryVotesLog, "load", load))
 
 
 def damaged_record_cut_off() -> Plant:
