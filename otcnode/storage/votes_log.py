@@ -131,9 +131,15 @@ def parse(raw: bytes) -> Parsed | None:
 
 
 def version_of(raw: bytes) -> int | None:
-    """By the beginning of a file, the version in whose form it was written; None if it is none of a record."""
-    digit = raw[len(NAME) : len(NAME) + 1]
-    return int(digit) if raw.startswith(NAME) and digit.isdigit() else None
+    """The version in whose form a record was written; None if its head does not check in any. The checksum of a head
+    covered only the name in the first version, and all that is before it in every later one."""
+    digit, salt = raw[len(NAME) : len(MAGIC)], raw[len(MAGIC) : len(MAGIC) + SALT_BYTES]
+    if not (raw.startswith(NAME) and digit.isdigit()):
+        return None
+    ends = (len(MAGIC) + SALT_BYTES, HEADER_BYTES - CHECK_BYTES)
+    covered = (raw[: len(MAGIC)], raw[: ends[1]])
+    checks = any(raw[end : end + CHECK_BYTES] == _check(salt, 0, part) for end, part in zip(ends, covered, strict=True))
+    return int(digit) if checks else None
 
 
 def _check(salt: bytes, offset: int, payload: bytes) -> bytes:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from otcnode.crypto import sha256
 from otcnode.localnet import Cluster
 from otcnode.rpc.format import base64_text
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
-from otcnode.storage.votes_log import MAGIC, NAME
 from tests.processes import cluster as daemons
 from tests.processes.test_cluster import execute_all
 from tests.processes.test_operations import otcnode
@@ -104,7 +104,7 @@ def test_a_validator_without_its_record_says_that_it_is_silent_and_why(home: Pat
     raw = record.read_bytes()
     record.unlink()
     if "version" in damage:
-        record.write_bytes(raw.replace(MAGIC, NAME + b"2", 1))
+        record.write_bytes(b"OTCVOTE1" + raw[8:24] + sha256(raw[8:24] + bytes(8) + b"OTCVOTE1")[:16])
     elif damage == "is damaged":
         record.write_bytes(raw[:10] + bytes([raw[10] ^ 1]) + raw[11:])
     with run(home) as process:

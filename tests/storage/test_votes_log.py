@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from otcnode.crypto import sha256
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.storage.votes_log import (
@@ -22,6 +23,7 @@ from otcnode.storage.votes_log import (
     VotesLog,
     frame,
     parse,
+    version_of,
     whole,
 )
 
@@ -227,14 +229,35 @@ def test_zeros_that_were_written_do_not_pass_for_a_sector_that_was_not() -> None
         assert parsed is not None and parsed.length == start
 
 
-@pytest.mark.parametrize(("version", "which"), [(VERSION - 1, "an earlier"), (VERSION + 1, "a later")])
+def head_of(version: int) -> bytes:
+    """That of a record of the first version, and of those since the second."""
+    name = NAME + b"%d" % version
+    place = b"" if version == 1 else (100).to_bytes(8, "big")
+    covered = name if version == 1 else name + SALT + place
+    return name + SALT + place + sha256(SALT + bytes(8) + covered)[:16]
+
+
+@pytest.mark.parametrize(
+    ("version", "which"), [(1, "an earlier"), (VERSION - 1, "an earlier"), (VERSION + 1, "a later")]
+)
 def test_a_record_of_another_version_is_not_called_damaged(path: Path, version: int, which: str) -> None:
-    raw, _ = written(path)
-    path.write_bytes(NAME + b"%d" % version + raw[len(NAME) + 1 :])
+    path.parent.mkdir()
+    path.write_bytes(head_of(version) + b"its frames")
     log = FileVotesLog(path)
     assert log.load() is None
     assert log.trouble is not None
     assert f"was written by {which} version of otcnode" in log.trouble and "one after the other" in log.trouble
+
+
+def test_no_flipped_bit_makes_a_record_one_of_another_version(path: Path) -> None:
+    raw, _ = written(path)
+    assert head_of(VERSION)[:8] == raw[:8]
+    for version in (1, VERSION - 1, VERSION + 1):
+        for place in range(48):
+            flipped = bytearray(raw)
+            flipped[: len(NAME) + 1] = NAME + b"%d" % version
+            flipped[place] ^= 1
+            assert version_of(bytes(flipped)) is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"OTC", NAME, NAME + b"x", NAME + b"%d" % VERSION, b"0" * 200])
