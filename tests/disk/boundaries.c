@@ -4,6 +4,7 @@
  *
  *   boundaries_arm(directory, number, mode)   kill ahead of boundary `number` (from 1; 0: never)
  *   boundaries_passed()                       how many there were since
+ *   boundaries_end()                          die now, as the mode says
  *
  * mode 0, kill:  the process dies, the page cache survives.
  * mode 1, half:  as 0, and of a write its first half is done.
@@ -88,6 +89,11 @@ static void die(void) {
     if (mode == POWER) for_each_file(directory, cut);
     kill(getpid(), SIGKILL);
     for (;;) pause();
+}
+
+void boundaries_end(void) {
+    pthread_mutex_lock(&lock);
+    die();
 }
 
 /* Whether the call is to fail. Does not return where the process is to die, but for a write that is done by half. */

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from otcnode.storage.level import LevelKeyValue
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc")
@@ -72,6 +75,41 @@ def check(found: Any, mode: str, stride: int) -> None:
 )
 def test_at_some_boundaries(library: Path, tmp_path: Path, scenario: str, mode: str, stride: int) -> None:
     check(drive(library, tmp_path, scenario, mode, stride), mode, stride)
+
+
+UNSYNCED = """
+import ctypes, pathlib, plyvel, sys
+from otcnode.storage.level import LevelKeyValue
+path = pathlib.Path(sys.argv[1])
+LevelKeyValue(path, create=True).close()
+library = ctypes.CDLL(None)
+library.boundaries_arm(str(path).encode(), 0, 2)
+killed = plyvel.DB(str(path))
+killed.put(b"block", b"x" * 5_000, sync=False)
+killed.close()
+if sys.argv[2] == "started":
+    assert LevelKeyValue(path).get(b"block") == b"x" * 5_000
+library.boundaries_end()
+"""
+"""A block's write whose sync has not come back when the process ends; perhaps a start; then the power goes."""
+
+
+@pytest.mark.parametrize("then", ["started", "stayed down"])
+def test_a_block_that_is_there_at_a_start_is_there_for_good(library: Path, tmp_path: Path, then: str) -> None:
+    path = tmp_path / "chain"
+    done = subprocess.run(
+        [sys.executable, "-c", UNSYNCED, str(path), then],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    kv = LevelKeyValue(path)
+    assert (kv.get(b"block") is not None) is (then == "started")
+    kv.close()
 
 
 @pytest.mark.long
