@@ -463,6 +463,8 @@ def check(plan: Plan) -> None:
         raise ConfigurationError(f"plan version {plan.version}: this simulator knows version {PLAN_VERSION}")
     if count < 1 or plan.spares < 0 or len(plan.skews_ms) != plan.nodes:
         raise ConfigurationError("a plan needs at least one validator and one clock skew for each node")
+    if min(plan.window, plan.block_transactions_max, plan.rotation_blocks) < 1:
+        raise ConfigurationError("window, block_transactions_max and rotation_blocks are at least 1")
     twins = [submission for submission in plan.workload if submission.twin_node is not None]
     if any(submission.within_ms is not None and submission.within_ms <= 0 for submission in plan.workload):
         raise ConfigurationError("a submission must be final within no time")

@@ -148,3 +148,9 @@ def test_two_copies_of_one_transaction_are_one_transaction() -> None:
     assert outcome.summary.transactions == len(work)
     with pytest.raises(ConfigurationError, match="nobody can sign twice"):
         plans.check(replace(plan, second_key=False))
+
+
+@pytest.mark.parametrize("field", ["window", "block_transactions_max", "rotation_blocks"])
+def test_a_plan_whose_chain_could_do_nothing_is_refused(field: str) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        plans.check(msgspec.convert({**msgspec.to_builtins(generate(1)), field: 0}, Plan))
