@@ -79,12 +79,14 @@ own_vote_views_max = 64
 """Views whose own votes are remembered for comparison with what others show."""
 decisions_kept = 16
 offences_per_validator_max = 64
-"""Remembered of one validator in one epoch; more would tell nothing new."""
+"""Remembered of one validator in one epoch with evidence that a transaction can hold; more would tell nothing new."""
+large_offences_per_validator_max = 3
+"""Besides, with evidence that no transaction can hold: it must not take the room of what comes on the chain. All that
+is held of one validator is 16 MiB at most."""
 evidence_bytes_max = 4 << 20
 """Of one piece: a NEW-VIEW of a hundred validators is larger than half of it."""
-evidence_bytes_per_validator_max = 16 << 20
 evidence_greeting_bytes_max = 256 << 10
-"""Of the latest evidence, sent to a peer that has just connected."""
+"""Of evidence that is sent to a peer that has just connected."""
 urgent_per_validator_max = 100
 """Waiting transactions that one validator may push past the quotas of the primary's pool."""
 urgent_per_second_max = 200
@@ -126,6 +128,8 @@ dozens of signatures."""
 
 # gossip and mempool
 transaction_bytes_max = 64 * 1024
+evidence_in_transaction_bytes_max = transaction_bytes_max - 2_048
+"""What fits a transaction beside the rest of it."""
 operations_per_transaction_max = 100
 signatures_per_transaction_max = 32
 mempool_transactions_max = 50_000

@@ -7,7 +7,15 @@ from otcnode import limits
 from otcnode.consensus import status
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Accuse, Blame
-from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, double_vote, epoch_of, shows_proof
+from otcnode.consensus.evidence import (
+    Offence,
+    check_evidence,
+    claimed_offence,
+    double_vote,
+    epoch_of,
+    is_large,
+    shows_proof,
+)
 from otcnode.consensus.messages import Accusation, Commit, Evidence, HiddenProof, Prepare, ViewChange
 from otcnode.consensus.votes import VoteBook
 from otcnode.errors import ProofError
@@ -17,14 +25,20 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
     """Once per offence, and bounded for each validator. Raises ProofError if it proves none: nobody is accused of
     anything that others could not check."""
     offence = check_evidence(evidence, core.configuration.chain, core.state.epoch, core.verify)
-    if _is_news(core, offence):
+    if _is_news(core, offence, evidence):
         core.offences.setdefault(offence.validator, {})[offence] = core.state.committed
+        core.large_offences[offence.validator] += is_large(evidence)
         core.effects.append(Accuse(offence, evidence, source))
 
 
-def _is_news(core: Core, offence: Offence) -> bool:
-    known = core.offences.get(offence.validator, {})
-    return offence not in known and len(known) < limits.offences_per_validator_max
+def _is_news(core: Core, offence: Offence, evidence: Evidence) -> bool:
+    """What no transaction can hold has a room of its own: who fills it is still accused of everything else."""
+    known, large = core.offences.get(offence.validator, {}), core.large_offences[offence.validator]
+    if offence in known:
+        return False
+    if is_large(evidence):
+        return large < limits.large_offences_per_validator_max
+    return len(known) - large < limits.offences_per_validator_max
 
 
 def on_accusation(core: Core, sender: bytes, message: Accusation) -> None:
@@ -32,7 +46,7 @@ def on_accusation(core: Core, sender: bytes, message: Accusation) -> None:
     come, nothing can be checked yet. What would tell nothing new is not verified."""
     if epoch_of(message.evidence) != core.state.epoch.number:
         return
-    if not _is_news(core, claimed_offence(message.evidence, core.state.epoch)):
+    if not _is_news(core, claimed_offence(message.evidence, core.state.epoch), message.evidence):
         return
     try:
         accuse(core, message.evidence, sender)

@@ -137,6 +137,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     core.state = fresh
     core.building = None
     core.offences.clear()
+    core.large_offences.clear()
     core.view_changes_checked.clear()
     core.urgent_taken.clear()
     core.epoch_answers.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,7 +54,9 @@ class Core:
     """When a peer may be served the same again, and how long it then waits."""
     offences: dict[bytes, dict[Offence, int]] = field(default_factory=dict)
     """Of each validator, what it was accused of in this epoch, and at which committed height that was seen; bounded by
-    limits.offences_per_validator_max."""
+    limits.offences_per_validator_max and, for those in `large_offences`, by large_offences_per_validator_max."""
+    large_offences: Counter[bytes] = field(default_factory=Counter)
+    """How many of them were shown by evidence that no transaction can hold."""
     view_changes_checked: PerSecond = field(default_factory=lambda: PerSecond(limits.view_changes_per_second_max))
     """By author."""
     epoch_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.epoch_answers_per_second_max))

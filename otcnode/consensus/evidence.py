@@ -11,8 +11,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import assert_never
 
+from otcnode import limits
 from otcnode.blocks import Epoch, Verify, block_hash, commit_preimage, prepare_preimage
-from otcnode.codec import Record
+from otcnode.codec import Record, encode
 from otcnode.consensus.messages import (
     Commit,
     DoubleCommit,
@@ -77,6 +78,11 @@ def epoch_of(evidence: Evidence) -> int:
             return commit.epoch
         case _:
             assert_never(evidence)
+
+
+def is_large(evidence: Evidence) -> bool:
+    """Whether no transaction can hold it: there is little room for such evidence, and it is apart."""
+    return len(encode(evidence)) > limits.evidence_in_transaction_bytes_max
 
 
 def claimed_offence(evidence: Evidence, epoch: Epoch) -> Offence:

@@ -3,7 +3,8 @@ asks.
 
 The replica checks a piece of evidence before it comes here. What is kept is bounded for each validator; an offence is
 kept once, with the first evidence of it. Where there is no room, the oldest of earlier epochs gives way: nobody buys
-freedom for good with many offences at once.
+freedom for good with many offences at once. What no transaction can hold has a small room of its own: nobody buys
+freedom from the chain with large ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
-from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence
+from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, is_large
 from otcnode.consensus.messages import Accusation, Evidence
 from otcnode.engine.host import Host
 from otcnode.errors import DecodeError, ProofError, StorageDamage
@@ -81,14 +82,15 @@ class EvidenceKeeper:
         self._host = host
         self._peers = peers
         self._kept: dict[bytes, KeptEvidence] = {}
-        self._bytes: dict[bytes, int] = {}
-        self._names: dict[bytes, set[bytes]] = {}
-        """Of what is kept of each validator."""
+        self._names: dict[tuple[bytes, bool], set[bytes]] = {}
+        """Of what is kept of each validator, apart by whether it is large."""
+        self._size_bytes: dict[bytes, int] = {}
+        """Of each piece of evidence."""
         self._post_ms: dict[bytes, int | None] = {}
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
             try:
-                self._note(name, decode(KeptEvidence, raw), len(raw))
+                self._note(name, decode(KeptEvidence, raw))
             except DecodeError as error:
                 raise StorageDamage(f"the evidence {name.hex()[:12]} is damaged: {error}") from None
 
@@ -97,13 +99,13 @@ class EvidenceKeeper:
         name = name_of(offence)
         kept = KeptEvidence(offence, evidence, self._host.now().ledger_ms)
         raw = encode(kept)
-        giving_way = self._giving_way(offence, len(raw))
+        giving_way = self._giving_way(offence, evidence)
         if name in self._kept or len(raw) > limits.evidence_bytes_max or giving_way is None:
             return False
         for dropped in giving_way:
             self._drop(dropped)
         self._store.keep_evidence(name, raw)
-        self._note(name, kept, len(raw))
+        self._note(name, kept)
         payload = encode(Accusation(evidence))
         for peer in sorted(self._peers()):
             if peer != source:
@@ -117,20 +119,30 @@ class EvidenceKeeper:
         if name_of(offence) in self._kept:
             return False
         size_bytes = len(encode(KeptEvidence(offence, evidence, self._host.now().ledger_ms)))
-        return size_bytes <= limits.evidence_bytes_max and self._giving_way(offence, size_bytes) is not None
+        return size_bytes <= limits.evidence_bytes_max and self._giving_way(offence, evidence) is not None
 
     def greet(self, peer: bytes, epoch: int) -> None:
-        """Tell a new peer the latest: it may have been away. Of epochs that are over only what the chain does not tell
-        it, which is what no transaction can hold, or whose finders left before they could post it."""
+        """Tell a new peer as much as there is room for: it may have been away. Of epochs that are over only what the
+        chain does not tell it, which is what no transaction can hold, or whose finders left before they could post
+        it."""
         state = State(self._store.state)
         room_bytes = limits.evidence_greeting_bytes_max
-        for kept in reversed(self.all()):
-            payload = encode(Accusation(kept.evidence))
-            room_bytes -= len(payload)
-            if room_bytes < 0:
-                return
-            if kept.offence.epoch == epoch or not self._is_enough(state, kept.offence):
-                self._host.send(peer, Channel.CONSENSUS, payload)
+        for kept in self._in_turn():
+            size_bytes = self._size_bytes[name_of(kept.offence)]
+            if size_bytes > room_bytes or (kept.offence.epoch != epoch and self._is_enough(state, kept.offence)):
+                continue
+            room_bytes -= size_bytes
+            self._host.send(peer, Channel.CONSENSUS, encode(Accusation(kept.evidence)))
+
+    def _in_turn(self) -> list[KeptEvidence]:
+        """The latest of every validator, then the one before it of each, and so on: none hides what others did behind
+        much of its own. What no transaction can hold comes after all else."""
+        placed: list[tuple[bool, int, KeptEvidence]] = []
+        for (_, large), names in self._names.items():
+            latest = sorted(map(self._kept.__getitem__, names), key=_age, reverse=True)
+            placed.extend((large, turn, kept) for turn, kept in enumerate(latest))
+        placed.sort(key=lambda entry: (entry[0], entry[1], -entry[2].seen_ms, name_of(entry[2].offence)))
+        return [kept for _, _, kept in placed]
 
     def due(self, own: bytes, epoch: Epoch, pool: Mempool) -> EvidencePost | None:
         """What this node should put on the chain now, if it votes: one at a time, each node in its turn, and nothing
@@ -175,36 +187,24 @@ class EvidenceKeeper:
         """Everything that is kept, the oldest first."""
         return sorted(self._kept.values(), key=_age)
 
-    def _giving_way(self, offence: Offence, size_bytes: int) -> list[KeptEvidence] | None:
-        """What has to give way for so much of this offence; None: there is no room for it."""
-        validator = offence.validator
-        names, held_bytes = self._names.get(validator, set()), self._bytes.get(validator, 0)
-        count = len(names)
-        dropped: list[KeptEvidence] = []
-        of_earlier = [kept for kept in map(self._kept.__getitem__, names) if kept.offence.epoch < offence.epoch]
-        earlier = iter(sorted(of_earlier, key=_age))
-        while (
-            count - len(dropped) >= limits.offences_per_validator_max
-            or held_bytes + size_bytes > limits.evidence_bytes_per_validator_max
-        ):
-            oldest = next(earlier, None)
-            if oldest is None:
-                return None
-            dropped.append(oldest)
-            held_bytes -= len(encode(oldest))
-        return dropped
+    def _giving_way(self, offence: Offence, evidence: Evidence) -> list[KeptEvidence] | None:
+        """What has to give way for this offence; None: there is no room for it."""
+        large = is_large(evidence)
+        names = self._names.get((offence.validator, large), set())
+        most = limits.large_offences_per_validator_max if large else limits.offences_per_validator_max
+        surplus = max(0, len(names) + 1 - most)
+        earlier = [kept for kept in map(self._kept.__getitem__, names) if kept.offence.epoch < offence.epoch]
+        return sorted(earlier, key=_age)[:surplus] if len(earlier) >= surplus else None
 
     def _drop(self, kept: KeptEvidence) -> None:
-        name, validator = name_of(kept.offence), kept.offence.validator
+        name = name_of(kept.offence)
         self._store.drop_evidence(name)
-        del self._kept[name]
+        del self._kept[name], self._size_bytes[name]
         self._post_ms.pop(name, None)
-        self._names[validator].remove(name)
-        self._bytes[validator] -= len(encode(kept))
+        self._names[kept.offence.validator, is_large(kept.evidence)].remove(name)
 
-    def _note(self, name: bytes, kept: KeptEvidence, size_bytes: int) -> None:
-        validator = kept.offence.validator
+    def _note(self, name: bytes, kept: KeptEvidence) -> None:
         self._kept[name] = kept
+        self._size_bytes[name] = len(encode(kept.evidence))
         self._post_ms[name] = None
-        self._names.setdefault(validator, set()).add(name)
-        self._bytes[validator] = self._bytes.get(validator, 0) + size_bytes
+        self._names.setdefault((kept.offence.validator, is_large(kept.evidence)), set()).add(name)

@@ -136,7 +136,8 @@ def _check_bounds(replica: Replica) -> None:
     assert len(state.decided) <= limits.decisions_kept
     assert len(core.served_ms) <= 2 * validators * len(state.candidates)
     assert len(core.offences) <= validators
-    assert all(len(found) <= limits.offences_per_validator_max for found in core.offences.values())
+    most = limits.offences_per_validator_max + limits.large_offences_per_validator_max
+    assert all(len(found) <= most for found in core.offences.values())
     assert len(core.view_changes_checked) <= validators
     assert len(core.urgent_taken) <= validators
     assert len(core.epoch_answers) <= validators

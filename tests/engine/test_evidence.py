@@ -91,10 +91,13 @@ def test_what_is_kept_of_one_validator_is_bounded_and_leaves_room_for_others() -
     assert second.own in [offence.validator for offence in _offences(station)]
 
 
-@pytest.mark.parametrize("bound", ["offences_per_validator_max", "evidence_bytes_per_validator_max"])
-def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
     liar, station, *_ = stations(4)
     keeper = station.engine.evidence
+    if large:
+        monkeypatch.setattr(limits, "evidence_in_transaction_bytes_max", 100)
+    monkeypatch.setattr(limits, f"{'large_' if large else ''}offences_per_validator_max", 3)
 
     def keep(epoch: int, view: int) -> bool:
         station.now_ms += 1
@@ -106,8 +109,6 @@ def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.Mon
         return [(entry.offence.epoch, entry.offence.view) for entry in keeper.all()]
 
     assert keep(1, 0) and keep(1, 1) and keep(2, 0)
-    of_one = max(len(raw) for _, raw in station.engine.evidence._store.evidence())
-    monkeypatch.setattr(limits, bound, 3 if bound == "offences_per_validator_max" else 3 * of_one + of_one // 2)
     assert not keep(1, 2)
     assert keep(2, 1) and keep(3, 0)
     assert kept() == [(2, 0), (2, 1), (3, 0)]

@@ -11,8 +11,7 @@ from otcnode.codec import Record
 from otcnode.types import Bytes32, Ed25519Signature, EpochNumber, Hash, Height, NodeId, View
 from otcnode.vm.governance.records import Action, Address, Name, Reason
 
-EVIDENCE_BYTES_MAX = limits.transaction_bytes_max - 2_048
-"""What fits a transaction beside the rest of it."""
+EVIDENCE_BYTES_MAX = limits.evidence_in_transaction_bytes_max
 
 
 class GovernancePropose(Record, frozen=True, tag="governance.propose"):
