@@ -81,13 +81,14 @@ class Mempool:
         """When it came into the pool, as its caller counts time."""
         return self._seen_ms.get(transaction_id)
 
-    def refuses(self, decoded: Decoded, bearer: bytes | None = None) -> Refusal | None:
+    def refuses(self, decoded: Decoded, bearer: bytes | None = None, on_their_way: int = 0) -> Refusal | None:
         """Why `add` would refuse this transaction now, None if it would not. `bearer`: the validator that pushes it
-        because it has waited too long; what it may so push is bounded, and nothing else is looked at."""
+        because it has waited too long; what it may so push is bounded, together with what it has pushed that is
+        `on_their_way` to the pool, and nothing else is looked at."""
         if decoded.id in self._waiting:
             return None
         if bearer is not None:
-            brought = sum(other == bearer for other in self._bearer.values())
+            brought = on_their_way + sum(other == bearer for other in self._bearer.values())
             return Refusal.URGENT if brought >= self._bounds.urgent_per_validator_max else None
         if len(self._waiting) >= self._bounds.transactions_max:
             return Refusal.FULL

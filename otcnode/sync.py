@@ -67,7 +67,7 @@ class BlockSync:
         self._first_kept: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
         self._owes_proof: set[bytes] = set()
-        """Peers whose last answer, if any, was not what they said they had."""
+        """Peers that did not give what they said they had, and have not given as much as one request brings since."""
         self._outstanding: dict[bytes, _Outstanding] = {}
         self._owed: dict[bytes, int] = {}
         """Answers that a peer may still send over this connection: one to each request, early or late."""
@@ -110,9 +110,12 @@ class BlockSync:
 
         A peer that is no further than `committed` cannot know, so it takes nothing from what those say who are further:
         they are asked for the blocks, and have a say until one does not give what it said it had. Where nobody is left
-        who might prove it, everybody has a say, so that one liar does not decide for good."""
+        who might prove it, everybody has a say, so that one liar does not decide for good. Further is who claims more
+        than one request brings: fewer blocks soon say so themselves, and a liar could wait with its answer until the
+        chain has as many as it made up."""
         claims = {**self.trusted_claims(now_ms), **own}
-        further = {p: height for p, height in claims.items() if height > committed and p not in self._owes_proof}
+        least = committed + limits.sync_blocks_per_request_max
+        further = {p: height for p, height in claims.items() if height > least and p not in self._owes_proof}
         testable = any(self._first_kept.get(peer, 1) <= committed + 1 for peer in further)
         return further if testable else claims
 
@@ -169,10 +172,11 @@ class BlockSync:
         if not heights:
             # It claimed to have them. Others are asked first for a while, or it could go on like this for ever.
             self.distrust(peer, now_ms)
-        elif _is_whole(response, request):
-            self._owes_proof.discard(peer)
-        else:
+        elif not _is_whole(response, request):
             self._owes_proof.add(peer)
+        elif request.count == limits.sync_blocks_per_request_max:
+            # Less is no proof: the chain may have got so far since it was asked for.
+            self._owes_proof.discard(peer)
         for entry in response.blocks:
             self._keep(entry, peer)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ Answer = Callable[[TransactionState], None]
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """From a peer (`source`) or from a client (`answer`), come at `seen_ms` (real) and found admissible on the state of
-    `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past those that wait here."""
+    `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past what nobody pushes."""
 
     decoded: Decoded
     height: int
@@ -32,13 +32,17 @@ class Arrivals:
     counts as held until `release`."""
 
     def __init__(self) -> None:
+        self._urgent: OrderedDict[FullHash, Arrival] = OrderedDict()
         self._waiting: OrderedDict[FullHash, Arrival] = OrderedDict()
+        """What is not urgent."""
+        self._pushed: Counter[bytes] = Counter()
+        """How many urgent ones each validator has here, taken ones among them."""
         self._taken: dict[FullHash, Arrival] = {}
         self._copies: dict[TransactionId, int] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._taken)
+        return len(self._urgent) + len(self._waiting) + len(self._taken)
 
     @property
     def bytes_held(self) -> int:
@@ -47,16 +51,23 @@ class Arrivals:
     @property
     def waiting(self) -> bool:
         """Whether `take` would give something."""
-        return bool(self._waiting)
+        return bool(self._urgent or self._waiting)
 
     def holds(self, full_hash: FullHash) -> bool:
         """These very bytes."""
-        return full_hash in self._waiting or full_hash in self._taken
+        return self._get(full_hash) is not None
 
     def seen_ms(self, full_hash: FullHash) -> int | None:
         """When these very bytes came."""
-        arrival = self._waiting.get(full_hash) or self._taken.get(full_hash)
+        arrival = self._get(full_hash)
         return None if arrival is None else arrival.seen_ms
+
+    def _get(self, full_hash: FullHash) -> Arrival | None:
+        return self._urgent.get(full_hash) or self._waiting.get(full_hash) or self._taken.get(full_hash)
+
+    def pushed_by(self, validator: bytes) -> int:
+        """How many urgent arrivals are held that this validator pushed, each copy of a transaction for itself."""
+        return self._pushed[validator]
 
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
@@ -70,26 +81,31 @@ class Arrivals:
     def add(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
         assert not self.holds(decoded.full_hash) and self.has_room(decoded)
-        self._waiting[decoded.full_hash] = arrival
         if arrival.urgent:
-            self._waiting.move_to_end(decoded.full_hash, last=False)
+            self._enqueue_urgent(arrival)
+        else:
+            self._waiting[decoded.full_hash] = arrival
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
         self._bytes += len(decoded.raw)
 
     def hasten(self, decoded: Decoded, validator: bytes) -> None:
-        """A validator pushes what came before as one of many: past those that wait, unless it is taken already."""
-        arrival = self._waiting.get(decoded.full_hash)
-        if arrival is not None and not arrival.urgent:
-            self._waiting[decoded.full_hash] = replace(arrival, source=validator, urgent=True)
-            self._waiting.move_to_end(decoded.full_hash, last=False)
+        """A validator pushes what came before as one of many: past those, unless it is urgent or taken already."""
+        arrival = self._waiting.pop(decoded.full_hash, None)
+        if arrival is not None:
+            self._enqueue_urgent(replace(arrival, source=validator, urgent=True))
+
+    def _enqueue_urgent(self, arrival: Arrival) -> None:
+        assert arrival.source is not None
+        self._urgent[arrival.decoded.full_hash] = arrival
+        self._pushed[arrival.source] += 1
 
     def take(self, signatures_max: int) -> list[Arrival]:
-        """What is urgent, then the oldest, with about as many signatures as are verified in one go, so that nobody's
-        bulk holds up all others for long."""
+        """What is urgent, then the rest, each the oldest first, with about as many signatures as are verified in one
+        go, so that nobody's bulk holds up all others for long."""
         batch: list[Arrival] = []
         room = signatures_max
-        while self._waiting and room > 0:
-            full_hash, arrival = self._waiting.popitem(last=False)
+        while self.waiting and room > 0:
+            full_hash, arrival = (self._urgent or self._waiting).popitem(last=False)
             self._taken[full_hash] = arrival
             batch.append(arrival)
             room -= len(arrival.decoded.transaction.signatures)
@@ -98,6 +114,11 @@ class Arrivals:
     def release(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
         del self._taken[decoded.full_hash]
+        if arrival.urgent:
+            assert arrival.source is not None
+            self._pushed[arrival.source] -= 1
+            if not self._pushed[arrival.source]:
+                del self._pushed[arrival.source]
         self._bytes -= len(decoded.raw)
         left = self._copies.pop(decoded.id) - 1
         if left:

@@ -174,7 +174,8 @@ class Intake:
         self.lacked_room_ms = self._host.now().monotonic_ms
 
     def urgent(self, validator: bytes, raws: Iterable[bytes]) -> None:
-        """Bodies that a validator has waited with for too long: the admissible ones come in past the quotas."""
+        """Bodies that a validator has waited with for too long: the admissible ones come in past the quotas, so
+        many of each validator, on their way or in the pool."""
         for raw in raws:
             try:
                 decoded = decode_transaction(raw)
@@ -186,7 +187,7 @@ class Intake:
                     self._host.penalise(validator, f"pushed a transaction that can never be valid: {error}")
                     return
                 continue
-            if self.pool.refuses(decoded, validator) is not None:
+            if self.pool.refuses(decoded, validator, self._arrivals.pushed_by(validator)) is not None:
                 continue
             if self._arrivals.holds(decoded.full_hash):
                 self._arrivals.hasten(decoded, validator)
