@@ -173,6 +173,13 @@ reconsidered_transactions_max = 10_000
 """Of those that wait, looked at once more before a primary is held to account for them: a fifth of a second."""
 ended_transactions_remembered_max = 50_000
 refused_transactions_remembered_max = 50_000
+sightings_slice_ms = 10_000
+"""Of those that are refused beyond that it is remembered in which slice of time they came."""
+sightings_slices_max = 64
+sightings_outline_bytes = 256 << 10
+"""For each slice: 16 MiB for them all, whoever sends how much."""
+sightings_per_outline_max = 160_000
+"""16,000 a second, more than one core verifies the signatures of; above it the node does not judge by what came."""
 explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""

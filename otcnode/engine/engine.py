@@ -43,6 +43,7 @@ _FOR_VIEWS = (ViewChange, NewView)
 TICK_MS = 50
 """How often a host calls `tick`."""
 NODE_SALT_DOMAIN = "otcnode/node-transaction/1"
+SIGHTINGS_DOMAIN = "otcnode/sightings/1"
 
 
 class Engine:
@@ -95,7 +96,10 @@ class Engine:
         self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
         self.documents = Documents(store.documents, lambda: store.state, host)
         self.flight = Flight(store, chain_id, genesis_time_ms)
-        self.intake = Intake(chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed)
+        secret = tagged_hash(SIGHTINGS_DOMAIN, key.seed)
+        self.intake = Intake(
+            chain_id, store, self.flight, self._authenticity, host, observer, self._work_changed, secret
+        )
         self.catch_up = CatchUp(
             chain_id,
             self._own,

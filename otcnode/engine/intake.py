@@ -48,6 +48,7 @@ class Intake:
         host: Host,
         observer: Observer,
         pool_changed: Callable[[], None],
+        secret: bytes,
     ) -> None:
         self._chain = chain_id
         self._store = store
@@ -67,7 +68,7 @@ class Intake:
         self._next_block: Environment | None = None
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._refusals = Refusals()
-        self._sightings = Sightings()
+        self._sightings = Sightings(secret)
         self._explanations: OrderedDict[bytes, str] = OrderedDict()
         self._ttl_ms = self.transaction_ttl_ms
         self._undecided: list[tuple[int, bytes]] = []

@@ -112,8 +112,8 @@ def test_room_is_what_a_primary_that_is_four_times_as_slow_would_have_used() -> 
 
 
 def test_what_had_no_place_here_has_been_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its author has too much waiting. So a primary that proposes it goes by what came when it was turned away; only
-    if that is forgotten, and a block may hold it yet, can nothing be said."""
+    """Its author has too much waiting. So a primary that proposes it goes by what came when it was turned away, at
+    least by the slice of time; only if that is forgotten too, and a block may hold it yet, can nothing be said."""
     station = alone()
     engine = station.engine
     watch = watching(station, engine.replica.state.parameters.inclusion_timeout_real_ms)
@@ -134,4 +134,9 @@ def test_what_had_no_place_here_has_been_seen_all_the_same(monkeypatch: pytest.M
     monkeypatch.setattr(limits, "refused_transactions_remembered_max", 1)
     engine.submit(deposit(station.genesis, 3), lambda state: None)
     station.settle()
-    assert engine.intake.seen_ms(entry) is None and watch._is_blind(station.now_ms)
+    slice_ms = came_ms - came_ms % limits.sightings_slice_ms
+    assert engine.intake.seen_ms(entry) == slice_ms and not watch._is_blind(station.now_ms)
+    monkeypatch.setattr(limits, "sightings_per_outline_max", 1)
+    engine.submit(deposit(station.genesis, 4), lambda state: None)
+    station.settle()
+    assert watch._is_blind(station.now_ms)
