@@ -463,7 +463,7 @@ class Engine:
 
     def _execute(self, header: Header, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
         """Authenticate what this node has not seen yet, then execute; the answer may come much later."""
-        self._watch.proposed(block_hash(header), entries)
+        self._watch.proposed(header, entries)
         try:
             transactions = [
                 self.intake.decoded(entry.full_hash, raw) for entry, raw in zip(entries, bodies, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from otcnode import limits
-from otcnode.blocks import ConsensusParameters, Entry, Header
+from otcnode.blocks import ConsensusParameters, Entry, Header, block_hash
 from otcnode.chain import Speculation
 from otcnode.codec import encode
 from otcnode.consensus import proposing
@@ -34,6 +34,7 @@ STANDSTILL_MS = 1_000
 
 
 class _Proposal(NamedTuple):
+    height: int
     since_ms: int
     youngest_ms: int | None
     holds_unseen: bool
@@ -55,14 +56,15 @@ class PrimaryWatch:
         self._ticked_ms = 0
         self._scanned_ms = 0
 
-    def proposed(self, name: bytes, entries: Sequence[Entry]) -> None:
+    def proposed(self, header: Header, entries: Sequence[Entry]) -> None:
         """A proposal is about to be executed here."""
+        name = block_hash(header)
         if self._view is None or name in self._proposals or len(self._proposals) >= limits.blocks_in_flight_kept:
             return
         seen = [self._intake.seen_ms(entry) for entry in entries]
         known = [seen_ms for seen_ms in seen if seen_ms is not None]
         self._proposals[name] = _Proposal(
-            self._host.now().monotonic_ms, max(known, default=None), len(known) < len(seen)
+            header.height, self._host.now().monotonic_ms, max(known, default=None), len(known) < len(seen)
         )
 
     def caught_up(self) -> None:
@@ -78,7 +80,9 @@ class PrimaryWatch:
         known = [seen_ms for seen_ms in seen if seen_ms is not None]
         operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
         self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
-        proposal = self._proposals.pop(speculation.block_hash, None)
+        proposal = self._proposals.get(speculation.block_hash)
+        # What lost against it takes no room any more: else who proposes often enough is never judged again.
+        self._proposals = {name: left for name, left in self._proposals.items() if left.height > header.height}
         if speculation.result.is_behind:
             # what is due goes first: nobody may put a transaction into this block
             self._throughput.restart(now_ms)

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
-from otcnode.blocks import Entry
+from otcnode.blocks import Entry, block_hash
 from otcnode.engine.host import Stage
 from otcnode.engine.primary_watch import PrimaryWatch
 from otcnode.mempool import Limits
@@ -37,9 +37,27 @@ def test_a_block_that_due_items_fill_passes_nothing_over(is_behind: bool) -> Non
     assert parent is not None
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter(()), 100)
     result = dataclasses.replace(speculation.result, is_behind=is_behind)
-    watch.proposed(speculation.block_hash, speculation.entries)
+    watch.proposed(speculation.header, speculation.entries)
     watch.committed(dataclasses.replace(speculation, result=result), 0)
     assert bool(watch._passed_over) is not is_behind
+
+
+def test_a_primary_that_proposes_much_that_never_commits_is_judged_all_the_same() -> None:
+    station = alone()
+    engine = station.engine
+    watch = watching(station, engine.replica.state.parameters.inclusion_timeout_real_ms)
+    parent = engine.flight.parent(engine.flight.tip().block_hash)
+    assert parent is not None
+    speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter(()), 100)
+    for number in range(2, limits.blocks_in_flight_kept + 2):
+        watch.proposed(replace(speculation.header, time_ms=parent.time_ms + number), ())
+    watch.committed(speculation, 0)
+    assert watch._passed_over == [], "nothing is known of when it was proposed"
+    header = replace(speculation.header, height=speculation.header.height + 1, parent=speculation.block_hash)
+    following = dataclasses.replace(speculation, header=header, block_hash=block_hash(header))
+    watch.proposed(following.header, ())
+    watch.committed(following, 0)
+    assert watch._passed_over != []
 
 
 def test_what_waits_too_long_is_pushed_and_comes_past_the_primarys_quotas() -> None:
@@ -83,7 +101,7 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
         engine.intake.pool._bounds = Limits(transactions_max=0)
         engine.submit(deposit(station.genesis, 3), lambda state: None)
         station.settle()
-    watch.proposed(speculation.block_hash, speculation.entries)
+    watch.proposed(speculation.header, speculation.entries)
     engine.intake.from_proposal([later])
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
@@ -128,7 +146,7 @@ def test_what_had_no_place_here_has_been_seen_all_the_same(monkeypatch: pytest.M
     assert not watch._is_blind(station.now_ms)
     parent = engine.flight.committed()
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter([refused]), 100)
-    watch.proposed(speculation.block_hash, speculation.entries)
+    watch.proposed(speculation.header, speculation.entries)
     watch.committed(speculation, 0)
     assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"]
     monkeypatch.setattr(limits, "refused_transactions_remembered_max", 1)
