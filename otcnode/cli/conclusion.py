@@ -59,6 +59,8 @@ VOTES = (Cause.PREPARE, Cause.COMMIT)
 PLURAL = {"does": "do", "has": "have", "is": "are", "waits": "wait"}
 LIES = (Cause.PRIMARY_LIED, Cause.LIED)
 IN_USE = "too few can vote: stop the second process that signs with the key of {}"
+LOST_BESIDES = "then, if the voting record is lost, start {} and no other with --vote-again-after-loss"
+"""A key that was in use elsewhere votes again by itself once there are blocks."""
 LOST = "too few can vote: if their voting records are lost, start them with --vote-again-after-loss"
 _PLACE = re.compile(r"^(height \d+, )?view \d+: ")
 
@@ -128,13 +130,21 @@ def _root(front: list[Answer], here: list[Answer]) -> str | None:
     dispensable = len(front[0]["validators"]) - front[0]["quorum"]
     lost, in_use = _saying(here, Cause.SILENT), _saying(here, Cause.KEY_IN_USE)
     if len(lost) + len(in_use) > dispensable:
-        return IN_USE.format(_and(in_use)) if in_use else LOST
+        return _unable(lost, in_use)
     if voting and all(any(cause["kind"] == Cause.TIMER_HELD for cause in answer["causes"]) for answer in voting):
         return "nobody hears a quorum"
     found = [(ROOTS.index(cause["kind"]), str(cause["text"])) for _, cause in _causes(here) if cause["kind"] in ROOTS]
     if not found:
         return _proposed_two(here)
     return re.sub(r"^asked for view \d+: ", "", min(found)[1])
+
+
+def _unable(lost: list[str], in_use: list[str]) -> str:
+    """What brings enough votes back, where those who are silent are too many."""
+    if not in_use:
+        return LOST
+    stop = IN_USE.format(_and(in_use))
+    return f"{stop}; {LOST_BESIDES.format(_and(lost))}" if lost else stop
 
 
 def _proposed_two(heard: list[Answer]) -> str | None:

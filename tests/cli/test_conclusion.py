@@ -136,11 +136,17 @@ def test_a_key_in_two_processes_is_no_lost_record() -> None:
     silent = _cause(Cause.SILENT, "silent: no intact voting record; waits for a block")
     in_use = _cause(Cause.KEY_IN_USE, "silent: others showed a PREPARE (a second process with its key?)")
     waits = _cause(Cause.NO_PROPOSAL, "waits for a proposal from the primary n0", "n0", height=812)
-    for first in (silent, in_use):
+    for first, advice in (
+        (silent, "n2; then, if the voting record is lost, start n1 and no other with --vote-again-after-loss; "),
+        (in_use, "n1 and n2; "),
+    ):
         found = conclude({"b": _answer("n1", first, waits), "c": _answer("n2", in_use, waits)})
-        assert "--vote-again-after-loss" not in found.text
-        assert "stop the second process that signs with the key of " in found.text
+        stop = "height 812, view 3: too few can vote: stop the second process that signs with the key of "
+        assert found.text.startswith(stop + advice)
+        assert found.text.count("--vote-again-after-loss") == (first is silent)
         assert found.nodes["n2"] == "silent: others showed a PREPARE (a second process with its key?)"
+    most = {"b": _answer("n1", in_use, waits)} | {name: _answer(name, silent, waits) for name in ("n2", "n3")}
+    assert "key of n1; then, if the voting record is lost, start n2 and n3 and no other with" in conclude(most).text
     alone = conclude({"b": _answer("n1", in_use, waits)})
     assert "too few can vote" not in alone.text and alone.nodes["n1"].startswith("silent: others showed")
 
