@@ -135,6 +135,8 @@ signatures_per_transaction_max = 32
 mempool_transactions_max = 50_000
 mempool_bytes_max = 64 << 20
 mempool_transactions_per_account_max = 10_000
+mempool_bytes_per_author_max = mempool_bytes_max // 8
+"""Nobody fills the pool alone, with large transactions as little as with many."""
 mempool_applications_max = 1_000
 mempool_transactions_per_node_max = 32
 """Of what a node says by itself: its readiness, evidence."""

@@ -7,7 +7,7 @@ it came in; whether it still is, the block that takes it decides.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +26,7 @@ class Refusal(StrEnum):
 
     FULL = "the pool is full"
     QUOTA = "its author has too many transactions waiting"
+    QUOTA_BYTES = "its author has too many bytes waiting"
     URGENT = "its bearer has brought too many past the quotas"
 
 
@@ -40,6 +41,7 @@ class Limits:
     """Of operations that one node signs by itself."""
     urgent_per_validator_max: int = limits.urgent_per_validator_max
     """Of those that one validator has pushed past the other bounds."""
+    per_author_bytes_max: int = limits.mempool_bytes_per_author_max
 
 
 class Mempool:
@@ -51,6 +53,7 @@ class Mempool:
         self._by_full_hash: dict[bytes, Decoded] = {}
         self._per_author: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
+        self._bytes_per_author: Counter[bytes] = Counter()
         self._seen_ms: dict[bytes, int] = {}
         self._bearer: dict[bytes, bytes] = {}
         self._by_end: list[tuple[int, bytes]] = []
@@ -97,6 +100,8 @@ class Mempool:
         author, quota = self._author(decoded.transaction.body)
         if len(self._per_author.get(author, ())) >= quota:
             return Refusal.QUOTA
+        if self._bytes_per_author[author] + len(decoded.raw) > self._bounds.per_author_bytes_max:
+            return Refusal.QUOTA_BYTES
         return None
 
     def add(self, decoded: Decoded, now_ms: int = 0, bearer: bytes | None = None) -> Refusal | None:
@@ -106,7 +111,9 @@ class Mempool:
             return refusal
         self._waiting[decoded.id] = decoded
         self._by_full_hash[decoded.full_hash] = decoded
-        self._per_author.setdefault(self._author(decoded.transaction.body)[0], {})[decoded.id] = None
+        author, _ = self._author(decoded.transaction.body)
+        self._per_author.setdefault(author, {})[decoded.id] = None
+        self._bytes_per_author[author] += len(decoded.raw)
         self._bytes += len(decoded.raw)
         self._seen_ms[decoded.id] = now_ms
         if bearer is not None:
@@ -132,8 +139,9 @@ class Mempool:
             author, _ = self._author(decoded.transaction.body)
             of_author = self._per_author[author]
             del of_author[transaction_id]
+            self._bytes_per_author[author] -= len(decoded.raw)
             if not of_author:
-                del self._per_author[author]
+                del self._per_author[author], self._bytes_per_author[author]
         if len(self._by_end) > 2 * len(self._waiting) + _LEFTOVERS_MAX:
             # Ascending order is a heap.
             self._by_end = sorted({entry for entry in self._by_end if entry[1] in self._waiting})

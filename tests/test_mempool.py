@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otcnode import limits
 from otcnode.blocks import transaction_full_hash
 from otcnode.mempool import Limits, Mempool, Refusal
 from otcnode.vm.accounts.operations import KeyRevoke
@@ -76,6 +77,25 @@ def test_those_without_an_account_share_a_small_quota_of_their_own() -> None:
     applications = [transaction(number, sender=None) for number in range(3)]
     assert [pool.add(each) for each in applications] == [None, None, Refusal.QUOTA]
     assert pool.add(transaction(9)) is None
+
+
+@pytest.mark.parametrize("sender", [0, None])
+def test_nobody_fills_the_pool_with_large_transactions(sender: int | None) -> None:
+    """An account has a share of the bytes, as have those without one; what leaves makes room."""
+    size = len(transaction(1).raw)
+    pool = Mempool(Limits(10, 10**6, 10, per_author_bytes_max=2 * size))
+    mine = [transaction(number, sender=sender) for number in range(3)]
+    assert [pool.add(each) for each in mine] == [None, None, Refusal.QUOTA_BYTES]
+    assert pool.add(transaction(9, sender=1)) is None
+    pool.remove([mine[0].id])
+    assert [pool.add(each) for each in (mine[2], mine[0])] == [None, Refusal.QUOTA_BYTES]
+    pool.remove([each.id for each in mine])
+    assert list(pool._bytes_per_author) == [bytes([1]) * 32]
+
+
+def test_the_share_of_bytes_is_far_from_the_pool_and_holds_the_largest_transactions() -> None:
+    share = Limits().per_author_bytes_max
+    assert 100 * limits.transaction_bytes_max <= share <= Limits().bytes_max // 8
 
 
 def test_a_node_has_a_quota_of_its_own() -> None:
