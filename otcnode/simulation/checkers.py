@@ -314,6 +314,10 @@ class Checkers:
                     case Asked():
                         self._patience.asked(node)
 
+    def record_durable(self, node: int) -> None:
+        """A node's voting record has reached its disk."""
+        self._rules.record_durable(node)
+
     def waits(self, node: int, delay_ms: int) -> None:
         """A node sets its view timer."""
         if node in self._honest:

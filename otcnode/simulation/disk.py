@@ -93,6 +93,7 @@ class CrashingVotesLog:
         if self._crash is not None and self._crash.point in _SYNC_POINTS and self._counts_down():
             if self._crash.point is CrashPoint.SYNC_DONE:
                 self._log.sync()
+                self._synced()
             elif self._crash.point is CrashPoint.SYNC_TORN:
                 # Of every other: a loss of power, which leaves other traces than a killed process.
                 torn_bytes = self._crash.torn_bytes

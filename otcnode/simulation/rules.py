@@ -27,6 +27,8 @@ class _Signer:
     """What one honest node has signed, over all its lives."""
 
     committed: int = 0
+    noted: int = 0
+    """What it had committed when its record was last made durable: all earlier votes may be compacted away."""
     prepared: dict[Place, bytes] = field(default_factory=dict)
     asked: dict[int, int] = field(default_factory=dict)
     """Epoch to the highest view it asked for."""
@@ -49,11 +51,16 @@ class Rules:
         if node in self._signers:
             self._signers[node].committed = height
 
+    def record_durable(self, node: int) -> None:
+        if node in self._signers:
+            self._signers[node].noted = self._signers[node].committed
+
     def forgot_blocks(self, node: int) -> None:
-        """Its store is gone; its record, and so its floor, is not."""
+        """Its store is gone; its record, and so its floor, is not. A floor that was not durable when the process ended
+        is gone too, and binds nobody: a record that was not compacted since holds every vote below it."""
         if node in self._signers:
             signer = self._signers[node]
-            signer.floor, signer.committed = max(signer.floor, signer.committed), 0
+            signer.floor, signer.committed = max(signer.floor, signer.noted), 0
 
     def entered(self, node: int, message: NewView, quorum: int) -> None:
         """A node acts under a NEW-VIEW: of a quorum, and what it proposes again is what somebody in it proved."""

@@ -434,6 +434,9 @@ class World:
     def installed(self, node: int) -> None:
         self.injected("snapshot-installed")
 
+    def record_durable(self, node: int) -> None:
+        self.checkers.record_durable(node)
+
     def started(self, node: int) -> None:
         store = self._nodes[node].store
         assert store is not None
