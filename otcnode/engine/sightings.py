@@ -13,8 +13,9 @@ from otcnode.crypto import hmac_sha256
 from otcnode.types import Milliseconds, TransactionId
 from otcnode.vm.transactions import Decoded
 
-_PLACES = struct.Struct(">5I")
-"""The bits of a transaction in an outline."""
+_NUMBERS = struct.Struct(">5I")
+_Places = tuple[tuple[int, int], ...]
+"""The bits of a transaction in every outline: bytes and masks."""
 
 
 class _Sighting(NamedTuple):
@@ -27,22 +28,20 @@ class _Outline:
     others where it is full (B. H. Bloom, Space/time trade-offs in hash coding with allowable errors, 1970)."""
 
     def __init__(self) -> None:
-        self._bits = bytearray(limits.sightings_outline_bytes)
+        self.bits = bytearray(limits.sightings_outline_bytes)
         self._held = 0
 
-    def add(self, places: tuple[int, ...]) -> bool:
+    def add(self, places: _Places) -> bool:
         """False: it is full."""
         if self._held >= limits.sightings_per_outline_max:
             return False
         self._held += 1
-        for place in places:
-            byte, bit = divmod(place % (8 * len(self._bits)), 8)
-            self._bits[byte] |= 1 << bit
+        for byte, mask in places:
+            self.bits[byte] |= mask
         return True
 
-    def holds(self, places: tuple[int, ...]) -> bool:
-        size = 8 * len(self._bits)
-        return all(self._bits[place % size >> 3] >> (place % size & 7) & 1 for place in places)
+    def holds(self, places: _Places) -> bool:
+        return all(self.bits[byte] & mask for byte, mask in places)
 
 
 class Sightings:
@@ -78,8 +77,9 @@ class Sightings:
             self._outlines[number] = _Outline()
         return self._outlines[number].add(self._places(transaction_id))
 
-    def _places(self, transaction_id: TransactionId) -> tuple[int, ...]:
-        return _PLACES.unpack(hmac_sha256(self._secret, transaction_id)[: _PLACES.size])
+    def _places(self, transaction_id: TransactionId) -> _Places:
+        numbers = _NUMBERS.unpack(hmac_sha256(self._secret, transaction_id)[: _NUMBERS.size])
+        return tuple(((number >> 3) % limits.sightings_outline_bytes, 1 << (number & 7)) for number in numbers)
 
     def seen_ms(self, transaction_id: TransactionId) -> Milliseconds | None:
         """Where only the slice is known, its beginning."""
@@ -87,7 +87,9 @@ class Sightings:
         if sighting is not None or not self._outlines:
             return None if sighting is None else sighting.seen_ms
         places = self._places(transaction_id)
-        numbers = [number for number, outline in self._outlines.items() if outline.holds(places)]
+        byte, mask = places[0]
+        likely = [number for number, outline in self._outlines.items() if outline.bits[byte] & mask]
+        numbers = [number for number in likely if self._outlines[number].holds(places)]
         return min(numbers) * limits.sightings_slice_ms if numbers else None
 
     def forget(self, transaction_ids: Iterable[TransactionId]) -> None:
