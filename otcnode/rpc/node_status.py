@@ -21,8 +21,9 @@ class SyncingResult(Result, frozen=True):
 
 class NodeStatusResult(Result, frozen=True, kw_only=True):
     """`mode` is what consensus is doing here in a word; `synced` means that nothing above `height` is claimed by more
-    than f validators or proven by a certificate, else `syncing` says how far it is. `peers_connected` of
-    `peers_expected` are other validators. Blocks below `blocks_first` are not kept here."""
+    than f validators (where too few are heard, by several peers, or by those more than 64 blocks ahead that may yet
+    prove it) or proven by a certificate, else `syncing` says how far it is. `peers_connected` of `peers_expected` are
+    other validators. Blocks below `blocks_first` are not kept here."""
 
     name: str
     node: form.NodeText
