@@ -36,7 +36,6 @@ QUICK = (
     "proposal saved without bodies",
     "block not synced",
     "checksum not compared",
-    "damaged record cut off",
     "full disk swallowed",
     "refused sync swallowed",
     "turned away and still connected",
