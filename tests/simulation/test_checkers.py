@@ -121,6 +121,8 @@ def test_a_vote_is_lawful_only_on_votes_that_exist() -> None:
     rules.voted(1, "COMMIT", place, block, quorum=3, proposes=False)
     rules.voted(1, "PREPARE", above, block, quorum=3, proposes=False)
     rules.committed(2, 5)
+    rules.record_durable(2)
+    rules.committed(2, 6)
     rules.forgot_blocks(2)
     with pytest.raises(Violation, match="below 5"):
         rules.voted(2, "PREPARE", place, block, quorum=3, proposes=False)
