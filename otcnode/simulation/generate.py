@@ -298,7 +298,7 @@ class _Generator:
             return Tune(window=chance.between(1, 4, "new window", number))
         for attempt in range(8):
             act = self._change_of_nodes(number, attempt)
-            if self._bears(weak, (*before, act)):
+            if self._bears(weak, (*before, act)) and _can_end((*before, act)):
                 return act
         return None
 
@@ -639,3 +639,10 @@ class _Generator:
                 continue
             cut_ms = at_ms + 20 + chance.between(3 * sum(self._delay_ms) // 2, 4 * sum(self._delay_ms), "cut", number)
             self._faults.append(Partition(id=self._next_id(), at_ms=cut_ms, group=(lucky,), for_ms=cut_for_ms))
+
+
+def _can_end(acts: Iterable[Act]) -> bool:
+    """Nobody takes the word of a node that is turned away, so it must not be one that signs over."""
+    acts = tuple(acts)
+    turned_away = {act.member for act in acts if isinstance(act, Admit) and not act.admitted}
+    return not any(isinstance(act, Rotate) and act.validator in turned_away for act in acts)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from otcnode import chain
 from otcnode.chain import Parent, Speculation
-from otcnode.simulation.generate import generate
+from otcnode.simulation.generate import Options, generate
 from otcnode.simulation.plan import (
     Act,
     Admit,
@@ -184,3 +184,19 @@ def test_plans_have_every_kind_of_change() -> None:
     acts = [submission.act for plan in plans for submission in plan.workload]
     assert {Admit, Reform, Rotate, Tune} <= {type(act) for act in acts}
     assert any(len(members) == 7 for plan in plans if plan.validators == 4 for members in plan.sets)
+
+
+def test_no_plan_waits_for_the_word_of_a_node_that_is_turned_away() -> None:
+    """The first seed is one whose plan once did."""
+    plans = [
+        generate(2_000_971),
+        *(generate(seed, Options(validators=6, reforms_permille=1_000)) for seed in range(200)),
+    ]
+    signing_over = 0
+    for plan in plans:
+        acts = [submission.act for submission in plan.workload]
+        turned_away = {act.member for act in acts if isinstance(act, Admit) and not act.admitted}
+        signing = {act.validator for act in acts if isinstance(act, Rotate)}
+        assert not turned_away & signing, plan.seed
+        signing_over += len(signing)
+    assert signing_over > 20
