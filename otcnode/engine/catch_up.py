@@ -121,8 +121,14 @@ class CatchUp:
             self.snapshot_taker.stop()
 
     def received(self, peer: bytes, payload: bytes) -> None:
-        if payload.startswith(SNAPSHOT_ANSWER_STARTS) and not self._awaits_snapshot_of(peer):
-            return
+        if payload.startswith(SNAPSHOT_ANSWER_STARTS):
+            asked = None if self.snapshot_taker is None else self.snapshot_taker.sync
+            if asked is None or not asked.owes(peer):
+                self._unasked(peer)
+                return
+            if not asked.may_answer(peer):
+                # Late: not worth the work of decoding it.
+                return
         if payload.startswith(BLOCKS_RESPONSE_START) and not self.sync.may_answer(peer):
             self._unasked(peer)
             return
@@ -157,14 +163,6 @@ class CatchUp:
                     self.sync.hint(peer, offer.height)
             self.snapshot_taker.received(peer, answer)
             self.poll()
-
-    def _awaits_snapshot_of(self, peer: bytes) -> bool:
-        """Whether its answer is worth the work of decoding it: one that is late is not."""
-        sync = None if self.snapshot_taker is None else self.snapshot_taker.sync
-        if sync is None or not sync.owes(peer):
-            self._unasked(peer)
-            return False
-        return sync.may_answer(peer)
 
     def _unasked(self, peer: bytes) -> None:
         """Blocks or parts of a snapshot that nobody asked this peer for: they are not even decoded."""
