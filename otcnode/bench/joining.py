@@ -6,7 +6,6 @@ beforehand (chain.py); the records of the large state are of the ledger's forms,
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import msgspec
 
 from otcnode import __version__, localnet
-from otcnode.bench import bound, chain, large_state
+from otcnode.bench import bound, chain, large_state, processes
 from otcnode.bench.result import hardware
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError
@@ -217,10 +216,5 @@ def _height(url: str) -> int:
 def _cpu_seconds(cluster: localnet.Cluster) -> tuple[float, float]:
     """Of the joiner itself and of its workers."""
     process = cluster.process_id(JOINER)
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return _cpu_of(process), sum(_cpu_of(int(child)) for child in children)
-
-
-def _cpu_of(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    workers = processes.usage(*processes.children(process))
+    return processes.usage(process).cpu_seconds, workers.cpu_seconds

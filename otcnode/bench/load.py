@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -38,26 +38,38 @@ class Outcomes:
         self.failures[reason] = self.failures.get(reason, 0) + count
 
 
-async def open_loop(urls: Sequence[str], raws: Sequence[bytes], per_second: float) -> Outcomes:
+async def open_loop(urls: Sequence[str], raws: AsyncIterable[bytes], per_second: float, outcomes: Outcomes) -> None:
     """Send all of `raws` at the rate, spread over the nodes in turn, whatever the cluster does meanwhile."""
-    outcomes = Outcomes()
     per_slice = max(1, round(per_second * SLICE_S))
     interval = per_slice / per_second
     last_of_slice = (per_slice - 1) / per_second
+    number = 0
     async with _session() as session, asyncio.TaskGroup() as group:
-        outcomes.started = time.perf_counter()
-        for number, first in enumerate(range(0, len(raws), per_slice)):
+        async for part in _slices(raws, per_slice):
+            if number == 0:
+                outcomes.started = time.perf_counter()
             meant = outcomes.started + number * interval
             await asyncio.sleep(max(0.0, meant + last_of_slice - time.perf_counter()))
-            part = raws[first : first + per_slice]
             sent = [meant + index / per_second for index in range(len(part))]
             group.create_task(_send(session, urls[number % len(urls)], part, sent, outcomes))
-    return outcomes
+            number += 1
 
 
-async def closed_loop(urls: Sequence[str], raws: Sequence[bytes], clients: int, per_request: int) -> Outcomes:
+async def _slices(raws: AsyncIterable[bytes], size: int) -> AsyncIterator[list[bytes]]:
+    part: list[bytes] = []
+    async for raw in raws:
+        part.append(raw)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+async def closed_loop(
+    urls: Sequence[str], raws: Sequence[bytes], clients: int, per_request: int, outcomes: Outcomes
+) -> None:
     """`clients` callers, each sending its next request when the last one is answered."""
-    outcomes = Outcomes()
     parts = iter([raws[first : first + per_request] for first in range(0, len(raws), per_request)])
 
     async def caller(url: str) -> None:
@@ -69,7 +81,6 @@ async def closed_loop(urls: Sequence[str], raws: Sequence[bytes], clients: int, 
         outcomes.started = time.perf_counter()
         for number in range(clients):
             group.create_task(caller(urls[number % len(urls)]))
-    return outcomes
 
 
 async def views(urls: Sequence[str]) -> list[int]:

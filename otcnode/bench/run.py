@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from otcnode import __version__, localnet
-from otcnode.bench import bound, load, workload
+from otcnode.bench import bound, load, processes, workload
 from otcnode.bench.result import BenchResult, Resources, hardware, percentiles, steady_throughput
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import ChainParameters, chain_id
@@ -59,7 +58,8 @@ def measure(options: Options, say: Callable[[str], None]) -> BenchResult:
             cluster.wait_ready()
             say("loading …")
             before, views = _resources(cluster), asyncio.run(load.views(cluster.urls))
-            outcomes = asyncio.run(_load(cluster.urls, raws, options))
+            outcomes = load.Outcomes()
+            asyncio.run(_load(cluster.urls, raws, options, outcomes))
             after, views_after = _resources(cluster), asyncio.run(load.views(cluster.urls))
     if not outcomes.finals:
         raise ConfigurationError(f"no transaction became final: {outcomes.failures}")
@@ -99,10 +99,16 @@ def measure(options: Options, say: Callable[[str], None]) -> BenchResult:
     )
 
 
-async def _load(urls: list[str], raws: list[bytes], options: Options) -> load.Outcomes:
+async def _load(urls: list[str], raws: list[bytes], options: Options, outcomes: load.Outcomes) -> None:
     if options.rate is None:
-        return await load.closed_loop(urls, raws, options.clients, options.per_request)
-    return await load.open_loop(urls, raws, options.rate)
+        await load.closed_loop(urls, raws, options.clients, options.per_request, outcomes)
+    else:
+        await load.open_loop(urls, _one_by_one(raws), options.rate, outcomes)
+
+
+async def _one_by_one(raws: list[bytes]) -> AsyncIterator[bytes]:
+    for raw in raws:
+        yield raw
 
 
 @dataclass(frozen=True)
@@ -115,15 +121,9 @@ class _Usage:
 def _resources(cluster: localnet.Cluster) -> _Usage:
     cpu, memory, disk = 0.0, 0, 0
     for member in cluster.members:
-        for process in _family(cluster.process_id(member.name)):
-            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-            cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        process = cluster.process_id(member.name)
+        used = processes.usage(process, *processes.children(process))
+        cpu += used.cpu_seconds
+        memory += used.resident_bytes
         disk += sum(path.stat().st_size for path in member.home.database.parent.rglob("*") if path.is_file())
     return _Usage(cpu, memory, disk)
-
-
-def _family(process: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(int(child) for child in children)]

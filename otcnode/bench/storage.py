@@ -23,6 +23,7 @@ import msgspec
 
 from otcnode import limits
 from otcnode.bench.chain import ChainBuilder, genesis_of
+from otcnode.bench.processes import usage
 from otcnode.bench.result import hardware
 from otcnode.blocks import HEADER_VERSION, Certificate, Entry, Epoch, Header, block_hash, transactions_root
 from otcnode.codec import encode
@@ -200,7 +201,7 @@ def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> N
     store = Store.open(LevelKeyValue(path), CHAIN, HISTORY_BLOCKS)
     wall_ms, processor_ms = (time.perf_counter() - wall) * 1_000, (time.process_time() - processor) * 1_000
     assert store.tip.height == 5
-    after_start = _own_memory_bytes()
+    after_start = usage(os.getpid()).own_bytes
     commits = _commits(store, accounts, random.Random(2))
     first = next(commits)
     pieces, processor = 1, time.process_time()
@@ -208,7 +209,7 @@ def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> N
         pieces += 1
     ahead_ms = (time.process_time() - processor) * 1_000
     timings = [next(commits) for _ in range(blocks)]
-    after_blocks = _own_memory_bytes()
+    after_blocks = usage(os.getpid()).own_bytes
     store.close()
     tree = [timing.tree_ms for timing in timings]
     found = {
@@ -225,12 +226,6 @@ def _start_and_commit(accounts: int, path: Path, blocks: int, answer: Path) -> N
         "resident_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     answer.write_bytes(msgspec.json.encode(found))
-
-
-def _own_memory_bytes() -> int:
-    """RssAnon of proc_pid_status(5)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
 def _disk_per_transaction(place: Path) -> tuple[int, float, float]:

@@ -50,12 +50,22 @@ def deposits(chain: bytes, count: int, valid_until_ms: int, holders: int = HOLDE
         (chain, first, min(_CHUNK, count - first), valid_until_ms, random_bytes(24), holders)
         for first in range(0, count, _CHUNK)
     ]
-    with ProcessPoolExecutor(cpu_count() or 1, mp_context=get_context("spawn")) as pool:
-        for chunk in pool.map(_sign_chunk, jobs):
+    with signers(cpu_count() or 1) as pool:
+        for chunk in pool.map(sign_chunk, jobs):
             yield from chunk
 
 
-def _sign_chunk(job: tuple[bytes, int, int, int, bytes, int]) -> list[bytes]:
+Chunk = tuple[bytes, int, int, int, bytes, int]
+"""The arguments of `signed_deposits`."""
+
+
+def signers(count: int) -> ProcessPoolExecutor:
+    """Processes that run `sign_chunk`."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+
+
+def sign_chunk(job: Chunk) -> list[bytes]:
+    """What it names, signed and encoded."""
     return [decoded.raw for decoded in signed_deposits(*job)]
 
 

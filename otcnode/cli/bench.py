@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from otcnode.bench import joining, ledger, storage
+from otcnode.bench import joining, ledger, soak, storage
 from otcnode.bench.result import BenchResult
 from otcnode.bench.run import Options, measure
 
@@ -114,6 +114,23 @@ def joining_command(
     _show(console, result, _joining_table(result), output, as_json)
 
 
+@bench.command("soak")
+@click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31))
+@click.option("--minutes", default=60, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(1, 10_000), help="Per second.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def soak_command(validators: int, minutes: int, rate: float, output: Path | None, as_json: bool) -> None:
+    """A steady load for long: does memory stay flat, does finality stay short?
+
+    A line is printed every minute.
+    """
+    console = Console(highlight=False, stderr=as_json)
+    options = soak.Options(validators, minutes, rate)
+    result = soak.measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
+    _show(console, result, _soak_table(result), output, as_json)
+
+
 @bench.command("storage")
 @click.option(
     "--accounts",
@@ -165,6 +182,24 @@ def _storage_table(result: storage.StorageResult) -> Table:
             *(f"{value / 1e6:.0f}" for value in memory),
         )
     return table
+
+
+def _soak_table(result: soak.SoakResult) -> Table:
+    table = Table(show_header=False, title=f"{result.validators} validators, {result.rate:g}/s, {result.hardware}")
+    latency, last = result.latency, result.minutes[-1]
+    table.add_row("committed", f"{result.committed} in {last.number} minutes")
+    table.add_row("latency to finality", f"p50 {latency.p50} ms, p99 {latency.p99} ms, longest {latency.maximum} ms")
+    table.add_row("memory of a node", f"{last.own_bytes / 1e6:.1f} MB own, {last.resident_bytes / 1e6:.1f} MB resident")
+    grown = "not known below six minutes" if result.own_growth is None else f"{result.own_growth:+.1%}"
+    table.add_row("own memory since a sixth of the time", grown)
+    table.add_row("disk of a node", f"{last.disk_bytes / 1e6:.1f} MB")
+    table.add_row("failures", _failures(result.failures))
+    table.add_row("view changes", str(result.view_changes))
+    return table
+
+
+def _failures(failures: dict[str, int]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in failures.items()) or "none"
 
 
 def _joining_table(result: joining.JoiningResult) -> Table:
@@ -222,7 +257,7 @@ def _table(result: BenchResult) -> Table:
         ("validators' CPU", f"{resources.cpu_seconds} s"),
         ("memory per node", f"{resources.memory_bytes_per_node / 1e6:.0f} MB"),
         ("disk", f"{resources.disk_bytes_per_transaction} bytes per transaction and node"),
-        ("failures", ", ".join(f"{count} × {reason}" for reason, count in result.failures.items()) or "none"),
+        ("failures", _failures(result.failures)),
         ("view changes", str(result.view_changes)),
     ):
         table.add_row(name, value)

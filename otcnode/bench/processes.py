@@ -1,0 +1,40 @@
+"""What processes use, from proc(5)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """`own_bytes`: memory that no file backs (RssAnon); `resident_bytes`: mapped files too, which the system takes back
+    when it needs room (VmRSS)."""
+
+    cpu_seconds: float
+    own_bytes: int
+    resident_bytes: int
+
+
+def usage(*processes: int) -> Usage:
+    """Of all of them together; ProcessLookupError or FileNotFoundError where one has ended."""
+    cpu, own, resident = 0.0, 0, 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        own += _bytes(status["RssAnon"])
+        resident += _bytes(status["VmRSS"])
+    return Usage(cpu, own, resident)
+
+
+def children(process: int) -> list[int]:
+    """Those that its main thread started."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _bytes(text: str) -> int:
+    number, unit = text.split()
+    assert unit == "kB"
+    return int(number) * 1024
