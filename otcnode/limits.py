@@ -77,7 +77,11 @@ candidates_per_height_max = 8
 """Blocks remembered per height; those accepted in this view, proved or certified are never the ones forgotten."""
 own_vote_views_max = 64
 """Views whose own votes are remembered for comparison with what others show."""
-decisions_kept = 16
+commit_times_kept = 64
+decisions_behind_max = 64
+"""Whoever is further behind is helped by block sync, not by certificates."""
+decisions_sent_per_second_max = 64
+"""Certificates of committed heights, read from the store, to one peer that lacks them."""
 offences_per_validator_max = 64
 """Remembered of one validator in one epoch with evidence that a transaction can hold; more would tell nothing new."""
 large_offences_per_validator_max = 3

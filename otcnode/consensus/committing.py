@@ -11,8 +11,6 @@ from otcnode.consensus.certificates import certificate_from
 from otcnode.consensus.core import Core, fresh_state
 from otcnode.consensus.effects import Commit as CommitBlock
 from otcnode.consensus.events import Tip
-from otcnode.consensus.messages import Decision
-from otcnode.consensus.state import Decided
 
 T = TypeVar("T")
 
@@ -55,17 +53,14 @@ def committed(core: Core, tip: Tip, header: Header | None) -> None:
     state.behind_since_ms = None
     core.view_deadline_ms = None
     core.builder_had_nothing = False
-    decision = None
+    state.committed_ms[tip.height] = state.now.monotonic_ms
     if header is None:
         core.building = None
-    elif tip.certificate is not None:
-        decision = Decision(header, tip.certificate)
-        state.decided[tip.height] = Decided(decision, state.now.monotonic_ms)
     _forget_through(core, tip.height)
     _grow_patience_back(core, header)
     silence.observe_commit(state)
     if tip.next_epoch.number != former_epoch.number:
-        _begin_epoch(core, decision)
+        _begin_epoch(core)
         return
     if core.recording:
         state.floor = tip.height
@@ -85,7 +80,7 @@ def _forget_through(core: Core, height: int) -> None:
     forget_heights(state.proofs, height)
     forget_heights(state.certificates, height)
     forget_heights(state.refusals, height)
-    forget_heights(state.decided, height - limits.decisions_kept)
+    forget_heights(state.committed_ms, height - limits.commit_times_kept)
     for key in [key for key in state.waiting if key[1] <= height]:
         del state.waiting[key]
     for name in [name for name, candidate in state.candidates.items() if candidate.height <= height]:
@@ -120,7 +115,7 @@ def _rotate(core: Core) -> None:
         view_changing.ask_for(core, state.view + 1, f"the primary's turn ended at height {state.committed}")
 
 
-def _begin_epoch(core: Core, decision: Decision | None) -> None:
+def _begin_epoch(core: Core) -> None:
     """Views, votes and VIEW-CHANGEs of the epoch that ended are void; the new one starts active in view 0."""
     former = core.state
     fresh = fresh_state(core.configuration, former.tip, former.now)
@@ -129,8 +124,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     fresh.silence = former.silence
     fresh.record_held_back = former.record_held_back
     fresh.floor = max(former.floor, former.tip.height) if core.recording else former.floor
-    fresh.decided = former.decided
-    fresh.epoch_end = decision
+    fresh.committed_ms = former.committed_ms
     fresh.heard = {name: heard for name, heard in former.heard.items() if name in fresh.epoch.validators}
     if fresh.silence is not None:
         fresh.silence.view_seen = -1
@@ -141,6 +135,7 @@ def _begin_epoch(core: Core, decision: Decision | None) -> None:
     core.view_changes_checked.clear()
     core.urgent_taken.clear()
     core.epoch_answers.clear()
+    core.decisions_sent.clear()
     if core.recording:
         core.compact()
 

@@ -61,6 +61,8 @@ class Core:
     """By author."""
     epoch_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.epoch_answers_per_second_max))
     """By peer."""
+    decisions_sent: PerSecond = field(default_factory=lambda: PerSecond(limits.decisions_sent_per_second_max))
+    """By peer."""
     pace: ExecutionPace = field(default_factory=ExecutionPace)
     latency: LatencyPace = field(default_factory=LatencyPace)
     urgent_taken: PerSecond = field(default_factory=lambda: PerSecond(limits.urgent_per_second_max))

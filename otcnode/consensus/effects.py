@@ -13,7 +13,7 @@ from otcnode.codec import Record
 from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import Offence
 from otcnode.consensus.messages import Evidence, Message
-from otcnode.types import BlockHash, Height, Milliseconds, Natural, NodeId
+from otcnode.types import BlockHash, EpochNumber, Height, Milliseconds, Natural, NodeId
 
 
 class Save(Record, frozen=True, tag="save"):
@@ -37,6 +37,20 @@ class Broadcast(Record, frozen=True, tag="broadcast"):
     """To every other validator of the current epoch that is connected (and to full nodes where useful: never)."""
 
     message: Message
+
+
+class SendDecision(Record, frozen=True, tag="send-decision"):
+    """Send the header and the certificate of a committed block, as far as the store keeps them."""
+
+    peer: NodeId
+    height: Height
+
+
+class SendEpochEnd(Record, frozen=True, tag="send-epoch-end"):
+    """Send the header and the certificate of the last block of an epoch that is over."""
+
+    peer: NodeId
+    epoch: EpochNumber
 
 
 class Build(Record, frozen=True, tag="build"):
@@ -123,6 +137,8 @@ Effect: TypeAlias = (
     | Compact
     | Send
     | Broadcast
+    | SendDecision
+    | SendEpochEnd
     | Build
     | Fetch
     | Execute

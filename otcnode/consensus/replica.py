@@ -237,7 +237,7 @@ class Replica:
         assert entries is not None
         fresh = fresh_state(self._configuration, state.tip, state.now)
         fresh.work, fresh.heard, fresh.last_commit_ms = state.work, state.heard, state.last_commit_ms
-        fresh.halted, fresh.decided, fresh.epoch_end = state.halted, state.decided, state.epoch_end
+        fresh.halted, fresh.committed_ms = state.halted, state.committed_ms
         self.core.state = fresh
         self.core.recording = True
         memory.restore(fresh, entries)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from otcnode import limits
 from otcnode.consensus import accusing, status
 from otcnode.consensus.core import Core
-from otcnode.consensus.effects import SetTimer, Sync
+from otcnode.consensus.effects import SendDecision, SendEpochEnd, SetTimer, Sync
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Status, status_preimage
 from otcnode.consensus.state import Heard, State
@@ -19,22 +19,21 @@ def is_for_this_epoch(core: Core, sender: bytes, epoch: int) -> bool:
     second: whoever is there has many such messages to send, and one answer ends them all."""
     state = core.state
     if epoch < state.epoch.number and core.epoch_answers.take(sender, 1, state.now.monotonic_ms):
-        if state.epoch_end is not None:
-            core.send(sender, state.epoch_end)
-        else:
-            _send_status(core, sender)
+        core.effects.append(SendEpochEnd(sender, epoch))
     return epoch == state.epoch.number
 
 
 def answer_old_height(core: Core, sender: bytes, height: int) -> None:
     """Late votes are common and need no answer; a peer that still works on a decided height gets its decision."""
-    decided = core.state.decided.get(height)
-    if decided is None:
-        return
     heard = core.state.heard.get(sender)
     known = heard is not None and heard.status is not None and heard.status.committed >= height
-    if not known and core.state.now.monotonic_ms - decided.since_ms >= limits.resend_after_ms:
-        core.send(sender, decided.decision)
+    if not known and core.state.is_decided_long(height):
+        _send_decision(core, sender, height)
+
+
+def _send_decision(core: Core, peer: bytes, height: int) -> None:
+    if core.decisions_sent.take(peer, 1, core.state.now.monotonic_ms):
+        core.effects.append(SendDecision(peer, height))
 
 
 def on_status(core: Core, sender: bytes, message: Status) -> None:
@@ -61,6 +60,8 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
     _compare_heights(core, sender, message)
     if not is_for_this_epoch(core, sender, message.epoch):
         return
+    for height in status.undecided(state, message):
+        _send_decision(core, sender, height)
     for answer in status.lacking(state, message):
         core.send(sender, answer)
 
@@ -89,11 +90,6 @@ def _compare_heights(core: Core, sender: bytes, message: Status) -> None:
 def _hint_sync(core: Core, peer: bytes, committed: int) -> None:
     if committed > core.state.committed:
         core.effects.append(Sync(peer, committed))
-
-
-def _send_status(core: Core, peer: bytes) -> None:
-    if core.state.is_validator:
-        core.send(peer, _signed_status(core))
 
 
 def _signed_status(core: Core) -> Status:

@@ -17,7 +17,6 @@ from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Tip, Work
 from otcnode.consensus.messages import (
     Commit,
-    Decision,
     Mode,
     NewView,
     Prepare,
@@ -56,14 +55,6 @@ class Silence:
     view: int = 0
     view_seen: int = -1
     shown: str = ""
-
-
-@dataclass(slots=True)
-class Decided:
-    """A block this replica committed, kept a while for those who lack its certificate."""
-
-    decision: Decision
-    since_ms: int
 
 
 @dataclass(slots=True)
@@ -126,9 +117,8 @@ class State:
     view_changes: dict[bytes, ViewChange] = field(default_factory=dict)
 
     # the past and the peers
-    decided: dict[int, Decided] = field(default_factory=dict)
-    epoch_end: Decision | None = None
-    """The last block of the epoch before this one."""
+    committed_ms: dict[int, int] = field(default_factory=dict)
+    """When each of the latest heights was committed here (real milliseconds)."""
     heard: dict[bytes, Heard] = field(default_factory=dict)
     """By validator, of the others only."""
     last_commit_ms: int | None = None
@@ -206,6 +196,12 @@ class State:
         """Whether at least so many of the others are heard."""
         since_ms = self.now.monotonic_ms - limits.hearing_ms_max
         return count <= sum([heard.last_ms >= since_ms for heard in self.heard.values()])
+
+    def is_decided_long(self, height: int) -> bool:
+        """Whether this height is committed, and the COMMITs of others for it had time to arrive everywhere."""
+        since_ms = self.committed_ms.get(height)
+        young = since_ms is not None and self.now.monotonic_ms - since_ms < limits.resend_after_ms
+        return height <= self.committed and not young
 
     def accepted_candidate(self, height: int) -> Candidate | None:
         name = self.accepted.get(height)

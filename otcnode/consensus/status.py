@@ -62,8 +62,7 @@ def _height_status(state: State, height: int) -> HeightStatus:
 
 
 def lacking(state: State, status: Status) -> Iterator[Message]:
-    """What I hold and the sender of `status`, in my epoch, does not."""
-    yield from decisions_above(state, status.committed)
+    """What I hold for heights above both, and the sender of `status`, in my epoch, does not."""
     yield from _view_messages(state, status)
     if not state.waiting and state.prepares.is_empty and state.commits.is_empty:
         return
@@ -73,12 +72,14 @@ def lacking(state: State, status: Status) -> Iterator[Message]:
         yield from _height_messages(state, status, height, shown.get(height))
 
 
-def decisions_above(state: State, committed: int) -> Iterator[Message]:
-    """Certificates of the next few heights, once their own COMMITs had time to arrive."""
-    for height in range(committed + 1, min(state.committed, committed + state.window) + 1):
-        decided = state.decided.get(height)
-        if decided is not None and state.now.monotonic_ms - decided.since_ms >= limits.resend_after_ms:
-            yield decided.decision
+def undecided(state: State, status: Status) -> Iterator[int]:
+    """Heights that the sender of `status` has in flight and whose certificates it lacks, once their COMMITs had time to
+    arrive. Who is further behind syncs blocks, and these certificates with them."""
+    if state.committed - status.committed > limits.decisions_behind_max:
+        return
+    for height in range(status.committed + 1, min(state.committed, status.committed + state.window) + 1):
+        if state.is_decided_long(height):
+            yield height
 
 
 def _view_messages(state: State, status: Status) -> Iterator[Message]:

@@ -13,7 +13,7 @@ from otcnode.codec import encode
 from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import check_evidence, epoch_of
-from otcnode.consensus.messages import Accusation, NewView, ViewChange
+from otcnode.consensus.messages import Accusation, Decision, NewView, ViewChange
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.sizes import MESSAGES
 from otcnode.crypto import SigningKey, tagged_hash
@@ -380,6 +380,11 @@ class Engine:
             case effects.Broadcast(message):
                 self._make_record_durable()
                 self._broadcast(encode(message))
+            case effects.SendDecision(peer, height):
+                self._send_decision(peer, height)
+            case effects.SendEpochEnd(peer, epoch):
+                following = [other.number for other in self._store.epochs() if other.number > epoch]
+                self._send_decision(peer, min(following) - 1)
             case effects.Build():
                 self._build(effect)
             case effects.Fetch(name, entries):
@@ -422,6 +427,12 @@ class Engine:
         for validator in self.flight.tip().next_epoch.validators:
             if validator != self._own and validator in self._peers:
                 self._host.send(validator, Channel.CONSENSUS, payload)
+
+    def _send_decision(self, peer: bytes, height: int) -> None:
+        self._make_record_durable()
+        header, certificate = self._store.header(height), self._store.certificate(height)
+        if header is not None and certificate is not None:
+            self._host.send(peer, Channel.CONSENSUS, encode(Decision(header, certificate)))
 
     def _build(self, request: effects.Build) -> None:
         nothing = events.Built(request.request, None, (), (), self.flight.tip().next_epoch)

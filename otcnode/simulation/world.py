@@ -379,6 +379,10 @@ class World:
                 self.note(node, f"broadcasts {_brief(message)}")
             case effects.Send(peer, message):
                 self.note(node, f"sends n{self.validators.index(peer)} {_brief(message)}")
+            case effects.SendDecision(peer, height):
+                self.note(node, f"sends n{self.validators.index(peer)} Decision of {height}")
+            case effects.SendEpochEnd(peer, epoch):
+                self.note(node, f"sends n{self.validators.index(peer)} Decision of the end of epoch {epoch}")
             case effects.Accuse(offence):
                 accused = self.validators.index(offence.validator)
                 self.mark(f"accused: {offence.kind}")

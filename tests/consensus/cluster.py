@@ -22,7 +22,7 @@ from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events, record
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer, Tip
-from otcnode.consensus.messages import Accusation, Commit, Message, Prepare, PrePrepare
+from otcnode.consensus.messages import Accusation, Commit, Decision, Message, Prepare, PrePrepare
 from otcnode.consensus.replica import Replica
 from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
@@ -173,6 +173,10 @@ class Node:
                 for peer in self.tip_state().epoch.validators:
                     if peer != self.name:
                         self.cluster.send(self, peer, message)
+            case effects.SendDecision(peer, height):
+                self.send_decision(peer, height)
+            case effects.SendEpochEnd(peer, epoch):
+                self.send_decision(peer, min(end for end in self.epoch_ends() if end >= epoch))
             case effects.Build():
                 self.build(effect)
             case effects.Fetch(name, entries):
@@ -207,6 +211,16 @@ class Node:
                 self.alarms.append(text)
             case _:
                 assert_never(effect)
+
+    def send_decision(self, peer: bytes, height: int) -> None:
+        if height:
+            self.disk.sync()
+            header, _, certificate, _ = self.disk.chain[height - 1]
+            self.cluster.send(self, peer, Decision(header, certificate))
+
+    def epoch_ends(self) -> list[int]:
+        """The heights of their last blocks; 0 that of the genesis."""
+        return [number - 1 for number in sorted({1, *(state.epoch.number for *_, state in self.disk.chain)})]
 
     def set_timer(self, timer: Timer, delay_ms: int | None) -> None:
         self.timers.pop(timer, None)

@@ -15,7 +15,6 @@ from otcnode.consensus.messages import (
     Accusation,
     BodyRequest,
     Commit,
-    Decision,
     Message,
     Mode,
     NewView,
@@ -133,7 +132,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(state.refusals) <= heights
     assert len(state.proofs) <= state.window
     assert len(state.certificates) <= heights
-    assert len(state.decided) <= limits.decisions_kept
+    assert len(state.committed_ms) <= limits.commit_times_kept
     assert len(core.served_ms) <= 2 * validators * len(state.candidates)
     assert len(core.offences) <= validators
     most = limits.offences_per_validator_max + limits.large_offences_per_validator_max
@@ -141,6 +140,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(core.view_changes_checked) <= validators
     assert len(core.urgent_taken) <= validators
     assert len(core.epoch_answers) <= validators
+    assert len(core.decisions_sent) <= validators
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -250,7 +250,7 @@ def test_messages_of_an_epoch_that_is_over_are_answered_so_often_and_others_as_b
     answered: list[bytes] = []
 
     def watch(node: Node, effect: effects.Effect) -> None:
-        if node.index == VICTIM and isinstance(effect, effects.Send) and isinstance(effect.message, Decision):
+        if node.index == VICTIM and isinstance(effect, effects.SendEpochEnd):
             answered.append(effect.peer)
 
     cluster.on_effect = watch

@@ -187,7 +187,7 @@ def test_damaged_evidence_is_named_at_the_start() -> None:
         Station(station.genesis, station.key, kv=station.kv, votes=station.votes)
 
 
-def _in_the_next_epoch() -> tuple[Station, list[Station]]:
+def in_the_next_epoch() -> tuple[Station, list[Station]]:
     """A liar, and three honest nodes of a chain whose parameters have begun another epoch."""
     liar, *honest = governed()
     net = Net(honest)
@@ -206,7 +206,7 @@ def _in_the_next_epoch() -> tuple[Station, list[Station]]:
 
 
 def test_evidence_of_an_epoch_that_is_over_is_judged_by_its_validators_passed_on_and_put_on_the_chain() -> None:
-    liar, honest = _in_the_next_epoch()
+    liar, honest = in_the_next_epoch()
     net = Net(honest)
     evidence = double(liar.chain, liar.key)
     _tell(honest[0], liar.own, evidence)
@@ -225,7 +225,7 @@ def test_evidence_of_an_epoch_that_is_over_is_judged_by_its_validators_passed_on
 
 
 def test_what_proves_nothing_of_an_epoch_that_is_over_costs_its_sender_too() -> None:
-    liar, honest = _in_the_next_epoch()
+    liar, honest = in_the_next_epoch()
     stranger = SigningKey(b"stranger".ljust(32))
     _tell(honest[0], liar.own, double(liar.chain, stranger))
     _tell(honest[0], honest[2].own, double(liar.chain, liar.key, epoch=2))

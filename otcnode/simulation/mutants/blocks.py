@@ -163,4 +163,4 @@ def votes_kept_for_ever() -> Plant:
 
 def nothing_sent_again() -> Plant:
     """A STATUS that shows a lack is answered with nothing."""
-    return planted((status, "lacking", lambda state, message: iter(())))
+    return planted(*((status, what, lambda state, message: iter(())) for what in ("lacking", "undecided")))
