@@ -170,7 +170,7 @@ def _waits(front: list[Answer], heard: list[Answer], troubles: Sequence[Cause]) 
     nodes = _lies(front)
     nodes |= {answer["name"]: said for answer in heard if (said := _trouble(answer, troubles)) is not None}
     if not found:
-        return "nothing that a node could name is missing", nodes
+        return "waits for the validators of this epoch", nodes | _not_there(front, heard, nodes)
     answer, cause = list(_causes(front))[min(found)[3]]
     names = {answer["name"] for answer in heard}
     unheard = [name for _, other in _causes([answer]) if other["kind"] == Cause.TIMER_HELD for name in other["nodes"]]
@@ -183,6 +183,22 @@ def _waits(front: list[Answer], heard: list[Answer], troubles: Sequence[Cause]) 
     ):
         nodes |= {name: said for name, said in more.items() if name not in nodes}
     return _wait_text(cause, [answer, *front]), nodes
+
+
+def _not_there(front: list[Answer], heard: list[Answer], known: Mapping[str, str]) -> dict[str, str]:
+    """Why no validator of the epoch does anything in it, where those who are furthest only follow: it does not answer,
+    or is still at a lower height and waits for something there."""
+    answers = {answer["name"]: answer for answer in heard}
+    here = {answer["name"] for answer in front}
+    found = {}
+    for name in front[0]["validators"]:
+        if name not in answers:
+            found[name] = front[0]["peers"].get(name, "does not answer")
+        elif name not in here:
+            height, wait = answers[name]["height"], _gravest(answers[name], WAITS)
+            said = known.get(name) or (wait and str(wait["text"]).partition("; missing")[0])
+            found[name] = f"is at height {height}" + (f" ({said})" if said else "")
+    return found
 
 
 def _wait_text(cause: Mapping[str, Any], front: list[Answer]) -> str:
@@ -258,8 +274,10 @@ def _causes(answers: list[Answer]) -> Iterator[tuple[Answer, Mapping[str, Any]]]
 
 def _trouble(answer: Answer, kinds: Sequence[Cause]) -> str | None:
     """The gravest of these that a node says of itself."""
+    gravest = _gravest(answer, kinds)
+    return None if gravest is None else _PLACE.sub("", str(gravest["text"]))
+
+
+def _gravest(answer: Answer, kinds: Sequence[Cause]) -> Mapping[str, Any] | None:
     found = [cause for cause in answer["causes"] if cause["kind"] in kinds]
-    if not found:
-        return None
-    gravest = min(found, key=lambda cause: kinds.index(cause["kind"]))
-    return _PLACE.sub("", str(gravest["text"]))
+    return min(found, key=lambda cause: kinds.index(cause["kind"]), default=None)

@@ -206,6 +206,23 @@ def test_who_is_further_and_waits_for_nothing_is_not_asked_why_the_others_wait()
     assert found.text == "height 812, view 3: waits for 1 of 3 COMMIT; n3 does not hear n0 and n1"
 
 
+def test_where_only_followers_have_come_the_validators_of_the_epoch_say_why_they_have_not() -> None:
+    """A set that has ended and still has work waiting, while those who come after it are cut off below."""
+    follows = _cause(Cause.FOLLOWS, "this node is not a validator of the current epoch: it follows and signs nothing")
+    waits = "height 811, view 2: waits for 1 of 3 COMMIT; missing n2 (silent 4.1 s)"
+    behind = _answer("n0", _cause(Cause.COMMIT, waits, "n2", height=811, missing=1), height=810, view=2)
+    lost = _answer("n1", _cause(Cause.SILENT, "silent: no intact voting record"), height=810, view=2)
+    found = conclude({"a": behind, "b": lost, "c": _answer("n8", follows), "d": {"error": "no answer"}})
+    assert found.text.startswith("height 812, view 3: waits for the validators of this epoch; ")
+    assert found.nodes == {
+        "n0": "is at height 810 (height 811, view 2: waits for 1 of 3 COMMIT)",
+        "n1": "is at height 810 (silent: no intact voting record)",
+        "n2": "silent 4.1 s",
+        "n3": "silent 4.1 s",
+        "d": "no answer",
+    }
+
+
 def test_nobody_answers() -> None:
     found = conclude({"a": {"error": "refused"}, "b": {"error": "timeout"}})
     assert (found.text, found.goes_on, found.height) == ("no node answers", False, None)

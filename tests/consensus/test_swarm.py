@@ -21,6 +21,12 @@ def test_random_faults_break_nothing_and_the_healed_quorum_finishes(first: int) 
         run(seed)
 
 
+@pytest.mark.parametrize("seed", [10_643, 11_294])
+def test_runs_in_which_the_next_validators_were_cut_off_below_their_epoch(seed: int) -> None:
+    """Those whose epoch had ended still had work waiting, and no conclusion said for what."""
+    run(seed)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(10_000, 13_000, 50))
 def test_many_more_random_faults(first: int) -> None:
