@@ -108,6 +108,17 @@ PARAMETER_BOUNDS: Mapping[str, tuple[int, int]] = {
 `state_buckets` shapes the state's tree and never changes."""
 
 
+def window_fault(parameters: ChainParameters) -> str | None:
+    """What is wrong with two parameters that are within their bounds and too much together."""
+    most = limits.window_transactions_max
+    if parameters.window * parameters.block_transactions_max <= most:
+        return None
+    return (
+        f"window times block_transactions_max must be at most {most}, "
+        f"not {parameters.window} times {parameters.block_transactions_max}"
+    )
+
+
 class GenesisValidator(_Document, frozen=True, kw_only=True):
     """`address` is host:port for peers; it may be empty and configured or announced later."""
 
@@ -241,6 +252,9 @@ def check(genesis: Genesis) -> None:
             greatest *= genesis.clock.rate
         if not least <= value <= greatest:
             raise ConfigurationError(f"parameters.{name} must be {least} to {greatest}, not {value}")
+    fault = window_fault(genesis.parameters)
+    if fault is not None:
+        raise ConfigurationError(f"parameters: {fault}")
     for cash in genesis.cash:
         if cash.decimals > CASH_DECIMALS_MAX:
             raise ConfigurationError(f"cash {cash.id}: decimals must be 0 to {CASH_DECIMALS_MAX}, not {cash.decimals}")

@@ -68,6 +68,8 @@ validators_max = 100
 view_max = 2**40
 window_max = 64
 """Heights in flight that a chain can ask for at most."""
+window_transactions_max = 500_000
+"""Of the blocks in flight together, each as large as can be: the lists of a window that waits are 32 MB."""
 buffered_heights_windows = 2
 """Votes are kept up to committed + this many windows."""
 votes_other_views_per_validator_max = 2
@@ -141,6 +143,10 @@ mempool_bytes_max = 64 << 20
 mempool_transactions_per_account_max = 10_000
 mempool_bytes_per_author_max = mempool_bytes_max // 8
 """Nobody fills the pool alone, with large transactions as little as with many."""
+mempool_few_transactions_max = 25
+mempool_few_bytes_max = transaction_bytes_max
+"""Of one author. Who has no more finds room as long as there is any; a quarter of the pool is kept for that, so that
+500 accounts are needed to fill it with small transactions, and 256 with the largest."""
 mempool_applications_max = 1_000
 mempool_transactions_per_node_max = 32
 """Of what a node says by itself: its readiness, evidence."""

@@ -2,6 +2,12 @@
 
 Everything in it has been decoded, is authentic (its signatures verified) and was admissible on the committed state when
 it came in; whether it still is, the block that takes it decides.
+
+Nothing that has room is sent away for something else. So that accounts in league cannot take all of it, a quarter of
+the room is for authors with few transactions, and of the rest nobody has a larger share than the square of the share
+that is then free. However they take turns, k authors leave a (k + 1)-th part of that free: if the free share falls from
+a to b by the last one's s, then s is at most b², so b + b² ≥ a; and what fulfils that for a ≥ 1/k is greater than
+1/(k + 1).
 """
 
 from __future__ import annotations
@@ -42,6 +48,8 @@ class Limits:
     urgent_per_validator_max: int = limits.urgent_per_validator_max
     """Of those that one validator has pushed past the other bounds."""
     per_author_bytes_max: int = limits.mempool_bytes_per_author_max
+    few_max: int = limits.mempool_few_transactions_max
+    few_bytes_max: int = limits.mempool_few_bytes_max
 
 
 class Mempool:
@@ -97,10 +105,21 @@ class Mempool:
             return Refusal.FULL
         if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
             return Refusal.FULL
-        author, quota = self._author(decoded.transaction.body)
-        if len(self._per_author.get(author, ())) >= quota:
+        return self._refuses_author(decoded)
+
+    def _refuses_author(self, decoded: Decoded) -> Refusal | None:
+        bounds, (author, quota) = self._bounds, self._author(decoded.transaction.body)
+        size = len(decoded.raw)
+        count, count_bytes = len(self._per_author.get(author, ())) + 1, self._bytes_per_author[author] + size
+        if count > quota:
             return Refusal.QUOTA
-        if self._bytes_per_author[author] + len(decoded.raw) > self._bounds.per_author_bytes_max:
+        if count_bytes > bounds.per_author_bytes_max:
+            return Refusal.QUOTA_BYTES
+        if count <= bounds.few_max and count_bytes <= bounds.few_bytes_max:
+            return None
+        if not _is_fair(count, len(self._waiting) + 1, bounds.transactions_max):
+            return Refusal.QUOTA
+        if not _is_fair(count_bytes, self._bytes + size, bounds.bytes_max):
             return Refusal.QUOTA_BYTES
         return None
 
@@ -173,3 +192,10 @@ class Mempool:
         for entry in ended:
             heapq.heappush(self._by_end, entry)
         return [transaction_id for _, transaction_id in ended]
+
+
+def _is_fair(own: int, used: int, room: int) -> bool:
+    """Whether an author may have so much of what is used in all, of all the room, itself included."""
+    everybodys = room - room // 4
+    free = max(0, everybodys - used)
+    return own * everybodys <= free * free

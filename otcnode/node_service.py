@@ -142,12 +142,12 @@ class Service:
 
     # ---- transactions
 
-    async def submit(self, raws: Sequence[bytes]) -> Sequence[service.Submission]:
+    async def submit(self, raws: Sequence[bytes], caller: str) -> Sequence[service.Submission]:
         if self._engine.halted is not None:
             return [service.NotReady(f"this node has stopped: {self._engine.halted}") for _ in raws]
-        return await asyncio.gather(*(self._submit(raw) for raw in raws))
+        return await asyncio.gather(*(self._submit(raw, caller) for raw in raws))
 
-    def _submit(self, raw: bytes) -> asyncio.Future[service.Submission]:
+    def _submit(self, raw: bytes, caller: str) -> asyncio.Future[service.Submission]:
         future: asyncio.Future[service.Submission] = asyncio.get_running_loop().create_future()
 
         def answer(state: TransactionState) -> None:
@@ -156,7 +156,7 @@ class Service:
 
         try:
             decoded = decode_transaction(raw)
-            self._engine.submit(decoded, answer)
+            self._engine.submit(decoded, answer, caller)
         except Inadmissible as error:
             future.set_result(service.Refused(error.code, error.detail, self._never(raw, error.code)))
         return future

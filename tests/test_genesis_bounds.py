@@ -44,6 +44,30 @@ def test_a_parameter_may_be_at_its_edge_and_not_beyond(name: str, edge: int) -> 
             check(with_parameter(name, beyond))
 
 
+@pytest.mark.parametrize(("window", "beyond"), [(50, 10_001), (6, 83_334), (64, 7_813)])
+def test_what_is_in_flight_together_is_bounded(window: int, beyond: int) -> None:
+    """Each is within its own bounds; the lists of a window of full blocks would be 410 MB at the largest of both."""
+
+    def with_both(transactions: int) -> Genesis:
+        genesis = with_parameter("window", window)
+        return replace(genesis, parameters=replace(genesis.parameters, block_transactions_max=transactions))
+
+    assert window * (beyond - 1) <= limits.window_transactions_max < window * beyond
+    check(with_both(beyond - 1))
+    with pytest.raises(ConfigurationError, match=r"parameters"):
+        check(with_both(beyond))
+
+
+def test_the_reason_names_both() -> None:
+    genesis = with_parameter("window", 64)
+    genesis = replace(genesis, parameters=replace(genesis.parameters, block_transactions_max=100_000))
+    with pytest.raises(ConfigurationError) as refusal:
+        check(genesis)
+    assert str(refusal.value) == (
+        "parameters: window times block_transactions_max must be at most 500000, not 64 times 100000"
+    )
+
+
 @pytest.mark.parametrize("buckets", [0, 1, 32, 100, 16 * limits.state_buckets_max])
 def test_a_state_tree_of_a_shape_or_size_that_none_can_have(buckets: int) -> None:
     with pytest.raises(ConfigurationError, match="state_buckets"):

@@ -1,5 +1,8 @@
 """The pool is bounded, fair between accounts and in order of arrival."""
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +99,61 @@ def test_nobody_fills_the_pool_with_large_transactions(sender: int | None) -> No
 def test_the_share_of_bytes_is_far_from_the_pool_and_holds_the_largest_transactions() -> None:
     share = Limits().per_author_bytes_max
     assert 100 * limits.transaction_bytes_max <= share <= Limits().bytes_max // 8
+
+
+_ROOM = Limits(400, 400 * 233, 400, few_max=3, few_bytes_max=3 * 233, per_author_bytes_max=400 * 233)
+"""Of 400 places 300 are open to all, 100 to those with few."""
+
+
+def _greedy(pool: Mempool, authors: Iterable[int], numbers: Iterator[int]) -> None:
+    """Each of them sends until it is refused, one after the other."""
+    for author in authors:
+        while pool.add(transaction(next(numbers), sender=author)) is None:
+            pass
+
+
+@pytest.mark.parametrize("accomplices", [1, 2, 5, 10, 29])
+def test_accounts_in_league_leave_a_part_for_everybody_else(accomplices: int) -> None:
+    """Whatever the order: the places that are open to all are never all taken, the others hardly."""
+    pool, numbers = Mempool(_ROOM), itertools.count()
+    _greedy(pool, range(accomplices), numbers)
+    _greedy(pool, range(accomplices), numbers)
+    assert len(pool) <= 300 - 300 // (accomplices + 1) + 3 * accomplices
+    few = [pool.add(transaction(next(numbers), sender=200)) for _ in range(3)]
+    assert few == [None, None, None]
+
+
+def test_one_account_alone_has_more_than_a_third_of_the_open_places() -> None:
+    pool, numbers = Mempool(_ROOM), itertools.count()
+    _greedy(pool, [0], numbers)
+    assert len(pool) > 300 // 3
+    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.QUOTA
+
+
+def test_a_share_follows_what_is_free() -> None:
+    """What leaves the pool makes room for whoever was refused."""
+    pool, numbers = Mempool(_ROOM), itertools.count()
+    _greedy(pool, [0, 1, 2], numbers)
+    before = len(pool.of_author(bytes([2]) * 32))
+    pool.remove([decoded.id for decoded in pool.of_author(bytes(32))])
+    _greedy(pool, [2], numbers)
+    assert len(pool.of_author(bytes([2]) * 32)) > before
+
+
+def test_large_transactions_share_the_bytes_alike() -> None:
+    bounds = Limits(10**6, 400 * 233, 400, few_max=3, few_bytes_max=3 * 233, per_author_bytes_max=400 * 233)
+    pool, numbers = Mempool(bounds), itertools.count()
+    _greedy(pool, range(10), numbers)
+    assert pool.bytes_held <= 233 * (300 - 300 // 11 + 3 * 10)
+    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.QUOTA_BYTES
+    assert [pool.add(transaction(next(numbers), sender=200)) for _ in range(3)] == [None] * 3
+
+
+def test_it_takes_hundreds_of_accounts_to_fill_the_places_of_those_with_few() -> None:
+    bounds = Limits()
+    kept, kept_bytes = bounds.transactions_max // 4, bounds.bytes_max // 4
+    assert kept // bounds.few_max >= 500 and kept_bytes // bounds.few_bytes_max >= 250
+    assert bounds.few_bytes_max >= limits.transaction_bytes_max
 
 
 def test_a_node_has_a_quota_of_its_own() -> None:

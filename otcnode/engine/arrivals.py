@@ -1,4 +1,5 @@
-"""Transactions on their way in, whose signatures are not verified yet: bounded, in order, each copy for itself."""
+"""Transactions on their way in, whose signatures are not verified yet: bounded, each copy for itself, and in order as
+long as the workers keep up. Where they do not, sources are served in turn (engine/turns.py) and share the room."""
 
 from __future__ import annotations
 
@@ -8,16 +9,20 @@ from dataclasses import dataclass, replace
 
 from otcnode import limits
 from otcnode.engine.host import TransactionState
+from otcnode.engine.turns import Source, Turns
 from otcnode.types import FullHash, TransactionId
 from otcnode.vm.transactions import Decoded
 
 Answer = Callable[[TransactionState], None]
+_OWN_CLIENTS = b""
+_PUSHED = b"pushed by "
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """From a peer (`source`) or from a client (`answer`), come at `seen_ms` (real) and found admissible on the state of
-    `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past what nobody pushes."""
+    `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past what nobody pushes. `client`:
+    which one."""
 
     decoded: Decoded
     height: int
@@ -25,21 +30,38 @@ class Arrival:
     source: bytes | None = None
     answer: Answer | None = None
     urgent: bool = False
+    client: str = ""
+
+    @property
+    def shares_with(self) -> Source:
+        """A peer; what a validator pushes besides; or one of this node's clients."""
+        if self.source is None:
+            return Source(_OWN_CLIENTS, self.client.encode())
+        return Source(_PUSHED + self.source if self.urgent else self.source, b"")
 
 
 class Arrivals:
     """Keyed by full hash: a forged copy is another arrival and never stands for the true one. What `take` gave out
-    counts as held until `release`."""
+    counts as held until `release`.
+
+    Among all that come one way (a peer, or this node's clients) and one of them (the client), an arrival has room if
+    what the one holds, what all of them hold and itself fit into what is free. So k ways that take all they can leave
+    at least the (k + 1)-th part once they are served in turn, and everybody who holds nothing finds some of it
+    (A. K. Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet switches, 1998)."""
 
     def __init__(self) -> None:
         self._urgent: OrderedDict[FullHash, Arrival] = OrderedDict()
-        self._waiting: OrderedDict[FullHash, Arrival] = OrderedDict()
-        """What is not urgent."""
-        self._pushed: Counter[bytes] = Counter()
-        """How many urgent ones each validator has here, taken ones among them."""
+        self._waiting: dict[FullHash, tuple[int, Arrival]] = {}
+        """What is not urgent, with its number in the order in which it came."""
+        self._turns = Turns()
+        """Of what is in `_waiting`."""
+        self._number = 0
         self._taken: dict[FullHash, Arrival] = {}
         self._copies: dict[TransactionId, int] = {}
         self._bytes = 0
+        self._held: Counter[bytes | Source] = Counter()
+        """How many each way and each source has here, taken ones among them."""
+        self._bytes_held: Counter[bytes | Source] = Counter()
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._waiting) + len(self._taken)
@@ -63,63 +85,85 @@ class Arrivals:
         return None if arrival is None else arrival.seen_ms
 
     def _get(self, full_hash: FullHash) -> Arrival | None:
-        return self._urgent.get(full_hash) or self._waiting.get(full_hash) or self._taken.get(full_hash)
+        _, waiting = self._waiting.get(full_hash, (0, None))
+        return waiting or self._urgent.get(full_hash) or self._taken.get(full_hash)
 
     def pushed_by(self, validator: bytes) -> int:
         """How many urgent arrivals are held that this validator pushed, each copy of a transaction for itself."""
-        return self._pushed[validator]
+        return self._held[_PUSHED + validator]
 
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
         return transaction_id in self._copies
 
-    def has_room(self, decoded: Decoded) -> bool:
+    def has_room(self, arrival: Arrival) -> bool:
+        own, size = arrival.shares_with, len(arrival.decoded.raw)
+        free, free_bytes = limits.mempool_transactions_max - len(self), limits.mempool_bytes_max - self._bytes
         return (
-            len(self) < limits.mempool_transactions_max and self._bytes + len(decoded.raw) <= limits.mempool_bytes_max
+            self._held[own] + self._held[own.way] + 1 <= free
+            and self._bytes_held[own] + self._bytes_held[own.way] + size <= free_bytes
         )
 
     def add(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
-        assert not self.holds(decoded.full_hash) and self.has_room(decoded)
+        assert not self.holds(decoded.full_hash) and self.has_room(arrival)
         if arrival.urgent:
-            self._enqueue_urgent(arrival)
+            assert arrival.source is not None
+            self._urgent[decoded.full_hash] = arrival
         else:
-            self._waiting[decoded.full_hash] = arrival
+            self._number += 1
+            self._waiting[decoded.full_hash] = self._number, arrival
+            signatures = len(decoded.transaction.signatures)
+            self._turns.add(arrival.shares_with, decoded.full_hash, signatures)
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
-        self._bytes += len(decoded.raw)
+        self._count(arrival, 1)
 
     def hasten(self, decoded: Decoded, validator: bytes) -> None:
-        """A validator pushes what came before as one of many: past those, unless it is urgent or taken already."""
-        arrival = self._waiting.pop(decoded.full_hash, None)
-        if arrival is not None:
-            self._enqueue_urgent(replace(arrival, source=validator, urgent=True))
-
-    def _enqueue_urgent(self, arrival: Arrival) -> None:
-        assert arrival.source is not None
-        self._urgent[arrival.decoded.full_hash] = arrival
-        self._pushed[arrival.source] += 1
+        """A validator pushes what came before as one of many: past those, unless it is urgent or taken already, or the
+        validator's share of the room is used up."""
+        _, arrival = self._waiting.get(decoded.full_hash, (0, None))
+        if arrival is None:
+            return
+        urgent = replace(arrival, source=validator, urgent=True)
+        if self.has_room(urgent):
+            del self._waiting[decoded.full_hash]
+            self._turns.remove(arrival.shares_with, decoded.full_hash)
+            self._count(arrival, -1)
+            self._urgent[decoded.full_hash] = urgent
+            self._count(urgent, 1)
 
     def take(self, signatures_max: int) -> list[Arrival]:
-        """What is urgent, then the rest, each the oldest first, with about as many signatures as are verified in one
-        go, so that nobody's bulk holds up all others for long."""
+        """What is urgent, the oldest first; then of the rest a turn of each source after the other, with about as many
+        signatures as are verified in one go: nobody's bulk holds up all others for long. In the order in which they
+        came, so that sources matter only where not all can be taken."""
         batch: list[Arrival] = []
         room = signatures_max
-        while self.waiting and room > 0:
-            full_hash, arrival = (self._urgent or self._waiting).popitem(last=False)
-            self._taken[full_hash] = arrival
+        while self._urgent and room > 0:
+            _, arrival = self._urgent.popitem(last=False)
             batch.append(arrival)
             room -= len(arrival.decoded.transaction.signatures)
+        others: list[tuple[int, Arrival]] = []
+        while self._waiting and room > 0:
+            for full_hash, signatures in self._turns.take(room):
+                others.append(self._waiting.pop(full_hash))
+                room -= signatures
+        batch += [arrival for _, arrival in sorted(others, key=lambda numbered: numbered[0])]
+        self._taken.update((arrival.decoded.full_hash, arrival) for arrival in batch)
         return batch
 
     def release(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
         del self._taken[decoded.full_hash]
-        if arrival.urgent:
-            assert arrival.source is not None
-            self._pushed[arrival.source] -= 1
-            if not self._pushed[arrival.source]:
-                del self._pushed[arrival.source]
-        self._bytes -= len(decoded.raw)
+        self._count(arrival, -1)
         left = self._copies.pop(decoded.id) - 1
         if left:
             self._copies[decoded.id] = left
+
+    def _count(self, arrival: Arrival, sign: int) -> None:
+        own, size = arrival.shares_with, sign * len(arrival.decoded.raw)
+        self._bytes += size
+        for name in (own, own.way):
+            self._held[name] += sign
+            self._bytes_held[name] += size
+            if not self._held[name]:
+                del self._held[name], self._bytes_held[name]

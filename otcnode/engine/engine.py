@@ -223,10 +223,10 @@ class Engine:
         if not self._over and not self._disturbed:
             self._read_ahead()
 
-    def submit(self, decoded: Decoded, answer: Answer) -> None:
-        """A client's transaction; see Intake.submit."""
+    def submit(self, decoded: Decoded, answer: Answer, client: str = "") -> None:
+        """A client's transaction; see Intake.submit. `client` says which one, of those that are to be served alike."""
         self._disturbed = True
-        self.intake.submit(decoded, answer)
+        self.intake.submit(decoded, answer, client)
 
     def act_as_node(self, operation: Operation) -> None:
         """Submit what this node says by itself. The same operation on the same committed block is the same transaction;

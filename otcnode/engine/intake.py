@@ -21,7 +21,7 @@ from otcnode.engine.host import Host, Observer, Stage, TransactionState
 from otcnode.engine.refusals import NEVER_HAPPENED, Refusals
 from otcnode.engine.sightings import Sightings
 from otcnode.errors import Code, Inadmissible
-from otcnode.mempool import Mempool, Refusal
+from otcnode.mempool import Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import GossipError, TransactionGossip
 from otcnode.p2p.rates import Rate, TokenBucket
@@ -34,6 +34,8 @@ from otcnode.vm.transactions import Decoded, decode_transaction
 NEVER = frozenset({Code.DECODE, Code.CHAIN})
 """Refusals of admission that no state of the chain can change. Not E_AUTH: the next block may add the key, and a peer
 may have committed that block already."""
+
+BUSY = "too much of where it comes from waits to be verified"
 
 
 class Intake:
@@ -59,7 +61,7 @@ class Intake:
         self._pool_changed = pool_changed
         self.pool = Mempool()
         self.lacked_room_ms: int | None = None
-        """When something was last refused here that others may have taken (real milliseconds)."""
+        """When something was last refused here, and not remembered, that others may have taken (real milliseconds)."""
         self.gossip = TransactionGossip(self._raw_of)
         self._arrivals = Arrivals()
         self._refused: dict[bytes, TokenBucket] = {}
@@ -74,18 +76,15 @@ class Intake:
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
-    def submit(self, decoded: Decoded, answer: Answer) -> None:
+    def submit(self, decoded: Decoded, answer: Answer, client: str = "") -> None:
         """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
         known already. Raises Inadmissible where it can be refused at once."""
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             answer(self.state(decoded.id))
             return
         self.check(decoded)
-        if not self._arrivals.has_room(decoded):
-            self._lacks_room()
-            answer(TransactionState(Stage.DROPPED, reason=Refusal.FULL.value))
-            return
-        self._arrive(decoded, answer=answer)
+        if not self._arrive(decoded, answer=answer, client=client):
+            answer(TransactionState(Stage.DROPPED, reason=BUSY))
 
     def check(self, decoded: Decoded, at_time_ms: int | None = None) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock, or
@@ -132,6 +131,7 @@ class Intake:
         known = (
             self.pool.seen_ms(entry.id),
             self._sightings.seen_ms(entry.id),
+            self._sightings.seen_ms(entry.full_hash),
             self._arrivals.seen_ms(entry.full_hash),
         )
         return min((seen_ms for seen_ms in known if seen_ms is not None), default=None)
@@ -165,10 +165,7 @@ class Intake:
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             return
         self.check(decoded)
-        if self._arrivals.has_room(decoded):
-            self._arrive(decoded, source=peer)
-        else:
-            self._lacks_room()
+        if not self._arrive(decoded, source=peer):
             self.gossip.forget([decoded.full_hash])
 
     def _lacks_room(self) -> None:
@@ -192,7 +189,7 @@ class Intake:
                 continue
             if self._arrivals.holds(decoded.full_hash):
                 self._arrivals.hasten(decoded, validator)
-            elif self._arrivals.has_room(decoded):
+            else:
                 self._arrive(decoded, source=validator, urgent=True)
 
     def from_proposal(self, transactions: Iterable[Decoded]) -> None:
@@ -328,13 +325,26 @@ class Intake:
         return decoded.id not in self.pool and self._store.transaction_location(decoded.id) is None
 
     def _arrive(
-        self, decoded: Decoded, *, source: bytes | None = None, answer: Answer | None = None, urgent: bool = False
-    ) -> None:
+        self,
+        decoded: Decoded,
+        *,
+        source: bytes | None = None,
+        answer: Answer | None = None,
+        urgent: bool = False,
+        client: str = "",
+    ) -> bool:
+        """Whether its source has room for it among what waits to be verified; else that it came is all that stays."""
         height, now_ms = self._store.tip.height, self._host.now().monotonic_ms
-        self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent))
+        arrival = Arrival(decoded, height, now_ms, source, answer, urgent, client)
+        if not self._arrivals.has_room(arrival):
+            if not self._sightings.note_unverified(decoded.full_hash, now_ms):
+                self._lacks_room()
+            return False
+        self._arrivals.add(arrival)
         if not self._verifying:
             self._verifying = True
             self._host.later(self._verify_arrivals)
+        return True
 
     def _verify_arrivals(self) -> None:
         batch = self._arrivals.take(min(self._batch_signatures, limits.signatures_per_batch_max))
@@ -390,10 +400,7 @@ class Intake:
             except Inadmissible as error:
                 state = TransactionState(Stage.DROPPED, code=error.code, reason=str(error))
                 return self._refuse(decoded, arrival.seen_ms, state)
-        state = self._add(decoded, arrival.seen_ms, arrival.source if arrival.urgent else None)
-        if state.reason == Refusal.FULL.value:
-            self._lacks_room()
-        return state
+        return self._add(decoded, arrival.seen_ms, arrival.source if arrival.urgent else None)
 
     def _add(self, decoded: Decoded, seen_ms: int, bearer: bytes | None = None) -> TransactionState:
         """What is authentic into the pool, if there is room."""

@@ -1,5 +1,5 @@
-"""When transactions that have no place here first came: what was refused, and what was given up. A primary that takes
-one of them took what this node has seen, however little became of it here."""
+"""When transactions that have no place here first came: what was refused, what was given up, and what there was no time
+to verify. A primary that takes one of them took what this node has seen, however little became of it here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from otcnode import limits
 from otcnode.crypto import hmac_sha256
-from otcnode.types import Milliseconds, TransactionId
+from otcnode.types import FullHash, Milliseconds, TransactionId
 from otcnode.vm.transactions import Decoded
 
 _NUMBERS = struct.Struct(">5I")
@@ -45,8 +45,9 @@ class _Outline:
 
 
 class Sightings:
-    """Authentic ones only: the latest exactly, by id; of more than that, in which slice of time each came. So whoever
-    sends what is refused makes this node forget nothing. `secret`: or others could make up what looks as if it came."""
+    """Authentic ones: the latest exactly, by id; of more than that, in which slice of time each came. So whoever sends
+    what is refused makes this node forget nothing. Of what is not verified the slice, by its very bytes: a forged copy
+    says nothing of the true one. `secret`: or others could make up what looks as if it came."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -65,7 +66,11 @@ class Sightings:
         forgotten, sighting = self._sightings.popitem(last=False)
         return sighting.valid_until <= block_time_ms or self._outline(forgotten, sighting.seen_ms)
 
-    def _outline(self, transaction_id: TransactionId, seen_ms: Milliseconds) -> bool:
+    def note_unverified(self, full_hash: FullHash, seen_ms: Milliseconds) -> bool:
+        """False: there is no room even for that."""
+        return self._outline(full_hash, seen_ms)
+
+    def _outline(self, transaction_id: TransactionId | FullHash, seen_ms: Milliseconds) -> bool:
         """What came before all slices that are kept has waited for longer than anything waits at an honest primary."""
         number = seen_ms // limits.sightings_slice_ms
         if number not in self._outlines:
@@ -77,11 +82,11 @@ class Sightings:
             self._outlines[number] = _Outline()
         return self._outlines[number].add(self._places(transaction_id))
 
-    def _places(self, transaction_id: TransactionId) -> _Places:
+    def _places(self, transaction_id: TransactionId | FullHash) -> _Places:
         numbers = _NUMBERS.unpack(hmac_sha256(self._secret, transaction_id)[: _NUMBERS.size])
         return tuple(((number >> 3) % limits.sightings_outline_bytes, 1 << (number & 7)) for number in numbers)
 
-    def seen_ms(self, transaction_id: TransactionId) -> Milliseconds | None:
+    def seen_ms(self, transaction_id: TransactionId | FullHash) -> Milliseconds | None:
         """Where only the slice is known, its beginning."""
         sighting = self._sightings.get(transaction_id)
         if sighting is not None or not self._outlines:

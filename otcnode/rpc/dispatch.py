@@ -52,7 +52,7 @@ class Dispatcher:
             self._enter(caller, len(calls))
             try:
                 outcomes = await self._perform(
-                    calls, caller, Context(self._service, self._authenticator, token, listener)
+                    calls, caller, Context(self._service, self._authenticator, token, listener, caller)
                 )
             finally:
                 self._enter(caller, -len(calls))

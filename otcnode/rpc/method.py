@@ -86,6 +86,8 @@ class Context:
     token: bytes | None
     listener: Listener | None = None
     """Where notifications can be sent; None over HTTP."""
+    name: str = ""
+    """Whom the call counts against: an account that has logged in, or an address."""
 
     def caller(self) -> Caller | None:
         """Who is asking, by the roles of the latest state; None without a token. Raises RpcError(−32002)."""

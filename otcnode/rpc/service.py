@@ -252,9 +252,10 @@ class NodeService(Protocol):
 
     def explain_transaction(self, transaction_id: bytes) -> TransactionExplanation: ...
 
-    async def submit(self, raws: Sequence[bytes]) -> Sequence[Submission]:
+    async def submit(self, raws: Sequence[bytes], caller: str) -> Sequence[Submission]:
         """Decode, check and pool transactions; one answer each, in order. It waits for signatures to be verified, not
-        for a block. A transaction that is known already answers with its present state, never with an error."""
+        for a block. A transaction that is known already answers with its present state, never with an error. `caller`:
+        whom they count against, an account that has logged in or an address."""
         ...
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[TransactionState]:

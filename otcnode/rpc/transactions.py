@@ -205,7 +205,7 @@ async def _submit(context: Context, texts: Sequence[str]) -> list[TransactionSta
             outcomes.append(None)
         except RpcError as error:
             outcomes.append(error)
-    answers = iter(await context.service.submit(raws) if raws else ())
+    answers = iter(await context.service.submit(raws, context.name) if raws else ())
     return [_outcome(next(answers)) if outcome is None else outcome for outcome in outcomes]
 
 

@@ -269,10 +269,10 @@ class Station:
         self.sent = deque(entry for entry in self.sent if entry[:2] != (peer, channel))
         return taken
 
-    def submit(self, transaction: Decoded) -> list[TransactionState]:
+    def submit(self, transaction: Decoded, client: str = "") -> list[TransactionState]:
         """The list gets the answer when there is one."""
         answers: list[TransactionState] = []
-        self.engine.submit(transaction, answers.append)
+        self.engine.submit(transaction, answers.append, client)
         return answers
 
 

@@ -35,7 +35,9 @@ def service_of(station: Station) -> Service:
 
 def submit(station: Station, *transactions: Decoded) -> Sequence[service.Submission]:
     async def answers() -> Sequence[service.Submission]:
-        task = asyncio.create_task(service_of(station).submit([transaction.raw for transaction in transactions]))
+        task = asyncio.create_task(
+            service_of(station).submit([transaction.raw for transaction in transactions], "somebody")
+        )
         await asyncio.sleep(0)
         station.settle()
         return await task
@@ -73,7 +75,7 @@ def test_what_can_never_be_valid_is_definite(code: Code) -> None:
     }[code]
 
     async def answer() -> Sequence[service.Submission]:
-        task = asyncio.create_task(service_of(station).submit([raw]))
+        task = asyncio.create_task(service_of(station).submit([raw], "somebody"))
         await asyncio.sleep(0)
         station.settle()
         return await task

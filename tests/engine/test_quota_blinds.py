@@ -13,9 +13,16 @@ from tests.engine.network import deposit
 from tests.engine.test_padding_censors import Censor
 
 
-@pytest.mark.parametrize("floods", [False, True])
+@pytest.mark.parametrize(
+    ("floods", "bounds"),
+    [
+        (False, Limits(per_account_max=0)),
+        (True, Limits(per_account_max=0)),
+        pytest.param(True, Limits(transactions_max=0), id="the pool is full"),
+    ],
+)
 def test_a_censor_is_deposed_though_an_accomplice_sends_more_than_its_quota(
-    monkeypatch: pytest.MonkeyPatch, floods: bool
+    monkeypatch: pytest.MonkeyPatch, floods: bool, bounds: Limits
 ) -> None:
     monkeypatch.setattr(limits, "refused_transactions_remembered_max", 20)
     censor = Censor(100)
@@ -28,7 +35,7 @@ def test_a_censor_is_deposed_though_an_accomplice_sends_more_than_its_quota(
     assert all(victim.id in member.engine.intake.pool for member in censor.members[1:])
     number = 10_000
     for member in censor.members[1:]:
-        member.engine.intake.pool._bounds = Limits(per_account_max=0)
+        member.engine.intake.pool._bounds = bounds
     while censor.other.now_ms < began_ms + 60_000:
         if floods:
             number += 1

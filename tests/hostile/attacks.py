@@ -245,6 +245,16 @@ async def trickle(attack: Attack) -> None:
             await asyncio.sleep(1)
 
 
+async def forged_by_the_thousand(attack: Attack) -> None:
+    """More copies than have room before their signatures are looked at, each another one."""
+    raw = attack.arena.transaction()
+    with contextlib.suppress(ConnectionError):
+        while attack.peer.closed is None:
+            copies = [words.forged(raw, random_bytes(64)) for _ in range(1_000)]
+            await attack.peer.send(Channel.TRANSACTIONS, words.push(*copies))
+            await asyncio.sleep(0)
+
+
 def flood(channel: Channel, make: Callable[[Attack], bytes]) -> Offence:
     async def run(attack: Attack) -> None:
         await attack.peer.flood(channel, make(attack), FLOOD_S)
@@ -270,6 +280,7 @@ FLOODS: dict[str, tuple[CloseCode | None, Offence]] = {
         CloseCode.PENALTY,
         flood(Channel.TRANSACTIONS, lambda attack: words.push(attack.arena.transaction())),
     ),
+    "forged transactions by the thousand": (CloseCode.PENALTY, forged_by_the_thousand),
     "requests for documents": (CloseCode.FLOOD, flood(Channel.DOCUMENTS, lambda _: words.document_wanted())),
     "new connections": (CloseCode.FLOOD, new_connections),
     "one byte a second": (CloseCode.SLOW, trickle),

@@ -85,11 +85,11 @@ def read_sync(payload: bytes) -> SyncMessage:
     return message
 
 
-def forged(raw: bytes) -> bytes:
+def forged(raw: bytes, signature: bytes = bytes(64)) -> bytes:
     """The same transaction under a signature that does not verify."""
     transaction: Transaction = decode_transaction(raw).transaction
     first, *others = transaction.signatures
-    return encode(replace(transaction, signatures=(replace(first, signature=bytes(64)), *others)))
+    return encode(replace(transaction, signatures=(replace(first, signature=signature), *others)))
 
 
 def push(*raws: bytes) -> bytes:

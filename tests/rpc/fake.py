@@ -172,6 +172,7 @@ class FakeNode:
         self.pool_max = 1_000
         self.ready = True
         self.submissions = 0
+        self.submitters: list[str] = []
         self.synced = True
         self.disk_writable = True
         self.waiting = asyncio.Event()
@@ -307,8 +308,9 @@ class FakeNode:
     def now_ms(self) -> int:
         return self.clock_ms
 
-    async def submit(self, raws: Sequence[bytes]) -> Sequence[Submission]:
+    async def submit(self, raws: Sequence[bytes], caller: str = "") -> Sequence[Submission]:
         self.submissions += len(raws)
+        self.submitters.append(caller)
         answers = [self._take(raw) for raw in raws]
         if self.automatic and self._pool:
             await self.commit()

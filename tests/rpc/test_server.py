@@ -216,3 +216,11 @@ async def test_tls_by_configuration(node: FakeNode) -> None:
             assert response.status == 200
         with pytest.raises(aiohttp.ClientError):
             await session.post(secure, json=STATUS)
+
+
+async def test_a_submission_counts_against_the_address_that_it_came_from(node: FakeNode) -> None:
+    """Nobody's flood keeps other clients out."""
+    body = {"jsonrpc": "2.0", "method": "tx_submit", "params": [form.base64_text(node.deposit(1, "a").raw)], "id": 1}
+    async with served(node) as (url, session), session.post(url, json=body) as response:
+        assert "result" in await response.json()
+    assert node.submitters == ["127.0.0.1"]

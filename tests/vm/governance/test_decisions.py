@@ -91,6 +91,22 @@ def test_no_parameter_leaves_its_bounds(council: Council, name: str, value: int)
     council.put_forward(ParameterSet((ParameterChange(name, value),)), code=Code.FIELD)
 
 
+def test_two_parameters_are_not_raised_one_after_the_other_beyond_what_both_may_be(council: Council) -> None:
+    """A window of 50 full blocks of 10,000 transactions is the most; the second decision sees the first."""
+
+    def both(window: int, transactions: int) -> ParameterSet:
+        return ParameterSet(
+            (ParameterChange("block_transactions_max", transactions), ParameterChange("window", window))
+        )
+
+    council.put_forward(both(50, 10_001), code=Code.FIELD)
+    before = council.put_forward(ParameterSet((ParameterChange("window", 64),)))
+    council.decide(both(50, 10_000))
+    council.approve(before, code=Code.FIELD)
+    council.put_forward(ParameterSet((ParameterChange("window", 51),)), code=Code.FIELD)
+    council.put_forward(ParameterSet((ParameterChange("block_transactions_max", 10_001),)), code=Code.FIELD)
+
+
 def test_the_defaults_are_within_the_bounds_and_one_parameter_never_changes(council: Council) -> None:
     parameters = council.state.get(PARAMETERS, SINGLE)
     assert parameters is not None
