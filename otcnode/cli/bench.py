@@ -127,7 +127,7 @@ def soak_command(validators: int, minutes: int, rate: float, output: Path | None
     """
     console = Console(highlight=False, stderr=as_json)
     options = soak.Options(validators, minutes, rate)
-    result = soak.measure(options, lambda text: console.print(f"[dim]{text}[/dim]"))
+    result = soak.measure(options, lambda text: console.print(f"[dim]{text}[/dim]", soft_wrap=True))
     _show(console, result, _soak_table(result), output, as_json)
 
 

@@ -9,4 +9,4 @@ EXIT_UNREACHABLE = 3
 EXIT_DEFECT = 70
 """A mistake of otcnode itself; the log says where. (EX_SOFTWARE of sysexits.h.)"""
 EXIT_INTERRUPTED = 130
-"""Stopped by Ctrl-C."""
+"""Stopped by Ctrl-C or SIGTERM."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -60,6 +61,8 @@ def otcnode() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every foreseeable error is one line on standard error and a documented exit code."""
+    # To be told to end is to be interrupted: whatever Ctrl-C cleans up (nodes, processes, files) is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         otcnode.main(args=arguments, standalone_mode=False)
     except click.exceptions.Abort:

@@ -1,0 +1,50 @@
+"""A command that is told to end, by a service manager or a script, takes along what it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes.cluster import free_ports
+
+pytestmark = pytest.mark.process
+
+
+def nodes_of(directory: Path) -> list[int]:
+    """Daemons with a home there."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            if "run" in words and any(word.startswith(str(directory)) for word in words):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_node_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """While they start and the command waits for them."""
+    arguments = ["--directory", str(tmp_path / "net"), "--port", str(free_ports(8))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otcnode", "localnet", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell's background jobs, such as this test perhaps, ignore Ctrl-C and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Starting 4 nodes")
+    while len(nodes_of(tmp_path)) < 4:
+        assert process.poll() is None
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (130, "stopped")
+    assert nodes_of(tmp_path) == []
