@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -196,3 +198,20 @@ def test_damage_that_a_query_meets_ends_the_node(home: Home) -> None:
         run(node, ask)
     assert answers[0] is not None and b"-32603" in answers[0]
     assert is_closed(home)
+
+
+def test_a_running_node_s_collector_walks_over_nothing_that_was_imported() -> None:
+    code = """
+import gc
+from otcnode.node import COLLECTED_OBJECTS, spare_collections
+spare_collections()
+made = [[] for _ in range(COLLECTED_OBJECTS // 2)]
+assert len(gc.get_objects(generation=0)) > len(made), "not looked at yet"
+made += [[] for _ in range(COLLECTED_OBJECTS)]
+assert len(gc.get_objects()) < 2 * len(made)
+loop = []
+loop.append(loop)
+del loop
+assert gc.collect() == 1, "cycles are still found"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
