@@ -29,26 +29,39 @@ class Authenticity:
         if not unknown:
             done([True] * len(batch))
             return
-        checks = [signature_checks(decoded) for decoded in unknown]
 
         def verdict(results: Sequence[bool]) -> None:
-            position = 0
-            false_hashes: set[bytes] = set()
-            for decoded, group in zip(unknown, checks, strict=True):
-                if all(results[position : position + len(group)]) and self._is_proven(decoded):
-                    self._remember(decoded.full_hash)
-                else:
-                    false_hashes.add(decoded.full_hash)
-                position += len(group)
+            signed = unknown if all(results) else _signed(unknown, results)
+            authentic = [decoded.full_hash for decoded in signed if self._is_proven(decoded)]
+            self._remember(authentic)
+            if len(authentic) == len(unknown):
+                done([True] * len(batch))
+                return
+            false_hashes = {decoded.full_hash for decoded in unknown}.difference(authentic)
             done([decoded.full_hash not in false_hashes for decoded in batch])
 
-        self._host.verify([check for group in checks for check in group], verdict)
+        self._host.verify([check for decoded in unknown for check in signature_checks(decoded)], verdict)
 
     def _is_proven(self, decoded: Decoded) -> bool:
-        operations = decoded.transaction.body.operations
-        return all(self._proves(operation) for operation in operations if isinstance(operation, EvidencePost))
+        for operation in decoded.transaction.body.operations:
+            if isinstance(operation, EvidencePost) and not self._proves(operation):
+                return False
+        return True
 
-    def _remember(self, full_hash: bytes) -> None:
-        self._verified[full_hash] = None
+    def _remember(self, full_hashes: Sequence[bytes]) -> None:
+        self._verified.update(dict.fromkeys(full_hashes))
         while len(self._verified) > limits.verified_cache_entries_max:
             self._verified.popitem(last=False)
+
+
+def _signed(batch: Sequence[Decoded], results: Sequence[bool]) -> list[Decoded]:
+    """Those whose every signature is true; the results are of all signatures in order."""
+    signed: list[Decoded] = []
+    position = 0
+    for decoded in batch:
+        end = position + len(decoded.transaction.signatures)
+        if all(results[position:end]):
+            signed.append(decoded)
+        position = end
+    assert position == len(results)
+    return signed

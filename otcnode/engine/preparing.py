@@ -21,7 +21,7 @@ from otcnode.engine.host import Host
 from otcnode.engine.intake import Intake
 from otcnode.errors import Inadmissible, ProofError
 from otcnode.sync import BlockSync
-from otcnode.vm.transactions import Decoded
+from otcnode.vm.transactions import Decoded, decode_transaction
 
 PER_STEP_MAX = 8
 """Blocks whose checking begins for each one that is executed: the lead grows, and no step is long."""
@@ -143,11 +143,15 @@ class Preparation:
         if certificate.height != header.height or certificate.block_hash != name:
             raise ProofError("the certificate is for another block")
         votes = certificate_checks(certificate, self._chain, tip.next_epoch)
-        transactions = [self._intake.decoded(transaction_full_hash(raw), raw) for raw in certified.block.transactions]
+        transactions = [self._decoded(raw) for raw in certified.block.transactions]
         if not bodies_match(header.transactions_root, header.transaction_count, transactions):
             raise ProofError("the bodies are not those of the header")
         block = self._blocks[header.height] = Prepared(certified, name, source, transactions, tip.next_epoch, votes)
         return block
+
+    def _decoded(self, raw: bytes) -> Decoded:
+        full_hash = transaction_full_hash(raw)
+        return self._intake.pool.by_full_hash(full_hash) or decode_transaction(raw, full_hash)
 
     def _verify(self, begun: list[Prepared]) -> None:
         """The certificates all at once, the transactions block by block."""

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from otcnode import limits
 from otcnode.blocks import Entry, transaction_full_hash
-from otcnode.codec import Record, decode, encode
+from otcnode.codec import Record, decode_with_parts, encode
 from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
 from otcnode.errors import Code, DecodeError, Inadmissible
 from otcnode.types import (
@@ -78,12 +78,15 @@ def transaction_id(body: Body) -> TransactionId:
     return tagged_hash(TRANSACTION_DOMAIN, encode(body))
 
 
-def decode_transaction(raw: bytes) -> Decoded:
-    """Raises Inadmissible(E_DECODE) unless `raw` is one canonical transaction within the size limits."""
+def decode_transaction(raw: bytes, full_hash: FullHash | None = None) -> Decoded:
+    """Raises Inadmissible(E_DECODE) unless `raw` is one canonical transaction within the size limits.
+
+    `full_hash` is that of `raw`, for who has worked it out; never what somebody says it is.
+    """
     if len(raw) > limits.transaction_bytes_max:
         raise Inadmissible(Code.DECODE, f"{len(raw)} bytes, at most {limits.transaction_bytes_max}")
     try:
-        transaction = decode(Transaction, raw)
+        transaction, (body_raw, _) = decode_with_parts(Transaction, raw)
     except DecodeError as error:
         raise Inadmissible(Code.DECODE, str(error)) from None
     body = transaction.body
@@ -91,10 +94,12 @@ def decode_transaction(raw: bytes) -> Decoded:
         raise Inadmissible(Code.DECODE, f"version {body.version}, this ledger knows {TRANSACTION_VERSION}")
     if len(body.sender) not in (0, 32):
         raise Inadmissible(Code.DECODE, "sender is neither empty nor an account id")
-    keys = [signature.key for signature in transaction.signatures]
-    if keys != sorted(set(keys)):
-        raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
-    return Decoded(transaction, raw, transaction_id(body), transaction_full_hash(raw))
+    if len(transaction.signatures) > 1:
+        keys = [signature.key for signature in transaction.signatures]
+        if keys != sorted(set(keys)):
+            raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
+    name = tagged_hash(TRANSACTION_DOMAIN, body_raw)
+    return Decoded(transaction, raw, name, full_hash or transaction_full_hash(raw))
 
 
 def entry_of(raw: bytes) -> Entry:
