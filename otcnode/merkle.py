@@ -22,10 +22,12 @@ def root(leaves: Sequence[bytes]) -> bytes:
     """The root over the data of the leaves, in order."""
     if not leaves:
         return hashlib.sha256(b"").digest()
-    level = [leaf_hash(data) for data in leaves]
+    sha256 = hashlib.sha256
+    level = [sha256(b"\x00" + data).digest() for data in leaves]
     # Pairing from the left and carrying an odd last node up gives exactly the RFC's split.
     while len(level) > 1:
-        paired = [node_hash(level[index], level[index + 1]) for index in range(0, len(level) - 1, 2)]
+        pairs = zip(level[::2], level[1::2], strict=False)
+        paired = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
         if len(level) % 2:
             paired.append(level[-1])
         level = paired

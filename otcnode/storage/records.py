@@ -116,6 +116,7 @@ def read_epochs(reader: Reader) -> dict[int, Epoch]:
     return {epoch.number: epoch for epoch in epochs}
 
 
-def location(height: int, position: int) -> bytes:
-    """How the index of transactions names a place."""
-    return height.to_bytes(HEIGHT_BYTES, "big") + position.to_bytes(4, "big")
+def locations(height: int, count: int) -> list[bytes]:
+    """How the index of transactions names the places of a block, in order."""
+    at = height.to_bytes(HEIGHT_BYTES, "big")
+    return [at + position.to_bytes(4, "big") for position in range(count)]

@@ -11,6 +11,7 @@ A block in flight speculates: its changes lie beside the tree until they are ado
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -31,14 +32,16 @@ from otcnode.storage.state_proof import (
     KEY_PREFIX,
     NODE_PREFIX,
     PAIR_BYTES,
-    VALUE_PREFIX,
     StateProof,
     bucket_hash,
     key_hash,
     node_hash,
+    value_hash,
 )
 
 GROUP_BYTES = 16 * HASH_BYTES
+_FIRST_BYTES = struct.Struct(f">I{HASH_BYTES - 4}x")
+"""Of a key's hash the number that names its bucket."""
 
 
 class TreeChanges:
@@ -146,10 +149,12 @@ class StateTree:
         pairs: dict[bytes, bytes | None] = {}
         pages: dict[int, bytes] = {}
         sha256, shift = hashlib.sha256, self._shift
-        for key, value in writes.items():
-            name = sha256(KEY_PREFIX + key).digest()
-            digest = None if value is None else sha256(VALUE_PREFIX + value).digest()
-            bucket = int.from_bytes(name[:4], "big") >> shift
+        names = [sha256(KEY_PREFIX + key).digest() for key in writes]
+        # Each value once: keys whose presence says everything all have the same.
+        digests = {value: None if value is None else value_hash(value) for value in set(writes.values())}
+        numbers = _FIRST_BYTES.iter_unpack(b"".join(names))
+        for name, value, (number,) in zip(names, writes.values(), numbers, strict=True):
+            bucket, digest = number >> shift, digests[value]
             page = pages[bucket] if bucket in pages else self._page(bucket, stack)
             edited = _edit(page, name, digest)
             if edited != page:
@@ -283,6 +288,8 @@ def _tree_over(level: bytes) -> bytearray:
 
 def _edit(page: bytes, name: bytes, digest: bytes | None) -> bytes:
     """The page with the pair of `name` replaced, inserted or (digest None) removed."""
+    if not page:
+        return page if digest is None else name + digest
     # Nearly always the key is there already, and finding it costs a fifth of a search in Python.
     start = page.find(name)
     if start % PAIR_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from otcnode.storage.kv import Reader, Write
 from otcnode.storage.schema import HEIGHT_BYTES, Table, terminated, unterminated
@@ -22,7 +22,7 @@ _PRESENT = b"\x01"
 
 
 class CommittedState:
-    """The latest state, with a cache of what was read or written lately, bounded in bytes.
+    """The latest state, with a cache of what was read or written lately, bounded in bytes (or by one block's writes).
 
     The cache has two generations: when the young one is full it becomes the old one, and what is still used moves up.
     """
@@ -35,10 +35,8 @@ class CommittedState:
         self._generation_bytes_max = cache_bytes // 2
 
     def get(self, key: bytes) -> bytes | None:
-        try:
+        if key in self._young:
             return self._young[key]
-        except KeyError:
-            pass
         value = self._old[key] if key in self._old else self._reader.get(_STATE + key)
         self._young[key] = value
         self._young_bytes += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
@@ -53,22 +51,27 @@ class CommittedState:
         for key, value in self._reader.scan(_STATE + prefix, beyond, limit):
             yield key[len(_STATE) :], value
 
+    def values(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """What is there under each of the keys."""
+        known, get = self._young, self.get
+        return [known[key] if key in known else get(key) for key in keys]
+
     def update(self, writes: Mapping[bytes, bytes | None]) -> None:
         """Remember these values, which are in the store."""
-        size = self._young_bytes
-        for key, value in writes.items():
-            self._young[key] = value
-            size += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
-            if size > self._generation_bytes_max:
-                self._old, self._young, size = self._young, {}, 0
-        self._young_bytes = size
+        values = [value for value in writes.values() if value is not None]
+        size = _ENTRY_BYTES * len(writes) + sum(map(len, writes)) + sum(map(len, values))
+        if self._young_bytes + size > self._generation_bytes_max:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young.update(writes)
+        self._young_bytes += size
 
 
-def history_writes(height: int, keys: Iterable[bytes], before: CommittedState) -> list[Write]:
+def history_writes(height: int, keys: Collection[bytes], before: CommittedState) -> list[Write]:
     """The HISTORY entries of the keys that the block at `height` writes on the state `before` it."""
-    at, get = height.to_bytes(HEIGHT_BYTES, "big"), before.get
+    at = height.to_bytes(HEIGHT_BYTES, "big")
     return [
-        (_HISTORY + terminated(key) + at, _ABSENT if (value := get(key)) is None else _PRESENT + value) for key in keys
+        (_HISTORY + terminated(key) + at, _ABSENT if value is None else _PRESENT + value)
+        for key, value in zip(keys, before.values(keys), strict=True)
     ]
 
 

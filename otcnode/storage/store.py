@@ -25,7 +25,7 @@ from otcnode.storage.records import (
     Tip,
     damaged,
     holds_chain,
-    location,
+    locations,
     read_chain_meta,
     read_epochs,
     read_record,
@@ -196,7 +196,8 @@ class Store:
         indexed = Indexed(tuple(entry.id for entry in entries), tuple(key for key, _ in index_writes))
         batch.append((height_key(Table.INDEXED, height), encode(indexed)))
         table = Table.TRANSACTION.value
-        batch += [(table + entry.id, location(height, position)) for position, entry in enumerate(entries)]
+        places = locations(height, len(entries))
+        batch += [(table + entry.id, place) for entry, place in zip(entries, places, strict=True)]
         table = Table.INDEX.value
         batch += [(table + key, value) for key, value in index_writes]
         table = Table.STATE.value

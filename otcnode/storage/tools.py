@@ -27,7 +27,7 @@ from otcnode.storage.records import (
     Head,
     Indexed,
     StoredReceipts,
-    location,
+    locations,
     read_chain_meta,
     read_epochs,
     read_record,
@@ -190,8 +190,8 @@ def _verify_block(reader: Reader, header: Header, transactions_root: Transaction
     indexed = read_record(reader, height_key(Table.INDEXED, height), Indexed, place)
     if len(indexed.transactions) != header.transaction_count:
         raise wrong(f"{place} has {len(indexed.transactions)} transactions of {header.transaction_count}")
-    for position, name in enumerate(indexed.transactions):
-        if reader.get(Table.TRANSACTION.value + name) != location(height, position):
+    for name, location in zip(indexed.transactions, locations(height, len(indexed.transactions)), strict=True):
+        if reader.get(Table.TRANSACTION.value + name) != location:
             raise wrong(f"the index of transactions lacks {name.hex()} of block {height}")
     for key in indexed.keys:
         if reader.get(Table.INDEX.value + key) is None:

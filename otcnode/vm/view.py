@@ -45,9 +45,10 @@ class Overlay:
 
     def absorb(self, writes: dict[bytes, bytes | None]) -> None:
         """Take over the writes of an overlay above this one."""
-        for key, value in writes.items():
-            self._note(key)
-            self.writes[key] = value
+        known = self.writes
+        self._sorted += [key for key in writes if key not in known]
+        self._sorted.sort()
+        known.update(writes)
 
     def rebase(self, base: StateView) -> None:
         """Stand on another view, which must show what the old one did."""
