@@ -18,6 +18,7 @@ from otcnode.vm.governance.records import NODES, PROPOSALS, READINESS
 from otcnode.vm.governance.validators import READY_BLOCKS, names, open_proposals_naming, schedule_at
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
+from otcnode.vm.writes import writes_to
 
 SYNCED_BLOCKS = READY_BLOCKS // 4
 """How far behind what the validators say they have committed a node may be and count as synced: a follower learns of
@@ -38,13 +39,11 @@ class Candidacy:
         """A block is durable."""
         if self._named is None:
             return
-        for key, value in writes.items():
-            if key.startswith(PROPOSALS.prefix):
-                name = key[1:]
-                if value is not None and names(PROPOSALS.decode(value), self._own):
-                    self._named.add(name)
-                else:
-                    self._named.discard(name)
+        for name, value in writes_to(PROPOSALS, writes):
+            if value is not None and names(PROPOSALS.decode(value), self._own):
+                self._named.add(name)
+            else:
+                self._named.discard(name)
 
     def due(
         self, tip: Tip, connected: Collection[bytes], claims: Mapping[bytes, int], now_ms: int

@@ -22,6 +22,7 @@ from otcnode.types import Bytes32
 from otcnode.vm.documents.records import DOCUMENTS, SEALED_BYTES_MAX, Filing, sealed_name
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
+from otcnode.vm.writes import writes_to
 
 
 class DocumentHeld(Record, frozen=True, tag="held"):
@@ -114,10 +115,7 @@ class Documents:
 
     def committed(self, writes: Mapping[bytes, bytes | None]) -> None:
         """A block is durable: what it files is wanted, what it withdraws is deleted."""
-        for key, value in writes.items():
-            if not key.startswith(DOCUMENTS.prefix):
-                continue
-            name = key[len(DOCUMENTS.prefix) :]
+        for name, value in writes_to(DOCUMENTS, writes):
             if value is None:
                 self._forget(name)
             elif name not in self._store:

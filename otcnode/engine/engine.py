@@ -38,6 +38,7 @@ from otcnode.vm.due import next_due
 from otcnode.vm.governance.records import NODES
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import Decoded, sign_as_node
+from otcnode.vm.writes import writes_to
 
 _FOR_VIEWS = (ViewChange, NewView)
 TICK_MS = 50
@@ -546,7 +547,7 @@ class Engine:
         self.documents.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)
         self.catch_up.committed(header.height)
-        if any(key.startswith(NODES.prefix) for key in result.writes):
+        if any(writes_to(NODES, result.writes)):
             self._observer.nodes_changed()
         if speculation.next_epoch.number == header.height + 1:
             for peer in self._peers:

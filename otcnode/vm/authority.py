@@ -6,19 +6,14 @@ from collections.abc import Mapping
 
 from otcnode.vm.accounts.records import ACCOUNTS, KEYS, AccountStatus
 from otcnode.vm.governance.records import NODES
+from otcnode.vm.writes import writes_to
 
 
 def authority_changed(writes: Mapping[bytes, bytes | None]) -> list[bytes]:
     """Accounts with a key written or a status other than ACTIVE, and nodes turned away, ascending."""
-    changed: set[bytes] = set()
-    for key, value in writes.items():
-        table, author = key[:1], key[1:33]
-        if (
-            table == KEYS.prefix
-            or (table == ACCOUNTS.prefix and not _is_active(value))
-            or (table == NODES.prefix and value is None)
-        ):
-            changed.add(author)
+    changed = {account_and_key[:32] for account_and_key, _ in writes_to(KEYS, writes)}
+    changed |= {account for account, value in writes_to(ACCOUNTS, writes) if not _is_active(value)}
+    changed |= {node for node, value in writes_to(NODES, writes) if value is None}
     return sorted(changed)
 
 

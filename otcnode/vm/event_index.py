@@ -9,6 +9,7 @@ off there.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -74,22 +75,22 @@ def places(entry: bytes) -> Iterator[Place]:
 
 def event_index(height: int, result: BlockResult, view: StateView) -> list[tuple[bytes, bytes]]:
     """The entries of a block, by key. `view` is the state after it."""
-    found: dict[bytes, list[bytes]] = {}
-    items: dict[bytes, list[bytes]] = {}
+    found: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    items: defaultdict[bytes, list[bytes]] = defaultdict(list)
     records, number = Records(view), 0
     pack = _PLACE.pack
     receipts: list[AutomaticReceipt | Receipt] = [*result.automatic, *result.receipts]
     for leaf, receipt in enumerate(receipts):
         for offset, event in enumerate(receipt.events):
-            place = pack(number, leaf, offset)
-            for account in set(PARTIES[type(event)](records, event)):
-                found.setdefault(account, []).append(place)
-            field = _ITEM_FIELD.get(type(event))
-            if field is not None:
-                items.setdefault(getattr(event, field), []).append(place)
+            kind, place = type(event), pack(number, leaf, offset)
+            parties = PARTIES[kind](records, event)
+            for account in parties if len(parties) == 1 else set(parties):
+                found[account].append(place)
+            if kind in _ITEM_FIELD:
+                items[getattr(event, _ITEM_FIELD[kind])].append(place)
             number += 1
     at = height.to_bytes(8, "big")
     return [
-        *((entry_key(account, height), b"".join(found[account])) for account in sorted(found)),
-        *((items_prefix(item) + at, b"".join(items[item])) for item in sorted(items)),
+        *[(events_prefix(account) + at, b"".join(found[account])) for account in sorted(found)],
+        *[(items_prefix(item) + at, b"".join(items[item])) for item in sorted(items)],
     ]

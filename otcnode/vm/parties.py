@@ -7,6 +7,7 @@ are looked up in the state; an item's parties never change once it is there, so 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from otcnode.vm.accounts import events as accounts
@@ -26,6 +27,8 @@ from otcnode.vm.view import StateView
 Parties = tuple[bytes, ...]
 Find = Callable[["Records", Any], Parties]
 
+_UNREAD = object()
+"""In place of a record that was not looked for yet."""
 EVERYBODY = b""
 """Among the parties of an event: whoever asks may read it."""
 
@@ -41,19 +44,19 @@ class Records:
 
     def get(self, table: Table[Any], name: bytes) -> Any:
         key = table.prefix + name
-        if key not in self._known:
+        record = self._known.get(key, _UNREAD)
+        if record is _UNREAD:
             raw = self._view.get(key)
-            self._known[key] = None if raw is None else table.decode(raw)
-        return self._known[key]
+            record = self._known[key] = None if raw is None else table.decode(raw)
+        return record
 
 
 def _named(*fields: str) -> Find:
     """The accounts in these fields of the event."""
-
-    def find(records: Records, event: Any) -> Parties:
-        return tuple([getattr(event, field) for field in fields])
-
-    return find
+    if len(fields) == 1:
+        account = attrgetter(fields[0])
+        return lambda records, event: (account(event),)
+    return lambda records, event: tuple([getattr(event, field) for field in fields])
 
 
 def _owner_and_recipients(records: Records, event: Any) -> Parties:
