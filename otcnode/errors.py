@@ -101,6 +101,10 @@ class FolderDamage(StorageDamage):
     """The same of a file in a folder of snapshots, which no chain depends on."""
 
 
+class GatheredDamage(StorageDamage):
+    """The same of what has been gathered of a snapshot, which can be fetched again."""
+
+
 class NodeFailed(Exception):
     """A mistake of our own ended a running node; its log has the whole story."""
 

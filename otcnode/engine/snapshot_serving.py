@@ -63,17 +63,24 @@ class SnapshotServer:
 
     def start(self) -> None:
         """Find what is there; half a snapshot is thrown away."""
-        for name in self._folders.names():
+        for name in self._names():
             folder = self._folders.open(name)
             try:
                 manifest = read_manifest(folder)
                 if manifest is None:
-                    self._folders.remove(name)
+                    self._delete(name)
                 else:
                     self._keep(_Made(name, offer_of(manifest), folder))
             except FolderDamage as damage:
                 self._give_up(name, damage)
         self._keep_blocks()
+
+    def _names(self) -> list[str]:
+        try:
+            return self._folders.names()
+        except FolderDamage as damage:
+            self._host.note("error", "the snapshots made here cannot be listed", reason=str(damage))
+            return []
 
     def _keep_blocks(self) -> None:
         """A node that is behind must get on by what somebody has: a snapshot, and every block above it. So blocks are
@@ -168,12 +175,16 @@ class SnapshotServer:
         """In order of height; the oldest go when there are too many."""
         kept = sorted([*self._made.values(), made], key=lambda entry: entry.offer.height)
         for old in kept[: -limits.snapshots_kept]:
-            self._folders.remove(old.name)
+            self._delete(old.name)
         self._made = {entry.offer.block_hash: entry for entry in kept[-limits.snapshots_kept :]}
         self._keep_blocks()
 
     def _give_up(self, name: str, error: Exception) -> None:
         self._host.note("error", "a snapshot is given up", snapshot=name, reason=str(error))
+        self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        """One that stays is found, and served or deleted, by the next start."""
         try:
             self._folders.remove(name)
         except FolderDamage as damage:

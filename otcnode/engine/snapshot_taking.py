@@ -9,7 +9,7 @@ from typing import Protocol
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import ProofError, StorageDamage
+from otcnode.errors import GatheredDamage, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
@@ -21,6 +21,7 @@ from otcnode.storage.store import Store
 from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
 
 _DONE = object()
+DAMAGED = "a snapshot is given up: what was gathered of it is damaged"
 
 
 class Shelf(Protocol):
@@ -86,6 +87,9 @@ class SnapshotTaker:
             self._incoming = self._gather(manifest)
         except ProofError:
             self._shelf.discard()
+            return
+        except GatheredDamage as damage:
+            self._give_up_damaged(damage)
             return
         self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
 
@@ -168,8 +172,12 @@ class SnapshotTaker:
         """A piece of it, the rest later: a node that votes has other things to do."""
         if self._finishing is None:
             return
-        if next(self._finishing, _DONE) is not _DONE:
-            self._host.later(self._go_on_finishing)
+        try:
+            if next(self._finishing, _DONE) is not _DONE:
+                self._host.later(self._go_on_finishing)
+                return
+        except GatheredDamage as damage:
+            self._give_up_damaged(damage)
             return
         self._incoming = self._finishing = None
         self.handed_over = True
@@ -190,6 +198,12 @@ class SnapshotTaker:
 
     def _height(self) -> int:
         return 0 if self._incoming is None else self._incoming.height
+
+    def _give_up_damaged(self, damage: GatheredDamage) -> None:
+        """It is fetched again: another start would find the same, and nothing else of the node stands on it."""
+        self._host.note("error", DAMAGED, height=self._height(), reason=str(damage))
+        self.sync.abandon()
+        self._forget()
 
     def _forget(self) -> None:
         self.stop()

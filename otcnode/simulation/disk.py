@@ -6,11 +6,21 @@ from collections.abc import Callable, Sequence
 
 from otcnode.consensus import record
 from otcnode.errors import StorageDamage
-from otcnode.simulation.plan import Crash, CrashPoint, DiskFails, DiskFull, DiskOperation, Rot, RotPlace
+from otcnode.simulation.plan import (
+    Crash,
+    CrashPoint,
+    DiskFails,
+    DiskFull,
+    DiskOperation,
+    Rot,
+    RotPlace,
+    ShelfPlace,
+    ShelfRots,
+)
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
-from otcnode.storage.folder import Folders, MemoryFolders
+from otcnode.storage.faulty_folders import FaultyFolders
 from otcnode.storage.incoming import finished
-from otcnode.storage.kv import KeyValue
+from otcnode.storage.kv import KeyValue, Write
 from otcnode.storage.schema import Table
 from otcnode.storage.votes_log import MemoryVotesLog
 
@@ -139,6 +149,29 @@ class CrashingVotesLog:
         return self._left <= 0
 
 
+class _Gathering(FaultyKeyValue):
+    """In which a snapshot is gathered: until it is whole, a leaf of its state tree can change after a write."""
+
+    def __init__(self, rot: ShelfRots | None) -> None:
+        super().__init__()
+        self._rot = rot
+        self._rot_left = 0 if rot is None else rot.count
+
+    def rot_soon(self, rot: ShelfRots) -> None:
+        self._rot, self._rot_left = rot, rot.count
+
+    def write(self, batch: Sequence[Write]) -> None:
+        super().write(batch)
+        with self.seen_from_outside():
+            if self._rot is None or finished(self):
+                return
+        self._rot_left -= 1
+        if self._rot_left <= 0:
+            rot, noticed = self._rot, self._rot.place is ShelfPlace.GATHERED
+            if self.rot(rot.entry_place, rot.byte_place, Table.TREE.value, noticed):
+                self._rot = None
+
+
 class Disk:
     """Outlives the process; a shelf of snapshots too. `synced` is told of every durable write, `whole` when a gathered
     snapshot is, which takes the place of the store at the next start."""
@@ -146,17 +179,20 @@ class Disk:
     def __init__(self, synced: Callable[[], None], whole: Callable[[], None]) -> None:
         self.store = FaultyKeyValue()
         self.votes = CrashingVotesLog(synced)
-        self.made: Folders = MemoryFolders()
-        self._gathered: FaultyKeyValue | None = None
+        self.made = FaultyFolders()
+        self._gathered: _Gathering | None = None
         self._whole = whole
         self._armed: Crash | None = None
+        self._rots_soon: ShelfRots | None = None
+        """For the next store in which a snapshot is gathered."""
 
     def begun(self) -> bool:
         return self._gathered is not None
 
     def incoming(self) -> KeyValue:
         if self._gathered is None:
-            self._gathered = FaultyKeyValue()
+            self._gathered = _Gathering(self._rots_soon)
+            self._rots_soon = None
             if self._armed is not None:
                 self._gathered.arm(_STORE_FAULTS[self._armed.point], self._armed.count)
             self._gathered.full = self.votes.full is not None
@@ -188,6 +224,7 @@ class Disk:
     def fill(self, fault: DiskFull | None) -> None:
         """Nothing more can be written; None: there is room again."""
         self.votes.full = fault
+        self.made.full = fault is not None
         for store in self._stores():
             store.full = fault is not None
 
@@ -200,6 +237,21 @@ class Disk:
                 return self.store.rot(fault.entry_place, fault.byte_place, Table.TREE.value, noticed=False)
             case _:
                 return self.store.rot(fault.entry_place, fault.byte_place, _ROTTEN_TABLES[fault.place])
+
+    def rot_snapshot(self, fault: ShelfRots) -> bool:
+        """The same of a snapshot; whether there was one. One that is gathered rots when it is written to."""
+        if fault.place is ShelfPlace.MADE:
+            return self.made.rot(fault.entry_place, fault.byte_place)
+        if self._gathered is None:
+            self._rots_soon = fault
+        else:
+            self._gathered.rot_soon(fault)
+        return True
+
+    @property
+    def is_gathered_rotten(self) -> bool:
+        """Whether a leaf in what has been gathered is not what was written."""
+        return self._gathered is not None and self._gathered.is_rotten
 
     @property
     def met(self) -> str | None:
@@ -236,20 +288,23 @@ class Disk:
                 store.arm(fault, crash.count)
 
     def disarm(self) -> None:
-        self._armed = None
+        self._armed = self._rots_soon = None
         for store in self._stores():
             store.disarm()
         self.votes.disarm()
+        self.made.disarm()
 
     def lose_store(self) -> None:
         """Everything but the voting record."""
         self.store = FaultyKeyValue()
         self.store.full = self.votes.full is not None
-        self.made = MemoryFolders()
+        self.made = FaultyFolders()
+        self.made.full = self.votes.full is not None
         self._gathered = None
 
     def stop(self) -> None:
         for store in self._stores():
             store.crash()
+        self.made.crash()
         self.disarm()
         self.votes.stop()

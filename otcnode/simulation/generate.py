@@ -39,6 +39,9 @@ from otcnode.simulation.plan import (
     Rot,
     Rotate,
     RotPlace,
+    ShelfFails,
+    ShelfPlace,
+    ShelfRots,
     Signatures,
     SlowSync,
     StoreLost,
@@ -48,6 +51,7 @@ from otcnode.simulation.plan import (
 )
 from otcnode.simulation.storms import Storm
 from otcnode.simulation.workload import INVESTORS
+from otcnode.storage.faulty_folders import FolderOperation
 
 SIZES = (1, 4, 4, 4, 5, 6, 7)
 STORM_SIZES = (4, 4, 4, 5, 6, 7)
@@ -61,6 +65,7 @@ IN_ANY_WEATHER = tuple(habit for habit in Habit if habit is not Habit.CENSOR)
 CENSORED_PERMILLE = 20
 WEAK_IN_STORMS_PERMILLE = 400
 DISK_PERMILLE = 250
+SHELF_PERMILLE = 400
 ROT_PERMILLE = 400
 """Of the nodes that lose something, those on whose disk it rots."""
 KINDS = (
@@ -129,6 +134,8 @@ class Options:
     """The disk of every weak node rots, and storms have weak nodes."""
     disk_permille: int = DISK_PERMILLE
     """Of the mixed plans, those in which disks are full or fail."""
+    shelf_permille: int = SHELF_PERMILLE
+    """Of the plans with snapshots, those in which disks refuse or alter these."""
     stores_lost: bool = False
     """Every weak node loses its blocks, and storms have weak nodes."""
     twins_permille: int = 125
@@ -185,6 +192,7 @@ class _Generator:
             safety_ms = self._options.safety_ms if self._swarm is Swarm.STORM else self._options.safety_ms // 2
             storm = Storm(chance, count, self._view_timeout_ms, safety_ms, self._next_id())
             self._faults += storm.faults()
+        self._shelf_faults()
         strong = [node for node in self._nodes if node not in weak]
         # Whichever set comes to decide, all of it that is strong survives.
         spare = 0 if self._spares else count - quorum(count) - len(weak)
@@ -527,6 +535,39 @@ class _Generator:
                     count=chance.between(1, 12, "disk count", number),
                     torn_bytes=torn_bytes,
                     down_ms=down_ms,
+                )
+            self._faults.append(fault)
+
+    def _shelf_faults(self) -> None:
+        """Last of all, so that whoever has none has the same faults by the same names. What is gathered rots where
+        somebody comes late, or else anywhere; what is served about then."""
+        chance = self._chance
+        if not self._snapshots or not chance.happens(self._options.shelf_permille, "shelf"):
+            return
+        back = [(fault.node, fault.at_ms + fault.down_ms) for fault in self._faults if isinstance(fault, Crash)]
+        for number in range(chance.between(1, 4, "shelf")):
+            node = self._node("shelf", number)
+            at_ms = chance.between(self._options.safety_ms // 8, self._options.safety_ms - 500, "shelf at", number)
+            if chance.happens(400, "shelf fails", number):
+                fault: Fault = ShelfFails(
+                    id=self._next_id(),
+                    at_ms=at_ms,
+                    node=node,
+                    operation=chance.choice(tuple(FolderOperation), "shelf operation", number),
+                    count=chance.between(1, 12, "shelf count", number),
+                )
+            else:
+                place = chance.choice(tuple(ShelfPlace), "shelf place", number)
+                if place is not ShelfPlace.MADE and back:
+                    node, at_ms = chance.choice(back, "shelf back", number)
+                fault = ShelfRots(
+                    id=self._next_id(),
+                    at_ms=max(at_ms - 1, 0),
+                    node=node,
+                    place=place,
+                    entry_place=chance.below(1 << 20, "shelf entry", number),
+                    byte_place=chance.below(1 << 20, "shelf byte", number),
+                    count=chance.between(1, 4, "shelf writes", number),
                 )
             self._faults.append(fault)
 

@@ -27,7 +27,11 @@ SIZES = {(4, 7, 4): "four validators became seven, and four again"}
 SNAPSHOTS = {
     "snapshot made": "snapshot made",
     "taking a snapshot": "snapshot begun to be taken",
-    "a snapshot is given up: nobody offers it any more": "snapshot given up for another one",
+    "a snapshot is given up: nobody offers it any more, or another one promises to come sooner": (
+        "snapshot given up for another one"
+    ),
+    "a snapshot is given up": "made snapshot given up for its disk",
+    "a snapshot is given up: what was gathered of it is damaged": "rot found in a gathered snapshot",
     "a snapshot is not needed any more": "snapshot passed by the chain",
 }
 """What a node notes, to what is counted."""

@@ -23,6 +23,7 @@ from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.membership import Membership
 from otcnode.p2p.framing import Channel
+from otcnode.simulation import shelves
 from otcnode.simulation.censorship import CensoringPool
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.disk import Disk
@@ -214,6 +215,8 @@ class Node:
         self.disk.reopen()
 
     def _snapshot_whole(self) -> None:
+        if self.disk.is_gathered_rotten:
+            raise Violation(Promise.DAMAGE, f"n{self.index} goes on from a snapshot in which a bit has changed")
         life = self.lives
 
         def end() -> None:
@@ -289,6 +292,8 @@ class Node:
         engine = self.engine
         if engine is not None and self.disk.met is not None:
             raise Violation(Promise.DAMAGE, f"n{self.index} goes on after this: {self.disk.met}")
+        if engine is not None and self.disk.made.untold:
+            raise Violation(Promise.DAMAGE, f"n{self.index} does not say: {self.disk.made.untold[0]}")
         if engine is not None and engine.stopped is not None and self.mouth is None:
             raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.stopped}")
 
@@ -368,6 +373,8 @@ class Node:
         world = self._world
         if self.disk.met is not None:
             raise Violation(Promise.DAMAGE, f"n{self.index} says something after this: {self.disk.met}")
+        if channel is Channel.SYNC and self.mouth is None and shelves.altered(self.disk, payload):
+            raise Violation(Promise.DAMAGE, f"n{self.index} serves a snapshot in which a bit has changed")
         if channel is Channel.CONSENSUS and not self.disk.votes.is_durable:
             raise Violation(Promise.DURABILITY, f"n{self.index} says what a loss of power would make it forget")
         receiver = world.validators.index(peer)
@@ -421,6 +428,11 @@ class Node:
 
     def note(self, level: str, text: str, **fields: object) -> None:
         details = " ".join(f"{name}={value}" for name, value in fields.items())
+        if level == "error":
+            self.disk.made.untold = [words for words in self.disk.made.untold if words not in details]
+        if text == "snapshot made":
+            for fault in shelves.unfinished(self.disk):
+                raise Violation(Promise.DAMAGE, f"n{self.index} takes a snapshot for whole, and {fault}")
         self._world.note(self.index, f"{level}: {text} {details}".rstrip())
         self._world.noted(text)
 

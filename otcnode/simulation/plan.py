@@ -14,6 +14,7 @@ import msgspec
 
 from otcnode.blocks import maximum_faulty, quorum
 from otcnode.errors import ConfigurationError
+from otcnode.storage.faulty_folders import FolderOperation
 
 PLAN_VERSION = 1
 
@@ -127,6 +128,37 @@ class RotPlace(StrEnum):
     """in a leaf of the state tree, whose checksum agrees: the hash of its bucket tells"""
     RECORD = "record"
     """in the voting record"""
+
+
+class ShelfFails(_Fault, frozen=True, kw_only=True, tag="shelf-fails"):
+    """At the `count`-th occasion of `operation` from `at_ms` on the disk refuses, once, what concerns the snapshots
+    that the node has made. It gives up what it cannot keep, says so, and goes on."""
+
+    node: int
+    operation: FolderOperation
+    count: int = 1
+
+
+class ShelfPlace(StrEnum):
+    """Which snapshot a byte changes in."""
+
+    MADE = "made"
+    """in a file of one that is made or served; here and where not said otherwise a checksum tells"""
+    GATHERED = "gathered"
+    """in a leaf of the state tree of one that is being gathered"""
+    GATHERED_LEAF = "gathered-leaf"
+    """the same, but the checksum agrees: the root of the state tree tells"""
+
+
+class ShelfRots(_Fault, frozen=True, kw_only=True, tag="shelf-rots"):
+    """One bit of a snapshot changes at rest; of one that is being gathered, after the `count`-th write from the moment
+    on that leaves it not whole. The node gives it up, says so, and goes on."""
+
+    node: int
+    place: ShelfPlace
+    entry_place: int
+    byte_place: int
+    count: int = 1
 
 
 class Rot(_Fault, frozen=True, kw_only=True, tag="rot"):
@@ -257,6 +289,8 @@ Fault: TypeAlias = (
     | DiskFails
     | DiskFull
     | Rot
+    | ShelfFails
+    | ShelfRots
     | Pause
     | Partition
     | Cut

@@ -14,7 +14,7 @@ from otcnode.consensus import effects
 from otcnode.consensus.events import Timer
 from otcnode.consensus.messages import Message, Status
 from otcnode.engine.host import Stage, TransactionState
-from otcnode.errors import StorageDamage
+from otcnode.errors import FolderDamage, GatheredDamage, StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.simulation import damage as damages
 from otcnode.simulation.censorship import RESCUED
@@ -45,6 +45,8 @@ from otcnode.simulation.plan import (
     RecordLost,
     Rot,
     Rotate,
+    ShelfFails,
+    ShelfRots,
     Signatures,
     SlowSync,
     StoreLost,
@@ -56,7 +58,7 @@ from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, keys_of
 from otcnode.storage.faulty import FaultyKeyValue, SimulatedCrash
-from otcnode.storage.folder import MemoryFolder, MemoryFolders
+from otcnode.storage.faulty_folders import FaultyFolder, FaultyFolders
 from otcnode.storage.store import Store
 from otcnode.vm.governance.records import NODES
 from otcnode.vm.state import State
@@ -71,7 +73,7 @@ VIEWS_PER_VALIDATOR_MAX = 3
 """In which a replica keeps votes of one validator for one height: its own view and the two highest others."""
 VOTES_OF_ONE = "._heights[][]"
 EVENTS_MAX = 5_000_000
-ON_DISK = (Store, Node, Disk, FaultyKeyValue, CrashingVotesLog, MemoryFolders, MemoryFolder)
+ON_DISK = (Store, Node, Disk, FaultyKeyValue, CrashingVotesLog, FaultyFolders, FaultyFolder)
 """What stands for the disk or the world is no memory of the node."""
 
 
@@ -260,6 +262,11 @@ class World:
                 self.checkers.forgot_blocks(node)
             case DiskFails() | DiskFull() | Rot():
                 self._harm(fault)
+            case ShelfFails(node=node, operation=operation, count=count):
+                self._nodes[node].disk.made.fail(operation, count)
+            case ShelfRots(node=node, place=place):
+                if self._nodes[node].disk.rot_snapshot(fault):
+                    self.injected(f"rot of a snapshot: {place}")
             case Pause(node=node, for_ms=for_ms):
                 self.injected("pause")
                 self._nodes[node].pause()
@@ -464,6 +471,8 @@ class World:
         """A process ends, or refuses to start, for what it found on its disk; its operator does what it is told."""
         node = self._nodes[index]
         self.note(index, f"ends: {damage}")
+        if isinstance(damage, FolderDamage | GatheredDamage):
+            raise Violation(Promise.DAMAGE, f"n{index} ends for a snapshot that nothing stands on: {damage}")
         found = damages.finding(node.disk, damage)
         if found is None:
             raise Violation(Promise.DAMAGE, f"n{index} says of its disk what was not done to it: {damage}")

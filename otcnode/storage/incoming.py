@@ -7,17 +7,19 @@ head is written last; before it the store is no chain's, and nobody takes it for
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import encode
 from otcnode.crypto import verify as ed25519_verify
+from otcnode.errors import GatheredDamage, StorageDamage
 from otcnode.snapshot import Chunk, Leaf, Manifest, check_chunk, check_manifest, decode_manifest
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.leaves import bucket_writes, depth_of, read_buckets, shift_of
-from otcnode.storage.records import ChainMeta, Head, damaged
+from otcnode.storage.records import ChainMeta, Head
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.state_proof import PAIR_BYTES, bucket_hash
 from otcnode.storage.state_tree import StateTree
@@ -49,18 +51,20 @@ class Incoming:
         verify: Verify = ed25519_verify,
         unwritten_bytes: int | None = None,
     ) -> None:
-        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot.
+        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot; raises
+        GatheredDamage where that cannot be read.
         `unwritten_bytes`: how much may wait to be written; None: as limits.py says."""
         self._kv = kv
         self._roots = roots
         self._tree_depth = depth_of(roots.buckets)
         self._proven = check_manifest(manifest, roots.chain, roots.first_epoch, self._tree_depth, verify)
         self.manifest = manifest
-        if kv.get(Meta.INCOMING.value) != encode(manifest):
+        if _begun_raw(kv) != encode(manifest):
             assert next(kv.scan(b"", limit=1), None) is None, "an empty store, or one with this snapshot"
             kv.write([(Meta.INCOMING.value, encode(manifest))])
         skip = len(Meta.INCOMING_CHUNK.value)
-        there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
+        with _of_what_is_gathered():
+            there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
         self.missing = set(range(manifest.chunks)) - there
         """Chunks that have not come yet."""
         self._unwritten: list[Write] = []
@@ -102,19 +106,20 @@ class Incoming:
 
     def finishing(self) -> Generator[None, None, None]:
         """Make the store that of the chain at the snapshot's height, in one write, after pieces of work between which
-        other things can be done. Raises StorageDamage if what was written is not what is there: the state tree is built
-        from it once more."""
+        other things can be done. Raises GatheredDamage if what was written is not what is there: the state tree is
+        built from it once more."""
         assert self.whole
         self.write()
         hashes: dict[int, bytes] = {}
         buckets = self._roots.buckets
-        for bucket, page in read_buckets(self._kv, shift_of(self._tree_depth), 0, buckets):
-            hashes[bucket] = bucket_hash(page)
-            if len(hashes) % BUCKETS_PER_STEP == 0:
-                yield
+        with _of_what_is_gathered():
+            for bucket, page in read_buckets(self._kv, shift_of(self._tree_depth), 0, buckets):
+                hashes[bucket] = bucket_hash(page)
+                if len(hashes) % BUCKETS_PER_STEP == 0:
+                    yield
         header, certificate = self.manifest.header, self.manifest.certificate
         if StateTree(self._kv, buckets, hashes).root != header.state_root:
-            raise damaged("the state of the snapshot")
+            raise GatheredDamage("the state of the snapshot is not what was written")
         name = self._proven.block_hash
         batch = bucket_writes(hashes)
         for change in self.manifest.changes:
@@ -135,9 +140,24 @@ class Incoming:
 
 
 def begun(kv: Reader) -> Manifest | None:
-    """The manifest of the snapshot that is being gathered in this store. Raises ProofError if it does not decode."""
-    raw = kv.get(Meta.INCOMING.value)
+    """The manifest of the snapshot that is being gathered in this store. Raises ProofError if it does not decode,
+    GatheredDamage if it cannot be read."""
+    raw = _begun_raw(kv)
     return None if raw is None else decode_manifest(raw)
+
+
+def _begun_raw(kv: Reader) -> bytes | None:
+    with _of_what_is_gathered():
+        return kv.get(Meta.INCOMING.value)
+
+
+@contextmanager
+def _of_what_is_gathered() -> Iterator[None]:
+    """Damage that is met inside is of nothing that a chain stands on."""
+    try:
+        yield
+    except StorageDamage as damage:
+        raise GatheredDamage(str(damage)) from None
 
 
 def finished(kv: Reader) -> bool:

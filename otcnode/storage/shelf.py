@@ -82,12 +82,12 @@ def _is_whole(incoming: Path) -> bool:
         return False
     try:
         kv = LevelKeyValue(incoming, cache_bytes=INCOMING_CACHE_BYTES)
+        try:
+            return finished(kv)
+        finally:
+            kv.close()
     except StorageDamage:
         return False
-    try:
-        return finished(kv)
-    finally:
-        kv.close()
 
 
 def _rename(source: Path, target: Path) -> None:

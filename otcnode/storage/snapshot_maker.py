@@ -13,6 +13,7 @@ from typing import NamedTuple
 from otcnode import limits
 from otcnode.blocks import Certificate, Header
 from otcnode.codec import decode, encode
+from otcnode.crypto import sha256
 from otcnode.epochs import EpochChange
 from otcnode.errors import ConfigurationError, FolderDamage, ProofError
 from otcnode.snapshot import (
@@ -29,7 +30,7 @@ from otcnode.storage.folder import Folder
 from otcnode.storage.kv import Reader
 from otcnode.storage.records import read_record
 from otcnode.storage.schema import Table, height_key
-from otcnode.storage.state_proof import key_hash
+from otcnode.storage.state_proof import HASH_BYTES, key_hash
 from otcnode.storage.state_tree import TreeHashes
 from otcnode.storage.store import Store
 
@@ -196,7 +197,7 @@ def _from_scratch(source: Source, chunks: _Chunks, keys: int) -> Iterator[Step]:
     yield from _spread(chunks.folder, portion, keys, keys)
     below = chunks_of(chunks.depth - depth)
     for part in range(chunks_of(depth)):
-        pairs = _gathered(chunks.folder.scratch(_scratch_name(part)))
+        pairs = _gathered(_scratch_name(part), chunks.folder)
         yield Step("chunks", part * below, chunks_of(chunks.depth))
         yield from chunks.write(part * below, below, pairs)
         chunks.folder.remove(_scratch_name(part))
@@ -206,18 +207,22 @@ def _spread(folder: Folder, portion: list[_Pairs], done: int, keys: int) -> Iter
     for part, pairs in enumerate(portion):
         if pairs:
             raw = encode(pairs)
-            folder.append(_scratch_name(part), len(raw).to_bytes(_LENGTH_BYTES, "big") + raw)
+            folder.append(_scratch_name(part), len(raw).to_bytes(_LENGTH_BYTES, "big") + sha256(raw) + raw)
             pairs.clear()
         if part % 16 == 15:
             yield Step("reading", done, keys)
 
 
-def _gathered(raw: bytes) -> _Pairs:
-    pairs: _Pairs = []
-    start = 0
+def _gathered(name: str, folder: Folder) -> _Pairs:
+    """What was spread to a scratch file. Raises FolderDamage where it is not all there as it was written."""
+    raw, pairs, start = folder.scratch(name), _Pairs(), 0
     while start < len(raw):
-        end = start + _LENGTH_BYTES + int.from_bytes(raw[start : start + _LENGTH_BYTES], "big")
-        pairs += decode(list[tuple[bytes, bytes]], raw[start + _LENGTH_BYTES : end])
+        begin = start + _LENGTH_BYTES + HASH_BYTES
+        end = begin + int.from_bytes(raw[start : start + _LENGTH_BYTES], "big")
+        portion = raw[begin:end]
+        if end > len(raw) or sha256(portion) != raw[start + _LENGTH_BYTES : begin]:
+            raise FolderDamage(f"{name} is damaged; a snapshot can be made again")
+        pairs += decode(_Pairs, portion)
         start = end
     return pairs
 

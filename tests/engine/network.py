@@ -94,8 +94,8 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self.made: Folders = MemoryFolders()
-        self.gathered: MemoryKeyValue | None = None
-        self.installed: MemoryKeyValue | None = None
+        self.gathered: KeyValue | None = None
+        self.installed: KeyValue | None = None
 
     def begun(self) -> bool:
         return self.gathered is not None

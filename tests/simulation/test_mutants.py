@@ -50,6 +50,7 @@ QUICK = (
     "history unchecked",
     "installed before it is whole",
     "noted before it is kept",
+    "snapshot trouble ends the node",
     "nothing sent again",
 )
 """Found within a second or two; all others in `make test-long`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
-from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, FolderDamage, ProofError, StorageDamage
 from otcnode.snapshot import Chunk, Manifest, decode_chunk
 from otcnode.storage import snapshot_maker
 from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
@@ -20,7 +21,9 @@ from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.folder import Folder, MemoryFolder, MemoryFolders
 from otcnode.storage.incoming import Incoming, Roots, begun, finished
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
-from otcnode.storage.schema import Table
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.schema import Meta, Table
+from otcnode.storage.shelf import complete_installation
 from otcnode.storage.snapshot_maker import BLOCK, MANIFEST, chunk_name, make, read_manifest, source_of
 from otcnode.storage.state_tree import empty_root
 from otcnode.storage.store import Store
@@ -74,6 +77,31 @@ def gather(kv: KeyValue, folder: Folder, manifest: Manifest) -> None:
 
 def state_of(store: Store) -> dict[bytes, bytes]:
     return dict(store.state.scan(b""))
+
+
+class _RottenScratch(MemoryFolder):
+    """One bit of a scratch file is not what was written, or its end is missing."""
+
+    def __init__(self, place: int | None) -> None:
+        super().__init__()
+        self._place = place
+
+    def scratch(self, name: str) -> bytes:
+        raw = super().scratch(name)
+        if self._place is None:
+            return raw[:-1]
+        place = self._place % len(raw) if raw else 0
+        return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :] if raw else raw
+
+
+@pytest.mark.parametrize("place", [0, 3, 7, 40, 60, -1, None])
+def test_what_rots_while_a_snapshot_is_made_is_never_part_of_it(
+    place: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of such a chunk would be taken for a liar."""
+    monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", 0)
+    with pytest.raises(FolderDamage, match=r"scratch-.. is damaged; a snapshot can be made again"):
+        made(chain_of(HEIGHT), _RottenScratch(place))
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 16 << 20], ids=["over scratch files", "in memory"])
@@ -332,3 +360,25 @@ def test_a_manifest_that_does_not_decode_is_damage() -> None:
     folder.write(MANIFEST, encode([1, 2]))
     with pytest.raises(StorageDamage, match="the manifest"):
         read_manifest(folder)
+
+
+def test_a_gathered_store_that_cannot_be_read_is_not_installed_and_stops_no_start(tmp_path: Path) -> None:
+    """Whichever byte of it has changed: what it is made of is checked once more, or gathered again."""
+    whole, incoming, database = tmp_path / "whole", tmp_path / "incoming", tmp_path / "database"
+    kv = LevelKeyValue(whole, create=True)
+    kv.write([(Meta.HEAD.value, b"the head"), (Meta.CHAIN.value, bytes(100))])
+    kv.close()
+    LevelKeyValue(whole).close()
+    [table] = whole.glob("*.ldb")
+    refused = 0
+    for place in range(0, table.stat().st_size, 5):
+        shutil.copytree(whole, incoming)
+        raw = bytearray(table.read_bytes())
+        raw[place] ^= 0x10
+        (incoming / table.name).write_bytes(raw)
+        if not complete_installation(incoming, database):
+            refused += 1
+            assert not database.exists()
+        shutil.rmtree(incoming, ignore_errors=True)
+        shutil.rmtree(database, ignore_errors=True)
+    assert refused > 3

@@ -15,6 +15,14 @@ ALTERATIONS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,), sna
 JUNK = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,))
 ROTTEN = Options(validators=4, swarm=Swarm.LIARS, rots=True)
 FULL = Options(validators=4, swarm=Swarm.MIXED, disk_permille=1_000)
+SHELVES = Options(
+    validators=4,
+    swarm=Swarm.MIXED,
+    snapshots_permille=1_000,
+    shelf_permille=1_000,
+    reforms_permille=0,
+    safety_ms=24_000,
+)
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
@@ -434,6 +442,38 @@ MUTANTS = (
         _one(P.ROOTS, P.DEFECT, P.DURABILITY, P.LIVENESS, P.DAMAGE),
         600,
         options=JOINING,
+    ),
+    Mutant(
+        "damaged snapshot served",
+        "a file of a snapshot is what was written, or is not served",
+        disks.damaged_snapshot_served,
+        _one(P.DAMAGE),
+        300,
+        options=SHELVES,
+    ),
+    Mutant(
+        "refused snapshot kept",
+        "a snapshot is whole once all of it is durable",
+        disks.refused_snapshot_kept,
+        _one(P.DAMAGE),
+        300,
+        options=SHELVES,
+    ),
+    Mutant(
+        "snapshot given up in silence",
+        "trouble of the disk is said",
+        disks.snapshot_trouble_unsaid,
+        _one(P.DAMAGE),
+        300,
+        options=SHELVES,
+    ),
+    Mutant(
+        "snapshot trouble ends the node",
+        "what was gathered and is damaged is gathered again",
+        disks.snapshot_trouble_ends_the_node,
+        _one(P.DAMAGE),
+        300,
+        options=SHELVES,
     ),
     Mutant("nothing sent again", "what is lost is sent again", blocks.nothing_sent_again, _one(P.LIVENESS), 300),
 )

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
 from otcnode.engine.engine import Engine
-from otcnode.errors import StorageDamage
+from otcnode.engine.snapshot_serving import SnapshotServer
+from otcnode.engine.snapshot_taking import SnapshotTaker
+from otcnode.errors import FolderDamage, GatheredDamage, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.mutants.planting import planted
 from otcnode.storage import votes_log
 from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.storage.faulty_folders import FaultyFolder
 from otcnode.storage.kv import Write
 from otcnode.storage.leaves import read_buckets
 from otcnode.storage.state_tree import StateTree
@@ -89,3 +92,41 @@ def record_believed_as_read() -> Plant:
 def damaged_record_cut_off() -> Plant:
     """Whatever is wrong with the last frame of a voting record, it passes for one that a crash has torn."""
     return planted((votes_log, "_is_torn", lambda raw, salt, offset: True))
+
+
+def damaged_snapshot_served() -> Plant:
+    """A file of a snapshot is served as it lies there."""
+    return planted((FaultyFolder, "check_sum", lambda self, name: None))
+
+
+def refused_snapshot_kept() -> Plant:
+    """What the disk refuses of a snapshot passes for written."""
+    write, sync = FaultyFolder.write, FaultyFolder.sync
+
+    def write_or_not(self: FaultyFolder, name: str, content: bytes) -> None:
+        with suppress(FolderDamage):
+            write(self, name, content)
+
+    def sync_or_not(self: FaultyFolder, name: str) -> None:
+        with suppress(FolderDamage):
+            sync(self, name)
+
+    return planted((FaultyFolder, "write", write_or_not), (FaultyFolder, "sync", sync_or_not))
+
+
+def snapshot_trouble_unsaid() -> Plant:
+    """A snapshot that cannot be kept or read is given up without a word."""
+
+    def give_up(self: SnapshotServer, name: str, error: Exception) -> None:
+        self._delete(name)
+
+    return planted((SnapshotServer, "_give_up", give_up))
+
+
+def snapshot_trouble_ends_the_node() -> Plant:
+    """What cannot be gathered again stops the node, as if its chain were damaged."""
+
+    def give_up_damaged(self: SnapshotTaker, damage: GatheredDamage) -> None:
+        raise damage
+
+    return planted((SnapshotTaker, "_give_up_damaged", give_up_damaged))

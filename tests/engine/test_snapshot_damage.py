@@ -1,0 +1,116 @@
+"""A disk that harms what is gathered or made of snapshots: it is said and given up, and the node goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcnode import limits
+from otcnode.errors import FolderDamage
+from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.storage.folder import MemoryFolders
+from otcnode.storage.kv import KeyValue, Write
+from otcnode.storage.schema import Meta, Table
+from tests.engine.network import MemoryShelf, Station, deposit, key_of
+from tests.engine.test_snapshots import BEHIND, INTERVAL, full_node, leader_at, link, reborn, until_installed
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "snapshot_chunk_bytes", 200)
+
+
+class _Rotting(FaultyKeyValue):
+    """One leaf of the state tree changes as soon as there is one."""
+
+    def __init__(self, noticed: bool) -> None:
+        super().__init__()
+        self._noticed = noticed
+
+    def write(self, batch: list[Write]) -> None:  # type: ignore[override]
+        super().write(batch)
+        if not self.is_rotten:
+            self.rot(0, 9, Table.TREE.value, self._noticed)
+
+
+class _RottenOnce(MemoryShelf):
+    """The first store in which a snapshot is gathered rots."""
+
+    def __init__(self, noticed: bool) -> None:
+        super().__init__()
+        self._noticed = noticed
+        self.stores = 0
+
+    def incoming(self) -> KeyValue:
+        if self.gathered is None:
+            self.stores += 1
+            self.gathered = _Rotting(self._noticed) if self.stores == 1 else FaultyKeyValue()
+        return self.gathered
+
+
+def _errors(station: Station) -> list[str]:
+    return [text for level, text in station.notes if level == "error"]
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["by a checksum", "by the hash of its bucket"])
+def test_what_rots_while_it_is_gathered_is_fetched_again(noticed: bool) -> None:
+    leader, shelf = leader_at(34), _RottenOnce(noticed)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    until_installed(link(leader, joiner), joiner)
+    assert shelf.stores == 2
+    assert _errors(joiner) == ["a snapshot is given up: what was gathered of it is damaged"]
+    joined = reborn(joiner)
+    assert joined.height == 30 and joined.penalised == []
+
+
+def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:
+    leader, shelf = leader_at(34), MemoryShelf()
+    gathered = FaultyKeyValue()
+    gathered.write([(Meta.INCOMING.value, b"\x90")])
+    gathered.rot(0, 0)
+    shelf.gathered = gathered
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    assert _errors(joiner) == ["a snapshot is given up: what was gathered of it is damaged"]
+    until_installed(link(leader, joiner), joiner)
+    assert reborn(joiner).height == 30
+
+
+class _Stubborn(MemoryFolders):
+    """A directory whose entries cannot be listed, or not be deleted."""
+
+    def __init__(self, refused: str) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def names(self) -> list[str]:
+        if self._refused == "names":
+            raise FolderDamage("cannot use snapshots: Input/output error")
+        return super().names()
+
+    def remove(self, name: str) -> None:
+        if self._refused == "remove":
+            raise FolderDamage("cannot use snapshots: Input/output error")
+        super().remove(name)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [("names", "the snapshots made here cannot be listed"), ("remove", "a snapshot cannot be deleted")],
+)
+def test_a_directory_of_snapshots_that_refuses_ends_no_node_and_costs_no_new_snapshot(refused: str, said: str) -> None:
+    leader = leader_at(4)
+    shelf = MemoryShelf()
+    shelf.made = _Stubborn(refused)
+    server = Station(leader.genesis, key_of("server"), interval_blocks=INTERVAL, shelf=shelf)
+    server.engine.start()
+    net = link(leader, server)
+
+    for number in range(100, 126):
+        leader.submit(deposit(leader.genesis, number))
+        net.elapse(50)
+        if (4 + number - 99) % INTERVAL == 0:
+            net.elapse(3_000)
+    made = server.engine.catch_up.snapshot_server
+    assert made is not None
+    assert server.height == 30
+    assert sorted(entry.offer.height for entry in made._made.values()) == [20, 30]
+    assert said in _errors(server)
