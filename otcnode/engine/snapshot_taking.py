@@ -27,7 +27,8 @@ DAMAGED = "a snapshot is given up: what was gathered of it is damaged"
 class Shelf(Protocol):
     """Where a node keeps the snapshots that it serves, and gathers the one that it takes."""
 
-    made: Folders
+    @property
+    def made(self) -> Folders: ...
 
     def begun(self) -> bool:
         """Whether something has been gathered."""
