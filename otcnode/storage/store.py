@@ -203,11 +203,11 @@ class Store:
         table = Table.STATE.value
         batch += [(table + key, value) for key, value in state_writes.items()]
         batch += self.tree.batch(tree_changes)
-        batch += self._history(height, state_writes)
+        head = self._head_after(height, name)
+        batch += self._history(head, state_writes)
         new_epoch = next_epoch is not None and next_epoch.number not in self._epochs
         if next_epoch is not None and new_epoch:
             batch.append((height_key(Table.EPOCH, next_epoch.number), encode(next_epoch)))
-        head = self._head_after(height, name)
         batch += forgotten_states(self._kv, self._head.history_first, head.history_first)
         batch += forgotten_blocks(self._kv, self._head.blocks_first, head.blocks_first, self._epochs)
         batch.append((Meta.HEAD.value, encode(head)))
@@ -232,12 +232,13 @@ class Store:
         history_first = min(history_first, before.history_first + FORGOTTEN_BLOCKS_MAX)
         return Head(height, name, max(history_first, blocks_first - 1), blocks_first)
 
-    def _history(self, height: int, state_writes: Mapping[bytes, bytes | None]) -> list[Write]:
-        """What the block replaces, and the list of it."""
-        if not self.history_blocks or not state_writes:
+    def _history(self, head: Head, state_writes: Mapping[bytes, bytes | None]) -> list[Write]:
+        """What the block replaces, and the list of it: as long as `head` says that a state below it is known, whatever
+        window is wanted from now on."""
+        if head.history_first == head.height or not state_writes:
             return []
-        touched = (height_key(Table.TOUCHED, height), encode(list(state_writes)))
-        return [touched, *history_writes(height, state_writes, self._committed)]
+        touched = (height_key(Table.TOUCHED, head.height), encode(list(state_writes)))
+        return [touched, *history_writes(head.height, state_writes, self._committed)]
 
     def header(self, height: int) -> Header | None:
         """None above the committed height, for block 0 and where it is no longer kept, here and in the other methods by

@@ -18,10 +18,12 @@ from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue, SimulatedCr
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.records import ChainMeta, read_chain_meta
+from otcnode.storage.rollback import rollback
 from otcnode.storage.schema import FORMAT, Meta, Table, terminated, unterminated
 from otcnode.storage.state_proof import key_hash
 from otcnode.storage.state_view import CommittedState
 from otcnode.storage.store import FORGOTTEN_BLOCKS_MAX, Store
+from otcnode.storage.tools import verify
 from tests.storage.chain import (
     BUCKETS,
     CHAIN,
@@ -33,6 +35,7 @@ from tests.storage.chain import (
     reopen,
     transactions_of,
 )
+from tests.storage.test_tools import roots
 
 HEIGHT = 25
 
@@ -154,6 +157,49 @@ def test_a_shortened_window_is_paid_for_step_by_step_and_a_widened_one_starts_no
     append(store)
     assert store.history_first == 43
     assert dict(store.state_at(43).scan(b"")) == expected_state(43)
+
+
+def settings_of_a_start() -> st.SearchStrategy[tuple[int, int | None, int]]:
+    """(history_blocks, blocks_kept, blocks that are committed before the next start)"""
+    return st.tuples(
+        st.sampled_from([0, 0, 1, 3, 20, 1_000]), st.sampled_from([None, None, 1, 4, 30]), st.integers(0, 12)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(starts=st.lists(settings_of_a_start(), min_size=1, max_size=5))
+def test_whatever_is_kept_from_one_start_to_the_next_no_state_is_false_that_a_store_says_it_has(
+    starts: list[tuple[int, int | None, int]],
+) -> None:
+    kv = MemoryKeyValue()
+    filled(kv)
+    for history_blocks, blocks_kept, blocks in starts:
+        store = Store.open(kv, CHAIN, history_blocks, blocks_kept)
+        for _ in range(blocks):
+            append(store)
+            height = store.tip.height
+            claimed = range(store.history_first, height + 1)
+            assert [at for at in claimed if dict(store.state_at(at).scan(b"")) != expected_state(at)] == []
+            assert all(store.block(at) for at in range(store.blocks_first, height + 1))
+        assert verify(kv, CHAIN, roots).height == store.tip.height
+    taken = MemoryKeyValue()
+    taken.write(list(kv.scan(b"")))
+    rollback(taken, CHAIN, store.history_first, lambda: None)
+    assert dict(reopen(taken).state.scan(b"")) == expected_state(store.history_first)
+
+
+def test_a_window_that_is_closed_serves_nothing_false_while_it_closes() -> None:
+    """It takes some blocks: as long as a state is said to be known, what later blocks replace is recorded."""
+    kv = MemoryKeyValue()
+    filled(kv, 60)
+    store = reopen(kv, 0)
+    append(store)
+    assert store.history_first == FORGOTTEN_BLOCKS_MAX
+    for height in range(FORGOTTEN_BLOCKS_MAX, 62):
+        assert dict(store.state_at(height).scan(b"")) == expected_state(height)
+    while store.history_first < store.tip.height:
+        append(store)
+    assert store.tip.height == 64 and not list(kv.scan(Table.HISTORY.value))
 
 
 def test_index_entries_are_scanned_without_their_table() -> None:
