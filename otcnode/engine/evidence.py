@@ -9,17 +9,18 @@ freedom from the chain with large ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
-from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, is_large
+from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, epoch_of, is_large
 from otcnode.consensus.messages import Accusation, Evidence
 from otcnode.engine.host import Host
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.mempool import Mempool
 from otcnode.p2p.framing import Channel
+from otcnode.storage.records import ADVICE
 from otcnode.storage.store import Store
 from otcnode.types import Milliseconds
 from otcnode.vm.governance.misconduct import OFFENCES_PER_EPOCH_MAX, offence_name
@@ -44,6 +45,36 @@ class KeptEvidence(Record, frozen=True):
 
 def name_of(offence: Offence) -> bytes:
     return offence_name(offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
+
+
+def read_kept(name: bytes, raw: bytes) -> KeptEvidence:
+    """What is kept under this name. Raises StorageDamage if that is something else."""
+    try:
+        kept = decode(KeptEvidence, raw)
+    except DecodeError as error:
+        raise damaged_evidence(name, f"is damaged ({error})") from None
+    if name_of(kept.offence) != name:
+        raise damaged_evidence(name, "is kept under the name of another offence")
+    return kept
+
+
+def check_kept(name: bytes, raw: bytes, chain: bytes, epochs: Mapping[int, Epoch], verify: Verify) -> None:
+    """What is kept proves the offence that it is kept for. Raises StorageDamage if not. Where the store was taken back
+    to below its epoch, nobody here can tell."""
+    kept = read_kept(name, raw)
+    epoch = epochs.get(epoch_of(kept.evidence))
+    if epoch is None:
+        return
+    try:
+        proven = check_evidence(kept.evidence, chain, epoch, verify)
+    except ProofError as error:
+        raise damaged_evidence(name, f"does not prove what it says: {error}") from None
+    if proven != kept.offence:
+        raise damaged_evidence(name, f"proves another offence: {proven.kind.value} at height {proven.height}")
+
+
+def damaged_evidence(name: bytes, what: str) -> StorageDamage:
+    return StorageDamage(f"the evidence {name.hex()[:12]}… {what}; {ADVICE}")
 
 
 def _age(kept: KeptEvidence) -> tuple[int, bytes]:
@@ -89,10 +120,7 @@ class EvidenceKeeper:
         self._post_ms: dict[bytes, int | None] = {}
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
-            try:
-                self._note(name, decode(KeptEvidence, raw))
-            except DecodeError as error:
-                raise StorageDamage(f"the evidence {name.hex()[:12]} is damaged: {error}") from None
+            self._note(name, read_kept(name, raw))
 
     def keep(self, offence: Offence, evidence: Evidence, source: bytes | None) -> bool:
         """Keep and pass on what is new; whether it was."""

@@ -105,6 +105,13 @@ def read_tip(reader: Reader, head: Head) -> Tip:
     return Tip(head.height, head.block_hash, header, certificate)
 
 
+def state_root_at(reader: Reader, meta: ChainMeta, height: int) -> bytes:
+    """What the header of a height that is kept says, or the description of the chain of the genesis."""
+    if height == 0:
+        return meta.genesis_state_root
+    return read_record(reader, height_key(Table.HEADER, height), Header, f"header {height}").state_root
+
+
 def read_epochs(reader: Reader) -> dict[int, Epoch]:
     """By the first height each decides. Raises StorageDamage if one does not decode or the first is missing."""
     try:

@@ -10,7 +10,7 @@ from otcnode.errors import ConfigurationError
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.progress import Progress, silent
 from otcnode.storage.pruning import forgotten_index
-from otcnode.storage.records import ChainMeta, Head, damaged, read_chain_meta, read_record
+from otcnode.storage.records import ChainMeta, Head, damaged, read_chain_meta, read_record, state_root_at
 from otcnode.storage.schema import Meta, Table, height_key, terminated
 from otcnode.storage.state_tree import StateTree
 from otcnode.storage.state_view import replaced_value
@@ -29,7 +29,7 @@ def rollback(kv: KeyValue, chain: bytes, height: int, prepare: Callable[[], None
     if not head.history_first <= height <= head.height:
         raise ConfigurationError(f"this store can be taken back to heights {head.history_first} to {head.height}")
     tree = StateTree.load(kv, meta.buckets)
-    if tree.root != _root_at(kv, meta, head.height):
+    if tree.root != state_root_at(kv, meta, head.height):
         raise damaged("the state tree")
     before = head.height
     if before > height:
@@ -46,7 +46,7 @@ def _take_back(kv: KeyValue, meta: ChainMeta, head: Head, tree: StateTree) -> He
     place = height.to_bytes(8, "big")
     replaced = _replaced_values(kv, place)
     changes = tree.speculate(replaced)
-    if changes.root != _root_at(kv, meta, height - 1):
+    if changes.root != state_root_at(kv, meta, height - 1):
         raise damaged(f"the history of block {height}")
     header = read_record(kv, height_key(Table.HEADER, height), Header, f"header {height}")
     batch: list[Write] = [(Table.STATE.value + key, value) for key, value in replaced.items()]
@@ -75,9 +75,3 @@ def _replaced_values(reader: Reader, place: bytes) -> dict[bytes, bytes | None]:
             raise damaged(f"the history of block {int.from_bytes(place, 'big')}")
         replaced[key] = replaced_value(entry)
     return replaced
-
-
-def _root_at(reader: Reader, meta: ChainMeta, height: int) -> bytes:
-    if height == 0:
-        return meta.genesis_state_root
-    return read_record(reader, height_key(Table.HEADER, height), Header, f"header {height}").state_root

@@ -80,6 +80,11 @@ def replaced_value(entry: bytes) -> bytes | None:
     return entry[1:] if entry[:1] == _PRESENT else None
 
 
+def is_replaced_value(entry: bytes) -> bool:
+    """Whether a HISTORY entry has the form of one."""
+    return entry[:1] == _PRESENT or entry == _ABSENT
+
+
 class PastState:
     """The state after the block at `height`: of each key what the first later block replaced, else its latest value."""
 

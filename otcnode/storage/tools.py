@@ -1,4 +1,8 @@
-"""Looking into a store that no node is using: verify everything, show a record. The command line wires them."""
+"""Verifying a store that no node is using: everything in it against the certified headers.
+
+What storage keeps without knowing its form is judged by those who know it (`Judges`); `otcnode.audit` brings them
+together.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +35,38 @@ from otcnode.storage.records import (
     read_chain_meta,
     read_epochs,
     read_record,
+    state_root_at,
 )
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash, value_hash
 from otcnode.storage.state_tree import StateTree
+from otcnode.storage.state_view import CommittedState, is_replaced_value, replaced_value
 from otcnode.vm.documents.records import sealed_name
+from otcnode.vm.view import StateView
 
 TransactionsRoot = Callable[[tuple[bytes, ...]], tuple[bytes, tuple[bytes, ...]]]
-"""The transactions root and the transaction ids of raw transactions; the ledger knows their form, storage does not."""
+"""The transactions root and the transaction ids of raw transactions."""
+IndexEntries = Callable[[int, StoredReceipts, StateView], list[tuple[bytes, bytes]]]
+"""The index entries of the block at a height, in the order in which they are written, by its receipts and by the
+committed state. Raises DecodeError if either is not of the ledger's form."""
+CheckEvidence = Callable[[bytes, bytes, Mapping[int, Epoch]], None]
+"""Judges evidence by name, bytes and the known epochs. Raises StorageDamage."""
+
+
+class Judges(NamedTuple):
+    """Those who know the form of what storage does not; without one, what it would judge is not looked into."""
+
+    transactions_root: TransactionsRoot | None = None
+    index_entries: IndexEntries | None = None
+    check_evidence: CheckEvidence | None = None
+
+
+NOBODY = Judges()
+
+
+class IndexDiffers(StorageDamage):
+    """The index is not what receipts and state say: if the state is in order, it is the index that is wrong."""
+
 
 STEP = 256
 BLOCKS_PER_STEP = 16
@@ -56,29 +84,31 @@ class Verified(NamedTuple):
     history_entries: int
     index_entries: int
     documents: int
+    evidence: int
 
 
 def verify(
-    reader: Reader,
-    chain: bytes,
-    transactions_root: TransactionsRoot | None = None,
-    progress: Progress = silent,
-    first: int | None = None,
+    reader: Reader, chain: bytes, judges: Judges = NOBODY, progress: Progress = silent, first: int | None = None
 ) -> Verified:
-    """Check every hash, root, certificate, index entry of a block or transaction, and the whole state.
+    """Check every hash, root and certificate, the whole state, every value in the history, and with `judges` the
+    bodies, every index entry and the evidence.
 
-    With `transactions_root` the bodies are checked against their headers too. Of blocks below `first`, which were
-    checked before, only the headers are read. Raises StorageDamage naming the first
+    Of blocks below `first`, which were checked before, only the headers are read. Raises StorageDamage naming the first
     place that is wrong, ConfigurationError if the store is of another chain.
     """
     meta = read_chain_meta(reader, chain)
     head = read_record(reader, Meta.HEAD.value, Head, "the head")
-    transactions = _verify_blocks(reader, meta, head, transactions_root, progress, first or 1)
+    try:
+        transactions = _verify_blocks(reader, meta, head, judges, progress, first or 1)
+    except IndexDiffers:
+        _verify_state(reader, meta, head, progress)
+        raise
     index = _verify_tables_end(reader, head, transactions, progress)
-    state_keys = _verify_state(reader, meta, head, progress)
-    history = _verify_history(reader, head, progress)
+    state_keys, tree = _verify_state(reader, meta, head, progress)
+    history = _verify_history(reader, meta, head, tree, progress)
     documents = _verify_documents(reader, progress)
-    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index, documents)
+    evidence = _verify_evidence(reader, judges.check_evidence, progress)
+    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index, documents, evidence)
 
 
 def _verify_documents(reader: Reader, progress: Progress) -> int:
@@ -91,6 +121,15 @@ def _verify_documents(reader: Reader, progress: Progress) -> int:
     return count
 
 
+def _verify_evidence(reader: Reader, check: CheckEvidence | None, progress: Progress) -> int:
+    epochs, count = read_epochs(reader), 0
+    for stored, raw in _counted(reader, Table.EVIDENCE, "evidence", progress):
+        count += 1
+        if check is not None:
+            check(stored[len(Table.EVIDENCE.value) :], raw, epochs)
+    return count
+
+
 def wrong(place: str) -> StorageDamage:
     return StorageDamage(f"{place}; {ADVICE_RESTORE}")
 
@@ -99,11 +138,12 @@ def _verify_blocks(
     reader: Reader,
     meta: ChainMeta,
     head: Head,
-    transactions_root: TransactionsRoot | None,
+    judges: Judges,
     progress: Progress,
     first: int,
 ) -> int:
     """Every block follows from the one below it; returns the number of transactions."""
+    state = CommittedState(reader)
     if not 1 <= head.blocks_first <= min(head.history_first, head.height) + 1:
         raise wrong(f"the head keeps blocks from {head.blocks_first} on, and states from {head.history_first} on")
     epochs = read_epochs(reader)
@@ -122,7 +162,7 @@ def _verify_blocks(
             raise wrong(f"header {height} does not follow the one below it")
         _verify_link(header, parent_header, epoch)
         if not known:
-            _verify_block(reader, header, transactions_root)
+            _verify_block(reader, header, judges, state)
         parent, parent_header = block_hash(header), header
         transactions += header.transaction_count
         if height % BLOCKS_PER_STEP == 0 or height == head.height:
@@ -174,7 +214,7 @@ def _verify_link(header: Header, parent: Header | None, epoch: Epoch) -> None:
         raise wrong(f"header {header.height} is not later than the one below it")
 
 
-def _verify_block(reader: Reader, header: Header, transactions_root: TransactionsRoot | None) -> None:
+def _verify_block(reader: Reader, header: Header, judges: Judges, state: StateView) -> None:
     height, name = header.height, block_hash(header)
     if reader.get(Table.BLOCK_HASH.value + name) != height.to_bytes(HEIGHT_BYTES, "big"):
         raise wrong(f"the index of block hashes lacks block {height}")
@@ -183,25 +223,59 @@ def _verify_block(reader: Reader, header: Header, transactions_root: Transaction
         raise wrong(f"receipts {height} have another root than the header")
     if len(stored.receipts) - stored.automatic_count != header.transaction_count:
         raise wrong(f"receipts {height} are not one per transaction")
+    _verify_body(reader, header, judges.transactions_root)
+    _verify_index(reader, height, stored, judges.index_entries, state)
+
+
+def _verify_body(reader: Reader, header: Header, transactions_root: TransactionsRoot | None) -> None:
+    height = header.height
     body = read_record(reader, height_key(Table.BODY, height), tuple[bytes, ...], f"body {height}")
     if len(body) != header.transaction_count:
         raise wrong(f"body {height} has {len(body)} transactions, its header says {header.transaction_count}")
-    place = f"the list of index entries of block {height}"
-    indexed = read_record(reader, height_key(Table.INDEXED, height), Indexed, place)
-    if len(indexed.transactions) != header.transaction_count:
-        raise wrong(f"{place} has {len(indexed.transactions)} transactions of {header.transaction_count}")
-    for name, location in zip(indexed.transactions, locations(height, len(indexed.transactions)), strict=True):
+    names = _read_indexed(reader, height).transactions
+    if len(names) != header.transaction_count:
+        raise wrong(f"{_listed(height)} has {len(names)} transactions of {header.transaction_count}")
+    for name, location in zip(names, locations(height, len(names)), strict=True):
         if reader.get(Table.TRANSACTION.value + name) != location:
             raise wrong(f"the index of transactions lacks {name.hex()} of block {height}")
-    for key in indexed.keys:
-        if reader.get(Table.INDEX.value + key) is None:
+    if transactions_root is None:
+        return
+    root, found = transactions_root(body)
+    if root != header.transactions_root:
+        raise wrong(f"body {height} has another root than the header")
+    if found != names:
+        raise wrong(f"{_listed(height)} names other transactions than the body")
+
+
+def _verify_index(
+    reader: Reader, height: int, stored: StoredReceipts, index_entries: IndexEntries | None, state: StateView
+) -> None:
+    """The entries of a block are those that its list names and, where they can be made anew, what its receipts say."""
+    keys = _read_indexed(reader, height).keys
+    values = [reader.get(Table.INDEX.value + key) for key in keys]
+    for key, value in zip(keys, values, strict=True):
+        if value is None:
             raise wrong(f"the index lacks the entry {key.hex()} of block {height}")
-    if transactions_root is not None:
-        root, names = transactions_root(body)
-        if root != header.transactions_root:
-            raise wrong(f"body {height} has another root than the header")
-        if names != indexed.transactions:
-            raise wrong(f"{place} names other transactions than the body")
+    if index_entries is None:
+        return
+    try:
+        entries = index_entries(height, stored, state)
+    except DecodeError as error:
+        raise IndexDiffers(f"the index of block {height} cannot be made anew ({error}); {ADVICE_RESTORE}") from None
+    if tuple(key for key, _ in entries) != keys:
+        raise IndexDiffers(f"the index of block {height} lacks what its receipts say, or says more; {ADVICE_RESTORE}")
+    for (key, expected), value in zip(entries, values, strict=True):
+        if value != expected:
+            text = f"the index entry {key.hex()} of block {height} is not what its receipts say"
+            raise IndexDiffers(f"{text}; {ADVICE_RESTORE}")
+
+
+def _listed(height: int) -> str:
+    return f"the list of index entries of block {height}"
+
+
+def _read_indexed(reader: Reader, height: int) -> Indexed:
+    return read_record(reader, height_key(Table.INDEXED, height), Indexed, _listed(height))
 
 
 def _counted(reader: Reader, table: Table, part: str, progress: Progress) -> Iterator[tuple[bytes, bytes]]:
@@ -235,17 +309,17 @@ def _verify_tables_end(reader: Reader, head: Head, transactions: int, progress: 
     if found != transactions:
         raise wrong(f"the index of transactions has {found} entries, the chain {transactions} transactions")
     listed = 0
-    for _, raw in reader.scan(Table.INDEXED.value):
-        listed += len(decode(Indexed, raw).keys)
+    for height in range(head.blocks_first, head.height + 1):
+        listed += len(_read_indexed(reader, height).keys)
     entries = sum(1 for _ in _counted(reader, Table.INDEX, "index", progress))
     if entries != listed:
         raise wrong(f"the index has {entries} entries, the blocks wrote {listed}")
     return entries
 
 
-def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progress) -> int:
+def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progress) -> tuple[int, StateTree]:
     """Every key is in the tree with its value, the tree has no others, and its root is the header's; the
-    hashes that are kept of its buckets are those of its leaves."""
+    hashes that are kept of its buckets are those of its leaves. Returns the number of keys, and the tree."""
     keys = 0
     for stored, value in _counted(reader, Table.STATE, "state", progress):
         keys += 1
@@ -253,38 +327,56 @@ def _verify_state(reader: Reader, meta: ChainMeta, head: Head, progress: Progres
             raise wrong(f"the state key {stored[1:].hex()} has another value than the state tree")
     if sum(1 for _ in _counted(reader, Table.TREE, "state tree", progress)) != keys:
         raise wrong("the state tree has keys that the state has not")
-    expected = meta.genesis_state_root
-    if head.height:
-        key = height_key(Table.HEADER, head.height)
-        expected = read_record(reader, key, Header, f"header {head.height}").state_root
     hashes = hashes_of_leaves(reader, meta.buckets)
-    if StateTree(reader, meta.buckets, hashes).root != expected:
+    tree = StateTree(reader, meta.buckets, hashes)
+    if tree.root != state_root_at(reader, meta, head.height):
         raise wrong(f"the state has another root than header {head.height}")
     kept = read_bucket_hashes(reader, meta.buckets)
     different = min((bucket for bucket, _ in hashes.items() ^ kept.items()), default=None)
     if different is not None:
         raise wrong(f"the hash of bucket {different} of the state tree is not that of its leaves")
-    return keys
+    return keys, tree
 
 
-def _verify_history(reader: Reader, head: Head, progress: Progress) -> int:
-    """Exactly the entries that the lists of touched keys name, of the heights that are kept."""
-    named = 0
-    for place, raw in reader.scan(Table.TOUCHED.value):
-        at = place[len(Table.TOUCHED.value) :]
-        if not head.history_first < int.from_bytes(at, "big") <= head.height:
-            raise wrong("the history has a block outside its window")
-        try:
-            touched = decode(tuple[bytes, ...], raw)
-        except DecodeError:
-            raise wrong(f"the list of keys of block {int.from_bytes(at, 'big')} is damaged") from None
-        for key in touched:
-            if reader.get(Table.HISTORY.value + terminated(key) + at) is None:
-                raise wrong(f"the history lacks the state key {key.hex()}")
-        named += len(touched)
-    if sum(1 for _ in _counted(reader, Table.HISTORY, "history", progress)) != named:
+def _verify_history(reader: Reader, meta: ChainMeta, head: Head, tree: StateTree, progress: Progress) -> int:
+    """Exactly the entries that the lists of touched keys name, of the heights that are kept. What they hold, put back
+    block by block into `tree`, which is that of the committed state and of no use afterwards, gives the state root of
+    every header down to the lowest height whose state is known."""
+    lowest = next(reader.scan(Table.TOUCHED.value, limit=1), None)
+    if lowest is not None and lowest[0] <= height_key(Table.TOUCHED, head.history_first):
+        raise wrong("the history has a block outside its window")
+    named, whole = 0, head.height - head.history_first
+    for height in range(head.height, head.history_first, -1):
+        replaced = _replaced(reader, height)
+        named += len(replaced)
+        changes = tree.speculate(replaced)
+        if changes.root != state_root_at(reader, meta, height - 1):
+            raise wrong(f"the history of block {height} does not give back the state below it")
+        tree.adopt(changes)
+        if height % BLOCKS_PER_STEP == 0 or height == head.history_first + 1:
+            progress("history", head.height + 1 - height, whole)
+    if sum(1 for _ in _counted(reader, Table.HISTORY, "history entries", progress)) != named:
         raise wrong("the history has entries too many")
     return named
+
+
+def _replaced(reader: Reader, height: int) -> dict[bytes, bytes | None]:
+    """By key, what the block replaced."""
+    at = height.to_bytes(HEIGHT_BYTES, "big")
+    raw = reader.get(Table.TOUCHED.value + at)
+    try:
+        touched = () if raw is None else decode(tuple[bytes, ...], raw)
+    except DecodeError:
+        raise wrong(f"the list of keys of block {height} is damaged") from None
+    replaced: dict[bytes, bytes | None] = {}
+    for key in touched:
+        entry = reader.get(Table.HISTORY.value + terminated(key) + at)
+        if entry is None:
+            raise wrong(f"the history lacks the state key {key.hex()}")
+        if not is_replaced_value(entry):
+            raise wrong(f"the history of block {height} has no value for the state key {key.hex()}")
+        replaced[key] = replaced_value(entry)
+    return replaced
 
 
 def inspect(reader: Reader, table: Table, key: bytes) -> object:

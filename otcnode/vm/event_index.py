@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from otcnode.vm.contracts import events as contracts
@@ -75,11 +75,18 @@ def places(entry: bytes) -> Iterator[Place]:
 
 def event_index(height: int, result: BlockResult, view: StateView) -> list[tuple[bytes, bytes]]:
     """The entries of a block, by key. `view` is the state after it."""
+    return entries_of(height, (*result.automatic, *result.receipts), view)
+
+
+def entries_of(
+    height: int, receipts: Iterable[AutomaticReceipt | Receipt], view: StateView
+) -> list[tuple[bytes, bytes]]:
+    """The entries of a block with these receipts, automatic ones first. Any state after it will do as `view`, for an
+    item's parties never change."""
     found: defaultdict[bytes, list[bytes]] = defaultdict(list)
     items: defaultdict[bytes, list[bytes]] = defaultdict(list)
     records, number = Records(view), 0
     pack = _PLACE.pack
-    receipts: list[AutomaticReceipt | Receipt] = [*result.automatic, *result.receipts]
     for leaf, receipt in enumerate(receipts):
         for offset, event in enumerate(receipt.events):
             kind, place = type(event), pack(number, leaf, offset)

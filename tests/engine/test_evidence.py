@@ -183,7 +183,9 @@ def test_a_proposal_with_evidence_that_proves_nothing_is_refused() -> None:
 def test_damaged_evidence_is_named_at_the_start() -> None:
     liar, station, *_ = stations(4)
     station.store.keep_evidence(name_of(Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)), b"junk")
-    with pytest.raises(StorageDamage, match="evidence"):
+    with pytest.raises(
+        StorageDamage, match=r"the evidence [0-9a-f]{12}… is damaged .*; stop the node and run: otcnode db"
+    ):
         Station(station.genesis, station.key, kv=station.kv, votes=station.votes)
 
 

@@ -20,7 +20,7 @@ from otcnode.storage.schema import Table
 from otcnode.storage.store import PRUNED_BLOCKS_MAX, Store
 from otcnode.storage.tools import verify
 from tests.storage.chain import BUCKETS, CHAIN, EPOCH, JOINER, append, create, expected_state, reopen, transactions_of
-from tests.storage.test_tools import roots
+from tests.storage.test_tools import ROOTS
 
 HEIGHT = 25
 KEPT = 6
@@ -93,7 +93,7 @@ def test_the_validator_sets_can_be_followed_from_the_first_epoch_on() -> None:
 
 
 def test_a_pruned_store_verifies() -> None:
-    found = verify(pruned(), CHAIN, roots)
+    found = verify(pruned(), CHAIN, ROOTS)
     assert (found.height, found.blocks_first, found.index_entries) == (HEIGHT, HEIGHT - KEPT + 1, KEPT)
 
 
@@ -104,7 +104,7 @@ def test_a_shortened_window_is_paid_for_step_by_step_and_a_widened_one_starts_no
     for step in range(1, 6):
         append(store, next_epoch=SECOND)
         assert store.blocks_first == 1 + step * PRUNED_BLOCKS_MAX
-    assert verify(kv, CHAIN, roots).blocks_first == 11
+    assert verify(kv, CHAIN, ROOTS).blocks_first == 11
     store = reopen(kv)
     append(store, next_epoch=SECOND)
     assert store.blocks_first == 11
@@ -115,7 +115,7 @@ def test_a_window_of_one_block_is_the_shortest() -> None:
     store = Store.open(kv, CHAIN, 1_000, 1)
     grow(store, 12)
     assert store.blocks_first == store.tip.height == 12
-    assert verify(kv, CHAIN, roots).blocks_first == 12
+    assert verify(kv, CHAIN, ROOTS).blocks_first == 12
 
 
 def founded(source: Store) -> MemoryKeyValue:
@@ -153,12 +153,12 @@ def test_a_store_can_begin_at_the_state_after_any_block(height: int) -> None:
     assert store.tip == whole.tip and store.epochs() == whole.epochs()
     assert (store.blocks_first, store.history_first) == (height + 1, height)
     assert store.block(height) is None and store.header(height) == whole.tip.header
-    assert verify(kv, CHAIN, roots).blocks_first == height + 1
+    assert verify(kv, CHAIN, ROOTS).blocks_first == height + 1
     for opened in (whole, store):
         grow(opened, height + 12)
     assert store.tip == whole.tip
     assert dict(store.state_at(height).scan(b"")) == expected_state(height)
-    found = verify(kv, CHAIN, roots)
+    found = verify(kv, CHAIN, ROOTS)
     assert (found.height, found.blocks_first) == (height + 12, height + 1)
 
 
@@ -203,7 +203,7 @@ def test_a_pruning_cut_short_is_sound_and_goes_on(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(SimulatedCrash):
             prune(kv, CHAIN, KEPT)
         kv.reopen()
-        assert verify(kv, CHAIN, roots).blocks_first == min(1 + 4 * count, HEIGHT - KEPT + 1)
+        assert verify(kv, CHAIN, ROOTS).blocks_first == min(1 + 4 * count, HEIGHT - KEPT + 1)
         prune(kv, CHAIN, KEPT, None, lambda *step: told.append(step))
         assert list(kv.scan(b"")) == list(pruned().scan(b""))
     assert told[:4] == [("pruned", done, 30) for done in (8, 16, 24, 30)]

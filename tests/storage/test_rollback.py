@@ -14,7 +14,7 @@ from otcnode.storage.schema import Table, height_key, terminated
 from otcnode.storage.tools import verify
 from tests.storage.chain import CHAIN, create, expected_state, reopen
 from tests.storage.test_pruning import SECOND, grow
-from tests.storage.test_tools import roots
+from tests.storage.test_tools import ROOTS
 
 HEIGHT = 25
 
@@ -56,7 +56,7 @@ def test_it_says_how_far_it_is_and_stops_where_the_history_ends() -> None:
     rollback(kv, CHAIN, 15, lambda *step: told.append(step))
     assert told == [("blocks taken back", step, 10) for step in range(1, 11)]
     assert dict(reopen(kv).state.scan(b"")) == expected_state(15)
-    assert verify(kv, CHAIN, roots).blocks_first == 16
+    assert verify(kv, CHAIN, ROOTS).blocks_first == 16
 
 
 def test_a_rollback_that_is_cut_short_is_at_a_committed_height_and_goes_on() -> None:
@@ -69,7 +69,7 @@ def test_a_rollback_that_is_cut_short_is_at_a_committed_height_and_goes_on() -> 
                 rollback(kv, CHAIN, 7)
             kv.reopen()
             reached = 12 - count + (kind is not FaultKind.CRASH_AFTER)
-            assert verify(kv, CHAIN, roots).height == reached
+            assert verify(kv, CHAIN, ROOTS).height == reached
             assert dict(reopen(kv).state.scan(b"")) == expected_state(reached)
             rollback(kv, CHAIN, 7)
             assert list(kv.scan(b"")) == list(chain(7).scan(b""))

@@ -29,7 +29,7 @@ from otcnode.storage.state_tree import empty_root
 from otcnode.storage.store import Store
 from otcnode.storage.tools import verify
 from tests.storage.chain import BUCKETS, CHAIN, EPOCH, KEY, append, create, expected_state, reopen
-from tests.storage.test_tools import roots as transaction_roots
+from tests.storage.test_tools import ROOTS
 
 HEIGHT = 9
 NEXT = Epoch(6, tuple(sorted((KEY.public, SigningKey(sha256(b"a second validator")).public))), EPOCH.parameters)
@@ -116,11 +116,11 @@ def test_a_gathered_store_is_the_chain_at_that_height(memory_bytes: int, monkeyp
     assert store.tip == source.tip
     assert (store.blocks_first, store.history_first) == (HEIGHT + 1, HEIGHT)
     assert state_of(store) == expected_state(HEIGHT)
-    found = verify(kv, CHAIN, transaction_roots)
+    found = verify(kv, CHAIN, ROOTS)
     assert (found.height, found.state_keys) == (HEIGHT, len(expected_state(HEIGHT)))
     for _ in range(3):
         assert append(store) == append(source)
-    assert verify(kv, CHAIN, transaction_roots).height == HEIGHT + 3
+    assert verify(kv, CHAIN, ROOTS).height == HEIGHT + 3
     assert state_of(reopen(kv)) == expected_state(HEIGHT + 3)
 
 

@@ -35,7 +35,7 @@ from tests.storage.chain import (
     reopen,
     transactions_of,
 )
-from tests.storage.test_tools import roots
+from tests.storage.test_tools import ROOTS
 
 HEIGHT = 25
 
@@ -181,7 +181,7 @@ def test_whatever_is_kept_from_one_start_to_the_next_no_state_is_false_that_a_st
             claimed = range(store.history_first, height + 1)
             assert [at for at in claimed if dict(store.state_at(at).scan(b"")) != expected_state(at)] == []
             assert all(store.block(at) for at in range(store.blocks_first, height + 1))
-        assert verify(kv, CHAIN, roots).height == store.tip.height
+        assert verify(kv, CHAIN, ROOTS).height == store.tip.height
     taken = MemoryKeyValue()
     taken.write(list(kv.scan(b"")))
     rollback(taken, CHAIN, store.history_first, lambda: None)

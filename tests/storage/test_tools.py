@@ -15,7 +15,7 @@ from otcnode.storage.records import Head, Indexed, StoredReceipts
 from otcnode.storage.schema import Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash
 from otcnode.storage.store import Store
-from otcnode.storage.tools import inspect, past_values, verify
+from otcnode.storage.tools import Judges, inspect, past_values, verify
 from tests.storage.chain import CHAIN, GENESIS, append, certify, create, expected_state, reopen, transactions_of
 
 HEIGHT = 12
@@ -25,6 +25,9 @@ def roots(raw: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
     """How the tests' chain names its transactions."""
     entries = [Entry(sha256(body), sha256(body + b"signed")) for body in raw]
     return transactions_root(entries), tuple(entry.id for entry in entries)
+
+
+ROOTS = Judges(transactions_root=roots)
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def test_a_sound_store_verifies_and_says_how_far_it_is(kv: MemoryKeyValue) -> No
     def progress(part: str, done: int, whole: int) -> None:
         told[part] = (done, whole)
 
-    found = verify(kv, CHAIN, roots, progress)
+    found = verify(kv, CHAIN, ROOTS, progress)
     assert (found.height, found.index_entries) == (HEIGHT, HEIGHT)
     assert found.transactions == sum(len(transactions_of(height)) for height in range(1, HEIGHT + 1))
     assert found.state_keys == len(expected_state(HEIGHT))
@@ -53,7 +56,7 @@ def test_a_sound_store_verifies_and_says_how_far_it_is(kv: MemoryKeyValue) -> No
 def test_a_fresh_store_verifies() -> None:
     kv = MemoryKeyValue()
     create(kv)
-    assert verify(kv, CHAIN, roots).state_keys == len(GENESIS)
+    assert verify(kv, CHAIN, ROOTS).state_keys == len(GENESIS)
 
 
 def test_evidence_beside_the_chain_stays_and_changes_nothing_about_it(kv: MemoryKeyValue) -> None:
@@ -63,7 +66,7 @@ def test_evidence_beside_the_chain_stays_and_changes_nothing_about_it(kv: Memory
     again = Store.open(kv, CHAIN, 100)
     assert list(again.evidence()) == [(b"a" * 32, b"first"), (b"b" * 32, b"second")]
     append(again)
-    assert verify(kv, CHAIN, roots).height == HEIGHT + 1
+    assert verify(kv, CHAIN, ROOTS).height == HEIGHT + 1
 
 
 def test_another_chain_and_an_empty_store_are_refused(kv: MemoryKeyValue) -> None:
@@ -128,6 +131,21 @@ def _first_bucket(value: bytes | None) -> Callable[[MemoryKeyValue], None]:
     return lambda kv: kv.write([(next(kv.scan(Table.BUCKET.value))[0], value)])
 
 
+def _place(key: bytes, height: int) -> bytes:
+    return Table.HISTORY.value + terminated(key) + height.to_bytes(8, "big")
+
+
+def _leave_out_history(height: int) -> Callable[[MemoryKeyValue], None]:
+    """As a store that had recorded nothing of this block."""
+
+    def act(kv: MemoryKeyValue) -> None:
+        listed = height_key(Table.TOUCHED, height)
+        keys = decode(tuple[bytes, ...], kv.get(listed) or b"")
+        kv.write([(listed, None), *((_place(key, height), None) for key in keys)])
+
+    return act
+
+
 DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
     "header gone": (_replace(Table.HEADER, 4, lambda raw: None), "header 4"),
     "header changed": (_replace(Table.HEADER, 4, _later), "4"),
@@ -164,6 +182,26 @@ DAMAGE: dict[str, tuple[Callable[[MemoryKeyValue], None], str]] = {
         _put(height_key(Table.HISTORY, 0)[:1] + terminated(_STATE_KEY) + HEIGHT.to_bytes(8, "big"), None),
         "history lacks",
     ),
+    "value in the history changed": (
+        _put(_place(b"new/%d" % (HEIGHT - 3), HEIGHT), b"\x01unborn"),
+        "the history of block 12 does not give back the state below it",
+    ),
+    "value in the history said to be absent": (
+        _put(_place(b"new/%d" % (HEIGHT - 3), HEIGHT), b"\x00"),
+        "the history of block 12 does not give back the state below it",
+    ),
+    "value in the history with another mark": (
+        _put(_place(b"new/%d" % (HEIGHT - 3), HEIGHT), b"\x02born"),
+        "the history of block 12 has no value for the state key",
+    ),
+    "first value in the history changed": (
+        _put(_place(b"account/\x01", 1), b"\x01rich"),
+        "the history of block 1 does not give back the state below it",
+    ),
+    "history of a block left out": (
+        _leave_out_history(5),
+        "the history of block 5 does not give back the state below it",
+    ),
     "history forged": (_put(Table.HISTORY.value + terminated(b"x") + bytes(8), b"\x00"), "entries too many"),
     "blocks said to begin above": (_head_keeping(0, 4), "keeps blocks from 4 on, and states from 0 on"),
     "blocks said to be pruned": (_head_keeping(3, 4), "below the first kept height 4"),
@@ -189,7 +227,7 @@ def test_damage_is_found_and_named(kv: MemoryKeyValue, name: str) -> None:
     act, words = DAMAGE[name]
     act(kv)
     with pytest.raises(StorageDamage, match=words) as caught:
-        verify(kv, CHAIN, roots)
+        verify(kv, CHAIN, ROOTS)
     assert "otcnode db" in str(caught.value)
 
 
@@ -197,7 +235,7 @@ def test_a_certificate_of_another_block_of_the_chain_is_found(kv: MemoryKeyValue
     other = decode(Header, kv.get(height_key(Table.HEADER, 5)) or b"")
     kv.write([(height_key(Table.CERTIFICATE, 4), encode(certify(other, reopen(kv).epoch_of(5))))])
     with pytest.raises(StorageDamage, match="certificate 4 is of another block"):
-        verify(kv, CHAIN, roots)
+        verify(kv, CHAIN, ROOTS)
 
 
 def test_inspect_shows_records_as_what_they_are(kv: MemoryKeyValue) -> None:

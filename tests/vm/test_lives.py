@@ -63,6 +63,7 @@ from otcnode.vm.contracts import checks as contracts
 from otcnode.vm.contracts.operations import ContractCallback, ContractRescind
 from otcnode.vm.contracts.records import CONTRACTS, ContractKind, ContractStatus, CoolingOff, Immediately
 from otcnode.vm.due import DUE, due_time, next_due
+from otcnode.vm.event_index import entries_of, event_index, height_of
 from otcnode.vm.executor import BlockExecution, check_admissible, environment_at, execute_block
 from otcnode.vm.governance import checks as governance
 from otcnode.vm.governance.operations import GovernanceApprove, GovernancePropose
@@ -123,6 +124,13 @@ MANAGE, SIGN, TRADE = KeyPurpose.MANAGE, KeyPurpose.SIGN, KeyPurpose.TRADE
 def events_alone_reproduce_balances(world: World) -> None:
     """31: `Ledger.block` folds the events of every block and compares with the state; here once more, from nothing."""
     assert world.fold.figures() == {name: amount for name, amount in world.fold.figures().items() if amount}
+
+
+def any_later_state_gives_the_same_index(world: World) -> None:
+    """`db verify` makes the index of every block anew, from its receipts and the last state."""
+    for result, entries in world.index:
+        height = height_of(entries[0][0]) if entries else 0
+        assert entries_of(height, (*result.automatic, *result.receipts), world.view) == entries
 
 
 def failure_leaves_its_receipt_only(world: World, before: DictionaryView, result: BlockResult, at: int) -> None:
@@ -345,6 +353,8 @@ class World(Council):
     def record(self) -> None:
         self.recording = True
         self.steps: list[Step] = []
+        self.index: list[tuple[BlockResult, list[tuple[bytes, bytes]]]] = []
+        """Each block with its index entries, as they were made right after it."""
         self.receipts: dict[bytes, Receipt] = {}
         self.codes: Counter[tuple[str, Code]] = Counter()
         self.watcher = Watch()
@@ -390,6 +400,7 @@ class World(Council):
             if isinstance(event, RecoveryChanged) and event.status is RecoveryStatus.COMPLETED:
                 name = self.name_of(event.account)
                 self.alias[name] = self.alias.get(name, name) + "'"
+        self.index.append((result, event_index(self.height, result, self.view)))
         writes = encode(tuple(result.writes.items()))
         self.steps.append(Step(at, transactions, writes, result.receipts_root(), bool(result.automatic)))
         if len(self.steps) % 50 == 0:
@@ -700,6 +711,7 @@ def whole_life(seed: int, steps: int) -> World:
     executing_again_gives_the_same(world, first)
     other_blocks_give_the_same(world, first)
     events_alone_reproduce_balances(world)
+    any_later_state_gives_the_same_index(world)
     assert not list(contracts.signatures_verify(world.state, world.chain))
     return world
 
