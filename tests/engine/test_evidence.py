@@ -171,7 +171,7 @@ def test_a_proposal_with_evidence_that_proves_nothing_is_refused() -> None:
         primary.own, others[0].own, Kind.DOUBLE_COMMIT, 1, 0, 1, encode(double(primary.chain, primary.key))
     )
     decoded = sign_as_node(primary.chain, framed, primary.key, b"s" * 32, primary.now().ledger_ms + 60_000)
-    primary.engine._authenticity._remember(decoded.full_hash)
+    primary.engine._authenticity._remember([decoded.full_hash])
     primary.engine.submit(decoded, lambda state: None)
     primary.settle()
     net.deliver()
