@@ -13,8 +13,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import chain as chained
-from itertools import islice, pairwise
-from operator import lt
+from itertools import pairwise
 from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta
@@ -65,7 +64,7 @@ class Chunk(Record, frozen=True):
     other hashes of its group, joined."""
 
     index: Natural
-    pairs: tuple[tuple[bytes, bytes], ...]
+    pairs: Annotated[tuple[tuple[bytes, bytes], ...], Meta(max_length=limits.snapshot_chunk_pairs_max)]
     siblings: Annotated[tuple[bytes, ...], Meta(max_length=DEPTH_MAX)]
 
 
@@ -94,12 +93,14 @@ def chunks_of(chunk_depth: int) -> int:
     return int(16**chunk_depth)
 
 
-def chunk_depth_for(size_bytes: int, tree_depth: int, chunk_bytes: int | None = None) -> int:
-    """The fewest chunks that are not larger on average than `chunk_bytes` (by default `snapshot_chunk_bytes`); never
-    smaller than a bucket."""
+def chunk_depth_for(size_bytes: int, keys: int, tree_depth: int, chunk_bytes: int | None = None) -> int:
+    """The fewest chunks that are on average not larger than `chunk_bytes` (by default `snapshot_chunk_bytes`) and hold
+    no more keys than `snapshot_chunk_pairs`; never smaller than a bucket."""
     bound_bytes = limits.snapshot_chunk_bytes if chunk_bytes is None else chunk_bytes
     depth = 0
-    while depth < tree_depth and size_bytes > bound_bytes << 4 * depth:
+    while depth < tree_depth and (
+        size_bytes > bound_bytes << 4 * depth or keys > limits.snapshot_chunk_pairs << 4 * depth
+    ):
         depth += 1
     return depth
 
@@ -142,7 +143,7 @@ def make_chunk(index: int, pairs: Iterable[tuple[bytes, bytes]], siblings: Seque
 
 
 def decode_chunk(raw: bytes) -> Chunk:
-    """Raises ProofError."""
+    """Raises ProofError. MessagePack says how many pairs there are ahead of them: of too many none is decoded."""
     try:
         return decode(Chunk, raw)
     except DecodeError as error:
@@ -151,27 +152,39 @@ def decode_chunk(raw: bytes) -> Chunk:
 
 def check_chunk(chunk: Chunk, index: int, chunk_depth: int, tree_depth: int, state_root: bytes) -> list[Leaf]:
     """The leaves of the chunk's pairs, in their order; the pairs are all that the state with this root holds in its
-    part. Raises ProofError naming what is wrong."""
+    part. Raises ProofError naming what is wrong; nothing is hashed behind the first key that is not in its place."""
     if chunk.index != index:
         raise ProofError(f"chunk {chunk.index} instead of chunk {index}")
     if len(chunk.siblings) != chunk_depth or any(len(others) != SIBLINGS_BYTES for others in chunk.siblings):
         raise ProofError(f"chunk {index}: its path does not lead to the root from depth {chunk_depth}")
-    sha256, of_key, of_value = hashlib.sha256, KEY_PREFIX, VALUE_PREFIX
-    leaves = [(sha256(of_key + key).digest(), sha256(of_value + value).digest()) for key, value in chunk.pairs]
-    names = [name for name, _ in leaves]
-    _check_places(names, index, chunk_depth)
+    names = _names_in_place(chunk, chunk_depth)
+    sha256, of_value = hashlib.sha256, VALUE_PREFIX
+    leaves = [(name, sha256(of_value + pair[1]).digest()) for name, pair in zip(names, chunk.pairs, strict=True)]
     top = _part_hash(names, leaves, index, chunk_depth, tree_depth)
     if _climb(top, index, chunk.siblings) != state_root:
         raise ProofError(f"chunk {index} is not a part of the state under the header's state root")
     return leaves
 
 
-def _check_places(names: list[bytes], index: int, chunk_depth: int) -> None:
-    if not all(map(lt, names, islice(names, 1, None))):
-        raise ProofError(f"chunk {index}: its keys are not in order, each once")
-    for name in (names[0], names[-1]) if names else ():
-        if part_of(name, chunk_depth) != index:
-            raise ProofError(f"chunk {index} holds a key of another chunk")
+def _names_in_place(chunk: Chunk, chunk_depth: int) -> list[bytes]:
+    """The hashes of the keys, ascending and all of the chunk's part. Raises ProofError at the first that is not."""
+    sha256, of_key = hashlib.sha256, KEY_PREFIX
+    names: list[bytes] = []
+    below, beyond = b"", _first_name(chunk.index + 1, chunk_depth)
+    for key, _ in chunk.pairs:
+        name = sha256(of_key + key).digest()
+        if not below < name < beyond or (not names and part_of(name, chunk_depth) != chunk.index):
+            what = "its keys are not in order, each once" if name <= below else "it holds a key of another chunk"
+            raise ProofError(f"chunk {chunk.index}: {what}")
+        names.append(name)
+        below = name
+    return names
+
+
+def _first_name(index: int, depth: int) -> bytes:
+    """The least that the hash of a key of this part can be; of the part behind the last, what none is."""
+    number = index << 4 * (DEPTH_MAX - depth)
+    return number.to_bytes(4, "big") if number < 1 << 4 * DEPTH_MAX else b"\xff" * (HASH_BYTES + 1)
 
 
 def part_of(key_hash: bytes, depth: int) -> int:

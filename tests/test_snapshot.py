@@ -161,7 +161,31 @@ def test_junk_is_a_proof_error(raw: bytes) -> None:
 
 def test_chunks_are_as_many_as_keep_them_small() -> None:
     target = limits.snapshot_chunk_bytes
-    assert [chunk_depth_for(size, 4) for size in (0, target, target + 1, 16 * target + 1, 10**15)] == [0, 0, 1, 2, 4]
+    sizes = (0, target, target + 1, 16 * target + 1, 10**15)
+    assert [chunk_depth_for(size, 1, 4) for size in sizes] == [0, 0, 1, 2, 4]
+    most = limits.snapshot_chunk_pairs
+    keys = (0, most, most + 1, 16 * most + 1, 10**15)
+    assert [chunk_depth_for(1, count, 4) for count in keys] == [0, 0, 1, 2, 4]
+
+
+def test_a_chunk_of_too_many_pairs_is_refused_before_any_is_decoded() -> None:
+    """What would be its pairs is not even there."""
+    most = limits.snapshot_chunk_pairs_max
+    for count, words in ((most, "truncated"), (most + 1, f"length <= {most}")):
+        with pytest.raises(ProofError, match=words):
+            decode_chunk(b"\x93\x00\xdd" + count.to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize("place", ["order", "twice", "part"])
+def test_nothing_is_hashed_behind_the_first_key_that_is_not_in_its_place(place: str) -> None:
+    hashes = tree_of(STATE, 4096)
+    mine, other = chunks(STATE, hashes, 1)[7:9]
+    first, second = mine.pairs[:2]
+    begin = {"order": (second, first), "twice": (first, first), "part": (other.pairs[0],)}[place]
+    unhashable = (None, None)
+    false = msgspec.structs.replace(mine, pairs=(*begin, unhashable, *mine.pairs[2:]))
+    with pytest.raises(ProofError, match="another chunk" if place == "part" else "not in order"):
+        check_chunk(false, 7, 1, 3, hashes.root)
 
 
 # ---- manifests

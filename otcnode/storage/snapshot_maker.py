@@ -106,7 +106,7 @@ def make(source: Source, folder: Folder, chunk_bytes: int | None = None) -> Gene
         if keys % (8 * STEP_KEYS) == 0:
             yield Step("keys", keys, 0)
     yield Step("keys", keys, keys)
-    depth = chunk_depth_for(size_bytes, source.hashes.depth, chunk_bytes)
+    depth = chunk_depth_for(size_bytes, keys, source.hashes.depth, chunk_bytes)
     _discard_scratch(folder)
     there = {name for name in folder.names() if name.startswith("chunk-") and _is_sound(folder, name)}
     chunks = _Chunks(source, folder, depth, there)
@@ -165,6 +165,8 @@ class _Chunks:
         for index, part in enumerate(parts, first):
             if chunk_name(index) in self._there:
                 continue
+            if len(part) > limits.snapshot_chunk_pairs_max:
+                raise ConfigurationError(f"a bucket of the state is too large for a snapshot ({len(part)} keys)")
             raw = encode(make_chunk(index, part, self._hashes.siblings(self.depth, index)))
             if len(raw) > limits.snapshot_chunk_bytes_max:
                 raise ConfigurationError(f"a bucket of the state is too large for a snapshot ({len(raw)} bytes)")
