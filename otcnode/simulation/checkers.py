@@ -17,13 +17,13 @@ from otcnode.crypto import tagged_hash, verify
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Plan
+from otcnode.simulation.readiness import Readiness
 from otcnode.simulation.roots import list_root_of, state_root_of
 from otcnode.simulation.rules import Place, Rules
 from otcnode.simulation.signing import Verify
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import Client
 from otcnode.storage.store import Store
-from otcnode.vm.governance.operations import ValidatorReady
 from otcnode.vm.transactions import decode_transaction, signature_checks
 
 Vote = tuple[int, str, Place]
@@ -85,6 +85,7 @@ class Checkers:
         self._votes: dict[Vote, bytes] = {}
         self._witnesses = [_Witness() for _ in nodes]
         self._rules = Rules(honest, len(plan.liars))
+        self._readiness = Readiness(self._nodes)
         self._sound_roots: set[bytes] = set()
         self._views: set[tuple[int, int]] = set()
         self._marks = marks
@@ -116,6 +117,7 @@ class Checkers:
             self._check_once(height, transactions)
             self._blocks[height] = (name, header.state_root)
             self._bodies[height] = block.transactions
+            self._readiness.committed(height, block.transactions)
         self._check_agreement(node, header, block.transactions)
         self._check_root(node, header, store, known)
         self._check_receipts(node, header, store)
@@ -177,7 +179,7 @@ class Checkers:
             own = not decoded.transaction.body.sender and set(authors) <= set(self._nodes)
             if own and all(verify(*check) for check in signature_checks(decoded)):
                 name = self._submitted[raw] = decoded.id
-                if isinstance(decoded.transaction.body.operations[0], ValidatorReady):
+                if self._readiness.heard(decoded):
                     self._marks.hit("a node says that it is ready")
         return name
 
@@ -200,6 +202,7 @@ class Checkers:
         if announced.validators not in self._sets:
             raise Violation(Promise.VALIDITY, f"{where}: an epoch of validators that nobody proposed")
         before = self._epoch_at(height)
+        self._readiness.begins(announced.number, self._epochs[before], announced.validators)
         changed = any(epoch == before for epoch, _ in self._views)
         self._marks.began(announced.number, self._epochs[before], announced.validators, changed)
 

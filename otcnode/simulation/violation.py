@@ -34,6 +34,8 @@ class Promise(StrEnum):
     """a node believes of an honest node only what that one said of itself"""
     ADMISSION = "admission"
     """a node stays connected with nobody whom its state does not admit"""
+    EVIDENCE = "evidence kept"
+    """what a node has against a validator it keeps, over restarts too, as long as there is room for it"""
     LIVENESS = "liveness"
     """with a quorum healed, every submitted transaction ends in time; no view lasts longer than it may"""
     DEFECT = "no defect"

@@ -22,6 +22,7 @@ from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.disk import CrashingVotesLog, Disk
 from otcnode.simulation.hearsay import Hearsay
+from otcnode.simulation.kept_evidence import EvidenceKept
 from otcnode.simulation.liars import Mouth
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.memory import collections_of
@@ -130,6 +131,7 @@ class World:
         self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max, rotations)
         self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
         self._hearsay = Hearsay(self.validators, honest)
+        self._evidence = EvidenceKept(self.validators)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()
@@ -258,8 +260,7 @@ class World:
             case StoreLost(node=node):
                 self.injected("store-lost")
                 self._kill(node, "and loses its blocks", fault)
-                self._nodes[node].lose_store()
-                self.checkers.forgot_blocks(node)
+                self._lose_store(node)
             case DiskFails() | DiskFull() | Rot():
                 self._harm(fault)
             case ShelfFails(node=node, operation=operation, count=count):
@@ -307,6 +308,11 @@ class World:
         if self._nodes[index].alive:
             self._down_ms[index] = fault.down_ms
             self._nodes[index].kill(why)
+
+    def _lose_store(self, index: int) -> None:
+        self._nodes[index].lose_store()
+        self.checkers.forgot_blocks(index)
+        self._evidence.lost_store(index)
 
     def _resume(self, index: int) -> None:
         if index not in self._frozen:
@@ -444,6 +450,7 @@ class World:
 
     def installed(self, node: int) -> None:
         self.injected("snapshot-installed")
+        self._evidence.lost_store(node)
 
     def record_durable(self, node: int) -> None:
         self.checkers.record_durable(node)
@@ -459,6 +466,7 @@ class World:
             self.mark(damages.SILENCED)
         with damages.seen_from_outside([disk]):
             self.checkers.started(node, store, kept)
+        self._check_evidence(node)
 
     def died(self, node: int) -> None:
         self.injected("crash")
@@ -486,8 +494,7 @@ class World:
             node.give_up()
             self.scheduler.after(self._down_ms.get(index, 1_000), lambda: self._start(index))
         if node.disk.is_rotten:
-            node.lose_store()
-            self.checkers.forgot_blocks(index)
+            self._lose_store(index)
 
     def blamed(self, node: int, other: int, reason: str) -> None:
         self.note(node, f"bans n{other}: {reason}")
@@ -569,12 +576,20 @@ class World:
         engine = self._nodes[index].engine
         if engine is not None:
             self._check_memory_of(self._nodes[index])
+            self._check_evidence(index)
             if engine.replica.started:
                 self._hearsay.believes(index, engine.replica.state.heard)
             if index in self._honest:
                 self._check_admission(index)
         following = (index + 1) % self.plan.nodes
         self.scheduler.after(MEMORY_CHECK_MS, lambda: self._check_memory(following))
+
+    def _check_evidence(self, index: int) -> None:
+        engine = self._nodes[index].engine
+        if engine is None or index not in self._honest:
+            return
+        accused = engine.replica.core.offences.values() if engine.replica.started else ()
+        self._evidence.holds(index, engine.evidence.all(), (offence for known in accused for offence in known))
 
     def _check_admission(self, index: int) -> None:
         """An operator's newcomer begins with whom it was told of, whatever the state says."""
@@ -606,6 +621,7 @@ class World:
         for node in self._nodes:
             if node.store is not None and node.engine is not None:
                 self._check_memory_of(node)
+                self._check_evidence(node.index)
                 store = self._reopened(node)
                 if store is not None:
                     stores[node.index] = store

@@ -9,8 +9,10 @@ import pytest
 from otcnode.simulation.checkers import Checkers
 from otcnode.simulation.generate import generate
 from otcnode.simulation.hearsay import Hearsay
+from otcnode.simulation.kept_evidence import EvidenceKept
 from otcnode.simulation.mutants.catalogue import mutant_named
 from otcnode.simulation.mutants.planting import Change, planted
+from otcnode.simulation.readiness import Readiness
 from otcnode.simulation.rules import Rules
 from otcnode.simulation.violation import Promise
 from otcnode.simulation.world import World, run
@@ -31,6 +33,8 @@ ALONE: tuple[tuple[Promise, str, tuple[Change, ...]], ...] = (
     (Promise.DURABILITY, "proposal saved without bodies", ((Checkers, "_check_bodies_kept", silent),)),
     (Promise.MEMORY, "votes kept for ever", ((World, "_check_memory_of", silent),)),
     (Promise.DAMAGE, "checksum not compared", ((World, "_reopened", silent),)),
+    (Promise.VALIDITY, "joiners unready", ((Readiness, "begins", silent),)),
+    (Promise.EVIDENCE, "later offences drive out earlier", ((EvidenceKept, "holds", silent),)),
     (Promise.HEARSAY, "STATUS unsigned", ((Hearsay, "believes", silent),)),
     (Promise.INVARIANTS, "credits count twice", ((Checkers, "_check_ledger", silent),)),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otcnode.simulation.generate import Options, Swarm
-from otcnode.simulation.mutants import blocks, disks, joining, membership, records, views, voting
+from otcnode.simulation.mutants import blocks, disks, joining, membership, offences, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
@@ -23,6 +23,7 @@ SHELVES = Options(
     reforms_permille=0,
     safety_ms=24_000,
 )
+EQUIVOCATING = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.EQUIVOCATE,))
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
@@ -395,12 +396,53 @@ MUTANTS = (
         options=CHANGING,
     ),
     Mutant(
+        "successor at once",
+        "a successor votes once it says that it is ready",
+        membership.successor_at_once,
+        _one(P.VALIDITY),
+        300,
+        options=CHANGING,
+    ),
+    Mutant(
+        "joiners unready",
+        "nobody becomes a validator who has not said lately that it is ready",
+        membership.joiners_unready,
+        _one(P.VALIDITY),
+        300,
+        options=CHANGING,
+    ),
+    Mutant(
         "turned away and still connected",
         "nobody stays connected with whom its state does not admit",
         membership.turned_away_stays,
         _one(P.ADMISSION),
         300,
         options=CHANGING,
+    ),
+    # offences
+    Mutant(
+        "evidence in memory only",
+        "what is held against a validator is held over a restart",
+        offences.evidence_in_memory_only,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING,
+    ),
+    Mutant(
+        "later offences drive out earlier",
+        "no offence takes the place of another of its epoch",
+        offences.later_drives_out_earlier,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING,
+    ),
+    Mutant(
+        "one room for all evidence",
+        "the small room is for what no transaction can hold",
+        offences.all_in_the_small_room,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING,
     ),
     # joining
     Mutant(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from otcnode.errors import Code, Inadmissible
 from otcnode.membership import Membership
 from otcnode.simulation.mutants.planting import planted
 from otcnode.types import NodeId
 from otcnode.vm import executor
-from otcnode.vm.context import Context
-from otcnode.vm.governance import validators
-from otcnode.vm.governance.operations import NodeOperation
-from otcnode.vm.governance.records import NODES, Node
+from otcnode.vm.context import Context, fail
+from otcnode.vm.governance import decisions, validators
+from otcnode.vm.governance.events import ValidatorsChanged
+from otcnode.vm.governance.operations import NodeOperation, ValidatorRotate
+from otcnode.vm.governance.records import NODES, Node, ValidatorSet
 from otcnode.vm.rules import Signatory
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
@@ -53,3 +55,31 @@ def turned_away_stays() -> Plant:
         return changed
 
     return planted((Membership, "read", read))
+
+
+def successor_at_once() -> Plant:
+    """Who is signed over to votes in the validator's place without a word of its own."""
+    rule = executor.OPERATIONS[ValidatorRotate]
+
+    def rotate(context: Context, operation: ValidatorRotate) -> None:
+        rule.handler(context, operation)
+        record = context.need(NODES, operation.successor, "node")
+        validators._take_over(context, operation.successor, record, operation.node)
+
+    return planted((executor, "OPERATIONS", {**executor.OPERATIONS, ValidatorRotate: replace(rule, handler=rotate)}))
+
+
+def joiners_unready() -> Plant:
+    """Whoever is proposed decides, ready or not."""
+
+    def set_validators(context: Context, action: ValidatorSet) -> None:
+        validators.check_set(context, action)
+        if action.validators == validators.schedule_at(context.state, context.environment.height).current.validators:
+            fail(Code.FIELD, "validators: these decide already")
+        pending = validators.begin_epoch(context, validators=action.validators)
+        context.emit(ValidatorsChanged(pending.number, pending.validators))
+
+    decision = decisions.DECISIONS[ValidatorSet]
+    return planted(
+        (decisions, "DECISIONS", {**decisions.DECISIONS, ValidatorSet: replace(decision, execute=set_validators)})
+    )

@@ -1,0 +1,40 @@
+"""Bugs of what is held against validators: where it is kept, and what takes whose room."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from otcnode.consensus.evidence import Offence
+from otcnode.consensus.messages import Evidence
+from otcnode.engine import evidence as keeping
+from otcnode.engine.evidence import EvidenceKeeper, KeptEvidence
+from otcnode.simulation.mutants.planting import planted
+from otcnode.storage.store import Store
+
+Plant = AbstractContextManager[None]
+
+
+def evidence_in_memory_only() -> Plant:
+    """What is held against a validator is never written down."""
+
+    def keep_evidence(self: Store, name: bytes, raw: bytes) -> None:
+        return None
+
+    def drop_evidence(self: Store, name: bytes) -> None:
+        return None
+
+    return planted((Store, "keep_evidence", keep_evidence), (Store, "drop_evidence", drop_evidence))
+
+
+def later_drives_out_earlier() -> Plant:
+    """What a validator did last takes the place of what it did before in the same epoch."""
+
+    def giving_way(self: EvidenceKeeper, offence: Offence, evidence: Evidence) -> list[KeptEvidence] | None:
+        return [kept for kept in self.all() if kept.offence.validator == offence.validator]
+
+    return planted((EvidenceKeeper, "_giving_way", giving_way))
+
+
+def all_in_the_small_room() -> Plant:
+    """The room of what no transaction can hold is that of all evidence."""
+    return planted((keeping, "is_large", lambda evidence: True))
