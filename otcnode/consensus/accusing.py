@@ -3,10 +3,13 @@ the peer that hands over what no honest node passes on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from otcnode import limits
 from otcnode.consensus import status
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Accuse, Blame
+from otcnode.consensus.events import KnownOffence
 from otcnode.consensus.evidence import (
     Offence,
     check_evidence,
@@ -29,6 +32,15 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
         core.offences.setdefault(offence.validator, {})[offence] = core.state.committed
         core.large_offences[offence.validator] += is_large(evidence)
         core.effects.append(Accuse(offence, evidence, source))
+
+
+def recall(core: Core, offences: Iterable[KnownOffence]) -> None:
+    """What was seen before this replica was started, and since the time of the committed block, was not forgotten."""
+    state = core.state
+    for known in offences:
+        seen_at = state.committed if known.seen_ms >= state.tip.time_ms else 0
+        core.offences.setdefault(known.offence.validator, {})[known.offence] = seen_at
+        core.large_offences[known.offence.validator] += known.large
 
 
 def _is_news(core: Core, offence: Offence, evidence: Evidence) -> bool:

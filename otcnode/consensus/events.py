@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from otcnode.blocks import Certificate, Entry, Epoch, Header
 from otcnode.codec import Record
+from otcnode.consensus.evidence import Offence
 from otcnode.consensus.messages import Message
 from otcnode.types import BlockHash, EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
@@ -36,12 +37,23 @@ class Timer(StrEnum):
     BUILD = "build"
 
 
+class KnownOffence(Record, frozen=True):
+    """What this node had against a validator before it was started; `large`: no transaction can hold its evidence.
+    `seen_ms` is ledger time."""
+
+    offence: Offence
+    large: bool
+    seen_ms: Milliseconds
+
+
 class Started(Record, frozen=True, tag="started"):
     """First event. `record` is every entry of the voting record in order, or None if there is no intact record for
-    this key (the replica is then silent); a record born with the key has at least its birth entry."""
+    this key (the replica is then silent); a record born with the key has at least its birth entry. `offences` are those
+    of the epoch."""
 
     tip: Tip
     record: tuple[bytes, ...] | None
+    offences: tuple[KnownOffence, ...] = ()
 
 
 class Received(Record, frozen=True, tag="received"):

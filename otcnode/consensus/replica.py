@@ -115,6 +115,7 @@ class Replica:
             assert self._core is None, "Started comes once"
             state = fresh_state(self._configuration, event.tip, now)
             core = self._core = Core(self._configuration, self._sign, self.tally, state)
+            accusing.recall(core, event.offences)
             self._start(event)
         else:
             core = self.core

@@ -126,7 +126,8 @@ class Engine:
     def _begin(self) -> None:
         if self._recorder is not None:
             self._recorder.begin()
-        self._feed(events.Started(self.flight.tip(), self._votes_log.load()))
+        tip = self.flight.tip()
+        self._feed(events.Started(tip, self._votes_log.load(), self.evidence.of_epoch(tip.next_epoch.number)))
         self._work_changed()
 
     def _begin_anew(self) -> None:

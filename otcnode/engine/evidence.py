@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import Record, decode, encode
+from otcnode.consensus.events import KnownOffence
 from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, epoch_of, is_large
 from otcnode.consensus.messages import Accusation, Evidence
 from otcnode.engine.host import Host
@@ -24,7 +25,7 @@ from otcnode.storage.records import ADVICE
 from otcnode.storage.store import Store
 from otcnode.types import Milliseconds
 from otcnode.vm.governance.misconduct import OFFENCES_PER_EPOCH_MAX, offence_name
-from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX, EvidencePost
+from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.governance.records import MISCONDUCT, MISCONDUCT_COUNTS
 from otcnode.vm.keys import integer
 from otcnode.vm.state import State
@@ -186,7 +187,7 @@ class EvidenceKeeper:
             if now_ms < post_ms:
                 continue
             offence, raw = self._kept[name].offence, encode(self._kept[name].evidence)
-            if len(raw) > EVIDENCE_BYTES_MAX or self._is_enough(state, offence):
+            if len(raw) > limits.evidence_in_transaction_bytes_max or self._is_enough(state, offence):
                 del self._post_ms[name]
                 continue
             self._post_ms[name] = now_ms + POST_AGAIN_MS
@@ -214,6 +215,14 @@ class EvidenceKeeper:
     def all(self) -> list[KeptEvidence]:
         """Everything that is kept, the oldest first."""
         return sorted(self._kept.values(), key=_age)
+
+    def of_epoch(self, epoch: int) -> tuple[KnownOffence, ...]:
+        """What a replica that starts in this epoch knows of it."""
+        return tuple(
+            KnownOffence(kept.offence, is_large(kept.evidence), kept.seen_ms)
+            for kept in self.all()
+            if kept.offence.epoch == epoch
+        )
 
     def _giving_way(self, offence: Offence, evidence: Evidence) -> list[KeptEvidence] | None:
         """What has to give way for this offence; None: there is no room for it."""

@@ -22,6 +22,7 @@ from otcnode.codec import decode, encode
 from otcnode.consensus import effects, events, record
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer, Tip
+from otcnode.consensus.evidence import is_large
 from otcnode.consensus.messages import Accusation, Commit, Decision, Message, Prepare, PrePrepare
 from otcnode.consensus.replica import Replica
 from otcnode.errors import ProofError
@@ -41,11 +42,13 @@ class Crash(Exception):
 
 @dataclass
 class Disk:
-    """What survives a crash: the chain, and the part of the record that was made durable."""
+    """What survives a crash: the chain, the part of the record that was made durable, and what liars are shown to have
+    done in this epoch."""
 
     chain: list[tuple[Header, tuple[bytes, ...], Certificate, ToyState]] = field(default_factory=list)
     record: list[bytes] | None = field(default_factory=lambda: list(record.birth()))
     unsynced: list[bytes] = field(default_factory=list)
+    offences: list[events.KnownOffence] = field(default_factory=list)
 
     def sync(self) -> None:
         if self.unsynced:
@@ -99,7 +102,7 @@ class Node:
         )
         self.replica = Replica(configuration, lambda message: fake_sign(self.name, message), fake_verify)
         kept = None if self.disk.record is None else tuple(self.disk.record)
-        self.feed(events.Started(self.tip(), kept))
+        self.feed(events.Started(self.tip(), kept, tuple(self.disk.offences)))
         self.work()
 
     def crash(self) -> None:
@@ -197,6 +200,8 @@ class Node:
                 self.set_timer(timer, delay_ms)
             case effects.Accuse():
                 self.accusations.append(effect)
+                seen_ms = self.now().ledger_ms
+                self.disk.offences.append(events.KnownOffence(effect.offence, is_large(effect.evidence), seen_ms))
                 self.cluster.accused(self, effect)
                 for other in self.cluster.nodes:
                     if other is not self and other.name != effect.source:

@@ -40,7 +40,7 @@ def _unsaved(*kinds: type) -> Callable[[Core, RecordEntry], None]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "seed"), [(record.Proved, 0), (record.Accepted, 0), (record.Asked, 11)], ids=["proof", "proposal", "asked"]
+    ("kind", "seed"), [(record.Proved, 1), (record.Accepted, 0), (record.Asked, 5)], ids=["proof", "proposal", "asked"]
 )
 def test_finds_what_is_not_written(monkeypatch: pytest.MonkeyPatch, kind: type, seed: int) -> None:
     monkeypatch.setattr(Core, "save", _unsaved(kind))

@@ -233,3 +233,20 @@ def test_what_proves_nothing_of_an_epoch_that_is_over_costs_its_sender_too() -> 
     _tell(honest[0], honest[2].own, double(liar.chain, liar.key, epoch=2))
     assert [peer for peer, _ in honest[0].penalised] == [liar.own], "of an epoch that never was nothing is said"
     assert _offences(honest[0]) == []
+
+
+def test_a_validator_that_starts_again_explains_the_chain_by_what_it_held_against_others() -> None:
+    liar, station, *_ = stations(4)
+    station.engine.start()
+    station.settle()
+    _tell(station, liar.own, double(liar.chain, liar.key))
+    before, *_ = station.engine.replica.explain(station.now()).reasons
+    again = Station(station.genesis, station.key, kv=station.kv, votes=station.votes, now_ms=station.now_ms)
+    again.engine.start()
+    again.settle()
+    assert "is proved to lie: double COMMIT" in before
+    assert again.engine.replica.explain(again.now()).reasons[0] == before
+    again.sent.clear()
+    again.notes.clear()
+    _tell(again, liar.own, double(liar.chain, liar.key))
+    assert again.notes == [] and not list(again.sent), "it is no news"
