@@ -3,7 +3,8 @@
 A piece of evidence is one value of a closed set, and `check_evidence` is all there is to believe: it needs the chain
 and the epoch (its validators, and its parameters, which never change within one).
 
-Two different VIEW-CHANGEs for one view are no evidence: a replica may have committed more in between.
+Two different VIEW-CHANGEs for one view are no evidence: a replica may have committed more in between. Nor is what is
+larger than any VIEW-CHANGE or NEW-VIEW of its epoch: nobody takes it for one.
 """
 
 from __future__ import annotations

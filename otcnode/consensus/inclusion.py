@@ -95,7 +95,7 @@ def _passed_over(entry: _Pushed, block: Proposed, timeout_ms: int) -> str | None
     if block.has_room:
         return "a block with room for it"
     if block.youngest_ms is not None and block.youngest_ms > entry.seen_ms + timeout_ms:
-        return f"a transaction seen {block.youngest_ms - entry.seen_ms} ms after it"
+        return f"a transaction seen {(block.youngest_ms - entry.seen_ms) / 1000:.1f} s after it"
     if entry.unseen_blocks > UNSEEN_BLOCKS_MAX:
         return f"{entry.unseen_blocks} blocks with what it had shown to nobody"
     return None

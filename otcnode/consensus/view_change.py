@@ -47,14 +47,36 @@ def _best_proof(messages: Sequence[ViewChange], height: int) -> Proof | None:
 
 
 def is_signed_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> bool:
-    return message.validator in epoch.validators and verify(
-        message.validator, view_change_preimage(chain, message), message.signature
+    """Whether it is a VIEW-CHANGE of this epoch, right or wrong, signed by its validator."""
+    if message.validator not in epoch.validators or not _fits_view_change(message, epoch):
+        return False
+    return verify(message.validator, view_change_preimage(chain, message), message.signature)
+
+
+def _fits_view_change(message: ViewChange, epoch: Epoch) -> bool:
+    """With no more proofs and signatures than a right one can have. What is larger is none, whoever signed it: nobody
+    takes it or passes it on. So whatever wrong one anybody looks at is evidence as small as a right one, and its author
+    cannot pad it until no transaction holds it."""
+    certificate = message.certificate
+    return (
+        len(message.proofs) <= epoch.window
+        and all(len(proof.signatures) <= epoch.quorum for proof in message.proofs)
+        and (certificate is None or len(certificate.signatures) <= len(epoch.validators))
     )
 
 
 def is_signed_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Verify) -> bool:
-    return message.validator in epoch.validators and verify(
-        message.validator, new_view_preimage(chain, message), message.signature
+    """The same of a NEW-VIEW."""
+    if message.validator not in epoch.validators or not _fits_new_view(message, epoch):
+        return False
+    return verify(message.validator, new_view_preimage(chain, message), message.signature)
+
+
+def _fits_new_view(message: NewView, epoch: Epoch) -> bool:
+    return (
+        len(message.view_changes) <= epoch.quorum
+        and len(message.reproposals) <= epoch.window
+        and all(_fits_view_change(entry, epoch) for entry in message.view_changes)
     )
 
 
@@ -71,8 +93,6 @@ def check_view_change(message: ViewChange, chain: bytes, epoch: Epoch, verify: V
     heights = [proof.header.height for proof in message.proofs]
     if heights != list(range(message.committed + 1, message.committed + 1 + len(heights))):
         raise ProofError("the proofs are not of contiguous heights above the committed one")
-    if len(heights) > epoch.window:
-        raise ProofError(f"{len(heights)} proofs, the window is {epoch.window}")
     for proof in message.proofs:
         if proof.view >= message.view:
             raise ProofError("a proof of a view that is not below the one asked for")

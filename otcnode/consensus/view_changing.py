@@ -37,7 +37,7 @@ def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
         return
     chain, epoch = core.configuration.chain, state.epoch
     if not is_signed_view_change(message, chain, epoch, core.verify):
-        accusing.blame(core, sender, "a VIEW-CHANGE with a false signature")
+        accusing.blame(core, sender, "a VIEW-CHANGE with a false signature, or larger than any of this epoch")
         return
     if message.validator == state.own:
         core.shown_own(message.view, "a VIEW-CHANGE")
@@ -72,7 +72,7 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
         return
     chain, epoch = core.configuration.chain, state.epoch
     if not is_signed_new_view(message, chain, epoch, core.verify):
-        accusing.blame(core, sender, "a NEW-VIEW with a false signature")
+        accusing.blame(core, sender, "a NEW-VIEW with a false signature, or larger than any of this epoch")
         return
     if message.validator == state.own:
         core.shown_own(message.view, "a NEW-VIEW")

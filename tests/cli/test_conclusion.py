@@ -106,7 +106,7 @@ def test_two_halves_that_do_not_hear_each_other_are_named() -> None:
         return _answer(
             name,
             _cause(Cause.UNHEARD, "not heard", *others),
-            _cause(Cause.ASKED, "asked for view 3: the primary of view 2 left something undone for 2000 ms"),
+            _cause(Cause.ASKED, "asked for view 3: the primary of view 2 left something undone for 2.0 s"),
             _cause(Cause.ASKING, "view 3: 2 of 3 ask for it or higher; missing", *others, missing=1),
         )
 
@@ -119,7 +119,7 @@ def test_two_halves_that_do_not_hear_each_other_are_named() -> None:
         }
     )
     assert found.text.startswith(
-        "height 812, view 3: 2 of 3 ask for it or higher (the primary of view 2 left something undone for 2000 ms); "
+        "height 812, view 3: 2 of 3 ask for it or higher (the primary of view 2 left something undone for 2.0 s); "
         "n0 and n1 do not hear n2 and n3, n2 and n3 do not hear n0 and n1"
     )
 

@@ -22,7 +22,7 @@ from otcnode.blocks import (
 )
 from otcnode.cli.verify import verify
 from otcnode.consensus.evidence import Kind, Offence
-from otcnode.consensus.messages import Evidence
+from otcnode.consensus.messages import Evidence, InvalidViewChange, Proof, ViewChange, view_change_preimage
 from otcnode.epochs import EpochChange
 from otcnode.errors import DecodeError, ProofError
 from otcnode.evidence import misconduct
@@ -77,6 +77,18 @@ def test_what_proves_nothing_is_exit_code_1(tmp_path: Path) -> None:
     assert code == 1 and output.startswith("proves nothing: a vote with a false signature")
     code, output = run(tmp_path / "file", b"junk!", "--json")
     assert code == 1 and json.loads(output)["proven"] is False
+
+
+def test_a_padded_view_change_is_not_the_word_of_a_validator(tmp_path: Path) -> None:
+    """As large as they come, one that is wrong is proven; larger than that it is nothing at all."""
+    header = Header(HEADER_VERSION, CHAIN, 1, bytes(32), 1, LIAR.id, 0, *(bytes(32),) * 5)
+    proof = Proof(0, header, tuple(ValidatorSignature(validator.id, bytes(64)) for validator in GENESIS.validators[:3]))
+    window = GENESIS.parameters.consensus.window
+    for proofs, said in ((window, "proven: "), (window + 1, "proves nothing: not a VIEW-CHANGE")):
+        plain = ViewChange(1, 1, 0, None, (proof,) * proofs, LIAR.id, bytes(64))
+        signed = replace(plain, signature=KEYS[LIAR.id].sign(view_change_preimage(CHAIN, plain)))
+        code, output = run(tmp_path / "file", misconduct.write(InvalidViewChange(signed), ()))
+        assert output.startswith(said) and code == (proofs > window)
 
 
 def test_an_epoch_that_is_not_proven_is_not_believed() -> None:

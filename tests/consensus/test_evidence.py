@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from otcnode.blocks import block_hash
 from otcnode.codec import decode, encode
@@ -121,6 +122,39 @@ def test_invalid_view_messages_are_evidence_and_valid_ones_are_not() -> None:
         _check(InvalidViewChange(QUORUM[0]))
     with pytest.raises(ProofError, match="is valid"):
         _check(InvalidNewView(opening(1, QUORUM, (A1,))))
+
+
+def _padded(message: ViewChange) -> list[ViewChange]:
+    """Signed by its author, with a proof more than there are heights in flight, a PREPARE more than a proof has, or a
+    certificate by more than all validators."""
+    certified = certificate(A1)
+    (first, *_) = message.proofs
+    twice = (*certified.signatures, *certified.signatures)
+    return [
+        asking(NAMES[0], 2, message.proofs * (EPOCH.window + 1)),
+        asking(NAMES[0], 2, (replace(first, signatures=(*first.signatures, first.signatures[0])),)),
+        asking(NAMES[0], 2, (), replace(certified, signatures=twice)),
+    ]
+
+
+def test_what_is_larger_than_any_view_change_of_the_epoch_is_none_and_so_no_evidence() -> None:
+    """Nobody takes it; or its author could make what is held against it larger than what the chain takes."""
+    wrong = asking(NAMES[0], 2, (proof(A2, 0),))
+    assert _check(InvalidViewChange(wrong)).kind is Kind.INVALID_VIEW_CHANGE
+    for padded in _padded(wrong):
+        with pytest.raises(ProofError, match="not a VIEW-CHANGE"):
+            _check(InvalidViewChange(padded))
+        with pytest.raises(ProofError, match="not a VIEW-CHANGE"):
+            _check(HiddenProof(COMMIT, padded))
+        others = [message for message in QUORUM if message.validator != padded.validator]
+        with pytest.raises(ProofError, match="not a NEW-VIEW"):
+            _check(InvalidNewView(opening(1, (padded, *others), ())))
+
+
+def test_who_opens_a_view_with_too_many_view_changes_or_proposals_has_opened_none() -> None:
+    for opened in (opening(1, (*QUORUM, QUORUM[0]), ()), opening(1, QUORUM, (A1,) * (EPOCH.window + 1))):
+        with pytest.raises(ProofError, match="not a NEW-VIEW"):
+            _check(InvalidNewView(opened))
 
 
 def test_what_its_alleged_author_did_not_sign_is_not_evidence() -> None:

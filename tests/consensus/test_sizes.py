@@ -28,7 +28,6 @@ from otcnode.consensus.votes import absent, bitmap
 from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
 from otcnode.types import INTEGER_MAX
-from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX
 from tests.consensus.cluster import Cluster, prepare_of
 from tests.consensus.toy import CHAIN, fake_sign
 
@@ -114,9 +113,10 @@ def test_which_evidence_a_transaction_can_hold() -> None:
     }
     one = largest[limits.validators_max].view_changes[0]
     commit = Commit(INTEGER_MAX, limits.view_max - 1, INTEGER_MAX, CHAIN, CHAIN, bytes(64))
-    assert len(encode(HiddenProof(commit, one))) <= EVIDENCE_BYTES_MAX
-    assert len(encode(InvalidViewChange(one))) <= EVIDENCE_BYTES_MAX
-    fits = {count: len(encode(InvalidNewView(largest[count]))) <= EVIDENCE_BYTES_MAX for count in largest}
+    assert len(encode(HiddenProof(commit, one))) <= limits.evidence_in_transaction_bytes_max
+    assert len(encode(InvalidViewChange(one))) <= limits.evidence_in_transaction_bytes_max
+    sizes = {count: len(encode(InvalidNewView(message))) for count, message in largest.items()}
+    fits = {count: size <= limits.evidence_in_transaction_bytes_max for count, size in sizes.items()}
     assert fits == {13: True, 14: False, limits.validators_max: False}
 
 

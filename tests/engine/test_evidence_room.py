@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
@@ -14,8 +15,15 @@ from tests.engine.test_evidence import double
 from tests.engine.test_greeting import _from_history
 
 
+@pytest.fixture(autouse=True)
+def small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With so few validators no evidence would be too large for a transaction otherwise."""
+    monkeypatch.setattr(limits, "evidence_in_transaction_bytes_max", 2_500)
+    monkeypatch.setattr(limits, "evidence_greeting_bytes_max", 6_000)
+
+
 def _invalid(liar: Station, members: list[Station], view: int, proofs: int) -> Evidence:
-    """A VIEW-CHANGE that proves one height again and again."""
+    """A VIEW-CHANGE that proves one height so many times."""
     certificate, found = _from_history(members)
     plain = ViewChange(1, view, certificate.height, certificate, found[:1] * proofs, liar.own, bytes(64))
     signature = liar.key.sign(view_change_preimage(liar.chain, plain))
@@ -32,7 +40,7 @@ def test_who_shows_many_offences_that_no_transaction_can_hold_is_not_free_to_equ
     net = Net(honest)
     net.start()
     for view in range(1, limits.offences_per_validator_max + 1):
-        evidence = _invalid(liar, members, view, 150)
+        evidence = _invalid(liar, members, view, 4)
         assert is_large(evidence)
         _tell(honest[0], liar.own, evidence)
         net.deliver()
@@ -56,7 +64,7 @@ def test_who_fills_the_room_of_what_comes_on_the_chain_is_still_heard_of_with_wh
     station.settle()
     for view in range(limits.offences_per_validator_max + 1):
         _tell(station, liar.own, double(liar.chain, liar.key, view))
-    _tell(station, liar.own, _invalid(liar, members, 1, 150))
+    _tell(station, liar.own, _invalid(liar, members, 1, 4))
     assert len(station.engine.evidence.all()) == limits.offences_per_validator_max + 1
     assert [kept for kept in station.engine.evidence.all() if is_large(kept.evidence)] != []
 
@@ -84,16 +92,32 @@ def _greeted(fillers: list[int]) -> tuple[list[bytes], bytes]:
 
 
 def test_large_offences_do_not_keep_a_new_peer_from_hearing_of_others() -> None:
-    told, small = _greeted([200, 200])
+    told, small = _greeted([4, 4])
     assert small in told and len(told) == 2
 
 
 def test_many_offences_of_one_validator_do_not_keep_a_new_peer_from_hearing_of_others() -> None:
     """Each of them fits a transaction, and together they fill a greeting."""
-    told, small = _greeted([60] * 8)
+    told, small = _greeted([2] * 8)
     assert small in told and len(told) > 2
 
 
-def test_what_does_not_fit_a_greeting_leaves_its_room_to_smaller_evidence() -> None:
-    told, small = _greeted([200, 800])
-    assert small in told and [len(payload) > 100_000 for payload in told] == [False, True]
+def test_what_does_not_fit_a_greeting_leaves_its_room_to_smaller_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "evidence_greeting_bytes_max", 3_900)
+    told, small = _greeted([3, 4])
+    assert small in told and [len(payload) > 3_000 for payload in told] == [False, True]
+
+
+def test_whoever_hands_over_a_padded_view_change_is_banned_for_it_and_nothing_is_kept() -> None:
+    """Alone and as evidence: it is none."""
+    members = sorted(stations(4), key=lambda member: member.own)
+    liar, station, other, _ = members
+    station.engine.start()
+    station.settle()
+    padded = _invalid(liar, members, 1, 5)
+    assert isinstance(padded, InvalidViewChange)
+    station.engine.received(liar.own, Channel.CONSENSUS, encode(padded.view_change))
+    _tell(station, other.own, padded)
+    assert [peer for peer, _ in station.penalised] == [liar.own, other.own]
+    assert station.engine.evidence.all() == []
+    assert station.engine.replica.state.view_changes == {}

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from otcnode import limits
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import Code, Inadmissible
@@ -23,7 +24,7 @@ from otcnode.vm.accounts.operations import AccountApply
 from otcnode.vm.accounts.records import ACCOUNTS, FREEZES, FREEZES_BY_ACCOUNT, KEYS, Freeze, Thresholds
 from otcnode.vm.context import PAUSE, Pause
 from otcnode.vm.executor import environment_at, simulate
-from otcnode.vm.governance.operations import EVIDENCE_BYTES_MAX, EvidencePost
+from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.keys import MARKER, SINGLE
 from otcnode.vm.operations import Operation
 from otcnode.vm.registry import OPERATIONS
@@ -344,7 +345,7 @@ def test_what_is_too_long_is_not_decoded(kind: type) -> None:
         if isinstance(value, str) and not hasattr(value, "value"):
             longer = "A" * 3_000
         elif isinstance(value, bytes):
-            longer = bytes(EVIDENCE_BYTES_MAX + 1 if kind is EvidencePost else 65)
+            longer = bytes(limits.evidence_in_transaction_bytes_max + 1 if kind is EvidencePost else 65)
         elif isinstance(value, tuple) and value:
             longer = value[:1] * 600
         else:

@@ -11,8 +11,6 @@ from otcnode.codec import Record
 from otcnode.types import Bytes32, Ed25519Signature, EpochNumber, Hash, Height, NodeId, View
 from otcnode.vm.governance.records import Action, Address, Name, Reason
 
-EVIDENCE_BYTES_MAX = limits.evidence_in_transaction_bytes_max
-
 
 class GovernancePropose(Record, frozen=True, tag="governance.propose"):
     """Propose an action; it counts as the approval of the sender's organisation. Signed by: REGULATOR or an OPERATOR
@@ -98,7 +96,7 @@ class EvidencePost(NodeOperation, frozen=True, tag="evidence.post"):
     epoch: EpochNumber
     view: View
     height: Height
-    evidence: Annotated[bytes, Meta(min_length=1, max_length=EVIDENCE_BYTES_MAX)]
+    evidence: Annotated[bytes, Meta(min_length=1, max_length=limits.evidence_in_transaction_bytes_max)]
 
 
 class AccessLog(Record, frozen=True, tag="access.log"):
