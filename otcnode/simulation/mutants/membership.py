@@ -10,7 +10,7 @@ from otcnode.errors import Code, Inadmissible
 from otcnode.membership import Membership
 from otcnode.simulation.mutants.planting import planted
 from otcnode.types import NodeId
-from otcnode.vm import executor
+from otcnode.vm import executor, registry
 from otcnode.vm.context import Context, fail
 from otcnode.vm.governance import decisions, validators
 from otcnode.vm.governance.events import ValidatorsChanged
@@ -59,14 +59,14 @@ def turned_away_stays() -> Plant:
 
 def successor_at_once() -> Plant:
     """Who is signed over to votes in the validator's place without a word of its own."""
-    rule = executor.OPERATIONS[ValidatorRotate]
+    rule = registry.OPERATIONS[ValidatorRotate]
 
     def rotate(context: Context, operation: ValidatorRotate) -> None:
         rule.handler(context, operation)
         record = context.need(NODES, operation.successor, "node")
         validators._take_over(context, operation.successor, record, operation.node)
 
-    return planted((executor, "OPERATIONS", {**executor.OPERATIONS, ValidatorRotate: replace(rule, handler=rotate)}))
+    return planted((executor, "OPERATIONS", {**registry.OPERATIONS, ValidatorRotate: replace(rule, handler=rotate)}))
 
 
 def joiners_unready() -> Plant:
