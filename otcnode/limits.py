@@ -160,6 +160,8 @@ gossip_wanted_per_peer_max = 10_000
 gossip_announcers_per_wanted_max = 8
 gossip_outgoing_max = 100_000
 gossip_announced_at_connect_max = 10_000
+gossip_greeting_ms = 2_000
+"""What a peer names within this time of its first names waited with it before it connected."""
 gossip_pull_delay_ms = 50
 """How long a body that a peer merely has is given to arrive from its origin before it is asked for."""
 gossip_request_timeout_ms = 1_000

@@ -27,6 +27,8 @@ SCAN_MS = 500
 """Between looks for transactions that have waited too long."""
 BLIND_MS = 60_000
 """After the last transaction that had no room here, when others came is not known well enough."""
+NEWCOMER_MS = 300_000
+"""In which a full pool of 50,000 gets into blocks at 167 a second: what others held when this process began is gone."""
 SLOWER_MAX = 4
 """How many times slower than this node an honest primary may be."""
 STANDSTILL_MS = 1_000
@@ -48,6 +50,7 @@ class PrimaryWatch:
         self._intake = intake
         self._flight = flight
         self._host = host
+        self._began_ms = host.now().monotonic_ms
         self._view: tuple[int, int] | None = None
         self._inclusion = InclusionWatch()
         self._throughput = Throughput()
@@ -180,9 +183,11 @@ class PrimaryWatch:
         return True
 
     def _is_blind(self, now_ms: int) -> bool:
-        """What was refused here lately for want of room may have waited at the primary all the while."""
+        """What was refused here lately for want of room may have waited at the primary all the while; and so may what
+        no peer names to a process that has just begun, because it holds more than it names to whoever connects."""
         lacked_ms = self._intake.lacked_room_ms
-        return lacked_ms is not None and now_ms - lacked_ms < BLIND_MS
+        lacked = lacked_ms is not None and now_ms - lacked_ms < BLIND_MS
+        return lacked or (self._intake.gossip.may_be_untold and now_ms - self._began_ms < NEWCOMER_MS)
 
     def _has_room(self, header: Header, size_bytes: int) -> bool:
         """Whether anything more would surely have fitted. After failed views a primary makes its blocks small, and

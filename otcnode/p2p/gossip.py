@@ -108,13 +108,17 @@ class _Seen:
 
 
 class _Peer:
-    __slots__ = ("bit", "invalid", "named", "node", "pushed", "repeated", "served", "wanted")
+    __slots__ = ("bit", "greeted", "greeting_ms", "invalid", "named", "node", "pushed", "repeated", "served", "wanted")
 
     def __init__(self, node: NodeId, bit: int) -> None:
         self.node = node
         self.bit = bit
         self.invalid = 0
         self.wanted = 0
+        self.greeting_ms: int | None = None
+        """When it first named anything."""
+        self.greeted = 0
+        """How many it named then."""
         self.named: TokenBucket | None = None
         self.pushed: set[FullHash] = set()
         """The last ones that it sent, up to a bound."""
@@ -151,6 +155,9 @@ class TransactionGossip:
         self._due: list[tuple[int, FullHash]] = []
         self._bodies: list[tuple[int, bytes]] = []
         self._hashes: list[tuple[int, type[Offer] | type[Have], FullHash]] = []
+        self.may_be_untold = False
+        """Whether a peer has named as many at once as it may to whoever connects: it may hold more that it never
+        names."""
         self.lost = 0
         """Announcements given up because `flush` was not called in time."""
 
@@ -209,6 +216,7 @@ class TransactionGossip:
             case Offer():
                 self._on_announced(state, message.hashes, now_ms)
             case Have():
+                self._note_greeting(state, len(message.hashes), now_ms)
                 self._on_announced(state, message.hashes, now_ms + limits.gossip_pull_delay_ms)
             case Request():
                 self._on_request(state, message.hashes, now_ms)
@@ -292,6 +300,13 @@ class TransactionGossip:
                 sender.wanted += 1
                 self._wanted[full_hash] = _Wanted(sender, due_ms)
                 heapq.heappush(self._due, (due_ms, full_hash))
+
+    def _note_greeting(self, sender: _Peer, names: int, now_ms: int) -> None:
+        if sender.greeting_ms is None:
+            sender.greeting_ms = now_ms
+        if now_ms - sender.greeting_ms < limits.gossip_greeting_ms:
+            sender.greeted += names
+            self.may_be_untold |= sender.greeted >= limits.gossip_announced_at_connect_max
 
     def _on_request(self, asker: _Peer, hashes: Iterable[FullHash], now_ms: int) -> None:
         """Bodies that are no longer here are passed over: the asker has other peers, or will meet them in a block."""

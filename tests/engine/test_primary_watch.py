@@ -9,10 +9,14 @@ from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import Entry, block_hash
+from otcnode.codec import encode
+from otcnode.crypto import sha256
 from otcnode.engine.host import Stage
-from otcnode.engine.primary_watch import PrimaryWatch
+from otcnode.engine.primary_watch import NEWCOMER_MS, PrimaryWatch
 from otcnode.mempool import Limits
-from tests.engine.network import Net, Station, alone, deposit, stations
+from otcnode.p2p.framing import Channel
+from otcnode.p2p.gossip import Have
+from tests.engine.network import START_MS, Net, Station, alone, deposit, key_of, stations
 
 
 def watching(station: Station, timeout_ms: int) -> PrimaryWatch:
@@ -83,9 +87,11 @@ def test_what_waits_too_long_is_pushed_and_comes_past_the_primarys_quotas() -> N
 
 
 @pytest.mark.parametrize(("is_blind", "earlier_ms"), [(False, 1), (True, 1), (False, 0)])
-def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earlier_ms: int) -> None:
-    """A full block of what was seen here long after the one it leaves out; unless it was turned away here before, or
-    came with the proposal: then the primary may have had it all the time."""
+def test_who_could_not_remember_does_not_judge_by_when_others_came(
+    monkeypatch: pytest.MonkeyPatch, is_blind: bool, earlier_ms: int
+) -> None:
+    """A full block of what was seen here long after the one it leaves out; unless it may have been turned away here
+    before and forgotten, or came with the proposal: then the primary may have had it all the time."""
     station = alone()
     engine = station.engine
     timeout_ms = engine.replica.state.parameters.inclusion_timeout_real_ms
@@ -98,6 +104,8 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
     assert parent is not None
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter([later]), 100)
     if is_blind:
+        monkeypatch.setattr(limits, "refused_transactions_remembered_max", 0)
+        monkeypatch.setattr(limits, "sightings_per_outline_max", 0)
         engine.intake.pool._bounds = Limits(transactions_max=0)
         engine.submit(deposit(station.genesis, 3), lambda state: None)
         station.settle()
@@ -106,6 +114,36 @@ def test_who_had_no_room_does_not_judge_by_when_others_came(is_blind: bool, earl
     watch.committed(speculation, 0)
     judged = not is_blind and earlier_ms > 0
     assert [reason.partition(" seen")[0] for _, reason in watch._passed_over] == ["a transaction"] * judged
+
+
+@pytest.mark.parametrize(
+    ("named", "age_ms", "judges"), [(4, 0, True), (5, 0, False), (5, NEWCOMER_MS, True)], ids=["few", "all", "later"]
+)
+def test_who_has_just_started_does_not_judge_by_when_others_came_where_more_wait_than_it_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, named: int, age_ms: int, judges: bool
+) -> None:
+    """Whoever connects is told of five transactions at most. What a primary proposes beside these may have waited with
+    it before: here what came when it was already known, and what did not come before its proposal at all."""
+    monkeypatch.setattr(limits, "gossip_announced_at_connect_max", 5)
+    station = alone()
+    engine = station.engine
+    timeout_ms = engine.replica.state.parameters.inclusion_timeout_real_ms
+    watch = watching(station, timeout_ms)
+    watch._has_room = lambda header, size_bytes: False  # type: ignore[method-assign]
+    peer = key_of("another").public
+    engine.connected(peer)
+    names = tuple(sha256(b"waits with the peer %d" % number) for number in range(named))
+    engine.received(peer, Channel.TRANSACTIONS, encode(Have(names)))
+    station.now_ms += age_ms
+    later = deposit(station.genesis, 2, valid_until_ms=START_MS + age_ms + 60_000)
+    assert engine.intake.pool.add(later, station.now_ms - 1) is None
+    parent = engine.flight.parent(engine.flight.tip().block_hash)
+    assert parent is not None
+    speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter([later]), 100)
+    watch.proposed(speculation.header, speculation.entries)
+    watch.committed(speculation, 0)
+    assert bool(watch._passed_over) is judges
+    assert station.penalised == []
 
 
 def test_room_is_what_a_primary_that_is_four_times_as_slow_would_have_used() -> None:
