@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from otcnode import merkle
 from otcnode.blocks import (
@@ -21,6 +22,7 @@ from otcnode.blocks import (
 )
 from otcnode.errors import Inadmissible
 from otcnode.storage.state_tree import TreeChanges
+from otcnode.types import Hash
 from otcnode.vm.executor import BlockExecution, environment_at
 from otcnode.vm.governance.validators import epoch_at
 from otcnode.vm.results import BlockResult
@@ -29,6 +31,26 @@ from otcnode.vm.view import Overlay, StateView
 
 Speculate = Callable[[Mapping[bytes, bytes | None], TreeChanges | None], TreeChanges]
 """The state root after some writes on top of a parent's changes (None: on the committed state)."""
+
+
+class Listed(tuple[Decoded, ...]):
+    """The transactions of a block in its order. Their entries, and the root over these, are worked out once."""
+
+    @classmethod
+    def of(cls, transactions: Iterable[Decoded]) -> Listed:
+        return transactions if isinstance(transactions, cls) else cls(transactions)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple([Entry(decoded.id, decoded.full_hash) for decoded in self])
+
+    @cached_property
+    def root(self) -> Hash:
+        return transactions_root(self.entries)
+
+    def are_those_of(self, header: Header) -> bool:
+        """Whether these are exactly the bodies, signatures included, that a header commits to."""
+        return len(self) == header.transaction_count and self.root == header.transactions_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +72,17 @@ class Speculation:
 
     header: Header
     block_hash: bytes
-    entries: tuple[Entry, ...]
-    transactions: tuple[Decoded, ...]
+    transactions: Listed
     result: BlockResult
     receipts: tuple[bytes, ...]
     """Canonical, as under the receipts root: automatic ones first."""
     overlay: Overlay
     tree: TreeChanges
     next_epoch: Epoch
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self.transactions.entries
 
     def as_parent(self) -> Parent:
         return Parent(
@@ -162,7 +187,7 @@ def _finish(
     tree = speculate(result.writes, parent.tree)
     next_epoch = epoch_at(overlay, parent.height + 2)
     receipts = tuple(result.receipt_leaves())
-    entries = tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
+    listed = Listed.of(transactions)
     header = Header(
         version=HEADER_VERSION,
         chain=chain,
@@ -170,13 +195,11 @@ def _finish(
         parent=parent.block_hash,
         time_ms=time_ms,
         proposer=proposer,
-        transaction_count=len(transactions),
-        transactions_root=transactions_root(entries),
+        transaction_count=len(listed),
+        transactions_root=listed.root,
         receipts_root=merkle.root(receipts),
         state_root=tree.root,
         validators_hash=validators_hash(parent.epoch),
         next_validators_hash=validators_hash(next_epoch),
     )
-    return Speculation(
-        header, block_hash(header), entries, tuple(transactions), result, receipts, overlay, tree, next_epoch
-    )
+    return Speculation(header, block_hash(header), listed, result, receipts, overlay, tree, next_epoch)

@@ -26,11 +26,6 @@ class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """
 
 
-R = TypeVar("R", bound=Record)
-
-_ARRAY_HEADS = [bytes([0x90 + length]) for length in range(16)]
-"""How an array of up to 15 elements begins (MessagePack, fixarray)."""
-
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -58,33 +53,13 @@ def decode(kind: Any, raw: bytes) -> Any:
 
     Raises DecodeError if `raw` does not parse as `kind`, has bytes left over, or is not canonical.
     """
-    value = _parsed(kind, raw)
-    if _encoder.encode(value) != raw:
-        raise _not_canonical(kind)
-    return value
-
-
-def decode_with_parts(kind: type[R], raw: bytes) -> tuple[R, list[bytes]]:
-    """As `decode`, of a Record without a tag and with 15 fields at most; and the encodings of its fields, which are
-    needed for the comparison: whoever hashes one of them need not encode it again."""
-    record = _parsed(kind, raw)
-    fields = record.__struct_fields__
-    assert len(fields) < 16 and record.__struct_config__.tag is None
-    parts = [_encoder.encode(getattr(record, field)) for field in fields]
-    if b"".join((_ARRAY_HEADS[len(fields)], *parts)) != raw:
-        raise _not_canonical(kind)
-    return record, parts
-
-
-def _parsed(kind: Any, raw: bytes) -> Any:
     try:
-        return _decoder(kind).decode(raw)
+        value = _decoder(kind).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a {_name(kind)}: {error}") from None
-
-
-def _not_canonical(kind: Any) -> DecodeError:
-    return DecodeError(f"not the canonical encoding of a {_name(kind)}")
+    if _encoder.encode(value) != raw:
+        raise DecodeError(f"not the canonical encoding of a {_name(kind)}")
+    return value
 
 
 def _name(kind: Any) -> str:

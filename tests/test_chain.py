@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from otcnode import chain
 from otcnode.blocks import Epoch, validators_hash
-from otcnode.chain import BlockFault, Parent, Speculation
+from otcnode.chain import BlockFault, Listed, Parent, Speculation
 from otcnode.genesis import KeyPurpose, chain_id, first_epoch
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.store import Store
@@ -51,7 +51,8 @@ class Growing:
             self.parent, self.chain, proposer, time_ms, transactions, 100, self.store.tree.speculate
         )
         assert not refused
-        again = chain.check(self.parent, self.chain, block.header, block.transactions, self.store.tree.speculate)
+        bodies = list(block.transactions)
+        again = chain.check(self.parent, self.chain, block.header, bodies, self.store.tree.speculate)
         assert (again.block_hash, again.next_epoch) == (block.block_hash, block.next_epoch)
         self.parent = block.as_parent()
         return block
@@ -81,6 +82,20 @@ def test_a_change_executed_at_h_is_announced_at_h_plus_1_and_decides_h_plus_2() 
     first = growing.grow()
     assert (first.header.validators_hash, first.header.next_validators_hash) == (new, new)
     assert growing.grow().next_epoch == new_epoch
+
+
+def test_a_header_commits_to_its_bodies_in_their_order_and_to_no_others() -> None:
+    growing = Growing()
+    signed = [
+        growing.signed("LIST", AccessLog(EVIDENCE, f"why {number}", EVIDENCE), KeyPurpose.TRADE) for number in range(4)
+    ]
+    *inside, outside = signed
+    header = growing.grow(*inside).header
+    assert Listed.of(inside).are_those_of(header)
+    for others in ([], inside[:2], inside[::-1], [*inside, inside[0]], [*inside, outside], [*inside[:2], outside]):
+        assert not Listed.of(others).are_those_of(header)
+    listed = Listed.of(inside)
+    assert Listed.of(listed) is listed and listed.entries is listed.entries, "worked out once"
 
 
 def test_a_block_that_announces_other_validators_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otcnode.codec import Record, decode, decode_with_parts, encode
+from otcnode.codec import Record, decode, encode
 from otcnode.errors import DecodeError
 from otcnode.types import Bytes32, Natural
 
@@ -56,23 +56,6 @@ def test_every_other_byte_string_is_refused_or_another_value(fruit: Apple | Pear
     assert other != fruit and encode(other) == bytes(raw)
 
 
-@given(leaves, st.data())
-def test_decoding_with_parts_accepts_and_gives_what_decoding_does(leaf: Leaf, data: st.DataObject) -> None:
-    raw = encode(leaf)
-    assert decode_with_parts(Leaf, raw) == (leaf, [encode(leaf.number), encode(leaf.name), encode(leaf.key)])
-    changed = bytearray(raw)
-    changed[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
-    for other in (bytes(changed), raw + b"\x00", raw[:-1], b"\xdc\x00\x03" + raw[1:]):
-        try:
-            expected = decode(Leaf, other)
-        except DecodeError as error:
-            with pytest.raises(DecodeError) as refusal:
-                decode_with_parts(Leaf, other)
-            assert str(refusal.value) == str(error)
-        else:
-            assert decode_with_parts(Leaf, other)[0] == expected
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -105,7 +88,7 @@ def test_noise_raises_nothing_but_decode_errors(raw: bytes) -> None:
 THREADS = """
 import sys, threading, msgspec
 from otcnode.client.wire import decode_result
-from otcnode.codec import Record, decode, decode_with_parts, encode
+from otcnode.codec import Record, decode, encode
 
 def decoded(kind, value):
     assert {READ} == value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from otcnode import limits
 from otcnode.blocks import CertifiedBlock, Verify
-from otcnode.chain import BlockFault, Speculation
+from otcnode.chain import BlockFault, Listed, Speculation
 from otcnode.codec import encode
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.flight import Flight
@@ -38,7 +38,6 @@ from otcnode.sync_messages import (
     SnapshotAnswer,
     TipNotice,
 )
-from otcnode.vm.transactions import Decoded
 
 Apply = Callable[[Speculation, CertifiedBlock], None]
 
@@ -272,7 +271,7 @@ class CatchUp:
         self._execute(block.certified_block, block.transactions)
         self.poll()
 
-    def _execute(self, certified: CertifiedBlock, transactions: list[Decoded]) -> None:
+    def _execute(self, certified: CertifiedBlock, transactions: Listed) -> None:
         try:
             speculation = self._flight.check(certified.block.header, transactions)
         except BlockFault as fault:

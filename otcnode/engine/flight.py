@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from otcnode import chain
-from otcnode.blocks import Certificate, Entry, Header, block_hash, transactions_root
+from otcnode.blocks import Certificate, Header, block_hash
 from otcnode.chain import BlockFault, Parent, Speculation
 from otcnode.consensus.events import Tip
 from otcnode.storage.store import Store
@@ -148,12 +148,3 @@ class Flight:
         while speculation is not None:
             yield speculation
             speculation = self._blocks.get(speculation.header.parent)
-
-
-def entries_of(transactions: Sequence[Decoded]) -> tuple[Entry, ...]:
-    return tuple(Entry(decoded.id, decoded.full_hash) for decoded in transactions)
-
-
-def bodies_match(root: bytes, count: int, transactions: list[Decoded]) -> bool:
-    """Whether these are exactly the bodies, signatures included, that a header commits to."""
-    return len(transactions) == count and transactions_root(entries_of(transactions)) == root

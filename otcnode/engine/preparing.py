@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from otcnode import limits
 from otcnode.blocks import CertifiedBlock, Epoch, block_hash, certificate_checks, transaction_full_hash
+from otcnode.chain import Listed
 from otcnode.consensus.events import Tip
 from otcnode.crypto import SignatureCheck
 from otcnode.engine.authenticity import Authenticity
-from otcnode.engine.flight import bodies_match
 from otcnode.engine.host import Host
 from otcnode.engine.intake import Intake
 from otcnode.errors import Inadmissible, ProofError
@@ -37,7 +37,7 @@ class Prepared:
     certified_block: CertifiedBlock
     block_hash: bytes
     source: bytes
-    transactions: list[Decoded]
+    transactions: Listed
     epoch: Epoch
     votes: list[SignatureCheck]
     """The certificate's signatures."""
@@ -143,8 +143,8 @@ class Preparation:
         if certificate.height != header.height or certificate.block_hash != name:
             raise ProofError("the certificate is for another block")
         votes = certificate_checks(certificate, self._chain, tip.next_epoch)
-        transactions = [self._decoded(raw) for raw in certified.block.transactions]
-        if not bodies_match(header.transactions_root, header.transaction_count, transactions):
+        transactions = Listed.of([self._decoded(raw) for raw in certified.block.transactions])
+        if not transactions.are_those_of(header):
             raise ProofError("the bodies are not those of the header")
         block = self._blocks[header.height] = Prepared(certified, name, source, transactions, tip.next_epoch, votes)
         return block

@@ -248,14 +248,10 @@ class StateTree:
         level = {self._first_leaf + bucket: digest for bucket, digest in hashes.items()}
         sha256 = hashlib.sha256
         while level and 0 not in level:
-            groups: dict[int, bytearray] = {}
+            groups = {parent: self._group(parent, stack) for parent in {(node - 1) >> 4 for node in level}}
             for node, digest in level.items():
-                parent = (node - 1) >> 4
-                group = groups.get(parent)
-                if group is None:
-                    group = groups[parent] = self._group(parent, stack)
                 start = ((node - 1) & 15) * HASH_BYTES
-                group[start : start + HASH_BYTES] = digest
+                groups[(node - 1) >> 4][start : start + HASH_BYTES] = digest
             changed.update(groups)
             level = {parent: sha256(NODE_PREFIX + group).digest() for parent, group in groups.items()}
         return changed, level.get(0)

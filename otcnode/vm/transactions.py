@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from otcnode import limits
 from otcnode.blocks import Entry, transaction_full_hash
-from otcnode.codec import Record, decode_with_parts, encode
+from otcnode.codec import Record, decode, encode
 from otcnode.crypto import SignatureCheck, SigningKey, tagged_hash
 from otcnode.errors import Code, DecodeError, Inadmissible
 from otcnode.types import (
@@ -86,7 +86,7 @@ def decode_transaction(raw: bytes, full_hash: FullHash | None = None) -> Decoded
     if len(raw) > limits.transaction_bytes_max:
         raise Inadmissible(Code.DECODE, f"{len(raw)} bytes, at most {limits.transaction_bytes_max}")
     try:
-        transaction, (body_raw, _) = decode_with_parts(Transaction, raw)
+        transaction = decode(Transaction, raw)
     except DecodeError as error:
         raise Inadmissible(Code.DECODE, str(error)) from None
     body = transaction.body
@@ -98,8 +98,7 @@ def decode_transaction(raw: bytes, full_hash: FullHash | None = None) -> Decoded
         keys = [signature.key for signature in transaction.signatures]
         if keys != sorted(set(keys)):
             raise Inadmissible(Code.DECODE, "signatures are not sorted by key, each key once")
-    name = tagged_hash(TRANSACTION_DOMAIN, body_raw)
-    return Decoded(transaction, raw, name, full_hash or transaction_full_hash(raw))
+    return Decoded(transaction, raw, transaction_id(body), full_hash or transaction_full_hash(raw))
 
 
 def entry_of(raw: bytes) -> Entry:
