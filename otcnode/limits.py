@@ -55,7 +55,11 @@ inbound_per_node_burst = 60
 """Connections that one admitted peer may open, from whatever addresses; restarts in a row need fewer."""
 addresses_remembered_max = 1_000
 announcement_interval_ms_min = 1_000
-"""News of one node's address is taken and passed on at most this often."""
+announcement_interval_ms_max = 60_000
+"""Between two announcements of one node that are taken and passed on; each interval is twice as long as the last."""
+misled_ms_first = 1_000
+misled_ms_max = 600_000
+"""For how long a node is not looked for again where somebody else was found in its place."""
 refusals_told_per_second = 1
 refusals_told_burst = 20
 """How many of the refused connections of strangers are reported one by one."""

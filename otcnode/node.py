@@ -32,7 +32,7 @@ from otcnode.genesis import Genesis, chain_id
 from otcnode.membership import Membership
 from otcnode.node_key import NodeKey
 from otcnode.node_service import Finality, Service
-from otcnode.p2p.close import Reason
+from otcnode.p2p.close import SOMEBODY_ELSE, Reason
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.handshake import Identity
 from otcnode.p2p.transport import Transport
@@ -369,7 +369,9 @@ class Node:
 
     def refused(self, address: str, peer: bytes | None, reason: Reason) -> None:
         name = None if peer is None else self._membership.name_of(peer)
-        self._log.info("no connection", address=address, peer=name, reason=str(reason))
+        misled = peer is not None and reason.code in SOMEBODY_ELSE and not reason.by_peer
+        log = self._log.warning if misled else self._log.info
+        log("no connection", address=address, peer=name, reason=str(reason))
 
     def banned(self, peer: bytes, reason: Reason, ban_ms: int) -> None:
         self._counters["peers_banned"] += 1

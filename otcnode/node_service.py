@@ -457,6 +457,7 @@ class Service:
                 refused=f"banned for {entry.banned_ms} ms" if entry.banned_ms else entry.last_error,
                 banned_ms=entry.banned_ms,
                 offences=entry.offences,
+                misled=entry.misled,
                 throttled_ms=entry.throttled_ms,
                 round_trip_us=entry.round_trip_us,
                 bytes_in=entry.bytes_in,

@@ -36,6 +36,10 @@ PUNISHED = frozenset({CloseCode.MALFORMED, CloseCode.TOO_LARGE, CloseCode.FLOOD,
 """What an honest node never does to an authenticated peer: finding it earns a timed ban."""
 
 
+SOMEBODY_ELSE = frozenset({CloseCode.NETWORK, CloseCode.HANDSHAKE, CloseCode.IDENTITY})
+"""What shows a dialler that whoever answers is not the node it looks for. A node of another version may be it."""
+
+
 class Reason(Record, frozen=True):
     """`by_peer`: the other side closed and said why; otherwise this node decided."""
 

@@ -44,6 +44,10 @@ MESSAGES_PER_TURN = 32
 TRICKLE_MS = 2_000
 """A peer heard within this time that cannot finish a record is slow by intent; one not heard has lost its network."""
 
+_UNREAD_ANSWERS = Reason(CloseCode.SLOW, "the peer asks and does not read the answers")
+_UNREAD_NEWS = Reason(CloseCode.SILENT, "the peer does not read what this node passes on")
+"""Without blame: it did not ask for it, and others decide how much it is."""
+
 Clock = Callable[[], int]
 """Monotonic microseconds."""
 
@@ -82,6 +86,8 @@ class Settings:
     tick_ms: int = 500
     reconnect_ms_first: int = limits.reconnect_ms_first
     reconnect_ms_max: int = limits.reconnect_ms_max
+    misled_ms_first: int = limits.misled_ms_first
+    misled_ms_max: int = limits.misled_ms_max
     ban_ms_first: int = limits.ban_ms_first
     ban_ms_max: int = limits.ban_ms_max
     connections_inbound_max: int = limits.connections_inbound_max
@@ -195,7 +201,7 @@ class Connection:
 
     def send_control(self, form: Form, payload: bytes = b"") -> None:
         if not self.outbox.control(form, payload):
-            self.close(Reason(CloseCode.SLOW, "the peer asks and does not read the answers"))
+            self.close(_UNREAD_ANSWERS if form is Form.PONG else _UNREAD_NEWS)
         self._wake.set()
 
     def close(self, reason: Reason) -> None:
@@ -301,18 +307,21 @@ class Connection:
         except OSError as error:
             self.close(Reason(CloseCode.LOST, str(error)))
 
-    async def _hold_back(self, message: Message) -> bool:
-        """Read nothing for a while after this message, if the peer is above a rate or above its share of the work.
-        Raises PeerError if it floods: an honest peer waits for answers, save where it passes on clients' transactions.
+    async def _hold_back(self, item: Inbound) -> bool:
+        """Read nothing for a while after this, if the peer is above a rate or above its share of the work. Raises
+        PeerError if it floods: an honest peer waits for answers, save where it passes on clients' transactions. Control
+        frames have a rate of their own.
         """
         now_ms = self._clock_us() // 1_000
-        rate_ms = self._rates.take(message.channel, 1, len(message.payload), now_ms)
+        message = item if isinstance(item, Message) else None
+        rate_ms = 0 if message is None else self._rates.take(message.channel, 1, len(message.payload), now_ms)
         share_us, took_us, self._work_us = self._share_us(), self._work_us, 0
         work_ms = 0 if share_us is None else self._work.take(took_us, share_us, now_ms)
         wait_ms = max(rate_ms, work_ms)
         if not wait_ms:
             return False
-        blamed = rate_ms or (self._backlogged and message.channel is not Channel.TRANSACTIONS)
+        waits_for_answers = message is not None and message.channel is not Channel.TRANSACTIONS
+        blamed = rate_ms or (self._backlogged and waits_for_answers)
         await asyncio.sleep(wait_ms / 1_000)
         # The silence was this node's own.
         self._heard_ms = self._clock_us() // 1_000
@@ -350,17 +359,15 @@ class Connection:
         for position, item in enumerate(inbound, 1):
             if self._ended.done():
                 return
+            began_us = self._clock_us()
             if isinstance(item, Message):
                 self.counters.messages_in += 1
-                began_us = self._clock_us()
                 on_message(item.channel, item.payload)
-                self._work_us += self._clock_us() - began_us
-                if await self._hold_back(item):
-                    continue
-                if position % MESSAGES_PER_TURN == 0:
-                    await asyncio.sleep(0)
             else:
                 self._on_control(item, on_announce)
+            self._work_us += self._clock_us() - began_us
+            if not await self._hold_back(item) and position % MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     def _on_control(self, frame: Control, on_announce: Callable[[bytes], None]) -> None:
         if not self._control_rate.try_take(1, self._clock_us() // 1_000):

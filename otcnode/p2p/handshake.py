@@ -9,6 +9,10 @@
    before that message, the static key, and a number drawn when the node started. The hash holds the other side's fresh
    key, so a claim is worthless in any other handshake; the role stops it from being reflected to its author.
 
+An initiator that finds another node than the one it looks for ends at message 2, before it has said who it is. Where
+it looks is what that node announced, and that may be a lie: were the one who is found told who came, it would hold the
+arrivals against a node that somebody else had sent.
+
 Whether the identity may connect is decided by the caller afterwards, inside the encrypted session.
 """
 
@@ -85,13 +89,23 @@ def claim_preimage(chain: bytes, role: Role, handshake_hash: bytes, static_publi
 
 
 class Handshake:
-    """One side. Send `opening`, then what each `feed` returns, until `established` is set."""
+    """One side. Send `opening`, then what each `feed` returns, until `established` is set. `expected`: the only node
+    that an initiator makes itself known to; None: whoever answers."""
 
     def __init__(
-        self, *, initiator: bool, identity: Identity, chain: bytes, session: bytes, ephemeral_secret: bytes
+        self,
+        *,
+        initiator: bool,
+        identity: Identity,
+        chain: bytes,
+        session: bytes,
+        ephemeral_secret: bytes,
+        expected: NodeId | None = None,
     ) -> None:
         assert len(session) == SESSION_BYTES
+        assert initiator or expected is None
         self._initiator = initiator
+        self._expected = expected
         self._identity = identity
         self._chain = chain
         self._session = session
@@ -199,7 +213,13 @@ class Handshake:
             raise PeerError(CloseCode.IDENTITY, "the signature that binds the peer's keys does not verify")
         if claim.node == self._identity.node:
             raise PeerError(CloseCode.IDENTITY, "the address leads back to this node, or its key is in use elsewhere")
+        if self._expected is not None and claim.node != self._expected:
+            raise PeerError(CloseCode.IDENTITY, another_node(claim.node, self._expected))
         return claim
+
+
+def another_node(found: NodeId, expected: NodeId) -> str:
+    return f"this is {found.hex()[:16]}…, not the node {expected.hex()[:16]}…"
 
 
 def _check_magic(raw: bytes) -> None:

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Hashable
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
 
+from otcnode import limits
 from otcnode.types import NodeId
 
+Subject = TypeVar("Subject", bound=Hashable)
 
-class _Offence(NamedTuple):
-    ban_ms: int
+
+class _Pause(NamedTuple):
+    length_ms: int
     until_ms: int
 
 
-class BanTable:
-    """Timed bans that double with each offence and are forgiven after a clean `ban_ms_max` beyond the last one.
+class Pauses(Generic[Subject]):
+    """Each pause of one subject is twice as long as its last, up to `ms_max`, and a clean `ms_max` beyond the end of
+    the last one is forgiven. At most `entries_max` are kept; the longest untouched go first."""
 
-    At most `entries_max` are kept; the longest untouched go first. Only proven identities are banned: an IP address may
-    be shared by honest nodes, and what one address can cost is bounded by rates and caps.
-    """
-
-    def __init__(self, ban_ms_first: int, ban_ms_max: int, entries_max: int) -> None:
-        self._first = ban_ms_first
-        self._max = ban_ms_max
+    def __init__(self, ms_first: int, ms_max: int, entries_max: int) -> None:
+        self._first = ms_first
+        self._max = ms_max
         self._entries_max = entries_max
-        self._offences: OrderedDict[NodeId, _Offence] = OrderedDict()
+        self._pauses: OrderedDict[Subject, _Pause] = OrderedDict()
 
-    def punish(self, node: NodeId, now_ms: int) -> int:
-        """Ban `node`; returns until when."""
-        last = self._offences.pop(node, None)
+    def begin(self, subject: Subject, now_ms: int) -> int:
+        """Returns when the pause ends."""
+        last = self._pauses.pop(subject, None)
         forgiven = last is None or now_ms >= last.until_ms + self._max
-        ban_ms = self._first if last is None or forgiven else min(last.ban_ms * 2, self._max)
-        self._offences[node] = _Offence(ban_ms, now_ms + ban_ms)
-        if len(self._offences) > self._entries_max:
-            self._offences.popitem(last=False)
-        return now_ms + ban_ms
+        length_ms = self._first if last is None or forgiven else min(last.length_ms * 2, self._max)
+        self._pauses[subject] = _Pause(length_ms, now_ms + length_ms)
+        if len(self._pauses) > self._entries_max:
+            self._pauses.popitem(last=False)
+        return now_ms + length_ms
 
-    def until(self, node: NodeId, now_ms: int) -> int:
-        """When the ban of `node` ends; 0 if it may come in."""
-        offence = self._offences.get(node)
-        return offence.until_ms if offence is not None and now_ms < offence.until_ms else 0
+    def until(self, subject: Subject, now_ms: int) -> int:
+        """When the pause of `subject` ends; 0 if there is none now."""
+        pause = self._pauses.get(subject)
+        return pause.until_ms if pause is not None and now_ms < pause.until_ms else 0
+
+    def forget(self, subject: Subject) -> None:
+        self._pauses.pop(subject, None)
 
 
 class Backoff:
@@ -61,27 +66,63 @@ class Backoff:
         self._next = self._first
 
 
+class _Source(StrEnum):
+    CONFIGURED = "configured"
+    ANNOUNCED = "announced"
+
+
 class AddressBook:
     """Where nodes are: as configured or set by the operator, and as they announced themselves. Both are tried in turn,
-    because either may be the one that is out of date."""
+    because either may be the one that is out of date.
 
-    def __init__(self) -> None:
-        self._configured: dict[NodeId, str] = {}
-        self._announced: dict[NodeId, str] = {}
+    Where somebody else is found, that source of the node's addresses rests for a time that doubles from
+    `misled_ms_first` to `misled_ms_max`. Another announcement does not end the rest: a node that announces what is not
+    its own, each time another address, sends nobody anywhere more often than one that always announces the same. The
+    operator's word ends that of the configured one.
+    """
+
+    def __init__(
+        self, misled_ms_first: int = limits.misled_ms_first, misled_ms_max: int = limits.misled_ms_max
+    ) -> None:
+        self._known: dict[_Source, dict[NodeId, str]] = {source: {} for source in _Source}
+        self._rests: Pauses[tuple[_Source, NodeId]] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
 
     def configure(self, node: NodeId, address: str) -> None:
-        self._configured[node] = address
+        self._known[_Source.CONFIGURED][node] = address
+        self._rests.forget((_Source.CONFIGURED, node))
 
-    def announce(self, node: NodeId, address: str) -> None:
-        self._announced[node] = address
+    def announce(self, node: NodeId, address: str) -> bool:
+        """Whether that is another address than it had announced before."""
+        changed = self._known[_Source.ANNOUNCED].get(node) != address
+        self._known[_Source.ANNOUNCED][node] = address
+        return changed
 
     def of(self, node: NodeId) -> tuple[str, ...]:
         """Distinct addresses, the configured one first."""
-        known = (self._configured.get(node), self._announced.get(node))
-        return tuple(dict.fromkeys(address for address in known if address))
+        return tuple(dict.fromkeys(address for _, address in self._sources(node)))
+
+    def to_dial(self, node: NodeId, now_ms: int) -> tuple[str, ...]:
+        """Likewise, without those that rest."""
+        ready = (address for source, address in self._sources(node) if not self._rests.until((source, node), now_ms))
+        return tuple(dict.fromkeys(ready))
+
+    def rest_until(self, node: NodeId, now_ms: int) -> int:
+        """When the first of its addresses may be dialled again; 0 if one may be now, or none is known."""
+        return min((self._rests.until((source, node), now_ms) for source, _ in self._sources(node)), default=0)
+
+    def misled(self, node: NodeId, address: str, now_ms: int) -> None:
+        """Somebody else was found there. What is not configured was announced, though it may be replaced by now."""
+        configured = self._known[_Source.CONFIGURED].get(node) == address
+        if configured:
+            self._rests.begin((_Source.CONFIGURED, node), now_ms)
+        if not configured or self._known[_Source.ANNOUNCED].get(node) == address:
+            self._rests.begin((_Source.ANNOUNCED, node), now_ms)
 
     def nodes(self) -> tuple[NodeId, ...]:
-        return tuple(sorted({*self._configured, *self._announced}))
+        return tuple(sorted(set().union(*self._known.values())))
+
+    def _sources(self, node: NodeId) -> list[tuple[_Source, str]]:
+        return [(source, known[node]) for source, known in self._known.items() if node in known]
 
 
 def parse_address(text: str) -> tuple[str, int] | None:

@@ -25,13 +25,13 @@ from otcnode.codec import decode, encode
 from otcnode.crypto import random_bytes
 from otcnode.errors import ConfigurationError, DecodeError
 from otcnode.p2p.announcements import Announcements, AnnouncementTable, NodeAnnouncement, announce, in_frames
-from otcnode.p2p.close import PUNISHED, CloseCode, PeerError, Reason
+from otcnode.p2p.close import PUNISHED, SOMEBODY_ELSE, CloseCode, PeerError, Reason
 from otcnode.p2p.connection import READ_BYTES, Clock, Connection, Settings, hang_up, shake_hands, tune
 from otcnode.p2p.framing import Channel, Form
-from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity
-from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
+from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity, another_node
+from otcnode.p2p.peers import AddressBook, Backoff, Pauses, parse_address
 from otcnode.p2p.rates import Rate, TokenBucket
-from otcnode.types import ChainId, NodeId
+from otcnode.types import INTEGER_MAX, ChainId, NodeId
 
 _QUIET_REFUSALS = frozenset({CloseCode.DUPLICATE, CloseCode.REPLACED, CloseCode.STOPPING})
 """Ends of an attempt that are part of ordinary life."""
@@ -83,13 +83,15 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     """How much longer the peer is banned."""
     offences: dict[str, int] = {}
     """How often it was banned since this node started, by close code."""
+    misled: int = 0
+    """How often somebody else was found at its address."""
     last_error: str
 
 
 class _Peer:
     """What the transport keeps of a node from one connection to the next."""
 
-    __slots__ = ("arrivals", "backoff", "changed", "connection", "dialling", "last_error", "offences")
+    __slots__ = ("arrivals", "backoff", "changed", "connection", "dialling", "last_error", "misled", "offences")
 
     def __init__(self, settings: Settings, now_ms: int) -> None:
         self.arrivals = TokenBucket(settings.inbound_per_node, now_ms)
@@ -98,6 +100,7 @@ class _Peer:
         self.backoff = Backoff(settings.reconnect_ms_first, settings.reconnect_ms_max)
         self.last_error = ""
         self.dialling = False
+        self.misled = 0
         self.offences: Counter[str] = Counter()
 
 
@@ -139,10 +142,16 @@ class Transport:
         self._chance = chance
         self._entropy = entropy
         self._session = entropy(SESSION_BYTES)
-        self._bans = BanTable(self._settings.ban_ms_first, self._settings.ban_ms_max, limits.bans_max)
-        self._addresses = AddressBook()
+        self._bans: Pauses[NodeId] = Pauses(self._settings.ban_ms_first, self._settings.ban_ms_max, limits.bans_max)
+        """Of proven identities only: an IP address may be shared by honest nodes, and what one address can cost is
+        bounded by rates and caps."""
+        self._addresses = AddressBook(self._settings.misled_ms_first, self._settings.misled_ms_max)
         self._announcements = AnnouncementTable(chain, admitted)
         self._own = announce(identity.signing, chain, advertise, sequence) if advertise else None
+        if self._own:
+            self._announcements.publish(self._own)
+        self._news: dict[NodeId, tuple[NodeAnnouncement, NodeId | None]] = {}
+        """To be passed on at the next tick, with who brought it: many together, so that nobody is flooded with them."""
         self._peers: dict[NodeId, _Peer] = {}
         self._inbound: Counter[str] = Counter()
         self._greeting: dict[asyncio.StreamWriter, str] = {}
@@ -230,24 +239,33 @@ class Transport:
     def advertise(self, address: str, sequence: int) -> None:
         """Tell everybody a new address of this node."""
         self._own = announce(self._identity.signing, self._chain, address, sequence)
-        self._spread((self._own,), None)
+        self._announcements.publish(self._own)
+        self._news[self._node] = (self._own, None)
 
     # ---- tasks
 
     async def _run(self, started: asyncio.Future[None]) -> None:
         if self._listen is not None:
             self._server = await self._bind(*self._listen)
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            try:
-                for node in self._addresses.nodes():
-                    self._begin_dialling(node, self._peers[node])
-                started.set_result(None)
-                await self._tick_forever()
-            finally:
-                self._group = None
-                if self._server is not None:
-                    self._server.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._work(group, started)
+        finally:
+            # A task that is ended before its first step closes nothing.
+            for writer in self._greeting:
+                writer.transport.abort()
+
+    async def _work(self, group: asyncio.TaskGroup, started: asyncio.Future[None]) -> None:
+        self._group = group
+        try:
+            for node in self._addresses.nodes():
+                self._begin_dialling(node, self._peers[node])
+            started.set_result(None)
+            await self._tick_forever()
+        finally:
+            self._group = None
+            if self._server is not None:
+                self._server.close()
 
     async def _bind(self, host: str, port: int) -> asyncio.Server:
         try:
@@ -262,7 +280,8 @@ class Transport:
             for _, state in sorted(self._peers.items()):
                 if state.connection is not None:
                     state.connection.tick(now_ms)
-            self._learn(self._announcements.due(now_ms), None)
+            self._learn_what_waited(now_ms)
+            self._spread()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A plain callback: it decides at once, before any work is done, whether there is room."""
@@ -319,23 +338,28 @@ class Transport:
         attempt = 0
         while True:
             state.changed.clear()
-            addresses = self._addresses.of(node)
-            banned_ms = max(0, self._bans.until(node, self._now_ms()) - self._now_ms())
-            if state.connection is not None or not addresses or not self._admitted(node):
+            now_ms = self._now_ms()
+            if state.connection is not None or not self._addresses.of(node) or not self._admitted(node):
                 await state.changed.wait()
                 continue
-            if not banned_ms:
-                await self._dial(node, state, addresses[attempt % len(addresses)])
+            pause_ms = max(self._bans.until(node, now_ms), self._addresses.rest_until(node, now_ms)) - now_ms
+            if pause_ms <= 0:
+                addresses = self._addresses.to_dial(node, now_ms)
+                await self._dial(node, addresses[attempt % len(addresses)])
                 attempt += 1
                 state.changed.clear()
-            delay_ms = max(banned_ms, state.backoff.delay_ms(self._chance()))
+            delay_ms = max(pause_ms, state.backoff.delay_ms(self._chance()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_ms / 1_000):
                     await state.changed.wait()
 
-    async def _dial(self, node: NodeId, state: _Peer, address: str) -> None:
+    async def _dial(self, node: NodeId, address: str) -> None:
         target = parse_address(address)
         assert target is not None
+        if other := self._found_at(address, node):
+            self._misled(node, address)
+            self._refuse(address, node, Reason(CloseCode.IDENTITY, another_node(other, node)))
+            return
         try:
             async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
                 reader, writer = await asyncio.open_connection(*target, limit=READ_BYTES)
@@ -344,6 +368,19 @@ class Transport:
             self._refuse(address, node, Reason(CloseCode.LOST, text))
             return
         await self._converse(reader, writer, address, node, lambda: None)
+
+    def _found_at(self, address: str, expected: NodeId) -> NodeId | None:
+        """Who has been found at this address and is connected, if that is somebody else."""
+        for node, state in self._peers.items():
+            connection = state.connection
+            if node != expected and connection is not None and connection.dialled and connection.address == address:
+                return node
+        return None
+
+    def _misled(self, node: NodeId, address: str) -> None:
+        """Somebody else is at the address that is known of `node`. No ban: it may have moved, or its operator erred."""
+        self._addresses.misled(node, address, self._now_ms())
+        self._peer(node).misled += 1
 
     async def _converse(
         self,
@@ -360,6 +397,7 @@ class Transport:
             chain=self._chain,
             session=self._session,
             ephemeral_secret=self._entropy(32),
+            expected=expected,
         )
         connection: Connection | None = None
         try:
@@ -369,8 +407,8 @@ class Transport:
                 connection = self._connection(reader, writer, established, address, expected)
                 if expected is None:
                     self._count_arrival(connection.node)
-                refusal = await connection.exchange_verdicts(self._refusal(connection, expected))
-            if refusal is None and (refusal := self._refusal(connection, expected)):
+                refusal = await connection.exchange_verdicts(self._refusal(connection))
+            if refusal is None and (refusal := self._refusal(connection)):
                 await connection.farewell(refusal)
             if refusal is None:
                 greeted()
@@ -380,6 +418,8 @@ class Transport:
         except PeerError as error:
             if connection is not None and error.code in PUNISHED:
                 self._punish(connection.node, error.reason)
+            if expected is not None and error.code in SOMEBODY_ELSE:
+                self._misled(expected, address)
             self._refuse(address, handshake.peer or expected, error.reason)
             if connection is not None:
                 await connection.farewell(error.reason)
@@ -428,7 +468,7 @@ class Transport:
             self._replace(node, state, state.connection)
         state.connection = connection
         state.last_error = ""
-        for announcements in in_frames((*((self._own,) if self._own else ()), *self._announcements.all())):
+        for announcements in in_frames(self._all_announcements()):
             connection.send_control(Form.ANNOUNCE, encode(announcements))
         self._handlers.connected(node)
         reason = Reason(CloseCode.STOPPING, "this node is stopping")
@@ -455,11 +495,9 @@ class Transport:
         old.close(reason)
         self._handlers.disconnected(node, reason)
 
-    def _refusal(self, connection: Connection, expected: NodeId | None) -> Reason | None:
+    def _refusal(self, connection: Connection) -> Reason | None:
         """Why this node does not want the connection, if so."""
         node = connection.node
-        if expected is not None and node != expected:
-            return Reason(CloseCode.IDENTITY, f"this is {node.hex()[:16]}…, not the node {expected.hex()[:16]}…")
         if not self._admitted(node):
             return Reason(CloseCode.NOT_ADMITTED, f"node {node.hex()[:16]}… is not admitted to this network")
         banned_ms = self._bans.until(node, self._now_ms()) - self._now_ms()
@@ -506,7 +544,7 @@ class Transport:
         now_ms = self._now_ms()
         if not self._admitted(node) or self._bans.until(node, now_ms):
             return
-        until_ms = self._bans.punish(node, now_ms)
+        until_ms = self._bans.begin(node, now_ms)
         state = self._peer(node)
         state.offences[reason.code.name.lower()] += 1
         self._handlers.banned(node, reason, until_ms - now_ms)
@@ -544,23 +582,44 @@ class Transport:
         except DecodeError as error:
             raise PeerError(CloseCode.MALFORMED, f"an announcement that is {error}") from None
         now_ms = self._now_ms()
-        news = tuple(
-            entry for entry in announcements if entry.node != self._node and self._announcements.accept(entry, now_ms)
-        )
-        self._learn(news, sender)
+        for entry in announcements:
+            if self._announcements.accept(entry, sender, now_ms):
+                self._learn(entry, sender)
 
-    def _learn(self, news: tuple[NodeAnnouncement, ...], sender: NodeId | None) -> None:
-        for entry in news:
-            self._addresses.announce(entry.node, entry.address)
+    def _learn_what_waited(self, now_ms: int) -> None:
+        due = self._announcements.due(now_ms)
+        for entry, sender in due.taken:
+            self._learn(entry, sender)
+        for sender in due.liars:
+            self._punish(sender, Reason(CloseCode.MALFORMED, "an announcement that is not valid"))
+
+    def _learn(self, entry: NodeAnnouncement, sender: NodeId) -> None:
+        """That a node is where it was does not make it be dialled any sooner."""
+        if entry.node == self._node:
+            self._outrank(entry)
+            return
+        if self._addresses.announce(entry.node, entry.address):
             self._address_changed(entry.node)
-        self._spread(news, sender)
+        self._news[entry.node] = (entry, sender)
 
-    def _spread(self, announcements: tuple[NodeAnnouncement, ...], but: NodeId | None) -> None:
-        for frame in in_frames(announcements):
-            payload = encode(frame)
-            for node, state in sorted(self._peers.items()):
-                if node != but and state.connection is not None and not state.connection.ending:
-                    state.connection.send_control(Form.ANNOUNCE, payload)
+    def _outrank(self, heard: NodeAnnouncement) -> None:
+        """`heard` is this node's own, and newer than what it says now: its clock was ahead when it said so. What it
+        says now would be believed by nobody who has heard it."""
+        if self._own is not None and self._own.address != heard.address and heard.sequence < INTEGER_MAX:
+            self.advertise(self._own.address, heard.sequence + 1)
+
+    def _all_announcements(self) -> tuple[NodeAnnouncement, ...]:
+        others = (entry for entry in self._announcements.all() if entry.node != self._node)
+        return (*((self._own,) if self._own else ()), *others)
+
+    def _spread(self) -> None:
+        news, self._news = self._news, {}
+        for node, state in sorted(self._peers.items()):
+            connection = state.connection
+            if not news or connection is None or connection.ending:
+                continue
+            for frame in in_frames(entry for entry, sender in news.values() if sender != node):
+                connection.send_control(Form.ANNOUNCE, encode(frame))
 
     def _status(self, node: NodeId, state: _Peer) -> PeerStatus:
         connection = state.connection
@@ -573,6 +632,7 @@ class Transport:
                 banned_ms=banned_ms,
                 last_error=state.last_error,
                 offences=dict(state.offences),
+                misled=state.misled,
             )
         counters, outbox = connection.counters, connection.outbox
         return PeerStatus(
@@ -591,6 +651,7 @@ class Transport:
             banned_ms=banned_ms,
             last_error=state.last_error,
             offences=dict(state.offences),
+            misled=state.misled,
         )
 
 

@@ -78,15 +78,18 @@ def _of_peers(peers: Sequence[PeerStatus]) -> Iterator[Metric]:
             gauge.add_metric([peer.name], value(peer))
         yield gauge
     offences = CounterMetricFamily("otcnode_peer_offences", "Bans of a peer by what it did", labels=["peer", "code"])
+    misled = CounterMetricFamily("otcnode_peer_misled", "Somebody else was found at a peer's address", labels=["peer"])
     dropped = GaugeMetricFamily(
         "otcnode_peer_dropped_messages", "Given up by the full queues to a peer", labels=["peer", "channel"]
     )
     for peer in peers:
         for code, count in sorted(peer.offences.items()):
             offences.add_metric([peer.name, code], count)
+        misled.add_metric([peer.name], peer.misled)
         for channel, count in sorted(peer.dropped.items()):
             dropped.add_metric([peer.name, channel], count)
     yield offences
+    yield misled
     yield dropped
 
 

@@ -81,7 +81,8 @@ class ExplanationResult(Result, frozen=True):
 
 class PeerResult(Result, frozen=True):
     """`silent_ms`: real milliseconds since something came from it; `refused`: why it is kept out, or empty; `offences`:
-    how often it was banned since this node started, by what it did. What follows is of the present connection:
+    how often it was banned since this node started, by what it did; `misled`: how often somebody else was found at its
+    address since then. What follows is of the present connection:
     `throttled_ms`: not read for so long because it sent too much; `dropped`: what its full queues gave up, by channel.
     """
 
@@ -95,6 +96,7 @@ class PeerResult(Result, frozen=True):
     refused: str
     banned_ms: int
     offences: dict[str, int]
+    misled: int
     throttled_ms: int
     round_trip_us: int | None
     bytes_in: int
@@ -201,6 +203,7 @@ async def peers(context: Context, params: Params) -> PeersResult:
                 peer.refused,
                 peer.banned_ms,
                 dict(peer.offences),
+                peer.misled,
                 peer.throttled_ms,
                 peer.round_trip_us,
                 peer.bytes_in,

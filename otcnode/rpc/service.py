@@ -178,6 +178,8 @@ class PeerStatus(Frozen, frozen=True, kw_only=True):
     """For how much longer it is kept out for what it did."""
     offences: Mapping[str, int] = {}
     """How often it was banned since this node started, by what it did."""
+    misled: int = 0
+    """How often somebody else was found at its address since this node started."""
     throttled_ms: int = 0
     """For how long it was not read because it sent too much; this and the rest since the present connection began."""
     round_trip_us: int | None = None

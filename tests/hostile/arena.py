@@ -146,6 +146,10 @@ class Arena:
         found = {pattern.fullmatch(row): value for row, value in self.metrics(member).items()}
         return {match[1]: int(value) for match, value in found.items() if match is not None}
 
+    def misled(self, member: localnet.Member, name: str) -> int:
+        """How often somebody else was found where this peer said to be."""
+        return int(self.metrics(member).get(f'otcnode_peer_misled_total{{peer="{name}"}}', 0))
+
     def log_lines(self, member: localnet.Member, *words: str) -> list[str]:
         lines = member.home.log.read_text(errors="replace").splitlines()
         return [line for line in lines if all(word in line for word in words)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 
@@ -15,7 +16,7 @@ from otcnode import limits
 from otcnode.crypto import random_bytes
 from otcnode.localnet import Member
 from otcnode.p2p.close import CloseCode
-from otcnode.p2p.framing import Channel
+from otcnode.p2p.framing import Channel, Form, control_frame
 from otcnode.p2p.handshake import Identity
 from tests.hostile import words
 from tests.hostile.arena import MEGABYTE, Arena, stranger
@@ -139,6 +140,45 @@ async def test_a_validator_that_floods_is_borne_named_and_banned(arena: Arena) -
         return [inundate(arena, victim, kind, arena.liar_name, arena.liar) for kind, victim in victims.items()]
 
     await withstands(arena, arena.honest, [attacks], MEMORY_GROWTH_BYTES_MAX)
+
+
+REDIRECTORS, REDIRECTED_S = 8, 5
+DIALS_MAX = 4
+"""To one liar's address by one node within that time, where the first pause is a second and each next twice as long."""
+
+
+async def test_who_announces_the_address_of_another_turns_no_honest_node_against_another(arena: Arena) -> None:
+    """Each tells a node, once a second, that it is found where a validator is: in the words that the others use for it,
+    in other words, and in ever new ones. Whoever looks for it there meets the validator."""
+    victim, told, other = arena.honest
+    liars = [arena.newcomer() for _ in range(REDIRECTORS)]
+
+    async def redirect(place: int, name: str, who: Identity) -> None:
+        async with connected(arena.target(told), who, f"127.4.0.{1 + place}") as peer:
+            for second in range(REDIRECTED_S):
+                host = "127.0.0.1" if place % 3 == 0 else "localhost"
+                zeros = second if place % 3 == 2 else 0
+                address = f"{host}:{'0' * zeros}{victim.p2p_port}"
+                news = words.announcement(arena.chain, who.signing, address, 1 + second)
+                await peer.frames(control_frame(Form.ANNOUNCE, news))
+                await asyncio.sleep(1)
+            assert peer.closed is None, f"{name}: {peer.closed} {peer.why}"
+
+    def attacks() -> list[Awaitable[None]]:
+        return [redirect(place, *liar) for place, liar in enumerate(liars)]
+
+    knocks = "otcnode_connections_refused_total"
+    before = arena.metrics(victim)[knocks]
+    await withstands(arena, [victim], [attacks], MEMORY_GROWTH_BYTES_MAX)
+    knocked = arena.metrics(victim)[knocks] - before
+    for member, peer in itertools.permutations(arena.honest, 2):
+        assert arena.offences(member, peer.name) == {}, arena.log_of_peer(member, peer.name, "peer banned")
+    # The victim looks for them too, and counts both ends of what leads back to itself.
+    assert knocked <= (len(arena.honest) + 1) * REDIRECTORS * DIALS_MAX, knocked
+    for name, _ in liars:
+        misled = arena.misled(other, name)
+        lines = arena.log_of_peer(other, name, "no connection", "warning", "not the node")
+        assert 0 < misled == len(lines) <= DIALS_MAX, f"{name}: {misled}, {lines}"
 
 
 async def test_strangers_by_the_thousand_keep_nobody_out(arena: Arena) -> None:

@@ -32,9 +32,10 @@ def identity(name: str) -> Identity:
 ALICE, BOB, MALLORY = identity("alice"), identity("bob"), identity("mallory")
 
 
-def side(who: Identity, *, initiator: bool, chain: bytes = CHAIN) -> Handshake:
+def side(who: Identity, *, initiator: bool, chain: bytes = CHAIN, expected: bytes | None = None) -> Handshake:
     return Handshake(
         initiator=initiator,
+        expected=expected,
         identity=who,
         chain=chain,
         session=sha256(who.node)[:16],
@@ -155,6 +156,24 @@ def test_a_node_that_reaches_itself_says_so() -> None:
     with pytest.raises(PeerError, match="back to this node") as caught:
         meet(side(ALICE, initiator=True), side(ALICE, initiator=False))
     assert caught.value.code is CloseCode.IDENTITY
+
+
+def test_who_finds_another_node_than_it_looks_for_says_nothing_of_itself() -> None:
+    """Else whoever is found would count an arrival of a node that somebody else had sent there."""
+    initiator, responder = side(ALICE, initiator=True, expected=MALLORY.node), side(BOB, initiator=False)
+    answer = responder.feed(initiator.opening + initiator.feed(responder.opening))
+    found = f"this is {BOB.node.hex()[:16]}.*, not the node {MALLORY.node.hex()[:16]}"
+    with pytest.raises(PeerError, match=found) as caught:
+        initiator.feed(answer)
+    assert caught.value.code is CloseCode.IDENTITY
+    assert (initiator.peer, responder.peer, responder.established) == (None, None, None)
+
+
+def test_who_finds_the_node_that_it_looks_for_goes_on() -> None:
+    initiator, responder = side(ALICE, initiator=True, expected=BOB.node), side(BOB, initiator=False)
+    meet(initiator, responder)
+    assert initiator.established is not None and initiator.established.node == BOB.node
+    assert responder.established is not None and responder.established.node == ALICE.node
 
 
 def mallorys_answer(signer: SigningKey, node: bytes, role: Role, chain: bytes, hash_of: str) -> PeerError:

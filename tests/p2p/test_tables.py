@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otcnode import crypto
 from otcnode.crypto import SigningKey, sha256
+from otcnode.p2p import announcements
 from otcnode.p2p.announcements import (
     ANNOUNCEMENTS_PER_FRAME_MAX,
     AnnouncementTable,
+    Due,
     NodeAnnouncement,
     announce,
     in_frames,
 )
 from otcnode.p2p.close import PeerError
 from otcnode.p2p.framing import Channel
-from otcnode.p2p.peers import AddressBook, Backoff, BanTable, parse_address
+from otcnode.p2p.peers import AddressBook, Backoff, Pauses, parse_address
 from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket, WorkBudget
 
 NODE, OTHER = b"n" * 32, b"o" * 32
@@ -24,10 +29,10 @@ CHAIN = sha256(b"chain")
 
 
 def test_bans_double_to_a_bound_and_end_on_the_millisecond() -> None:
-    bans = BanTable(1_000, 5_000, 10)
+    bans = Pauses[bytes](1_000, 5_000, 10)
     now = 0
     for expected in (1_000, 2_000, 4_000, 5_000, 5_000):
-        until = bans.punish(NODE, now)
+        until = bans.begin(NODE, now)
         assert until == now + expected
         assert bans.until(NODE, until - 1) == until
         assert bans.until(NODE, until) == 0
@@ -36,16 +41,16 @@ def test_bans_double_to_a_bound_and_end_on_the_millisecond() -> None:
 
 
 def test_a_clean_time_forgives() -> None:
-    bans = BanTable(1_000, 5_000, 10)
-    bans.punish(NODE, 0)
-    assert bans.punish(NODE, 1_000 + 5_000 - 1) == 5_999 + 2_000
-    assert bans.punish(NODE, 7_999 + 5_000) == 12_999 + 1_000
+    bans = Pauses[bytes](1_000, 5_000, 10)
+    bans.begin(NODE, 0)
+    assert bans.begin(NODE, 1_000 + 5_000 - 1) == 5_999 + 2_000
+    assert bans.begin(NODE, 7_999 + 5_000) == 12_999 + 1_000
 
 
-def test_the_ban_table_is_bounded_and_forgets_the_longest_untouched() -> None:
-    bans = BanTable(1_000, 5_000, 2)
+def test_the_table_of_bans_is_bounded_and_forgets_the_longest_untouched() -> None:
+    bans = Pauses[bytes](1_000, 5_000, 2)
     for node in (b"1" * 32, b"2" * 32, b"1" * 32, b"3" * 32):
-        bans.punish(node, 0)
+        bans.begin(node, 0)
     assert [bool(bans.until(node * 32, 1)) for node in (b"1", b"2", b"3")] == [True, False, True]
 
 
@@ -133,6 +138,56 @@ def test_addresses_configured_and_announced_are_both_tried() -> None:
     assert book.nodes() == (NODE, OTHER)
 
 
+def test_an_announcement_that_says_nothing_new_is_told_from_one_that_does() -> None:
+    book = AddressBook()
+    assert [book.announce(NODE, address) for address in ("a:1", "a:1", "b:2", "a:1")] == [True, False, True, True]
+
+
+def test_a_node_whose_announcements_lead_to_others_is_looked_for_ever_more_rarely_wherever_it_says_to_be() -> None:
+    book, dialled_ms = AddressBook(1_000, 60_000), []
+    for now_ms in range(0, 600_000, 500):
+        address = f"somebody:{1 + now_ms // 500}"
+        book.announce(NODE, address)
+        if book.to_dial(NODE, now_ms):
+            dialled_ms.append(now_ms)
+            book.misled(NODE, address, now_ms)
+    pauses_ms = [later - earlier for earlier, later in itertools.pairwise(dialled_ms)]
+    assert pauses_ms[:7] == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000]
+    assert set(pauses_ms[7:]) == {60_000}
+
+
+def test_each_source_of_a_nodes_addresses_rests_for_itself() -> None:
+    book = AddressBook(1_000, 60_000)
+    book.configure(NODE, "old:1")
+    book.announce(NODE, "new:2")
+    book.misled(NODE, "old:1", 0)
+    assert (book.to_dial(NODE, 999), book.rest_until(NODE, 999)) == (("new:2",), 0)
+    book.misled(NODE, "new:2", 500)
+    assert (book.to_dial(NODE, 999), book.rest_until(NODE, 999)) == ((), 1_000)
+    assert book.of(NODE) == ("old:1", "new:2")
+    book.announce(NODE, "newer:3")
+    assert book.to_dial(NODE, 1_000) == ("old:1",)
+    assert book.to_dial(NODE, 1_500) == ("old:1", "newer:3")
+
+
+def test_what_was_announced_when_it_was_dialled_rests_though_it_has_been_replaced() -> None:
+    book = AddressBook(1_000, 60_000)
+    book.announce(NODE, "somebody:1")
+    book.announce(NODE, "somebody:2")
+    book.misled(NODE, "somebody:1", 0)
+    assert book.to_dial(NODE, 0) == ()
+
+
+def test_the_operators_word_ends_the_rest_of_what_was_configured() -> None:
+    book = AddressBook(1_000, 60_000)
+    book.configure(NODE, "old:1")
+    book.announce(NODE, "old:1")
+    book.misled(NODE, "old:1", 0)
+    assert book.to_dial(NODE, 0) == ()
+    book.configure(NODE, "new:2")
+    assert book.to_dial(NODE, 0) == ("new:2",)
+
+
 @pytest.mark.parametrize(
     ("text", "parsed"),
     [
@@ -158,6 +213,9 @@ def test_addresses_are_host_and_port(text: str, parsed: tuple[str, int] | None) 
 SIGNER = SigningKey(sha256(b"signer"))
 
 
+NOTHING_DUE = Due((), ())
+
+
 def table(*admitted: bytes) -> AnnouncementTable:
     return AnnouncementTable(CHAIN, lambda node: node in admitted)
 
@@ -165,37 +223,86 @@ def table(*admitted: bytes) -> AnnouncementTable:
 def test_the_highest_sequence_holds() -> None:
     newest = table(SIGNER.public)
     first, second = announce(SIGNER, CHAIN, "a:1", 1), announce(SIGNER, CHAIN, "b:2", 2)
-    assert newest.accept(first, 0)
-    assert not newest.accept(first, 10_000)
-    assert newest.accept(second, 20_000)
-    assert not newest.accept(first, 30_000)
+    assert newest.accept(first, OTHER, 0)
+    assert not newest.accept(first, OTHER, 10_000)
+    assert newest.accept(second, OTHER, 20_000)
+    assert not newest.accept(first, OTHER, 30_000)
     assert newest.all() == (second,)
 
 
-def test_a_node_that_announces_itself_without_end_is_heard_once_per_interval() -> None:
-    newest = table(SIGNER.public, OTHER)
-    taken = [now for now in range(0, 3_000, 100) if newest.accept(announce(SIGNER, CHAIN, "a:1", now + 1), now)]
-    assert taken == [0, 1_000, 2_000]
+def test_a_node_that_announces_itself_without_end_is_heard_ever_more_rarely() -> None:
+    newest, taken_ms = table(SIGNER.public), []
+    for now_ms in range(0, 400_000, 500):
+        fresh = newest.accept(announce(SIGNER, CHAIN, "a:1", now_ms + 1), OTHER, now_ms)
+        if fresh or newest.due(now_ms).taken:
+            taken_ms.append(now_ms)
+    intervals_ms = [later - earlier for earlier, later in itertools.pairwise(taken_ms)]
+    assert intervals_ms[:8] == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
+    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 10**9), OTHER, 10**9)
 
 
 def test_news_that_come_too_soon_are_taken_later_the_newest_of_them() -> None:
     """A node that starts elsewhere learns its neighbour's old address and the new one within the same second."""
     newest = table(SIGNER.public)
-    assert newest.accept(announce(SIGNER, CHAIN, "old:1", 1), 0)
+    assert newest.accept(announce(SIGNER, CHAIN, "old:1", 1), OTHER, 0)
     latest = announce(SIGNER, CHAIN, "latest:1", 3)
-    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), 10)
-    assert not newest.accept(latest, 20)
-    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), 30)
-    assert newest.due(999) == ()
-    assert newest.due(1_000) == (latest,) == newest.all()
-    assert newest.due(2_000) == ()
+    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), OTHER, 10)
+    assert not newest.accept(latest, OTHER, 20)
+    assert not newest.accept(announce(SIGNER, CHAIN, "new:1", 2), OTHER, 30)
+    assert newest.due(999) == NOTHING_DUE
+    assert newest.due(1_000) == Due(((latest, OTHER),), ())
+    assert newest.all() == (latest,)
+    assert newest.due(2_000) == NOTHING_DUE
+
+
+def test_a_false_announcement_that_waits_displaces_no_true_one_and_its_bearer_is_named() -> None:
+    newest = table(SIGNER.public)
+    assert newest.accept(announce(SIGNER, CHAIN, "old:1", 1), OTHER, 0)
+    true = announce(SIGNER, CHAIN, "new:1", 2)
+    false = NodeAnnouncement(true.node, "elsewhere:1", 9, true.signature)
+    assert not newest.accept(true, NODE, 10)
+    assert not newest.accept(false, OTHER, 20)
+    assert newest.due(1_000) == Due(((true, NODE),), (OTHER,))
+    assert newest.all() == (true,)
+
+
+def test_of_what_one_bearer_brings_too_soon_one_signature_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+
+    def verify(node: bytes, message: bytes, signature: bytes) -> bool:
+        looked.append(signature)
+        return crypto.verify(node, message, signature)
+
+    monkeypatch.setattr(announcements, "verify", verify)
+    newest = table(SIGNER.public)
+    for sequence in range(1, 1_000):
+        newest.accept(announce(SIGNER, CHAIN, "a:1", sequence), OTHER, sequence)
+    assert newest.due(1_001).taken and len(looked) == 2
+
+
+def test_what_was_said_of_a_node_that_is_turned_away_meanwhile_is_forgotten() -> None:
+    admitted = {SIGNER.public}
+    newest = AnnouncementTable(CHAIN, lambda node: node in admitted)
+    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1), OTHER, 0)
+    assert not newest.accept(announce(SIGNER, CHAIN, "b:2", 2), OTHER, 10)
+    admitted.clear()
+    assert newest.due(1_000) == NOTHING_DUE
+    admitted.add(SIGNER.public)
+    assert newest.due(2_000) == NOTHING_DUE
+
+
+def test_a_nodes_own_announcement_is_known_to_it_as_soon_as_it_is_made() -> None:
+    newest = table(SIGNER.public)
+    newest.publish(announce(SIGNER, CHAIN, "a:1", 5))
+    assert not newest.accept(announce(SIGNER, CHAIN, "old:1", 4), OTHER, 0)
+    assert newest.accept(announce(SIGNER, CHAIN, "future:1", 6), OTHER, 0)
 
 
 def test_strangers_are_ignored_and_those_no_longer_admitted_not_passed_on() -> None:
     admitted = {SIGNER.public}
     newest = AnnouncementTable(CHAIN, lambda node: node in admitted)
-    assert not newest.accept(announce(SigningKey(sha256(b"x")), CHAIN, "a:1", 1), 0)
-    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1), 0)
+    assert not newest.accept(announce(SigningKey(sha256(b"x")), CHAIN, "a:1", 1), OTHER, 0)
+    assert newest.accept(announce(SIGNER, CHAIN, "a:1", 1), OTHER, 0)
     admitted.clear()
     assert newest.all() == ()
 
@@ -210,7 +317,7 @@ def test_an_announcement_of_another_or_for_another_chain_is_refused() -> None:
     ):
         newest = table(SIGNER.public)
         with pytest.raises(PeerError, match="not valid"):
-            newest.accept(false, 0)
+            newest.accept(false, OTHER, 0)
         assert newest.all() == ()
 
 

@@ -219,9 +219,60 @@ async def test_an_address_that_is_somebody_elses_is_refused() -> None:
     async with running(one, two):
         one.transport.set_address(THIRD.node, two.address)
         await one.until(lambda: bool(one.refusals))
-        assert one.refusals[0][1].code is CloseCode.IDENTITY
+        peer, reason = one.refusals[0]
+        assert (peer, reason.code, reason.by_peer) == (THIRD.node, CloseCode.IDENTITY, False)
+        assert f"this is {two.node.hex()[:16]}" in str(reason) and one.status(THIRD.node).misled >= 1
         await two.until(lambda: bool(two.refusals))
-        assert two.refusals[0][1].by_peer
+        assert [peer for peer, _ in two.refusals] == [None], "it does not learn who looked for somebody else there"
+
+
+MISLED = replace(QUICK, misled_ms_first=10, misled_ms_max=80)
+FEW_ARRIVALS = replace(MISLED, inbound_per_node=Rate(1, 3))
+
+
+async def test_who_announces_the_address_of_another_sets_nobody_against_a_third() -> None:
+    """FIRST looks for THIRD where SECOND is, again and again; SECOND would ban whoever arrives four times."""
+    one, two = Node(FIRST, settings=MISLED), Node(SECOND, settings=FEW_ARRIVALS)
+    async with running(one, two):
+        two.dial(one)
+        await two.until_meets(one)
+        await say_that_third_is_at(two.address, one)
+        await one.until(lambda: one.status(THIRD.node).misled >= 8)
+        assert (two.bans, one.bans, two.up) == ([], [], {FIRST.node})
+        assert {peer for peer, _ in one.refusals} == {THIRD.node}
+        assert FIRST.node not in {peer for peer, _ in two.refusals}
+
+
+async def test_nobody_is_looked_for_where_another_peer_was_found() -> None:
+    one, two = Node(FIRST, settings=MISLED), Node(SECOND, admitted=lambda node: node == FIRST.node)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        await say_that_third_is_at(two.address, one)
+        await one.until(lambda: one.status(THIRD.node).misled >= 8)
+        assert (two.connects, two.refusals) == (1, [])
+        assert {peer for peer, _ in one.refusals} == {THIRD.node}
+
+
+async def say_that_third_is_at(address: str, node: Node) -> None:
+    async with raw_peer(node, THIRD) as peer:
+        await peer.send(control_frame(Form.ANNOUNCE, encode((announce(THIRD.signing, CHAIN, address, 1),))))
+        await peer.send(control_frame(Form.PING, b"01234567"))
+        assert await peer.next_control(Form.PONG) == b"01234567"
+
+
+async def test_a_node_that_is_announced_where_it_was_is_not_looked_for_any_sooner() -> None:
+    """Nobody is there: each announcement would begin the back-off anew."""
+    waits = replace(QUICK, reconnect_ms_first=WAIT_S * 1_000, reconnect_ms_max=WAIT_S * 1_000)
+    one = Node(FIRST, settings=waits)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        for sequence in (1, 2, 3):
+            news = announce(THIRD.signing, CHAIN, "127.0.0.1:1", sequence)
+            await peer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+            await one.until(lambda: bool(one.refusals))
+        await peer.send(control_frame(Form.PING, b"01234567"))
+        assert await peer.next_control(Form.PONG) == b"01234567"
+        assert [peer for peer, _ in one.refusals] == [THIRD.node]
 
 
 async def test_a_peer_that_is_killed_and_started_elsewhere_is_found_again() -> None:

@@ -511,6 +511,7 @@ class FakeNode:
                 refused="",
                 banned_ms=1_500,
                 offences={"flood": 2},
+                misled=4,
                 dropped={"transactions": 3},
             )
             for key in self.validator_keys[1:2]

@@ -164,6 +164,7 @@ async def test_metrics_are_those_of_this_moment(node: FakeNode) -> None:
     assert "otcnode_height 1.0" in lines
     assert "otcnode_blocks_committed_total 1.0" in lines
     assert 'otcnode_peer_offences_total{code="flood",peer="v1"} 2.0' in lines
+    assert 'otcnode_peer_misled_total{peer="v1"} 4.0' in lines
     assert 'otcnode_peer_banned_seconds{peer="v1"} 1.5' in lines
     assert 'otcnode_peer_dropped_messages{channel="transactions",peer="v1"} 3.0' in lines
     assert 'otcnode_rpc_calls_total{method="node_status"} 1.0' in lines
