@@ -166,7 +166,7 @@ class SnapshotTaker:
         self._give_up_if_passed()
         if self.sync.phase is Phase.WHOLE and self._incoming is not None and self._finishing is None:
             self._host.note("info", "the snapshot is whole", height=self._height())
-            self._finishing = self._incoming.finishing()
+            self._finishing = self._incoming.finishing(self._store.beside)
             self._go_on_finishing()
 
     def _go_on_finishing(self) -> None:

@@ -450,7 +450,6 @@ class World:
 
     def installed(self, node: int) -> None:
         self.injected("snapshot-installed")
-        self._evidence.lost_store(node)
 
     def record_durable(self, node: int) -> None:
         self.checkers.record_durable(node)

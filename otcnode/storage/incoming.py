@@ -7,7 +7,7 @@ head is written last; before it the store is no chain's, and nobody takes it for
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -104,9 +104,10 @@ class Incoming:
         for _ in self.finishing():
             pass
 
-    def finishing(self) -> Generator[None, None, None]:
+    def finishing(self, beside: Callable[[], list[Write]] = list) -> Generator[None, None, None]:
         """Make the store that of the chain at the snapshot's height, in one write, after pieces of work between which
-        other things can be done. Raises GatheredDamage if what was written is not what is there: the state tree is
+        other things can be done. What lies `beside` the chain whose place it takes, and goes along, is asked for
+        last. Raises GatheredDamage if what was written is not what is there: the state tree is
         built from it once more."""
         assert self.whole
         self.write()
@@ -135,6 +136,7 @@ class Incoming:
             (Meta.INCOMING.value, None),
             (Meta.CHAIN.value, encode(meta)),
             (Meta.HEAD.value, encode(Head(header.height, name, header.height, header.height + 1))),
+            *beside(),
         ]
         self._kv.write(batch)
 

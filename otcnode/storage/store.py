@@ -320,6 +320,10 @@ class Store:
         for key, raw in self._kv.scan(table):
             yield key[len(table) :], raw
 
+    def beside(self) -> list[Write]:
+        """What goes along where a snapshot takes this chain's place: the evidence. Documents are looked for anew."""
+        return [(Table.EVIDENCE.value + name, raw) for name, raw in self.evidence()]
+
     def close(self) -> None:
         self._kv.close()
 

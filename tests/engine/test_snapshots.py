@@ -10,10 +10,12 @@ import pytest
 
 from otcnode import limits, snapshot_sync
 from otcnode.codec import decode, encode
+from otcnode.consensus.messages import Accusation
 from otcnode.engine.snapshot_taking import SnapshotTaker
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Chunk, Manifest, Offer
+from otcnode.storage import incoming
 from otcnode.sync_messages import (
     BlocksResponse,
     ChunkRequest,
@@ -26,6 +28,7 @@ from otcnode.sync_messages import (
     TipNotice,
 )
 from tests.engine.network import MemoryShelf, Net, Station, deposit, genesis_of, key_of
+from tests.engine.test_evidence import double
 
 INTERVAL, BEHIND = 10, 15
 
@@ -472,3 +475,32 @@ def test_half_a_snapshot_is_thrown_away_at_the_start() -> None:
     again = Station(leader.genesis, leader.key, kv=leader.kv, votes=leader.votes, shelf=leader.shelf)
     started(again)
     assert leader.shelf.made.names() == []
+
+
+def test_what_was_held_against_validators_goes_along_also_what_came_while_the_snapshot_became_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(incoming, "BUCKETS_PER_STEP", 4)
+    leader = leader_at(34)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND)
+    net = link(leader, joiner)
+    right = joiner.later
+    came: list[bool] = []
+
+    def later(action: Callable[[], None]) -> None:
+        taker = joiner.engine.catch_up.snapshot_taker
+        if taker is not None and taker._finishing is not None and not came:
+            came.append(True)
+            _accuse(joiner, leader, view=1)
+        right(action)
+
+    joiner.later = later  # type: ignore[method-assign]
+    _accuse(joiner, leader, view=0)
+    until_installed(net, joiner)
+    held = [kept.offence.view for kept in joiner.engine.evidence.all()]
+    assert [kept.offence.view for kept in reborn(joiner).engine.evidence.all()] == held
+    assert held == [0, 1]
+
+
+def _accuse(station: Station, liar: Station, view: int) -> None:
+    station.engine.received(liar.own, Channel.CONSENSUS, encode(Accusation(double(liar.chain, liar.key, view))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from otcnode.simulation.generate import Options, Swarm
 from otcnode.simulation.mutants import blocks, disks, joining, membership, offences, records, views, voting
 from otcnode.simulation.mutants.planting import Mutant
@@ -24,6 +26,7 @@ SHELVES = Options(
     safety_ms=24_000,
 )
 EQUIVOCATING = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.EQUIVOCATE,))
+EQUIVOCATING_BEHIND = replace(EQUIVOCATING, snapshots_permille=1_000, safety_ms=24_000)
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
@@ -412,6 +415,14 @@ MUTANTS = (
         options=CHANGING,
     ),
     Mutant(
+        "epoch begins early",
+        "nobody decides a height before the block that announces him is final",
+        membership.epoch_begins_early,
+        _one(P.CERTIFICATE, P.RULES, P.AGREEMENT),
+        300,
+        options=CHANGING,
+    ),
+    Mutant(
         "turned away and still connected",
         "nobody stays connected with whom its state does not admit",
         membership.turned_away_stays,
@@ -427,6 +438,14 @@ MUTANTS = (
         _one(P.EVIDENCE),
         300,
         options=EQUIVOCATING,
+    ),
+    Mutant(
+        "evidence left behind",
+        "what is held against a validator is held on where a snapshot takes the chain's place",
+        offences.left_behind_by_a_snapshot,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING_BEHIND,
     ),
     Mutant(
         "later offences drive out earlier",

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from otcnode.errors import Code, Inadmissible
 from otcnode.membership import Membership
-from otcnode.simulation.mutants.planting import planted
+from otcnode.simulation.mutants.planting import planted, wherever
 from otcnode.types import NodeId
 from otcnode.vm import executor, registry
 from otcnode.vm.context import Context, fail
 from otcnode.vm.governance import decisions, validators
 from otcnode.vm.governance.events import ValidatorsChanged
 from otcnode.vm.governance.operations import NodeOperation, ValidatorRotate
-from otcnode.vm.governance.records import NODES, Node, ValidatorSet
+from otcnode.vm.governance.records import NODES, Node, Schedule, ValidatorSet
 from otcnode.vm.rules import Signatory
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
@@ -83,3 +83,13 @@ def joiners_unready() -> Plant:
     return planted(
         (decisions, "DECISIONS", {**decisions.DECISIONS, ValidatorSet: replace(decision, execute=set_validators)})
     )
+
+
+def epoch_begins_early() -> Plant:
+    """Who is named decides the very next height, before the block that announces it is final."""
+    right = validators.schedule_at
+
+    def schedule_at(state: State, height: int) -> Schedule:
+        return right(state, height + 1)
+
+    return planted(*wherever(right, schedule_at))

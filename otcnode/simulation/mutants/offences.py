@@ -9,6 +9,7 @@ from otcnode.consensus.messages import Evidence
 from otcnode.engine import evidence as keeping
 from otcnode.engine.evidence import EvidenceKeeper, KeptEvidence
 from otcnode.simulation.mutants.planting import planted
+from otcnode.storage.kv import Write
 from otcnode.storage.store import Store
 
 Plant = AbstractContextManager[None]
@@ -38,3 +39,12 @@ def later_drives_out_earlier() -> Plant:
 def all_in_the_small_room() -> Plant:
     """The room of what no transaction can hold is that of all evidence."""
     return planted((keeping, "is_large", lambda evidence: True))
+
+
+def left_behind_by_a_snapshot() -> Plant:
+    """A snapshot takes the place of the chain and of everything that lies beside it."""
+
+    def nothing(self: Store) -> list[Write]:
+        return []
+
+    return planted((Store, "beside", nothing))
