@@ -64,20 +64,22 @@ def _receipts(stored: StoredReceipts) -> Iterator[AutomaticReceipt | Receipt]:
         yield decode(AutomaticReceipt, raw) if position < stored.automatic_count else decode(Receipt, raw)
 
 
-def ledger_violations(store: Store, chain: ChainId, *, events: bool = True) -> list[Violation]:
-    """Every violation: of the state at the tip, of the signatures under its contracts and, where all blocks are kept
-    and their `events` are asked for, between what those say and what the state holds. The time is linear in both."""
+def ledger_violations(store: Store, chain: ChainId, progress: Progress = silent) -> list[Violation]:
+    """Every violation: of the state at the tip, of the signatures under its contracts and, where all blocks are kept,
+    between what their events say and what the state holds. The time is linear in both."""
     found = [*check_state(store.state), *signatures_verify(State(store.state), chain)]
-    if events and store.blocks_first == 1:
-        found += differences(_folded(store), store.state)
+    if store.blocks_first == 1:
+        found += differences(_folded(store, progress), store.state)
     return found
 
 
-def _folded(store: Store) -> Fold:
+def _folded(store: Store, progress: Progress) -> Fold:
     fold = Fold()
     for height in range(1, store.tip.height + 1):
         stored = store.receipts(height)
         assert stored is not None
         for receipt in _receipts(stored):
             fold.add(receipt.events)
+        if height % tools.BLOCKS_PER_STEP == 0 or height == store.tip.height:
+            progress("events added up", height, store.tip.height)
     return fold

@@ -97,6 +97,14 @@ class StorageDamage(OtcnodeError):
     """What is on disk is not what was written. The message names the place and the command that helps."""
 
 
+class DiskFull(StorageDamage):
+    """The disk took no more; what is on it is as it was."""
+
+
+class OtherFormat(ConfigurationError):
+    """A store in a format that this version does not read. The message names the way on."""
+
+
 class FolderDamage(StorageDamage):
     """The same of a file in a folder of snapshots, which no chain depends on."""
 

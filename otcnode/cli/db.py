@@ -12,7 +12,7 @@ from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
 from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
-from otcnode.cli.stopped import home_option, json_option, opened, readable
+from otcnode.cli.stopped import home_option, json_option, opened, readable, verifying
 from otcnode.cli.text import shown
 from otcnode.config import Home
 from otcnode.storage import tools
@@ -44,7 +44,7 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
     Ends with 0 if all is in order, 2 if something is damaged (it is named), 1 if the state breaks an invariant. Stopped
     by Ctrl-C, it says with which --from to go on.
     """
-    with opened(directory) as stopped:
+    with verifying(), opened(directory) as stopped:
         reached = 0
         try:
             with bars() as show:
@@ -56,7 +56,7 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
 
                 found = verified(stopped.kv, stopped.chain, note, first)
                 store = Store.open(stopped.kv, stopped.chain, 0)
-                violations = ledger_violations(store, stopped.chain, events=first is None)
+                violations = ledger_violations(store, stopped.chain, show)
         except KeyboardInterrupt:
             click.echo(f"stopped; go on with --from {reached + 1}", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
@@ -10,11 +9,14 @@ import msgspec
 
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option, opened, readable
+from otcnode.errors import ConfigurationError
+from otcnode.genesis import Genesis
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
+from otcnode.maintenance.scratch import Scratch
 from otcnode.storage import pruning
-from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.progress import Progress
 from otcnode.storage.rollback import rollback as take_back
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
@@ -24,30 +26,51 @@ from otcnode.storage.store import Store
 @home_option
 @click.option("--from", "height", type=click.IntRange(min=0), help="Begin at the state after this height.")
 @click.option(
-    "--scratch", type=click.Path(path_type=Path), help="Where the replayed state is kept; by default in the home."
+    "--scratch",
+    "path",
+    type=click.Path(path_type=Path),
+    help="A new directory in which the replayed state is kept, or that of a stopped replay; by default in the home.",
 )
 @json_option
-def replay(directory: Path, height: int | None, scratch: Path | None, as_json: bool) -> None:
+def replay(directory: Path, height: int | None, path: Path | None, as_json: bool) -> None:
     """Execute the kept blocks once more and compare everything.
 
     From the genesis, or where blocks are pruned from the lowest state that is known: every root and field of the
     headers, receipts, index entries, and at the end the whole state. Ends with 1 and the height that differs. Stopped
-    by Ctrl-C, the same command goes on.
+    by Ctrl-C, the same command goes on; what another version has executed, or from a higher state, is not gone on with.
     """
     with opened(directory) as stopped:
-        scratch = stopped.home.database.parent / "replay" if scratch is None else scratch
         source = Store.open(stopped.kv, stopped.chain, 0)
-        beside = LevelKeyValue(scratch, create=True)
+        first = replays.first_height(source, height)
+        scratch = Scratch(stopped.home.database.parent / "replay" if path is None else path, first)
         try:
             with bars() as show:
-                store = replays.begin(source, beside, stopped.genesis, height, show)
+                store = _begun(source, scratch, stopped.genesis, first, show)
                 found = replays.replay(source, stopped.kv, store, stopped.genesis.time_ms, show)
+        except replays.Unusable as unusable:
+            scratch.remove()
+            raise ConfigurationError(f"the replay's own store was {unusable}; run it again: it begins anew") from None
         except KeyboardInterrupt:
+            scratch.close()
             end_stopped("go on with the same command")
-        finally:
-            beside.close()
-        shutil.rmtree(scratch)
-    _answer(found._asdict(), as_json, "every block came out as it is stored")
+        except BaseException:
+            scratch.close()
+            raise
+        scratch.remove()
+    answer = {"begun_at": scratch.begun.height, **found._asdict()}
+    _answer(answer, as_json, "every block came out as it is stored")
+
+
+def _begun(source: Store, scratch: Scratch, genesis: Genesis, first: int, show: Progress) -> Store:
+    """The replay's own store, with a word on why an earlier one is not gone on with."""
+    try:
+        store = replays.begin(source, scratch.kv, genesis, first, scratch.begun.height, show)
+    except replays.Unusable as unusable:
+        scratch.begin_anew(first, str(unusable))
+        store = replays.begin(source, scratch.kv, genesis, first, progress=show)
+    if scratch.set_aside is not None:
+        click.echo(f"{scratch.set_aside}; this one begins anew at height {first}", err=True)
+    return store
 
 
 @click.command()

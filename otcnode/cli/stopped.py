@@ -33,16 +33,22 @@ class Stopped(NamedTuple):
 
 @contextmanager
 def opened(directory: Path) -> Iterator[Stopped]:
-    """Raises ConfigurationError if a node is using it, StorageDamage if it cannot be read: then with the advice that
-    comes after verifying."""
+    """Raises ConfigurationError if a node is using it, StorageDamage if it cannot be read."""
     home = Home(directory)
     genesis = genesis_module.load(home.genesis)
+    kv = LevelKeyValue(home.database)
     try:
-        kv = LevelKeyValue(home.database)
-        try:
-            yield Stopped(home, genesis, chain_id(genesis), kv)
-        finally:
-            kv.close()
+        yield Stopped(home, genesis, chain_id(genesis), kv)
+    finally:
+        kv.close()
+
+
+@contextmanager
+def verifying() -> Iterator[None]:
+    """The damage that `verify` itself meets comes with the advice that follows it: what it reads is the chain's own
+    database and nothing else."""
+    try:
+        yield
     except StorageDamage as damage:
         raise StorageDamage(str(damage).replace(ADVICE, ADVICE_RESTORE)) from None
 

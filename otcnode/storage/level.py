@@ -10,7 +10,7 @@ from typing import Any
 
 import plyvel
 
-from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage
 from otcnode.storage.kv import Reader, Write, prefix_end
 
 CACHE_BYTES = 64 << 20
@@ -233,5 +233,5 @@ def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
 def _damage(path: Path, error: plyvel.Error) -> StorageDamage:
     text = _text(error)
     if any(words in text for words in _FULL):
-        return StorageDamage(f"the disk of {path} is full ({text}); free space, then start the node again")
+        return DiskFull(f"the disk of {path} is full ({text}); free space, then start the node again")
     return StorageDamage(f"{path} is damaged ({text}); stop the node and run: otcnode db verify")

@@ -19,11 +19,14 @@ from otcnode.config import Home
 from otcnode.consensus.record import birth
 from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
 from otcnode.maintenance import export as exports
+from otcnode.maintenance import replay as replays
+from otcnode.maintenance import scratch as scratches
 from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table, height_key
 from otcnode.storage.votes_file import FileVotesLog
+from otcnode.vm.folding import Fold
 
 HEIGHT, TRANSACTIONS = 40, 5
 
@@ -97,7 +100,8 @@ def test_whoever_verifies_a_damaged_store_is_told_what_comes_next(home: Path) ->
 
 
 def test_replay_confirms_and_cleans_up_and_names_what_differs(home: Path) -> None:
-    assert asked("replay", "--home", home) == {"first": 0, "last": HEIGHT, "transactions": HEIGHT * TRANSACTIONS}
+    found = asked("replay", "--home", home)
+    assert found == {"begun_at": 0, "first": 0, "last": HEIGHT, "transactions": HEIGHT * TRANSACTIONS}
     assert asked("replay", "--home", home, "--from", 30, "--scratch", home / "beside")["first"] == 30
     assert "came out as it is stored" in db("replay", "--home", home).stdout
     assert {entry.name for entry in (home / "data").iterdir()} == {"chain"} and not (home / "beside").exists()
@@ -107,11 +111,103 @@ def test_replay_confirms_and_cleans_up_and_names_what_differs(home: Path) -> Non
     assert "block 20: the stored receipts" in refused(Differs, "replay", "--home", home)
 
 
-def test_a_stopped_replay_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop(monkeypatch: pytest.MonkeyPatch, home: Path, part: str, done: int, *words: object) -> None:
+    """A replay that is stopped when this much is done."""
     with monkeypatch.context() as patch:
-        interrupt_after(patch, "blocks replayed", 25)
-        assert "go on with the same command" in db("replay", "--home", home, code=130).stderr
-    assert asked("replay", "--home", home)["first"] == 25
+        interrupt_after(patch, part, done)
+        assert "go on with the same command" in db("replay", "--home", home, *words, code=130).stderr
+
+
+def test_a_stopped_replay_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop(monkeypatch, home, "blocks replayed", 25)
+    found = asked("replay", "--home", home)
+    assert (found["begun_at"], found["first"]) == (0, 25)
+    assert not (home / "data" / "replay").exists()
+
+
+def test_a_replay_that_is_stopped_while_it_copies_the_state_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so do all that come after it: nothing that it left behind is taken for the chain's."""
+    monkeypatch.setattr(replays, "BATCH_KEYS", 100)
+    stop(monkeypatch, home, "state copied", 300, "--from", 30)
+    found = asked("replay", "--home", home, "--from", 30)
+    assert (found["begun_at"], found["first"], found["last"]) == (30, 30, HEIGHT)
+    stop(monkeypatch, home, "state copied", 300, "--from", 30)
+    assert asked("replay", "--home", home)["begun_at"] == 0
+    db("prune", "--home", home, "--keep-blocks", 10)
+    stop(monkeypatch, home, "state copied", 300)
+    assert asked("replay", "--home", home)["begun_at"] == HEIGHT - 10
+
+
+def test_a_stopped_replay_never_stands_in_for_one_of_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop(monkeypatch, home, "blocks replayed", 5, "--from", 20)
+    result = db("replay", "--home", home, "--json")
+    assert "an earlier replay was begun above it, at height 20; this one begins anew at height 0" in result.stderr
+    assert json.loads(result.stdout)["transactions"] == HEIGHT * TRANSACTIONS
+    stop(monkeypatch, home, "blocks replayed", 5)
+    result = db("replay", "--home", home, "--json", "--from", 20)
+    assert "begun at height 0 and had only reached 5; this one begins anew at height 20" in result.stderr
+    stop(monkeypatch, home, "blocks replayed", 25)
+    found = asked("replay", "--home", home, "--from", 20)
+    assert (found["begun_at"], found["first"]) == (0, 25)
+
+
+def test_what_another_code_has_executed_is_executed_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(scratches, "code_hash", lambda: "0" * 64)
+        stop(patch, home, "blocks replayed", 25)
+    result = db("replay", "--home", home, "--json")
+    assert "made by another code of otcnode (version 0.1.0); this one begins anew" in result.stderr
+    assert json.loads(result.stdout)["first"] == 0
+
+
+def test_a_damaged_replay_is_not_held_against_the_chain(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = home / "data" / "replay" / "chain"
+    stop(monkeypatch, home, "blocks replayed", 25)
+    (store / "CURRENT").unlink()
+    result = db("replay", "--home", home, "--json")
+    assert "an earlier replay was damaged" in result.stderr and json.loads(result.stdout)["first"] == 0
+    stop(monkeypatch, home, "blocks replayed", 25)
+    kv = LevelKeyValue(store)
+    kv.write([(key, bytes(32)) for key, _ in list(kv.scan(Table.TREE.value))])
+    kv.close()
+    said = refused(ConfigurationError, "replay", "--home", home)
+    assert "the replay's own store was damaged" in said and said.endswith("run it again: it begins anew")
+    assert asked("replay", "--home", home)["first"] == 0
+
+
+def test_a_directory_that_is_no_replay_s_is_left_alone(home: Path, tmp_path: Path) -> None:
+    """Another node's chain would be gone on with, and removed at the end."""
+    other = tmp_path / "other"
+    shutil.copytree(home, other)
+    before = sorted(path.name for path in other.rglob("*"))
+    for scratch in (other, Home(other).database, home / "data"):
+        assert "is not a replay's own" in refused(ConfigurationError, "replay", "--home", home, "--scratch", scratch)
+    assert sorted(path.name for path in other.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    assert asked("replay", "--home", home, "--scratch", tmp_path / "empty")["last"] == HEIGHT
+
+
+def test_a_verify_that_goes_on_adds_up_the_events_of_all_blocks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped before that, and the blocks are not read a second time for anything else."""
+    folded: list[int] = []
+    add = Fold.add
+    monkeypatch.setattr(Fold, "add", lambda fold, events: (folded.append(len(events)), add(fold, events)))
+    asked("verify", "--home", home)
+    whole, folded[:] = list(folded), []
+    asked("verify", "--home", home, "--from", HEIGHT + 1)
+    assert folded == whole and sum(whole) > HEIGHT * TRANSACTIONS
+
+
+def test_only_verify_says_that_a_chain_cannot_be_trusted(home: Path, tmp_path: Path) -> None:
+    kv = LevelKeyValue(Home(home).database)
+    kv.write([(height_key(Table.BODY, 20), b"?")])
+    kv.close()
+    for words in (("export", "transactions", "--output", tmp_path / "out"), ("replay",)):
+        said = refused(StorageDamage, *words, "--home", home)
+        assert said == "body 20 is damaged or missing; stop the node and run: otcnode db verify"
+    assert "this store cannot be trusted" in refused(StorageDamage, "verify", "--home", home)
 
 
 def test_rollback_makes_the_record_void_and_the_chain_shorter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,13 @@ import pytest
 from otcnode.bench.chain import ChainBuilder, genesis_of
 from otcnode.codec import decode, encode
 from otcnode.errors import ConfigurationError, StorageDamage
-from otcnode.maintenance.replay import Differs, Replayed, begin, replay
+from otcnode.maintenance import replay as replays
+from otcnode.maintenance.replay import Differs, Replayed, Unusable, begin, first_height, replay
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.pruning import prune
 from otcnode.storage.records import StoredReceipts
-from otcnode.storage.schema import Table, height_key
+from otcnode.storage.rollback import rollback
+from otcnode.storage.schema import Meta, Table, height_key
 from otcnode.storage.store import Store
 from otcnode.vm import balances
 from otcnode.vm.accounts.records import CASH_ASSETS, CashAsset
@@ -36,7 +38,21 @@ def opened(kv: MemoryKeyValue) -> Store:
 
 def run(kv: MemoryKeyValue, height: int | None = None, scratch: MemoryKeyValue | None = None) -> Replayed:
     source = opened(kv)
-    return replay(source, kv, begin(source, scratch or MemoryKeyValue(), GENESIS, height), GENESIS.time_ms)
+    store = begin(source, scratch or MemoryKeyValue(), GENESIS, first_height(source, height))
+    return replay(source, kv, store, GENESIS.time_ms)
+
+
+def stopped(scratch: MemoryKeyValue, kv: MemoryKeyValue, part: str, done: int, height: int | None = None) -> None:
+    """A replay that is interrupted when this much is done."""
+
+    def interrupt(name: str, reached: int, whole: int) -> None:
+        if (name, reached) == (part, done):
+            raise KeyboardInterrupt
+
+    source = opened(kv)
+    with pytest.raises(KeyboardInterrupt):
+        store = begin(source, scratch, GENESIS, first_height(source, height), progress=interrupt)
+        replay(source, kv, store, GENESIS.time_ms, interrupt)
 
 
 def test_the_same_calls_build_the_same_chain(kv: MemoryKeyValue) -> None:
@@ -62,24 +78,89 @@ def test_a_pruned_chain_is_replayed_from_the_state_below_its_first_block(kv: Mem
 
 def test_a_stopped_replay_goes_on_where_it_was(kv: MemoryKeyValue) -> None:
     scratch = MemoryKeyValue()
-
-    def interrupt(part: str, done: int, whole: int) -> None:
-        assert part == "blocks replayed" and whole == HEIGHT
-        if done == 7:
-            raise KeyboardInterrupt
-
-    source = opened(kv)
-    with pytest.raises(KeyboardInterrupt):
-        replay(source, kv, begin(source, scratch, GENESIS, None), GENESIS.time_ms, interrupt)
+    stopped(scratch, kv, "blocks replayed", 7)
     assert run(kv, None, scratch) == Replayed(7, HEIGHT, (HEIGHT - 7) * TRANSACTIONS)
 
 
-def test_another_replays_directory_is_refused(kv: MemoryKeyValue) -> None:
-    scratch, other = MemoryKeyValue(), MemoryKeyValue()
+@pytest.mark.parametrize("keys", [50, 100, 1_000])
+def test_one_that_is_stopped_while_the_state_is_copied_goes_on_with_that(
+    kv: MemoryKeyValue, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "BATCH_KEYS", 50)
+    scratch = MemoryKeyValue()
+    stopped(scratch, kv, "state copied", keys, 5)
+    copied = list(scratch.scan(b""))
+    assert len(copied) == 2 * keys, "keys and leaves"
+    assert run(kv, 5, scratch) == Replayed(5, HEIGHT, (HEIGHT - 5) * TRANSACTIONS)
+
+
+def test_a_pruned_chain_goes_on_too(kv: MemoryKeyValue) -> None:
+    prune(kv, opened(kv).chain, 4)
+    scratch = MemoryKeyValue()
+    stopped(scratch, kv, "blocks replayed", 2)
+    assert run(kv, None, scratch) == Replayed(HEIGHT - 2, HEIGHT, 2 * TRANSACTIONS)
+
+
+def test_what_was_copied_wrongly_is_not_held_against_the_chain(
+    kv: MemoryKeyValue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "BATCH_KEYS", 50)
+    scratch = MemoryKeyValue()
+    stopped(scratch, kv, "state copied", 100, 5)
+    leaf = next(scratch.scan(Table.TREE.value))[0]
+    scratch.write([(leaf, bytes(32))])
+    with pytest.raises(Unusable, match="what had been copied does not go with the rest"):
+        run(kv, 5, scratch)
+
+
+def _another_chain(scratch: MemoryKeyValue, kv: MemoryKeyValue) -> None:
+    other = MemoryKeyValue()
     ChainBuilder(other, GENESIS).grow(3, 1)
     run(other, None, scratch)
-    with pytest.raises(ConfigurationError, match="another chain of blocks"):
+
+
+def _longer_chain(scratch: MemoryKeyValue, kv: MemoryKeyValue) -> None:
+    run(kv, None, scratch)
+    rollback(kv, opened(kv).chain, 9, lambda: None)
+
+
+def _damaged_head(scratch: MemoryKeyValue, kv: MemoryKeyValue) -> None:
+    stopped(scratch, kv, "blocks replayed", 7)
+    scratch.write([(Meta.HEAD.value, b"?")])
+
+
+def _damaged_leaves(scratch: MemoryKeyValue, kv: MemoryKeyValue) -> None:
+    stopped(scratch, kv, "blocks replayed", 7)
+    scratch.write([(key, bytes(32)) for key, _ in list(scratch.scan(Table.TREE.value))])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_another_chain, "of other blocks"),
+        (_longer_chain, "of other blocks"),
+        (_damaged_head, "damaged: the head"),
+        (_damaged_leaves, "damaged: bucket .* of the state tree"),
+    ],
+)
+def test_a_store_that_cannot_be_gone_on_with_says_so_and_nothing_of_the_chain(
+    kv: MemoryKeyValue, spoil: Callable[[MemoryKeyValue, MemoryKeyValue], None], words: str
+) -> None:
+    scratch = MemoryKeyValue()
+    spoil(scratch, kv)
+    with pytest.raises(Unusable, match=words):
         run(kv, None, scratch)
+
+
+def test_what_was_begun_lower_serves_once_it_is_there(kv: MemoryKeyValue) -> None:
+    scratch = MemoryKeyValue()
+    stopped(scratch, kv, "blocks replayed", 7)
+    source = opened(kv)
+    assert begin(source, scratch, GENESIS, 6, 0).tip.height == 7
+    with pytest.raises(Unusable, match="begun at height 0 and had only reached 7"):
+        begin(source, scratch, GENESIS, 8, 0)
+    with pytest.raises(Unusable, match="begun at height 0 and had not reached anything"):
+        begin(source, MemoryKeyValue(), GENESIS, 8, 0)
 
 
 def _body(kv: MemoryKeyValue) -> None:
