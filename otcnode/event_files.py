@@ -1,7 +1,9 @@
 """Recorded events on disk: files of bounded size in a directory, the oldest removed, every record chained to the last.
 
-A file is MAGIC and then records of length (4 bytes), check (16 bytes) and payload; the check is over the one before and
-the payload, so that a record changed, left out or moved is found. The first is the configuration, each other one step.
+A file is MAGIC and then records: a head of length (4 bytes) and its check (16 bytes), a check of the payload (16
+bytes), and the payload. Each check is over the one before and what it is of, so that a record changed, left out or
+moved is found, and a wrong length never passes for the record that a killed process left incomplete. The first record
+is the configuration, each other one step.
 """
 
 from __future__ import annotations
@@ -17,9 +19,14 @@ from otcnode.consensus.events import Event, Now
 from otcnode.engine.recording import RecordedConfiguration, RecordedStep, effects_hash
 from otcnode.errors import ConfigurationError, DecodeError, StorageDamage
 
-MAGIC = b"OTCEVNT1"
+NAME = b"OTCEVNT"
+"""What a recording begins with, whatever otcnode has written it; the digit of its version follows."""
+VERSION = 2
+MAGIC = NAME + b"%d" % VERSION
+MAGIC_BYTES = len(MAGIC)
 CHECK_BYTES = 16
 LENGTH_BYTES = 4
+HEAD_BYTES = LENGTH_BYTES + 2 * CHECK_BYTES
 FILE_BYTES = 64 << 20
 FILES_KEPT = 8
 SUFFIX = ".events"
@@ -27,8 +34,8 @@ SUFFIX = ".events"
 Sign = Callable[[bytes], bytes]
 
 
-def _check(before: bytes, payload: bytes) -> bytes:
-    return hashlib.sha256(before + payload).digest()[:CHECK_BYTES]
+def _check(before: bytes, content: bytes) -> bytes:
+    return hashlib.sha256(before + content).digest()[:CHECK_BYTES]
 
 
 class FileRecorder:
@@ -86,7 +93,7 @@ class FileRecorder:
         except OSError as error:
             self._give_up(error)
             return
-        self._written, self._check, self._signatures = len(MAGIC), MAGIC, []
+        self._written, self._check, self._signatures = MAGIC_BYTES, MAGIC, []
         self._append(encode(self._configuration))
 
     def step(self, event: Event, now: Now, effects: Sequence[Effect]) -> None:
@@ -96,8 +103,10 @@ class FileRecorder:
 
     def _append(self, payload: bytes) -> None:
         assert self._file is not None
-        self._check = _check(self._check, payload)
-        raw = len(payload).to_bytes(LENGTH_BYTES, "big") + self._check + payload
+        length = len(payload).to_bytes(LENGTH_BYTES, "big")
+        head_check = _check(self._check, length)
+        self._check = _check(head_check, payload)
+        raw = length + head_check + self._check + payload
         try:
             if os.write(self._file, raw) != len(raw):
                 raise OSError(0, "a part of a record could not be written")
@@ -128,14 +137,22 @@ def read(path: Path) -> tuple[RecordedConfiguration, Iterator[RecordedStep]]:
         raw = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
-    if not raw.startswith(MAGIC):
-        raise ConfigurationError(f"{path} is not a recording of events")
+    _require_version(raw, path)
     payloads = _payloads(raw, path)
     try:
         configuration = decode(RecordedConfiguration, next(payloads))
     except (StopIteration, DecodeError):
         raise ConfigurationError(f"{path} is a recording without a beginning, or of another version") from None
     return configuration, _steps(payloads, path)
+
+
+def _require_version(raw: bytes, path: Path) -> None:
+    version = raw[len(NAME) : MAGIC_BYTES]
+    if not raw.startswith(NAME) or not version.isdigit():
+        raise ConfigurationError(f"{path} is not a recording of events")
+    if int(version) != VERSION:
+        other = "an earlier" if int(version) < VERSION else "a later"
+        raise ConfigurationError(f"{path} was recorded by {other} version of otcnode: replay it with that one")
 
 
 def _steps(payloads: Iterator[bytes], path: Path) -> Iterator[RecordedStep]:
@@ -147,17 +164,27 @@ def _steps(payloads: Iterator[bytes], path: Path) -> Iterator[RecordedStep]:
 
 
 def _payloads(raw: bytes, path: Path) -> Iterator[bytes]:
-    offset, check = len(MAGIC), MAGIC
+    """Of every whole record; what is left at the end is shorter than a head, or than its head says."""
+    offset, check = MAGIC_BYTES, MAGIC
     number = 0
-    while offset + LENGTH_BYTES + CHECK_BYTES <= len(raw):
-        start = offset + LENGTH_BYTES + CHECK_BYTES
-        length = int.from_bytes(raw[offset : offset + LENGTH_BYTES], "big")
-        payload = raw[start : start + length]
-        if len(payload) < length:
+    while offset + HEAD_BYTES <= len(raw):
+        start = offset + HEAD_BYTES
+        length, checks = raw[offset : offset + LENGTH_BYTES], raw[offset + LENGTH_BYTES : start]
+        end = start + int.from_bytes(length, "big")
+        head_check = _check(check, length)
+        if checks[:CHECK_BYTES] != head_check:
+            raise _damage(path, number, offset)
+        if end > len(raw):
             return
-        check = _check(check, payload)
-        if raw[offset + LENGTH_BYTES : start] != check:
-            raise StorageDamage(f"{path} is damaged behind step {number - 1} ({offset} bytes are intact)")
+        payload = raw[start:end]
+        check = _check(head_check, payload)
+        if checks[CHECK_BYTES:] != check:
+            raise _damage(path, number, offset)
         yield payload
         number += 1
-        offset = start + length
+        offset = end
+
+
+def _damage(path: Path, number: int, offset: int) -> StorageDamage:
+    place = f"behind step {number - 1}" if number else "at its beginning"
+    return StorageDamage(f"{path} is damaged {place} ({offset} bytes are intact)")

@@ -118,8 +118,46 @@ def test_a_changed_byte_is_named(recording: Path, tmp_path: Path, place: float) 
         steps_of(path)
 
 
+def test_every_flipped_bit_of_a_length_is_named_and_never_passes_for_the_end(recording: Path, tmp_path: Path) -> None:
+    """A length that points behind the end of the file looks like a record that a killed process left incomplete."""
+    raw = recording.read_bytes()
+    path = tmp_path / recording.name
+    places = [event_files.MAGIC_BYTES]
+    while places[-1] < len(raw):
+        length = int.from_bytes(raw[places[-1] : places[-1] + event_files.LENGTH_BYTES], "big")
+        places.append(places[-1] + event_files.HEAD_BYTES + length)
+    whole = len(places) - 2
+    for number in (0, 1, whole // 2, whole - 1, whole):
+        for bit in range(8 * event_files.LENGTH_BYTES):
+            changed = bytearray(raw)
+            changed[places[number] + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            place = f"behind step {number - 1}" if number else "at its beginning"
+            with pytest.raises(StorageDamage, match=f"is damaged {place} "):
+                steps_of(path)
+
+
+def test_the_last_record_may_be_cut_at_every_byte(recording: Path, tmp_path: Path) -> None:
+    raw, steps = recording.read_bytes(), steps_of(recording)
+    path = tmp_path / recording.name
+    path.write_bytes(raw)
+    last = event_files.HEAD_BYTES + len(encode(steps[-1]))
+    for cut in range(1, last + 1):
+        path.write_bytes(raw[:-cut])
+        assert len(steps_of(path)) == len(steps) - 1
+
+
+def test_a_recording_of_another_version_is_said_to_be_one(recording: Path, tmp_path: Path) -> None:
+    raw = recording.read_bytes()
+    for version, words in ((b"1", "an earlier"), (b"9", "a later")):
+        path = tmp_path / recording.name
+        path.write_bytes(event_files.NAME + version + raw[event_files.MAGIC_BYTES :])
+        with pytest.raises(ConfigurationError, match=f"was recorded by {words} version of otcnode"):
+            event_files.read(path)
+
+
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
-    for content in (b"", b"OTCEVNT1", b"something else"):
+    for content in (b"", b"OTCEVNT2", b"OTCEVNTX", b"something else"):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(ConfigurationError, match="recording"):
             event_files.read(tmp_path / "file")
