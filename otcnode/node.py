@@ -36,6 +36,7 @@ from otcnode.p2p.close import SOMEBODY_ELSE, Reason
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.handshake import Identity
 from otcnode.p2p.transport import Transport
+from otcnode.roots import roots_of
 from otcnode.rpc.server import RpcServer
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.shelf import DiskShelf, complete_installation
@@ -48,9 +49,18 @@ COLLECTED_OBJECTS = 10_000
 """So many more must have been made than dropped before the young ones are looked at."""
 
 
-def open_store(home: Home, genesis: Genesis, chain: bytes, configuration: NodeConfiguration) -> Store:
-    """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis."""
-    complete_installation(home.incoming, home.database)
+def open_store(
+    home: Home,
+    genesis: Genesis,
+    chain: bytes,
+    configuration: NodeConfiguration,
+    note: Callable[[str], None] = lambda text: None,
+) -> Store:
+    """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis.
+    `note` is told of a snapshot that was deleted because it is damaged."""
+    damage = complete_installation(home.incoming, home.database, lambda: roots_of(genesis)).damage
+    if damage is not None:
+        note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
     history, kept = configuration.storage.history_blocks, configuration.storage.blocks_kept or None
@@ -110,7 +120,7 @@ class Node:
         self._stopped = asyncio.Event()
         self._ended = self._installing = False
         async with AsyncExitStack() as closing:
-            store = open_store(self._home, self._genesis, self._chain, self._configuration)
+            store = open_store(self._home, self._genesis, self._chain, self._configuration, self._log.error)
             closing.callback(store.close)
             self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)
             votes_log = FileVotesLog(self._home.record)

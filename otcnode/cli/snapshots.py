@@ -84,7 +84,9 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
             end_stopped("the node's chain is as it was; go on with the same command")
         void_record(home)
         incoming.finish()
-    complete_installation(home.incoming, home.database)
+    damage = complete_installation(home.incoming, home.database, lambda: roots).damage
+    if damage is not None:
+        raise StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
     _tell(
         manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
     )

@@ -7,21 +7,33 @@ head is written last; before it the store is no chain's, and nobody takes it for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import encode
 from otcnode.crypto import verify as ed25519_verify
-from otcnode.errors import GatheredDamage, StorageDamage
-from otcnode.snapshot import Chunk, Leaf, Manifest, check_chunk, check_manifest, decode_manifest
+from otcnode.errors import ConfigurationError, GatheredDamage, ProofError, StorageDamage
+from otcnode.snapshot import (
+    SNAPSHOT_VERSION,
+    Chunk,
+    Leaf,
+    Manifest,
+    Proven,
+    check_chunk,
+    check_manifest,
+    decode_manifest,
+)
+from otcnode.storage.foundation import foundation
 from otcnode.storage.kv import KeyValue, Reader, Write
-from otcnode.storage.leaves import bucket_writes, depth_of, read_buckets, shift_of
-from otcnode.storage.records import ChainMeta, Head
-from otcnode.storage.schema import FORMAT, Meta, Table, height_key
-from otcnode.storage.state_proof import PAIR_BYTES, bucket_hash
+from otcnode.storage.leaves import PAIRS_AT_ONCE, depth_of, read_buckets, shift_of
+from otcnode.storage.records import Head, read_changes, read_epochs, read_record, read_tip
+from otcnode.storage.schema import Meta, Table
+from otcnode.storage.state_proof import KEY_PREFIX, PAIR_BYTES, VALUE_PREFIX, bucket_hash
 from otcnode.storage.state_tree import StateTree
 
 _INDEX_BYTES = 4
@@ -118,27 +130,11 @@ class Incoming:
                 hashes[bucket] = bucket_hash(page)
                 if len(hashes) % BUCKETS_PER_STEP == 0:
                     yield
-        header, certificate = self.manifest.header, self.manifest.certificate
-        if StateTree(self._kv, buckets, hashes).root != header.state_root:
+        if StateTree(self._kv, buckets, hashes).root != self.manifest.header.state_root:
             raise GatheredDamage("the state of the snapshot is not what was written")
-        name = self._proven.block_hash
-        batch = bucket_writes(hashes)
-        for change in self.manifest.changes:
-            below = change.header.height
-            batch.append((height_key(Table.HEADER, below), encode(change.header)))
-            batch.append((height_key(Table.CERTIFICATE, below), encode(change.certificate)))
-        batch += [(height_key(Table.EPOCH, epoch.number), encode(epoch)) for epoch in self._proven.epochs]
-        meta = ChainMeta(FORMAT, self._roots.chain, self._roots.buckets, self._roots.state_root)
-        batch += [
-            (height_key(Table.HEADER, header.height), encode(header)),
-            (height_key(Table.CERTIFICATE, header.height), encode(certificate)),
-            *((_mark(index), None) for index in range(self.manifest.chunks)),
-            (Meta.INCOMING.value, None),
-            (Meta.CHAIN.value, encode(meta)),
-            (Meta.HEAD.value, encode(Head(header.height, name, header.height, header.height + 1))),
-            *beside(),
-        ]
-        self._kv.write(batch)
+        batch = _foundation(self._proven, self._roots, hashes)
+        batch += ((_mark(index), None) for index in range(self.manifest.chunks))
+        self._kv.write([*batch, (Meta.INCOMING.value, None), *beside()])
 
 
 def begun(kv: Reader) -> Manifest | None:
@@ -165,6 +161,93 @@ def _of_what_is_gathered() -> Iterator[None]:
 def finished(kv: Reader) -> bool:
     """Whether the store has become a chain's."""
     return kv.get(Meta.HEAD.value) is not None
+
+
+def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify) -> None:
+    """Read all of a finished store once more and judge it by the genesis: whatever has changed on the disk since it was
+    written must not take the place of a sound chain. Raises GatheredDamage naming what is wrong."""
+    try:
+        proven = _proven_again(kv, roots, verify)
+    except (StorageDamage, ConfigurationError, ProofError) as error:
+        raise GatheredDamage(f"the snapshot is damaged: {error}") from None
+    header = proven.manifest.header
+    with _of_what_is_gathered():
+        tree = _leaves_of_tree(kv, roots.buckets)
+        if StateTree(kv, roots.buckets, tree.hashes).root != header.state_root:
+            raise GatheredDamage(f"the state of the snapshot has another root than its header {header.height}")
+        if _leaves_of_state(kv) != tree.leaves:
+            raise GatheredDamage("the state of the snapshot has other keys or values than its tree")
+        expected = set(_foundation(proven, roots, tree.hashes))
+        found = {pair for table in set(Table) - {Table.STATE, Table.TREE} for pair in kv.scan(table.value)}
+        # What lies beside the chain proves itself when it is used; here it has been read.
+        found = {pair for pair in found if not pair[0].startswith(Table.EVIDENCE.value)}
+        if found != expected:
+            table = Table(min(found ^ expected)[0][:1])
+            raise GatheredDamage(f"table {table.name} of the snapshot is not what was written")
+
+
+def _proven_again(kv: Reader, roots: Roots, verify: Verify) -> Proven:
+    """What the store says of its height, as a manifest proves it."""
+    tip = read_tip(kv, read_record(kv, Meta.HEAD.value, Head, "the head"))
+    if tip.header is None or tip.certificate is None:
+        raise ProofError("a snapshot of no block")
+    epochs = read_epochs(kv)
+    changes = read_changes(kv, [epochs[number] for number in sorted(epochs)[1:]])
+    manifest = Manifest(SNAPSHOT_VERSION, roots.chain, changes, tip.header, tip.certificate, 0, 0, 0)
+    return check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets), verify)
+
+
+class _Leaves(NamedTuple):
+    """Their number, and their sum as numbers: of two collections of hashes both are the same by a chance that nobody
+    meets, in whatever order they come. To look each of millions up would cost four times as much."""
+
+    number: int
+    total: int
+
+
+class _Tree(NamedTuple):
+    hashes: dict[int, bytes]
+    """Of every bucket that is not empty."""
+    leaves: _Leaves
+
+
+def _leaves_of_tree(kv: Reader, buckets: int) -> _Tree:
+    hashes: dict[int, bytes] = {}
+    number = total = 0
+    for bucket, page in read_buckets(kv, shift_of(depth_of(buckets)), 0, buckets):
+        hashes[bucket] = bucket_hash(page)
+        leaves = [page[start : start + PAIR_BYTES] for start in range(0, len(page), PAIR_BYTES)]
+        number += len(leaves)
+        total += sum(map(int.from_bytes, leaves))
+    return _Tree(hashes, _Leaves(number, total))
+
+
+def _leaves_of_state(kv: Reader) -> _Leaves:
+    """What the tree is to have."""
+    sha256, skip = hashlib.sha256, len(_STATE)
+    number = total = 0
+    pairs = kv.scan(_STATE)
+    while portion := list(islice(pairs, PAIRS_AT_ONCE)):
+        leaves = [
+            sha256(KEY_PREFIX + key[skip:]).digest() + sha256(VALUE_PREFIX + value).digest() for key, value in portion
+        ]
+        number += len(leaves)
+        total += sum(map(int.from_bytes, leaves))
+    return _Leaves(number, total)
+
+
+def _foundation(proven: Proven, roots: Roots, hashes: Mapping[int, bytes]) -> list[Write]:
+    manifest = proven.manifest
+    return foundation(
+        roots.chain,
+        roots.buckets,
+        hashes,
+        roots.state_root,
+        proven.epochs,
+        [(change.header, change.certificate) for change in manifest.changes],
+        manifest.header,
+        manifest.certificate,
+    )
 
 
 def _mark(index: int) -> bytes:

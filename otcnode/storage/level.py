@@ -29,6 +29,10 @@ _FULL = ("No space left", "Disk quota exceeded", "File too large")
 _IN_USE = ("already held by process", "Resource temporarily unavailable")
 
 
+class NoDatabase(ConfigurationError):
+    """Nothing in the directory is of a database."""
+
+
 class LevelKeyValue:
     """One directory, held exclusively while it is open.
 
@@ -182,7 +186,7 @@ def _check_directory(path: Path, create: bool) -> None:
             _create(path)
             return
     except FileNotFoundError:
-        raise ConfigurationError(f"{path} holds no chain yet") from None
+        raise NoDatabase(f"{path} holds no chain yet") from None
     except OSError as error:
         raise ConfigurationError(f"cannot use the data directory {path}: {error.strerror}") from None
     log = any(name.endswith(".log") for name in names)
@@ -191,7 +195,7 @@ def _check_directory(path: Path, create: bool) -> None:
     if _CURRENT in names or log or any(name.startswith("MANIFEST") or name.endswith(_TABLES) for name in names):
         missing = "LevelDB's log" if _CURRENT in names else f"the file {_CURRENT}"
         raise StorageDamage(f"{path}: {missing} is missing; {_RESTORE}")
-    raise ConfigurationError(f"{path} holds no chain" + (", but other files" if names else " yet"))
+    raise NoDatabase(f"{path} holds no chain" + (", but other files" if names else " yet"))
 
 
 def _create(path: Path) -> None:

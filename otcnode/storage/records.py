@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from otcnode.blocks import Certificate, Epoch, Header, block_hash
 from otcnode.codec import Record, decode
+from otcnode.epochs import EpochChange
 from otcnode.errors import ConfigurationError, DecodeError, StorageDamage
 from otcnode.storage.kv import Reader
 from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key
@@ -121,6 +123,18 @@ def read_epochs(reader: Reader) -> dict[int, Epoch]:
     if not epochs or epochs[0].number != 1:
         raise damaged("the first epoch")
     return {epoch.number: epoch for epoch in epochs}
+
+
+def read_changes(reader: Reader, epochs: Iterable[Epoch]) -> tuple[EpochChange, ...]:
+    """How each of these epochs was announced. Raises StorageDamage if a header or certificate is missing or does not
+    decode."""
+    changes = []
+    for epoch in epochs:
+        below = epoch.number - 1
+        header = read_record(reader, height_key(Table.HEADER, below), Header, f"header {below}")
+        certificate = read_record(reader, height_key(Table.CERTIFICATE, below), Certificate, f"certificate {below}")
+        changes.append(EpochChange(header, certificate, epoch))
+    return tuple(changes)
 
 
 def locations(height: int, count: int) -> list[bytes]:

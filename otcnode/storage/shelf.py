@@ -11,13 +11,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.folder import Folders
-from otcnode.storage.incoming import finished
+from otcnode.storage.incoming import Roots, check_finished, finished
 from otcnode.storage.kv import KeyValue
-from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.level import LevelKeyValue, NoDatabase
 
 INCOMING_CACHE_BYTES = 8 << 20
 
@@ -39,12 +40,15 @@ class DiskShelf:
         """The store in which a snapshot is gathered: empty, or as it was left."""
         if self._incoming is None:
             try:
-                self._incoming = LevelKeyValue(self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES)
-            except StorageDamage:
+                self._incoming = self._opened()
+            except (StorageDamage, NoDatabase):
                 # Nothing in it is needed: it is gathered again.
-                shutil.rmtree(self._path)
-                self._incoming = LevelKeyValue(self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES)
+                shutil.rmtree(self._path, ignore_errors=True)
+                self._incoming = self._opened()
         return self._incoming
+
+    def _opened(self) -> LevelKeyValue:
+        return LevelKeyValue(self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES)
 
     def discard(self) -> None:
         """Give up what has been gathered."""
@@ -60,34 +64,51 @@ class DiskShelf:
             self._incoming = None
 
 
-def complete_installation(incoming: Path, database: Path) -> bool:
-    """Let a gathered store that is whole take the place of `database`; whether there was one. Neither is open.
+class Installation(NamedTuple):
+    """`taken`: a gathered store is the chain's now. `damage`: why there was one that was deleted instead."""
+
+    taken: bool
+    damage: str | None
+
+
+def complete_installation(incoming: Path, database: Path, roots: Callable[[], Roots]) -> Installation:
+    """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
+    gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
     old = database.with_name(database.name + ".old")
-    whole = _is_whole(incoming)
+    whole, damage = False, None
+    try:
+        whole = _is_whole(incoming, roots)
+    except (StorageDamage, NoDatabase) as error:
+        damage = str(error)
+        shutil.rmtree(incoming, ignore_errors=True)
     if whole:
         if database.exists():
             shutil.rmtree(old, ignore_errors=True)
             _rename(database, old)
         _rename(incoming, database)
+    if damage is not None and old.exists() and not database.exists():
+        # Stopped between the two renamings, and what was to come is of no use.
+        _rename(old, database)
     if database.exists():
         shutil.rmtree(old, ignore_errors=True)
-    return whole
+    return Installation(whole, damage)
 
 
-def _is_whole(incoming: Path) -> bool:
+def _is_whole(incoming: Path, roots: Callable[[], Roots]) -> bool:
+    """Raises StorageDamage where it is damaged, NoDatabase where nothing is left of it."""
     if not incoming.exists():
         return False
+    kv = LevelKeyValue(incoming, cache_bytes=INCOMING_CACHE_BYTES)
     try:
-        kv = LevelKeyValue(incoming, cache_bytes=INCOMING_CACHE_BYTES)
-        try:
-            return finished(kv)
-        finally:
-            kv.close()
-    except StorageDamage:
-        return False
+        if not finished(kv):
+            return False
+        check_finished(kv, roots())
+        return True
+    finally:
+        kv.close()
 
 
 def _rename(source: Path, target: Path) -> None:

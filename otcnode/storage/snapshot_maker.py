@@ -28,8 +28,8 @@ from otcnode.snapshot import (
 )
 from otcnode.storage.folder import Folder
 from otcnode.storage.kv import Reader
-from otcnode.storage.records import read_record
-from otcnode.storage.schema import Table, height_key
+from otcnode.storage.records import read_changes
+from otcnode.storage.schema import Table
 from otcnode.storage.state_proof import HASH_BYTES, key_hash
 from otcnode.storage.state_tree import TreeHashes
 from otcnode.storage.store import Store
@@ -77,13 +77,8 @@ def source_of(store: Store) -> Source:
     if tip.header is None or tip.certificate is None:
         raise ConfigurationError("there is no block yet: everybody has the state of the genesis")
     reader, hashes = store.frozen()
-    changes = []
-    for epoch in store.epochs()[1:]:
-        below = epoch.number - 1
-        header = read_record(reader, height_key(Table.HEADER, below), Header, f"header {below}")
-        certificate = read_record(reader, height_key(Table.CERTIFICATE, below), Certificate, f"certificate {below}")
-        changes.append(EpochChange(header, certificate, epoch))
-    return Source(reader, hashes, store.chain, tip.header, tip.certificate, tuple(changes))
+    changes = read_changes(reader, store.epochs()[1:])
+    return Source(reader, hashes, store.chain, tip.header, tip.certificate, changes)
 
 
 def chunk_name(index: int) -> str:

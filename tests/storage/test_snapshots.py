@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -21,9 +20,7 @@ from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.folder import Folder, MemoryFolder, MemoryFolders
 from otcnode.storage.incoming import Incoming, Roots, begun, finished
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
-from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.schema import Meta, Table
-from otcnode.storage.shelf import complete_installation
+from otcnode.storage.schema import Table
 from otcnode.storage.snapshot_maker import BLOCK, MANIFEST, chunk_name, make, read_manifest, source_of
 from otcnode.storage.state_tree import empty_root
 from otcnode.storage.store import Store
@@ -360,25 +357,3 @@ def test_a_manifest_that_does_not_decode_is_damage() -> None:
     folder.write(MANIFEST, encode([1, 2]))
     with pytest.raises(StorageDamage, match="the manifest"):
         read_manifest(folder)
-
-
-def test_a_gathered_store_that_cannot_be_read_is_not_installed_and_stops_no_start(tmp_path: Path) -> None:
-    """Whichever byte of it has changed: what it is made of is checked once more, or gathered again."""
-    whole, incoming, database = tmp_path / "whole", tmp_path / "incoming", tmp_path / "database"
-    kv = LevelKeyValue(whole, create=True)
-    kv.write([(Meta.HEAD.value, b"the head"), (Meta.CHAIN.value, bytes(100))])
-    kv.close()
-    LevelKeyValue(whole).close()
-    [table] = whole.glob("*.ldb")
-    refused = 0
-    for place in range(0, table.stat().st_size, 5):
-        shutil.copytree(whole, incoming)
-        raw = bytearray(table.read_bytes())
-        raw[place] ^= 0x10
-        (incoming / table.name).write_bytes(raw)
-        if not complete_installation(incoming, database):
-            refused += 1
-            assert not database.exists()
-        shutil.rmtree(incoming, ignore_errors=True)
-        shutil.rmtree(database, ignore_errors=True)
-    assert refused > 3
