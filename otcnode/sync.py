@@ -53,9 +53,14 @@ def supported_height(claims: Mapping[bytes, int], others: Mapping[bytes, int], e
     return heights[-1] if heights else 0
 
 
+def size_of(certified: CertifiedBlock) -> int:
+    """In bytes, of its transactions."""
+    return sum(len(raw) for raw in certified.block.transactions)
+
+
 def _is_whole(response: BlocksResponse, request: _Outstanding) -> bool:
     """Whether it holds what was asked for, or so much that the rest may not have fitted."""
-    size_bytes = sum(len(raw) for entry in response.blocks for raw in entry.block.transactions)
+    size_bytes = sum(size_of(entry) for entry in response.blocks)
     return len(response.blocks) == request.count or size_bytes >= limits.sync_response_bytes_max // 2
 
 
@@ -185,7 +190,7 @@ class BlockSync:
         height = entry.block.header.height
         if height in self._buffer:
             return
-        size_bytes = sum(len(raw) for raw in entry.block.transactions)
+        size_bytes = size_of(entry)
         self._buffer[height] = _Buffered(entry, peer, size_bytes)
         self._buffered_bytes += size_bytes
         while self._buffered_bytes > limits.sync_buffer_bytes_max and len(self._buffer) > 1:

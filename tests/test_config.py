@@ -21,7 +21,7 @@ def test_the_example_configuration_says_every_setting_and_its_default(tmp_path: 
     defaults = NodeConfiguration(name="validator1", p2p=P2PSection(peers={"validator2": "10.0.0.2:26650"}))
     assert configuration == defaults
     written = (CONFIG / "node.toml").read_text()
-    for section in ("p2p", "rpc", "consensus", "storage", "log"):
+    for section in ("p2p", "rpc", "consensus", "storage", "snapshots", "log"):
         assert f"[{section}]" in written
         for name in getattr(configuration, section).__struct_fields__:
             assert f"{name} = " in written

@@ -22,7 +22,8 @@ from otcnode.errors import DecodeError
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot_sync import Wanted
 from otcnode.storage.store import Store
-from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync, supported_height
+from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync, size_of, supported_height
+from otcnode.sync_choice import Seen, SyncChoice
 from otcnode.sync_messages import (
     BLOCKS_RESPONSE_START,
     SNAPSHOT_ANSWER_STARTS,
@@ -45,9 +46,9 @@ Apply = Callable[[Speculation, CertifiedBlock], None]
 @dataclass(frozen=True, slots=True)
 class Snapshots:
     """What a node does about snapshots. `interval_blocks`: one is made at every height that this divides (0: none).
-    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never). `chunk_bytes`: about how
-    large the chunks of those it makes are, and how much of one it takes may wait to be written (None: as limits.py
-    says)."""
+    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never), unless it keeps all blocks
+    and has any; see sync_choice.py. `chunk_bytes`: about how large the chunks of those it makes are, and how much of
+    one it takes may wait to be written (None: as limits.py says)."""
 
     shelf: Shelf
     interval_blocks: int
@@ -84,21 +85,23 @@ class CatchUp:
         self._unasked_answers: Counter[bytes] = Counter()
         self.sync = BlockSync()
         self._preparation = Preparation(chain_id, self.sync, intake, authenticity, host, self._advance)
-        self._behind_blocks = 0
+        self._choice: SyncChoice | None = None
         self.snapshot_server: SnapshotServer | None = None
         self.snapshot_taker: SnapshotTaker | None = None
         if snapshots is not None:
-            self._behind_blocks = snapshots.behind_blocks
             self.snapshot_server = SnapshotServer(
                 store, snapshots.shelf.made, host, snapshots.interval_blocks, snapshots.chunk_bytes
             )
             self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify, snapshots.chunk_bytes)
+            if snapshots.behind_blocks:
+                has_blocks = store.blocks_first <= store.tip.height
+                self._choice = SyncChoice(snapshots.behind_blocks, store.blocks_kept is None, has_blocks)
 
     def start(self) -> None:
         """Go on with what was left on the disk."""
         if self.snapshot_server is not None:
             self.snapshot_server.start()
-        if self.snapshot_taker is not None and self._behind_blocks:
+        if self.snapshot_taker is not None and self._choice is not None:
             self.snapshot_taker.start()
 
     def close(self) -> None:
@@ -218,21 +221,26 @@ class CatchUp:
 
     def _snapshot_wanted(self, now_ms: int) -> Wanted | None:
         """None: blocks will do. A validator's own height is no claim here: it may have lost its directory."""
-        tip = self._flight.tip()
+        if self._choice is None:
+            return None
+        tip, claims = self._flight.tip(), self.sync.claims()
         others = self.sync.having_a_say(tip.height, now_ms, {})
-        supported = supported_height(self.sync.claims(), others, tip.next_epoch)
-        if self.sync.lacking(tip.height, now_ms):
-            return Wanted(tip.height, supported, beyond=True)
-        if supported - tip.height >= self._behind_blocks:
-            return Wanted(tip.height + self._behind_blocks - 1, supported, beyond=False)
-        return None
+        seen = Seen(
+            height=tip.height,
+            blocks_first=self._store.blocks_first,
+            supported=supported_height(claims, others, tip.next_epoch),
+            furthest=max(claims.values(), default=0),
+            lacking=self.sync.lacking(tip.height, now_ms),
+            waits=self.sync.next(tip.height) is None and self._preparation.get(tip.height + 1) is None,
+        )
+        return self._choice.snapshot(seen, now_ms)
 
     def poll(self) -> None:
         """Ask for what is missing."""
         if self._stopped:
             return
         now_ms = self._host.now().monotonic_ms
-        if self.snapshot_taker is not None and self._behind_blocks:
+        if self.snapshot_taker is not None and self._choice is not None:
             self.snapshot_taker.poll(self._snapshot_wanted(now_ms))
             if self.snapshot_taker.keeps_from_blocks:
                 return
@@ -253,6 +261,8 @@ class CatchUp:
         self._advancing = False
         if self._stopped or (self.snapshot_taker is not None and self.snapshot_taker.keeps_from_blocks):
             return
+        if self._choice is not None and self._choice.holds_blocks:
+            return
         false = self._preparation.go_on(self._flight.tip())
         if false is not None:
             self._reject(*false)
@@ -268,6 +278,8 @@ class CatchUp:
             return
         assert block.certified and block.authentic
         assert block.epoch == self._flight.tip().next_epoch, "a certificate judged by the validators of another height"
+        if self._choice is not None:
+            self._choice.pace.took(size_of(block.certified_block))
         self._execute(block.certified_block, block.transactions)
         self.poll()
 

@@ -274,6 +274,8 @@ def test_a_snapshot_never_takes_the_chain_back(monkeypatch: pytest.MonkeyPatch) 
         if isinstance(decode(SyncMessage, payload), BlocksResponse):
             with monkeypatch.context() as patched:
                 patched.setattr(SnapshotTaker, "keeps_from_blocks", False)
+                assert joiner.engine.catch_up._choice is not None
+                joiner.engine.catch_up._choice.holds_blocks = False
                 joiner.engine.received(leader.own, Channel.SYNC, payload)
                 joiner.settle()
     assert joiner.height == 34
