@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,10 +14,10 @@ import msgspec
 import pytest
 
 from otcnode import limits
-from otcnode.codec import encode
+from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey, sha256
 from otcnode.errors import ConfigurationError
-from otcnode.p2p.announcements import announce
+from otcnode.p2p.announcements import Announcements, NodeAnnouncement, announce, in_frames
 from otcnode.p2p.close import CloseCode, Reason
 from otcnode.p2p.connection import Clock, Settings
 from otcnode.p2p.framing import (
@@ -25,6 +26,7 @@ from otcnode.p2p.framing import (
     Control,
     Form,
     FrameDecoder,
+    Inbound,
     control_frame,
     first_frame,
     more_frame,
@@ -453,6 +455,53 @@ async def test_a_moved_peer_is_found_by_its_announcement() -> None:
             await two.until_meets(three)
 
 
+async def test_a_node_whose_clock_was_ahead_once_is_found_after_it_has_moved() -> None:
+    """What it announced then outranks all that it says until that time has come; it hears of it from whoever knows it."""
+    one, three = Node(FIRST), Node(THIRD)
+    async with running(one, three):
+        async with raw_peer(one, SECOND) as peer:
+            ahead = announce(SECOND.signing, CHAIN, "127.0.0.1:1", 10**15)
+            await peer.send(control_frame(Form.ANNOUNCE, encode((ahead,))))
+            await one.until(lambda: SECOND.node in one.up)
+        three.dial(one)
+        await three.until_meets(one)
+        two = Node(SECOND)
+        async with running(two):
+            two.transport.advertise(two.address, 7)
+            two.dial(one)
+            await three.until_meets(two)
+
+
+async def test_two_that_hold_one_key_do_not_outbid_each_other_without_end() -> None:
+    """Each hears the other's announcement as its own."""
+    one, first = Node(FIRST), Node(SECOND, advertise="127.0.0.1:1", sequence=1)
+    async with running(one, first):
+        one.dial(first)
+        await one.until_meets(first)
+        async with raw_peer(first, THIRD) as peer:
+            for sequence in range(10, 400, 2):
+                other = announce(SECOND.signing, CHAIN, "127.0.0.1:2", sequence)
+                await peer.send(control_frame(Form.ANNOUNCE, encode((other,))))
+            said: list[NodeAnnouncement] = []
+            while not said or said[-1].address != "127.0.0.1:1" or said[-1].sequence < 2:
+                said.extend(decode(Announcements, await peer.next_control(Form.ANNOUNCE)))
+            assert [entry.sequence for entry in said] == [1, 11]
+
+
+async def test_news_of_many_are_passed_on_together() -> None:
+    """Many who announce themselves at once must not make an honest node flood the others with a frame for each."""
+    authors = [identity(f"author {number}") for number in range(200)]
+    one = Node(FIRST, admitted=lambda _: True, settings=replace(QUICK, tick_ms=300))
+    async with running(one), raw_peer(one, SECOND) as bearer, raw_peer(one, THIRD) as hearer:
+        for author in authors:
+            news = announce(author.signing, CHAIN, "127.0.0.1:1", 1)
+            await bearer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+        heard: list[int] = []
+        while sum(heard) < len(authors):
+            heard.append(len(decode(Announcements, await hearer.next_control(Form.ANNOUNCE))))
+        assert len(heard) <= 20
+
+
 async def test_a_false_announcement_costs_its_bearer_the_connection() -> None:
     one = Node(FIRST)
     async with running(one), raw_peer(one, SECOND) as peer:
@@ -511,6 +560,7 @@ class RawPeer:
         self.writer = writer
         self.session = session
         self.decoder = FrameDecoder(session.receiving, QUICK.message_bytes_max)
+        self.unread: deque[Inbound] = deque()
 
     async def send(self, *frames: bytes) -> None:
         for frame in frames:
@@ -518,12 +568,16 @@ class RawPeer:
         await self.writer.drain()
 
     async def next_control(self, form: Form) -> bytes:
+        """What comes before it is passed over."""
         async with asyncio.timeout(WAIT_S):
-            while data := await self.reader.read(65_536):
-                for item in self.decoder.feed(data, 0):
+            while True:
+                while self.unread:
+                    item = self.unread.popleft()
                     if isinstance(item, Control) and item.form is form:
                         return item.payload
-        raise AssertionError(f"closed without {form.name}")
+                data = await self.reader.read(65_536)
+                assert data, f"closed without {form.name}"
+                self.unread.extend(self.decoder.feed(data, 0))
 
     async def until_closed(self) -> Reason:
         payload = await self.next_control(Form.CLOSE)
@@ -658,6 +712,19 @@ async def test_a_guest_that_takes_all_the_time_gets_its_share_and_then_a_ban_and
         await one.until(lambda: bool(one.bans))
         assert one.bans == [(SECOND.node, CloseCode.FLOOD, QUICK.ban_ms_first)]
         assert sum(peer == SECOND.node for peer, _, _ in one.messages) < 400
+
+
+async def test_what_announcements_cost_is_counted_against_the_guest_that_brings_them() -> None:
+    """Half a second of its share may be used at once; one signature takes about 50 microseconds."""
+    settings = replace(QUICK, guests_work_us=20_000, reconnect_ms_first=60_000, reconnect_ms_max=60_000)
+    one = Node(FIRST, settings=settings, guest=lambda _: True, admitted=lambda _: True)
+    authors = [identity(f"author {number}") for number in range(320)]
+    frames = in_frames(announce(author.signing, CHAIN, "127.0.0.1:1", 1) for author in authors)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        news = [control_frame(Form.ANNOUNCE, encode(frame)) for frame in frames]
+        await peer.send(*news, whole_frame(Channel.SYNC, b"after them"))
+        await one.until(lambda: bool(one.messages))
+        assert one.status(SECOND.node).throttled_ms > 0 and one.bans == []
 
 
 async def test_a_flood_of_pings_is_closed() -> None:
