@@ -456,7 +456,7 @@ async def test_a_moved_peer_is_found_by_its_announcement() -> None:
 
 
 async def test_a_node_whose_clock_was_ahead_once_is_found_after_it_has_moved() -> None:
-    """What it announced then outranks all that it says until that time has come; it hears of it from whoever knows it."""
+    """What it announced then outranks all that it says until that time has come; whoever knows it tells it so."""
     one, three = Node(FIRST), Node(THIRD)
     async with running(one, three):
         async with raw_peer(one, SECOND) as peer:
