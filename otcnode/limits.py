@@ -161,7 +161,6 @@ gossip_hashes_per_message_max = 4_096
 gossip_request_hashes_max = 256
 gossip_wanted_max = 50_000
 gossip_wanted_per_peer_max = 10_000
-gossip_announcers_per_wanted_max = 8
 gossip_outgoing_max = 100_000
 gossip_announced_at_connect_max = 10_000
 gossip_greeting_ms = 2_000

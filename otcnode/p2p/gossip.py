@@ -12,6 +12,7 @@ and cannot hide the true one.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, TypeAlias, assert_never
 
@@ -28,6 +29,8 @@ from otcnode.types import FullHash, NodeId
 Hashes: TypeAlias = Annotated[tuple[FullHash, ...], Meta(min_length=1, max_length=limits.gossip_hashes_per_message_max)]
 Raw: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=limits.transaction_bytes_max)]
 
+NEWEST_LOOKED_AT = 8
+"""Of a peer that gives room, for one that nobody else has named."""
 PUSH_ITEM_OVERHEAD_BYTES = 5
 """At most this many bytes of MessagePack stand before each body."""
 
@@ -114,7 +117,8 @@ class _Peer:
         self.node = node
         self.bit = bit
         self.invalid = 0
-        self.wanted = 0
+        self.wanted: dict[FullHash, None] = {}
+        """What uses its share of the table of wanted bodies, the oldest first."""
         self.greeting_ms: int | None = None
         """When it first named anything."""
         self.greeted = 0
@@ -127,14 +131,28 @@ class _Peer:
 
 
 class _Wanted:
-    """A body that was announced and has not come. `counted` is the peer whose quota it uses."""
+    """A body that was announced and has not come. `counted` is the peer whose share it uses. Peers are bits: whoever
+    said that it has the body, of these who said that it is its origin, and who has been asked, each once."""
 
-    __slots__ = ("announcers", "counted", "due_ms")
+    __slots__ = ("announcers", "asked", "counted", "due_ms", "origins")
 
     def __init__(self, announcer: _Peer, due_ms: int) -> None:
-        self.announcers = [announcer.node]
+        self.announcers = 0
+        self.origins = 0
+        self.asked = 0
         self.counted = announcer
         self.due_ms = due_ms
+
+    def next(self, live: int, full_hash: FullHash) -> int:
+        """Whom to ask now, 0 if nobody is left: an origin first, then who named it first, then any. Which of many is
+        left to the name: whoever named it early has no way to be always among the first."""
+        left = self.announcers & ~self.asked & live
+        if left & self.counted.bit and not left & self.origins:
+            return self.counted.bit
+        choice = left & self.origins or left
+        start = int.from_bytes(full_hash[:2]) % max(1, choice.bit_length())
+        choice = choice >> start << start or choice
+        return choice & -choice
 
 
 class TransactionGossip:
@@ -148,10 +166,13 @@ class TransactionGossip:
         self._body_of = body_of
         self._seen = _Seen(seen_max)
         self._peers: dict[NodeId, _Peer] = {}
+        self._by_bit: dict[int, _Peer] = {}
         self._live = 0
         self._mesh = 0
         self._retired = 0
         self._wanted: dict[FullHash, _Wanted] = {}
+        self._fullest: _Peer | None = None
+        """Who gave room last in the table of wanted bodies."""
         self._due: list[tuple[int, FullHash]] = []
         self._bodies: list[tuple[int, bytes]] = []
         self._hashes: list[tuple[int, type[Offer] | type[Have], FullHash]] = []
@@ -166,7 +187,7 @@ class TransactionGossip:
         the others, so what comes from it need not be pushed to them."""
         self.disconnected(peer)
         bit = self._free_bit()
-        self._peers[peer] = _Peer(peer, bit)
+        self._peers[peer] = self._by_bit[bit] = _Peer(peer, bit)
         self._live |= bit
         if mesh:
             self._mesh |= bit
@@ -180,6 +201,9 @@ class TransactionGossip:
             self._live &= ~state.bit
             self._mesh &= ~state.bit
             self._retired |= state.bit
+            del self._by_bit[state.bit]
+            for full_hash in list(state.wanted):
+                self._hand_over(full_hash)
 
     def local(self, transactions: Iterable[tuple[FullHash, bytes]]) -> None:
         """These (full hash, raw) are in the pool now, wherever they came from: let those know who do not."""
@@ -214,10 +238,10 @@ class TransactionGossip:
             case Push():
                 return self._on_push(state, message.transactions, now_ms)
             case Offer():
-                self._on_announced(state, message.hashes, now_ms)
+                self._on_announced(state, message.hashes, now_ms, origin=True)
             case Have():
                 self._note_greeting(state, len(message.hashes), now_ms)
-                self._on_announced(state, message.hashes, now_ms + limits.gossip_pull_delay_ms)
+                self._on_announced(state, message.hashes, now_ms + limits.gossip_pull_delay_ms, origin=False)
             case Request():
                 self._on_request(state, message.hashes, now_ms)
             case _:
@@ -276,30 +300,65 @@ class TransactionGossip:
             knowers = (knowers or 0) | sender.bit
             wanted = self._no_longer_wanted(full_hash)
             if wanted is not None:
-                for node in wanted.announcers:
-                    if node in self._peers:
-                        knowers |= self._peers[node].bit
+                knowers |= wanted.announcers & self._live
             self._seen.set(full_hash, knowers)
             if not known_before:
                 fresh.append(raw)
         _charge_repeats(sender, repeats, now_ms)
         return fresh
 
-    def _on_announced(self, sender: _Peer, hashes: Iterable[FullHash], due_ms: int) -> None:
+    def _on_announced(self, sender: _Peer, hashes: Iterable[FullHash], due_ms: int, *, origin: bool) -> None:
         for full_hash in hashes:
             knowers = self._seen.get(full_hash)
             if knowers is not None:
                 self._seen.set(full_hash, knowers | sender.bit)
                 continue
             wanted = self._wanted.get(full_hash)
-            if wanted is not None:
-                announcers = wanted.announcers
-                if len(announcers) < limits.gossip_announcers_per_wanted_max and sender.node not in announcers:
-                    announcers.append(sender.node)
-            elif sender.wanted < limits.gossip_wanted_per_peer_max and len(self._wanted) < limits.gossip_wanted_max:
-                sender.wanted += 1
-                self._wanted[full_hash] = _Wanted(sender, due_ms)
+            if wanted is None:
+                if not self._has_room(sender):
+                    continue
+                wanted = self._wanted[full_hash] = _Wanted(sender, due_ms)
+                sender.wanted[full_hash] = None
                 heapq.heappush(self._due, (due_ms, full_hash))
+            elif origin and not wanted.asked and due_ms < wanted.due_ms:
+                wanted.due_ms = due_ms
+                heapq.heappush(self._due, (due_ms, full_hash))
+            wanted.announcers |= sender.bit
+            if origin:
+                wanted.origins |= sender.bit
+
+    def _has_room(self, sender: _Peer) -> bool:
+        """Whether one more body of this peer's naming is wanted. Where the table is full, who has less than an equal
+        share of it gets a place of one who has more, so that nobody, in league with others or not, keeps it from what
+        others offer."""
+        if len(sender.wanted) >= limits.gossip_wanted_per_peer_max:
+            return False
+        if len(self._wanted) < limits.gossip_wanted_max:
+            return True
+        share = limits.gossip_wanted_max // len(self._peers)
+        if len(sender.wanted) >= share:
+            return False
+        if self._fullest is None or len(self._fullest.wanted) <= share:
+            self._fullest = max(self._peers.values(), key=lambda peer: len(peer.wanted))
+        self._give_room(self._fullest)
+        return True
+
+    def _give_room(self, peer: _Peer) -> None:
+        """Forget the newest that this peer alone has named, of the last few; if there is none, the newest."""
+        newest = list(itertools.islice(reversed(peer.wanted), NEWEST_LOOKED_AT))
+        alone = (name for name in newest if self._wanted[name].announcers & self._live == peer.bit)
+        self._no_longer_wanted(next(alone, newest[0]))
+
+    def _hand_over(self, full_hash: FullHash) -> None:
+        """Whose share this used is gone: it uses that of another one who named it, if there is one with room."""
+        wanted = self._wanted[full_hash]
+        heir = self._by_bit.get(wanted.next(self._live, full_hash))
+        if heir is None or len(heir.wanted) >= limits.gossip_wanted_per_peer_max:
+            self._no_longer_wanted(full_hash)
+            return
+        del wanted.counted.wanted[full_hash]
+        wanted.counted = heir
+        heir.wanted[full_hash] = None
 
     def _note_greeting(self, sender: _Peer, names: int, now_ms: int) -> None:
         if sender.greeting_ms is None:
@@ -326,11 +385,12 @@ class TransactionGossip:
             wanted = self._wanted.get(full_hash)
             if wanted is None or wanted.due_ms != due_ms:
                 continue
-            wanted.announcers = [node for node in wanted.announcers if node in self._peers]
-            if not wanted.announcers:
+            bit = wanted.next(self._live, full_hash)
+            if not bit:
                 self._no_longer_wanted(full_hash)
                 continue
-            requests.setdefault(wanted.announcers.pop(0), []).append(full_hash)
+            wanted.asked |= bit
+            requests.setdefault(self._by_bit[bit].node, []).append(full_hash)
             wanted.due_ms = now_ms + limits.gossip_request_timeout_ms
             heapq.heappush(self._due, (wanted.due_ms, full_hash))
         return requests
@@ -338,7 +398,7 @@ class TransactionGossip:
     def _no_longer_wanted(self, full_hash: FullHash) -> _Wanted | None:
         wanted = self._wanted.pop(full_hash, None)
         if wanted is not None:
-            wanted.counted.wanted -= 1
+            del wanted.counted.wanted[full_hash]
         return wanted
 
     def _give(self, peers: int, raw: bytes) -> None:
@@ -365,6 +425,10 @@ class TransactionGossip:
         """A bit that no live peer has. Bits of departed peers are cleaned out of the cache many at a time."""
         if self._retired.bit_count() >= 64:
             self._seen.keep_only(self._live)
+            for wanted in self._wanted.values():
+                wanted.announcers &= self._live
+                wanted.origins &= self._live
+                wanted.asked &= self._live
             self._retired = 0
         used = self._live | self._retired
         return ~used & (used + 1)

@@ -237,6 +237,83 @@ def test_one_liar_cannot_fill_the_table_of_wanted_bodies() -> None:
     assert len(gossip.flush(limits.gossip_request_timeout_ms)) == 1
 
 
+def made_up(liar: int, count: int) -> tuple[bytes, ...]:
+    return tuple(sha256(b"%d %d" % (liar, number)) for number in range(count))
+
+
+def name(gossip: TransactionGossip, peer: bytes, names: tuple[bytes, ...], kind: type[Have | Offer] = Have) -> None:
+    for start in range(0, len(names), 4_000):
+        gossip.received(peer, encode(kind(names[start : start + 4_000])), 0)
+
+
+def asked_for(gossip: TransactionGossip, now_ms: int) -> list[tuple[bytes, bytes]]:
+    """Whom, and for what."""
+    requests = [(peer, decode(GossipMessage, payload)) for peer, payload in gossip.flush(now_ms)]
+    return [(peer, full_hash) for peer, request in requests for full_hash in request.hashes]
+
+
+def test_liars_in_league_leave_room_for_what_an_honest_peer_offers() -> None:
+    """Each within its own quota, together they fill the table, with what nobody holds."""
+    gossip, liars, honest = TransactionGossip(no_body), range(1, 8), node_id(9)
+    for peer in (*map(node_id, liars), honest):
+        gossip.connected(peer, [])
+    for liar in liars:
+        name(gossip, node_id(liar), made_up(liar, limits.gossip_wanted_per_peer_max))
+    true = made_up(0, limits.gossip_wanted_max // 8)
+    name(gossip, honest, true, Offer)
+    assert len(gossip._wanted) == limits.gossip_wanted_max
+    asked = [full_hash for peer, full_hash in asked_for(gossip, 0) if peer == honest]
+    assert sorted(asked) == sorted(true)
+
+
+def test_who_has_more_than_its_share_takes_nothing_from_those_who_have_less() -> None:
+    gossip, liars, honest = TransactionGossip(no_body), range(1, 8), node_id(9)
+    for peer in (*map(node_id, liars), honest):
+        gossip.connected(peer, [])
+    true = made_up(0, limits.gossip_wanted_max // 8)
+    name(gossip, honest, true, Offer)
+    for liar in liars:
+        name(gossip, node_id(liar), made_up(liar, limits.gossip_wanted_per_peer_max))
+    asked = [full_hash for peer, full_hash in asked_for(gossip, 0) if peer == honest]
+    assert sorted(asked) == sorted(true)
+
+
+def test_what_others_hold_too_stays_when_a_liar_that_named_it_first_gives_room() -> None:
+    gossip, liars, honest = TransactionGossip(no_body), range(1, 6), node_id(9)
+    for peer in (*map(node_id, liars), honest):
+        gossip.connected(peer, [])
+    name(gossip, node_id(1), made_up(1, limits.gossip_wanted_per_peer_max - 2))
+    shared = made_up(0, 2)
+    name(gossip, node_id(1), shared)
+    name(gossip, honest, shared)
+    for liar in liars:
+        name(gossip, node_id(liar), made_up(liar, limits.gossip_wanted_per_peer_max))
+    name(gossip, honest, made_up(10, 100), Offer)
+    gossip.disconnected(node_id(1))
+    assert {full_hash for peer, full_hash in asked_for(gossip, LATE) if peer == honest} >= set(shared)
+
+
+def test_many_that_name_a_true_body_and_do_not_give_it_hide_nobody_who_does() -> None:
+    gossip, liars, true = TransactionGossip(no_body), range(1, 30), made_up(0, 1)
+    for peer in (*map(node_id, liars), node_id(99)):
+        gossip.connected(peer, [])
+    for liar in liars:
+        name(gossip, node_id(liar), true)
+    name(gossip, node_id(99), true)
+    asked = [peer for step in range(40) for peer, _ in asked_for(gossip, LATE + step * LATE)]
+    assert sorted(asked) == [*map(node_id, liars), node_id(99)], "each is asked once, whoever was first"
+
+
+def test_the_origin_is_asked_before_those_who_merely_hold_it() -> None:
+    gossip, true = TransactionGossip(no_body), made_up(0, 1)
+    for peer in (1, 2, 3):
+        gossip.connected(node_id(peer), [])
+    name(gossip, node_id(1), true)
+    name(gossip, node_id(2), true)
+    name(gossip, node_id(3), true, Offer)
+    assert asked_for(gossip, 0) == [(node_id(3), true[0])]
+
+
 @pytest.mark.parametrize("kind", [Have, Offer, Request])
 def test_who_names_more_than_anybody_knows_is_told_from_an_honest_peer(kind: type[Have | Offer | Request]) -> None:
     gossip = TransactionGossip(lambda _: None)
