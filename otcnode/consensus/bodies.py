@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from otcnode import limits
-from otcnode.consensus import accusing
+from otcnode.consensus import accusing, memory
 from otcnode.consensus.candidates import Candidate
 from otcnode.consensus.core import Core
+from otcnode.consensus.effects import Fetch
 from otcnode.consensus.events import Fetched
 from otcnode.consensus.messages import Bodies, BodyRequest, Entries
 
@@ -33,6 +34,18 @@ def on_body_request(core: Core, sender: bytes, message: BodyRequest) -> None:
         core.send(sender, Bodies(candidate.height, candidate.block_hash, held))
 
 
+def gather(core: Core, candidate: Candidate) -> bool:
+    """The entries first, then what the pool has of the bodies, then the rest from peers; whether all of it is here."""
+    if candidate.entries is None:
+        request_missing(core, candidate)
+        return False
+    if not candidate.searched:
+        candidate.searched = True
+        if not candidate.complete:
+            core.effects.append(Fetch(candidate.block_hash, candidate.entries))
+    return candidate.complete
+
+
 def request_missing(core: Core, candidate: Candidate) -> None:
     """Ask the primary first, then the others in turn."""
     state = core.state
@@ -57,9 +70,11 @@ def request_missing(core: Core, candidate: Candidate) -> None:
 def _is_wanted(core: Core, candidate: Candidate) -> bool:
     state = core.state
     certificate = state.certificates.get(candidate.height)
-    return state.accepted.get(candidate.height) == candidate.block_hash or (
-        certificate is not None and certificate.block_hash == candidate.block_hash
-    )
+    decided = None if certificate is None else certificate.block_hash
+    return candidate.block_hash in (
+        state.accepted.get(candidate.height),
+        decided,
+    ) or candidate.block_hash in memory.proved_for_view(state)
 
 
 def ask_again(core: Core) -> None:

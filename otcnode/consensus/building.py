@@ -42,9 +42,9 @@ def plan(state: State) -> Plan | Later:
     height = (state.committed if head is None else head.height) + 1
     clock_ms = state.now.ledger_ms
     time_ms = max(clock_ms, parent_ms + 1)
-    earliest_ms = time_ms - state.drift_ms // 2
+    earliest_ms = _earliest_ms(state, parent_ms)
     if earliest_ms > clock_ms:
-        return Later(earliest_ms, "the parent's time is ahead of the clock")
+        return Later(earliest_ms, f"the parent's time is {(parent_ms - clock_ms) / 1000:.1f} s ahead of the clock")
     beat = _heartbeat_ms(state, parent_ms) <= clock_ms
     if _transactions_wait(state) or _is_due(state, time_ms):
         return Plan(height, parent_hash, time_ms, empty_allowed=beat, wakes=False)
@@ -125,14 +125,30 @@ def to_wake(state: State) -> list[bytes]:
     ]
 
 
+def _earliest_ms(state: State, parent_ms: int) -> int:
+    """The ledger clock at which a block may be proposed on one of this time: its own time is then far enough from what
+    the others' clocks refuse."""
+    return parent_ms + 1 - state.drift_ms // 2
+
+
+def time_has_come(state: State) -> bool:
+    """Whether a primary with this clock may propose on the committed block. Its proposer's clock may have been ahead,
+    and a successor that has to wait for that leaves nothing undone."""
+    return _earliest_ms(state, state.tip.time_ms) <= state.now.ledger_ms
+
+
 def is_pending(state: State) -> bool:
-    """What a primary must not leave undone: an accepted proposal or re-proposal uncommitted, a waiting transaction, a
-    due item, or the heartbeat overdue by my clock."""
+    """What a primary must not leave undone: an accepted proposal or re-proposal uncommitted, or something to propose
+    whose time has come."""
+    return bool(state.accepted) or (has_work(state) and time_has_come(state))
+
+
+def has_work(state: State) -> bool:
+    """There is something to propose: a waiting transaction, a due item, or the heartbeat overdue by my clock."""
     clock_ms = state.now.ledger_ms
     due_ms = state.work.next_due_ms
     return (
-        bool(state.accepted)
-        or state.work.waiting > 0
+        state.work.waiting > 0
         or (due_ms is not None and due_ms <= clock_ms)
         or _heartbeat_ms(state, state.tip.time_ms) <= clock_ms
     )

@@ -71,6 +71,7 @@ class Cause(StrEnum):
     KEY_IN_USE = "key in use elsewhere"
     VIEW_CLOSED = "view closed"
     BEHIND = "behind"
+    CLAIMED = "height claimed"
     UNHEARD = "not heard"
     TIMER_HELD = "timer held"
     PRIMARY_LIED = "primary lied"
@@ -178,7 +179,7 @@ def _peer_view(state: State, name: bytes) -> PeerView:
 def explain(core: Core, now: Now) -> Explanation:
     """What this replica waits for, and why it does not do its own part if it does not."""
     state = replace(core.state, now=now)
-    pending = building.is_pending(state)
+    pending = bool(state.accepted) or building.has_work(state)
     last_ms, patience_ms = state.last_commit_ms, state.configuration.view_timeout_ms_base
     recent = last_ms is not None and now.monotonic_ms - last_ms <= patience_ms
     progressing = not pending or (recent and state.active)
@@ -236,18 +237,24 @@ def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, int]]) -
 
 
 def _behind_causes(state: State) -> Iterable[Reason]:
-    ahead = [
+    """What f + 1 validators say they have committed is committed, for one of them is honest; of what fewer say nobody
+    knows."""
+    claims = [
         (heard.status.committed, name)
-        for name, heard in sorted(state.heard.items())
+        for name, heard in state.heard.items()
         if heard.status is not None and heard.status.committed > state.committed and state.is_heard(name)
     ]
-    if ahead and state.behind_since_ms is not None:
-        height, name = max(ahead)
-        waited_ms = state.now.monotonic_ms - state.behind_since_ms
-        text = (
-            f"behind: {short(name)} is at height {height}, this node at {state.committed} for {waited_ms / 1000:.1f} s"
-        )
-        yield Reason(Cause.BEHIND, text, height, nodes=(name,))
+    if not claims or state.behind_since_ms is None:
+        return
+    claims.sort(reverse=True)
+    enough = len(claims) >= state.epoch.weak_quorum
+    height, name = claims[state.epoch.weak_quorum - 1 if enough else 0]
+    waited_ms = state.now.monotonic_ms - state.behind_since_ms
+    here = f"height {height}, this node at {state.committed} for {waited_ms / 1000:.1f} s"
+    if enough:
+        yield Reason(Cause.BEHIND, f"behind: {short(name)} is at {here}", height, nodes=(name,))
+    else:
+        yield Reason(Cause.CLAIMED, f"only {short(name)} says that it is at {here}", height, nodes=(name,))
 
 
 def _hearing_causes(state: State) -> Iterable[Reason]:
@@ -380,6 +387,9 @@ def _proposal_causes(core: Core, state: State, pending: bool) -> Iterable[Reason
             yield Reason(Cause.NOTHING_PROPOSED, "proposes nothing yet: its block is being built")
     elif pending and state.committed + 1 not in state.refusals:
         text = f"waits for a proposal from the primary {_voter(state, state.primary)}"
+        if not building.time_has_come(state):
+            ahead_ms = state.tip.time_ms - state.now.ledger_ms
+            text += f", who waits: the last block's time is {ahead_ms / 1000:.1f} s ahead of the clock here"
         yield Reason(Cause.NO_PROPOSAL, text, state.committed + 1, nodes=(state.primary,))
 
 

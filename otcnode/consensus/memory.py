@@ -25,6 +25,7 @@ from otcnode.consensus.record import (
 from otcnode.consensus.state import State
 from otcnode.consensus.view_change import select
 from otcnode.consensus.votes import Vote
+from otcnode.types import BlockHash
 
 
 def restore(state: State, entries: Sequence[RecordEntry]) -> None:
@@ -213,9 +214,10 @@ def remember_candidate(state: State, header: Header) -> Candidate:
 
 def forget_candidates(state: State, height: int) -> None:
     proof, certificate = state.proofs.get(height), state.certificates.get(height)
-    kept = {state.accepted.get(height), state.reproposals.get(height)}
+    kept: set[BlockHash | None] = {state.accepted.get(height), state.reproposals.get(height)}
     kept.add(None if proof is None else block_hash(proof.header))
     kept.add(None if certificate is None else certificate.block_hash)
+    kept |= proved_for_view(state)
     old = sorted(
         (candidate.since_ms, name)
         for name, candidate in state.candidates.items()
@@ -223,6 +225,19 @@ def forget_candidates(state: State, height: int) -> None:
     )
     for _, name in old[: max(0, len(old) - limits.candidates_per_height_max)]:
         del state.candidates[name]
+
+
+def proved_for_view(state: State) -> set[BlockHash]:
+    """What VIEW-CHANGEs for the view that is to be opened here prove: at most a window of blocks of each validator."""
+    if state.active or state.new_view is not None or state.own != state.primary:
+        return set()
+    return {
+        block_hash(proof.header)
+        for message in state.view_changes.values()
+        if message.view == state.view
+        for proof in message.proofs
+        if proof.header.height > state.committed
+    }
 
 
 def drop_broken_chain(state: State) -> None:

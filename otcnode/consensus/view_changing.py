@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcnode import limits
 from otcnode.blocks import block_hash, prepare_preimage
-from otcnode.consensus import accusing, harvest, memory, receiving, record, retransmission
+from otcnode.consensus import accusing, bodies, harvest, memory, receiving, record, retransmission
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Sync
 from otcnode.consensus.messages import (
@@ -17,7 +17,7 @@ from otcnode.consensus.messages import (
     new_view_preimage,
     view_change_preimage,
 )
-from otcnode.consensus.state import Leaving
+from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.view_change import (
     check_new_view,
     check_view_change,
@@ -150,7 +150,9 @@ def _left_view(core: Core) -> None:
 
 
 def open_view(core: Core) -> bool:
-    """The new primary's NEW-VIEW, from VIEW-CHANGEs of senders whose certified height it has committed itself."""
+    """The new primary's NEW-VIEW, from VIEW-CHANGEs of senders whose certified height it has committed itself, and of
+    whose proved blocks it holds the bodies: what it proposes again, others can have from it. An honest sender serves
+    what it proves; what only a liar has would be proposed again in view after view."""
     state = core.state
     if state.active or state.new_view is not None or state.own != state.primary or not state.may_sign(state.view):
         return False
@@ -163,14 +165,36 @@ def open_view(core: Core) -> bool:
     if len(usable) < state.epoch.quorum:
         _sync_for_view(core)
         return False
+    whole = [message for message in usable if _holds_what_it_proves(state, message)]
+    if len(whole) < state.epoch.quorum:
+        for asked in usable:
+            _gather_what_it_proves(core, asked)
+        return False
     chosen = sorted(
-        sorted(usable, key=lambda message: message.validator != state.own)[: state.epoch.quorum],
+        sorted(whole, key=lambda message: message.validator != state.own)[: state.epoch.quorum],
         key=lambda message: message.validator,
     )
     message = _new_view(core, tuple(chosen))
     _enter(core, message)
     core.broadcast(message)
     return True
+
+
+def _holds_what_it_proves(state: State, message: ViewChange) -> bool:
+    for proof in message.proofs:
+        candidate = state.candidates.get(block_hash(proof.header))
+        if proof.header.height > state.committed and (candidate is None or not candidate.complete):
+            return False
+    return True
+
+
+def _gather_what_it_proves(core: Core, message: ViewChange) -> None:
+    for proof in message.proofs:
+        if proof.header.height > core.state.committed:
+            candidate = memory.remember_candidate(core.state, proof.header)
+            if candidate.requests == 0:
+                candidate.source = message.validator
+            bodies.gather(core, candidate)
 
 
 def _sync_for_view(core: Core) -> None:

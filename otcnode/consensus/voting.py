@@ -8,7 +8,7 @@ from otcnode.consensus import accusing, bodies, memory, record
 from otcnode.consensus.candidates import Candidate
 from otcnode.consensus.certificates import proof_from
 from otcnode.consensus.core import Core
-from otcnode.consensus.effects import Execute, Fetch
+from otcnode.consensus.effects import Execute
 from otcnode.consensus.events import Executed
 from otcnode.consensus.messages import Commit, Prepare, PrePrepare
 from otcnode.consensus.state import State
@@ -111,18 +111,11 @@ def _complete(core: Core, candidate: Candidate) -> bool:
     if candidate.executing:
         return False
     state = core.state
-    if candidate.entries is None:
-        bodies.request_missing(core, candidate)
-        return False
-    if not candidate.searched:
-        candidate.searched = True
-        if not candidate.complete:
-            core.effects.append(Fetch(candidate.block_hash, candidate.entries))
-            return False
-    if not candidate.complete or not _parent_is_executed(core, candidate):
+    if not bodies.gather(core, candidate) or not _parent_is_executed(core, candidate):
         return False
     record_acceptance(core, candidate)
     candidate.executing = True
+    assert candidate.entries is not None
     core.effects.append(Execute(candidate.header, candidate.entries, candidate.ordered_bodies))
     return state.committed < candidate.height
 

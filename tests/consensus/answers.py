@@ -68,6 +68,8 @@ def check_explanations(cluster: Cluster) -> None:
             raise Violation(f"node {node.index} waits and does not say for what")
         for cause in seen.causes:
             accused = [cluster.by_name[name].index for name in cause.nodes] if cause.cause in GUILT else []
+            if cause.cause is Cause.BEHIND and (cause.height or 0) > max(other.tip_state().height for other in honest):
+                raise Violation(f"node {node.index} believes itself behind what no honest node has: {cause.text}")
             if not set(accused) <= cluster.liars:
                 raise Violation(f"node {node.index} says of an honest node: {readable(cluster, cause.text)}")
     found = conclude({f"address {node.index}": answer_of(cluster, node) for node in honest})

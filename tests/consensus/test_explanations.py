@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from otcnode.cli.conclusion import conclude
 from otcnode.consensus import record
 from otcnode.consensus.events import Complaint, Work
 from otcnode.consensus.explain import Cause, Explanation
+from otcnode.consensus.messages import Message, Status, status_preimage
+from tests.consensus.answers import answer_of
 from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of
 from tests.consensus.script import run_script
-from tests.consensus.toy import entries_of, execute
+from tests.consensus.toy import CHAIN, entries_of, execute, fake_sign
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -99,6 +104,32 @@ def test_who_is_behind_says_behind_whom() -> None:
     assert Cause.BEHIND in _causes(cluster.nodes[3])
 
 
+def test_what_one_validator_says_of_its_height_makes_nobody_behind() -> None:
+    """Node 2 is dead, node 3 does not vote and claims a height that nobody has."""
+    cluster = Cluster(4)
+    cluster.liars.add(3)
+    liar = cluster.nodes[3]
+
+    def lie(sender: Node, _receiver: Node, message: Message) -> Message | None:
+        if sender is not liar:
+            return message
+        if not isinstance(message, Status):
+            return None
+        plain = replace(message, committed=1_000_000_000, heights=())
+        return replace(plain, signature=fake_sign(liar.name, status_preimage(CHAIN, plain)))
+
+    cluster.on_send = lie
+    cluster.start()
+    cluster.advance(600)
+    cluster.nodes[2].crash()
+    cluster.submit(b"a")
+    cluster.advance(5_000)
+    for node in cluster.nodes[:2]:
+        assert Cause.CLAIMED in _causes(node) and Cause.BEHIND not in _causes(node)
+    found = conclude({f"address {node.index}": answer_of(cluster, node) for node in cluster.nodes[:2]})
+    assert found.nodes["node 2"].startswith("silent") and not {"node 0", "node 1"} & found.nodes.keys()
+
+
 def test_only_a_commit_within_the_shortest_timeout_is_progress() -> None:
     cluster = Cluster(4)
     cluster.start()
@@ -171,7 +202,7 @@ def test_every_cause_is_the_true_one_of_some_script() -> None:
         text = path.read_text()
         if "\nexplain " in text:
             run_script(text, shown.add)
-    assert set(Cause) - shown == {Cause.HALTED, Cause.HELD_BACK}
+    assert set(Cause) - shown == {Cause.HALTED, Cause.HELD_BACK, Cause.CLAIMED}
 
 
 def test_a_primary_whose_block_is_not_built_says_whether_it_is_slow_or_has_nothing_to_build() -> None:

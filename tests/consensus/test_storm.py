@@ -39,13 +39,13 @@ def _unsaved(*kinds: type) -> Callable[[Core, RecordEntry], None]:
     return save
 
 
-@pytest.mark.parametrize(
-    ("kind", "seed"), [(record.Proved, 1), (record.Accepted, 0), (record.Asked, 5)], ids=["proof", "proposal", "asked"]
-)
-def test_finds_what_is_not_written(monkeypatch: pytest.MonkeyPatch, kind: type, seed: int) -> None:
+@pytest.mark.parametrize("kind", [record.Proved, record.Accepted, record.Asked], ids=["proof", "proposal", "asked"])
+def test_finds_what_is_not_written(monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    """More than every second storm does; which ones is chance."""
     monkeypatch.setattr(Core, "save", _unsaved(kind))
     with pytest.raises((Violation, AssertionError)):
-        storm(seed)
+        for seed in range(10):
+            storm(seed)
 
 
 def test_finds_votes_on_a_parent_that_is_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
