@@ -83,6 +83,8 @@ class Home:
         self.genesis = path / "genesis.json"
         self.key = path / "node.key"
         self.database = path / "data" / "chain"
+        self.documents = path / "data" / "documents"
+        """Sealed documents, beside the chain: nothing that happens to it takes them along."""
         self.record = path / "data" / "record"
         self.snapshots = path / "data" / "snapshots"
         """Those that this node serves, a directory each."""

@@ -38,6 +38,8 @@ from otcnode.p2p.handshake import Identity
 from otcnode.p2p.transport import Transport
 from otcnode.roots import roots_of
 from otcnode.rpc.server import RpcServer
+from otcnode.storage.documents import DocumentStore
+from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.store import Store
@@ -120,6 +122,8 @@ class Node:
         self._stopped = asyncio.Event()
         self._ended = self._installing = False
         async with AsyncExitStack() as closing:
+            documents = open_documents(self._home.documents, self._home.database)
+            closing.callback(documents.close)
             store = open_store(self._home, self._genesis, self._chain, self._configuration, self._log.error)
             closing.callback(store.close)
             self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)
@@ -130,7 +134,7 @@ class Node:
             self._verifier = Verifier(self._loop)
             closing.push_async_callback(self._verifier.close)
             closing.callback(self._end)
-            self._assemble(store, votes_log, closing)
+            self._assemble(store, documents, votes_log, closing)
             await self._serve()
         return self._installing
 
@@ -159,7 +163,9 @@ class Node:
         self._timers.clear()
         self._engine.close()
 
-    def _assemble(self, store: Store, votes_log: FileVotesLog, closing: AsyncExitStack) -> None:
+    def _assemble(
+        self, store: Store, documents: DocumentStore, votes_log: FileVotesLog, closing: AsyncExitStack
+    ) -> None:
         section = self._configuration.consensus
         configuration = Configuration(
             chain=self._chain,
@@ -182,6 +188,7 @@ class Node:
             self._genesis.time_ms,
             self._key.signing,
             store,
+            documents,
             votes_log,
             replica,
             self,

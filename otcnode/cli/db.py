@@ -16,7 +16,8 @@ from otcnode.cli.stopped import home_option, json_option, opened, readable, veri
 from otcnode.cli.text import shown
 from otcnode.config import Home
 from otcnode.storage import tools
-from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.level import LevelKeyValue, NoDatabase
+from otcnode.storage.progress import Progress
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
 from otcnode.vm.invariants import CHECKS
@@ -57,19 +58,32 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
                 found = verified(stopped.kv, stopped.chain, note, first)
                 store = Store.open(stopped.kv, stopped.chain, 0)
                 violations = ledger_violations(store, stopped.chain, show)
+                fields = {**found._asdict(), "documents": _documents(stopped.home, show)}
         except KeyboardInterrupt:
             click.echo(f"stopped; go on with --from {reached + 1}", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
-        answer = {**found._asdict(), "violations": [str(violation) for violation in violations]}
+        answer = {**fields, "violations": [str(violation) for violation in violations]}
         click.echo(msgspec.json.encode(answer))
     else:
-        click.echo(readable(found._asdict()))
+        click.echo(readable(fields))
         for violation in violations:
             click.echo(f"invariant {violation.invariant}: {violation.detail}", err=True)
         click.echo(f"{len(CHECKS)} groups of invariants: {'broken' if violations else 'in order'}")
     if violations:
         raise SystemExit(EXIT_NO)
+
+
+def _documents(home: Home, progress: Progress) -> int:
+    """Verify the sealed documents; how many there are."""
+    try:
+        kv = LevelKeyValue(home.documents)
+    except NoDatabase:
+        return 0
+    try:
+        return tools.verify_documents(kv, progress)
+    finally:
+        kv.close()
 
 
 @db.command()
@@ -82,7 +96,8 @@ def inspect(directory: Path, table: str, key: str) -> None:
         raw = bytes.fromhex(key)
     except ValueError:
         raise click.BadParameter(f"{key!r} is not hexadecimal") from None
-    kv = LevelKeyValue(Home(directory).database)
+    home = Home(directory)
+    kv = LevelKeyValue(home.documents if table.startswith("document") else home.database)
     try:
         record = tools.inspect(kv, Table[table.upper()], raw)
     finally:

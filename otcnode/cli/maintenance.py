@@ -16,6 +16,7 @@ from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
 from otcnode.maintenance.scratch import Scratch
 from otcnode.storage import pruning
+from otcnode.storage.documents_directory import move_documents
 from otcnode.storage.progress import Progress
 from otcnode.storage.rollback import rollback as take_back
 from otcnode.storage.schema import Table
@@ -86,6 +87,8 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
     voided = False
 
     with opened(directory) as stopped:
+        # An earlier version kept documents with the chain, as of the height that is taken back now.
+        move_documents(stopped.home.documents, stopped.kv)
 
         def void() -> None:
             nonlocal voided

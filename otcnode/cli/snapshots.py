@@ -18,6 +18,7 @@ from otcnode.home import void_record
 from otcnode.roots import roots_of
 from otcnode.snapshot import Manifest, check_manifest, decode_chunk
 from otcnode.storage.directory import DirectoryFolder
+from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
 from otcnode.storage.leaves import depth_of
@@ -34,7 +35,8 @@ from otcnode.storage.store import Store
 def snapshot(directory: Path, target: Path, as_json: bool) -> None:
     """Write the state at the node's height to a directory that any node of this chain can be restored from.
 
-    If it is stopped, the same command goes on where it was.
+    Sealed documents are not in it, only their names: they lie in data/documents. If it is stopped, the same command
+    goes on where it was.
     """
     home = Home(directory)
     genesis = genesis_module.load(home.genesis)
@@ -63,7 +65,8 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
 def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None:
     """Put a snapshot in the place of the node's chain. Everything in it is proven from the node's genesis file.
 
-    The validator's voting record becomes void: it votes again only once nothing it may have signed can matter. If the
+    The sealed documents that the node holds stay; the others are fetched from peers. The validator's voting record
+    becomes void: it votes again only once nothing it may have signed can matter. If the
     command is stopped, the node's old chain is untouched, and the same command goes on where it was.
     """
     home = Home(directory)
@@ -73,6 +76,8 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
         raise ConfigurationError(f"{source} holds no whole snapshot")
     roots = roots_of(genesis_module.load(home.genesis))
     check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
+    # Documents that an earlier version kept with the chain must not go with it.
+    open_documents(home.documents, home.database).close()
     shelf = DiskShelf(home.snapshots, home.incoming, lambda: None)
     with ExitStack() as closing:
         closing.callback(shelf.close)

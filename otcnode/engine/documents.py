@@ -1,8 +1,9 @@
 """Keeping the sealed documents that the ledger names, and fetching from peers those that are missing here.
 
-What is to be kept follows from the committed state alone: each name filed and not withdrawn. A file is believed by its
-hash, so it does not matter who hands it in. A sweep over the state, a few entries at a time, finds whatever the news of
-blocks did not tell: after a restart, a snapshot, a peer that was away.
+What is to be kept follows from the committed state: each name filed and not withdrawn. Where the chain was taken back
+or begins anew, its state says nothing yet about what was kept at a greater height: that stays until the chain has come
+so far. A file is believed by its hash, so it does not matter who hands it in. A sweep over the state, a few entries at
+a time, finds whatever the news of blocks did not tell: after a restart, a snapshot, a peer that was away.
 """
 
 from __future__ import annotations
@@ -73,9 +74,16 @@ class _Missing:
 class Documents:
     """One node's keeping of documents. Owned by the engine's task."""
 
-    def __init__(self, store: DocumentStore, committed_state: Callable[[], StateView], host: Host) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        committed_state: Callable[[], StateView],
+        committed_height: Callable[[], int],
+        host: Host,
+    ) -> None:
         self._store = store
         self._committed_state = committed_state
+        self._committed_height = committed_height
         self._host = host
         self._peers: set[bytes] = set()
         self._missing: dict[bytes, _Missing] = {}
@@ -186,7 +194,7 @@ class Documents:
         self._missing.pop(name, None)
         if name in self._store:
             return
-        self._store.keep(raw)
+        self._store.keep(raw, self._committed_height())
         payload = encode(DocumentHeld(name))
         for peer in sorted(self._peers):
             self._host.send(peer, Channel.DOCUMENTS, payload)
@@ -207,11 +215,11 @@ class Documents:
             self._swept_filed = name
         else:
             self._swept_filed = filed[-1][0] if len(filed) == count else None
-        kept = list(self._store.names(self._swept_kept, count))
-        for name in kept:
-            if state.get(DOCUMENTS, name) is None:
+        kept = list(self._store.kept(self._swept_kept, count))
+        for name, height in kept:
+            if height <= self._committed_height() and state.get(DOCUMENTS, name) is None:
                 self._forget(name)
-        self._swept_kept = kept[-1] if len(kept) == count else None
+        self._swept_kept = kept[-1][0] if len(kept) == count else None
 
     def _ask(self, now_ms: int) -> None:
         """One file of each peer at a time; what somebody said that it holds comes first, and is asked of that one."""

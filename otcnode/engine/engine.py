@@ -31,6 +31,7 @@ from otcnode.engine.recording import Recorder
 from otcnode.errors import DecodeError, Inadmissible, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
+from otcnode.storage.documents import DocumentStore
 from otcnode.storage.store import Store
 from otcnode.storage.votes_log import VotesLog
 from otcnode.vm.authority import authority_changed
@@ -60,6 +61,7 @@ class Engine:
         genesis_time_ms: int,
         key: SigningKey,
         store: Store,
+        documents: DocumentStore,
         votes_log: VotesLog,
         replica: Replica,
         host: Host,
@@ -95,7 +97,7 @@ class Engine:
         self._authenticity = Authenticity(host, lambda operation: proves(operation, chain_id, store.epochs(), verify))
         self._candidacy = Candidacy(self._own, lambda: store.state)
         self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
-        self.documents = Documents(store.documents, lambda: store.state, host)
+        self.documents = Documents(documents, lambda: store.state, lambda: store.tip.height, host)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         secret = tagged_hash(SIGHTINGS_DOMAIN, key.seed)
         self.intake = Intake(

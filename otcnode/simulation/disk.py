@@ -20,7 +20,7 @@ from otcnode.simulation.plan import (
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.faulty_folders import FaultyFolders
 from otcnode.storage.incoming import finished
-from otcnode.storage.kv import KeyValue, Write
+from otcnode.storage.kv import KeyValue, MemoryKeyValue, Write
 from otcnode.storage.schema import Table
 from otcnode.storage.votes_log import MemoryVotesLog
 
@@ -179,6 +179,8 @@ class Disk:
     def __init__(self, synced: Callable[[], None], whole: Callable[[], None]) -> None:
         self.store = FaultyKeyValue()
         self.votes = CrashingVotesLog(synced)
+        self.documents = MemoryKeyValue()
+        """The clients of a plan file none."""
         self.made = FaultyFolders()
         self._gathered: _Gathering | None = None
         self._whole = whole

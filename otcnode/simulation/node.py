@@ -34,6 +34,7 @@ from otcnode.simulation.scheduler import Action, Scheduler
 from otcnode.simulation.signing import Remembered, Sign
 from otcnode.simulation.violation import Promise, Violation
 from otcnode.simulation.workload import TIME_MS, Client
+from otcnode.storage.documents import DocumentStore
 from otcnode.storage.faulty import SimulatedCrash
 from otcnode.storage.store import Store
 from otcnode.sync_messages import BlocksRequest
@@ -155,6 +156,7 @@ class Node:
             world.genesis.time_ms,
             self.key,
             store,
+            DocumentStore(self.disk.documents),
             self.disk.votes,
             replica,
             self,

@@ -1,14 +1,19 @@
-"""Sealed documents on disk, by name: beside the chain, in the same store."""
+"""Sealed documents on disk, by name, in a database of their own: what happens to the chain's does not touch them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from otcnode.errors import StorageDamage
 from otcnode.storage.kv import KeyValue
-from otcnode.storage.records import damaged
-from otcnode.storage.schema import Table
+from otcnode.storage.records import Head, read_record
+from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table
 from otcnode.types import Bytes32
 from otcnode.vm.documents.records import sealed_name
+
+ADVICE_DOCUMENTS = "put data/documents back from a copy, or remove it: what peers hold is fetched again"
+_DOCUMENT = Table.DOCUMENT.value
+_KEPT = Table.DOCUMENT_KEPT.value
 
 
 class DocumentStore:
@@ -18,22 +23,43 @@ class DocumentStore:
         self._kv = kv
 
     def __contains__(self, name: Bytes32) -> bool:
-        return self._kv.get(Table.DOCUMENT.value + name) is not None
+        return self._kv.get(_KEPT + name) is not None
 
     def get(self, name: Bytes32) -> bytes | None:
-        raw = self._kv.get(Table.DOCUMENT.value + name)
+        raw = self._kv.get(_DOCUMENT + name)
         if raw is not None and sealed_name(raw) != name:
-            raise damaged(f"document {name.hex()}")
+            raise StorageDamage(f"document {name.hex()} is damaged; {ADVICE_DOCUMENTS}")
         return raw
 
-    def keep(self, raw: bytes) -> None:
-        self._kv.write([(Table.DOCUMENT.value + sealed_name(raw), raw)])
+    def keep(self, raw: bytes, height: int) -> None:
+        """`height`: the committed one, whose state names it."""
+        name = sealed_name(raw)
+        self._kv.write([(_DOCUMENT + name, raw), (_KEPT + name, height.to_bytes(HEIGHT_BYTES, "big"))])
 
     def drop(self, name: Bytes32) -> None:
-        self._kv.write([(Table.DOCUMENT.value + name, None)])
+        self._kv.write([(_DOCUMENT + name, None), (_KEPT + name, None)])
 
-    def names(self, after: Bytes32 | None, limit: int) -> Iterator[Bytes32]:
-        """Ascending, beyond `after`."""
-        table = Table.DOCUMENT.value
-        beyond = None if after is None else table + after
-        return (key[len(table) :] for key, _ in self._kv.scan(table, beyond, limit))
+    def kept(self, after: Bytes32 | None, limit: int) -> Iterator[tuple[Bytes32, int]]:
+        """Names, ascending beyond `after`, and the height at which each was kept."""
+        beyond = None if after is None else _KEPT + after
+        for key, height in self._kv.scan(_KEPT, beyond, limit):
+            yield key[len(_KEPT) :], int.from_bytes(height, "big")
+
+    @property
+    def has_taken_over(self) -> bool:
+        """Whether `take_over` has come to its end."""
+        return self._kv.get(Meta.DOCUMENTS.value) is not None
+
+    def take_over(self, chain: KeyValue | None) -> None:
+        """Move here what earlier versions kept in the chain's database; None: there is none. May be stopped after any
+        document and gone on with. What is damaged is left where it is."""
+        if chain is not None and chain.get(Meta.HEAD.value) is not None:
+            height = read_record(chain, Meta.HEAD.value, Head, "the head").height
+            for key, raw in chain.scan(_DOCUMENT):
+                if sealed_name(raw) == key[len(_DOCUMENT) :]:
+                    self.keep(raw, height)
+                    chain.write([(key, None)])
+        self._kv.write([(Meta.DOCUMENTS.value, b"")])
+
+    def close(self) -> None:
+        self._kv.close()

@@ -53,7 +53,10 @@ class Table(bytes, Enum):
     """name → evidence of misbehaviour that this node has kept, opaque here; no part of the chain."""
 
     DOCUMENT = b"d"
-    """name of a sealed document → its bytes, which have that hash. Beside the chain: no block's write touches them."""
+    """In the database of documents: name of a sealed document → its bytes, which have that hash."""
+    DOCUMENT_KEPT = b"y"
+    """There: name of a document that is here → the committed height at which it was kept. A state of a lower height
+    that does not name it says nothing."""
 
 
 class Meta(bytes, Enum):
@@ -67,6 +70,8 @@ class Meta(bytes, Enum):
     """Only in a store in which a snapshot is being gathered: its canonical `snapshot.Manifest`."""
     INCOMING_CHUNK = b"m/incoming-chunk/"
     """Only there, then 4 bytes: this chunk has been written."""
+    DOCUMENTS = b"m/documents"
+    """Only in the database of documents: those that earlier versions kept in the chain's have been moved here."""
 
 
 def height_key(table: Table, height: int) -> bytes:

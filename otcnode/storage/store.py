@@ -14,7 +14,6 @@ from otcnode.blocks import Block, Certificate, Entry, Epoch, Header, block_hash
 from otcnode.codec import encode
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import genesis_block_hash
-from otcnode.storage.documents import DocumentStore
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.pruning import forgotten_blocks, forgotten_states
 from otcnode.storage.records import (
@@ -64,7 +63,6 @@ class Store:
         self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
         self.tree = tree
-        self.documents = DocumentStore(kv)
         self.history_blocks = 0
         self.blocks_kept: int | None = None
         self.blocks_needed_above: int | None = None
@@ -321,7 +319,7 @@ class Store:
             yield key[len(table) :], raw
 
     def beside(self) -> list[Write]:
-        """What goes along where a snapshot takes this chain's place: the evidence. Documents are looked for anew."""
+        """What goes along where a snapshot takes this chain's place: the evidence."""
         return [(Table.EVIDENCE.value + name, raw) for name, raw in self.evidence()]
 
     def close(self) -> None:

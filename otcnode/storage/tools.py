@@ -22,6 +22,7 @@ from otcnode.blocks import (
 from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
+from otcnode.storage.documents import ADVICE_DOCUMENTS
 from otcnode.storage.kv import Reader
 from otcnode.storage.leaves import hashes_of_leaves, read_bucket_hashes
 from otcnode.storage.progress import Progress, silent
@@ -83,7 +84,6 @@ class Verified(NamedTuple):
     state_keys: int
     history_entries: int
     index_entries: int
-    documents: int
     evidence: int
 
 
@@ -106,18 +106,19 @@ def verify(
     index = _verify_tables_end(reader, head, transactions, progress)
     state_keys, tree = _verify_state(reader, meta, head, progress)
     history = _verify_history(reader, meta, head, tree, progress)
-    documents = _verify_documents(reader, progress)
     evidence = _verify_evidence(reader, judges.check_evidence, progress)
-    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index, documents, evidence)
+    return Verified(head.height, head.blocks_first, transactions, state_keys, history, index, evidence)
 
 
-def _verify_documents(reader: Reader, progress: Progress) -> int:
-    """Each has the hash that names it. Those that the state names and that are not here yet are no damage."""
+def verify_documents(reader: Reader, progress: Progress = silent) -> int:
+    """Of the database of documents: each has the hash that names it; returns their number. Those that the state names
+    and that are not here yet are no damage."""
     count = 0
     for stored, raw in _counted(reader, Table.DOCUMENT, "documents", progress):
         count += 1
         if sealed_name(raw) != stored[len(Table.DOCUMENT.value) :]:
-            raise wrong(f"document {stored[len(Table.DOCUMENT.value) :].hex()} has other bytes than its name says")
+            name = stored[len(Table.DOCUMENT.value) :].hex()
+            raise StorageDamage(f"document {name} has other bytes than its name says; {ADVICE_DOCUMENTS}")
     return count
 
 

@@ -26,6 +26,7 @@ from otcnode.storage import pruning
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table, height_key
 from otcnode.storage.votes_file import FileVotesLog
+from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
 
 HEIGHT, TRANSACTIONS = 40, 5
@@ -229,6 +230,40 @@ def test_rollback_makes_the_record_void_and_the_chain_shorter(home: Path, monkey
     assert found == {"height": 30, "blocks_taken_back": 6, "record_voided": False}
     assert asked("verify", "--home", home)["height"] == 30
     assert asked("replay", "--home", home)["last"] == 30
+
+
+def filed(home: Path, raw: bytes = b"sealed") -> str:
+    """A document where an earlier version kept it; its name."""
+    name = sealed_name(raw)
+    kv = LevelKeyValue(Home(home).database)
+    kv.write([(Table.DOCUMENT.value + name, raw)])
+    kv.close()
+    return name.hex()
+
+
+def test_documents_survive_a_rollback_and_a_restore(home: Path, tmp_path: Path) -> None:
+    """And verify counts them, inspect shows them."""
+    db("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    name = filed(home)
+    asked("rollback", "--home", home, "--to", 30)
+    assert asked("verify", "--home", home)["documents"] == 1
+    asked("restore", "--home", home, "--from", tmp_path / "snapshot")
+    found = asked("verify", "--home", home)
+    assert (found["height"], found["documents"]) == (HEIGHT, 1)
+    assert b"sealed".hex() in db("inspect", "--home", home, "document", name).stdout
+    kv = LevelKeyValue(Home(home).documents)
+    assert kv.get(Table.DOCUMENT_KEPT.value + bytes.fromhex(name)) == HEIGHT.to_bytes(8, "big")
+    kv.write([(Table.DOCUMENT.value + bytes.fromhex(name), b"?")])
+    kv.close()
+    said = refused(StorageDamage, "verify", "--home", home)
+    assert name in said and said.endswith("remove it: what peers hold is fetched again")
+
+
+def test_a_restore_takes_no_document_along_that_lay_with_the_chain(home: Path, tmp_path: Path) -> None:
+    db("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    filed(home)
+    asked("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace")
+    assert asked("verify", "--home", home)["documents"] == 1
 
 
 def test_prune_gives_the_disk_back_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

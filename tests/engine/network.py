@@ -39,6 +39,7 @@ from otcnode.genesis import (
     genesis_account_id,
 )
 from otcnode.p2p.framing import Channel
+from otcnode.storage.documents import DocumentStore
 from otcnode.storage.folder import Folders, MemoryFolders
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.store import Store
@@ -122,6 +123,7 @@ class Station:
         key: SigningKey,
         *,
         kv: KeyValue | None = None,
+        documents: DocumentStore | None = None,
         votes: VotesLog | None = None,
         now_ms: int = 0,
         shelf: MemoryShelf | None = None,
@@ -138,6 +140,7 @@ class Station:
         self.key = key
         self.own = key.public
         self.kv = kv or MemoryKeyValue()
+        self.documents = documents or DocumentStore(MemoryKeyValue())
         self.now_ms = now_ms
         self.skew_ms = 0
         self.sent: deque[tuple[bytes, Channel, bytes]] = deque()
@@ -182,6 +185,7 @@ class Station:
             genesis.time_ms,
             key,
             self.store,
+            self.documents,
             self.votes,
             replica,
             self,

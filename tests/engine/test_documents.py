@@ -11,8 +11,9 @@ from otcnode.engine.documents import DocumentContent, DocumentHeld, DocumentMess
 from otcnode.errors import StorageDamage
 from otcnode.genesis import genesis_account_id
 from otcnode.p2p.framing import Channel
+from otcnode.storage.documents import DocumentStore
+from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.schema import Table
-from otcnode.storage.tools import verify
 from otcnode.vm.documents.operations import DocumentFile, DocumentWithdraw
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.operations import Operation
@@ -63,7 +64,7 @@ def test_what_one_node_is_given_all_nodes_keep_until_it_is_withdrawn() -> None:
     run(first, DocumentWithdraw(NAME), salt="withdraw")
     net.elapse(1_000)
     assert [held(station) for station in net.stations.values()] == [None] * 4
-    assert not any(NAME in station.store.documents for station in others)
+    assert not any(NAME in station.documents for station in others)
 
 
 def test_nothing_is_kept_that_the_ledger_does_not_name() -> None:
@@ -71,7 +72,7 @@ def test_nothing_is_kept_that_the_ledger_does_not_name() -> None:
     assert station.engine.documents.put(SEALED) is None
     run(station, filing(size_bytes=len(SEALED) + 1))
     assert station.engine.documents.put(SEALED) is None, "another size than was filed"
-    assert held(station) is None and NAME not in station.store.documents
+    assert held(station) is None and NAME not in station.documents
 
 
 def wanting() -> tuple[Station, bytes, bytes]:
@@ -170,7 +171,7 @@ def test_content_that_was_not_asked_for_is_nothing() -> None:
     tell(station, stranger, DocumentContent(NAME, SEALED))
     tell(station, one, DocumentContent(sealed_name(other), other))
     tell(station, two, DocumentContent(sealed_name(other), other))
-    assert held(station) is None and sealed_name(other) not in station.store.documents
+    assert held(station) is None and sealed_name(other) not in station.documents
 
 
 def test_a_peer_is_served_at_a_bounded_rate() -> None:
@@ -197,28 +198,70 @@ def test_junk_costs_the_peer() -> None:
     assert [peer for peer, _ in station.penalised] == [one]
 
 
+def again(station: Station, kv: KeyValue | None = None) -> Station:
+    """The same node after a restart, on its chain, or on another one of its own."""
+    reborn = Station(
+        genesis_of(1),
+        station.key,
+        kv=kv or station.kv,
+        documents=station.documents,
+        votes=station.votes if kv is None else None,
+        now_ms=station.now_ms,
+    )
+    reborn.engine.start()
+    reborn.settle()
+    return reborn
+
+
 def test_a_restarted_node_looks_for_what_it_lacks_and_drops_what_is_named_no_more() -> None:
     station = alone()
     run(station, filing())
-    again = Station(genesis_of(1), station.key, kv=station.kv, votes=station.votes, now_ms=station.now_ms)
-    orphan = b"filed in a block that was rolled back"
-    again.store.documents.keep(orphan)
-    again.engine.start()
-    again.settle()
+    orphan = b"withdrawn while this node was away"
+    station.documents.keep(orphan, station.height)
+    reborn = again(station)
     peer = key_of("peer").public
-    again.engine.connected(peer)
-    again.elapse(limits.documents_sweep_interval_ms)
-    assert DocumentWanted(NAME) in said(again, peer)
-    assert sealed_name(orphan) not in again.store.documents
+    reborn.engine.connected(peer)
+    reborn.elapse(limits.documents_sweep_interval_ms)
+    assert DocumentWanted(NAME) in said(reborn, peer)
+    assert sealed_name(orphan) not in reborn.documents
 
 
-def test_damage_is_named_and_never_served() -> None:
+def test_a_chain_that_was_taken_back_drops_nothing_that_was_filed_above() -> None:
+    """Nobody else may have it, and the blocks that name it may come again. Once the chain is as high as it was and does
+    not name it, it goes."""
+    station = alone()
+    run(station, filing(b"earlier"))
+    run(station, filing())
+    assert station.engine.documents.put(SEALED) is not None
+    anew = again(station, MemoryKeyValue())
+    assert anew.height == 0
+    anew.elapse(3 * limits.documents_sweep_interval_ms)
+    assert NAME in anew.documents and held(anew) is None, "kept, and not served before the state names it"
+    run(anew, filing(b"other"))
+    anew.elapse(3 * limits.documents_sweep_interval_ms)
+    assert NAME in anew.documents
+    run(anew, filing(b"another"))
+    anew.elapse(3 * limits.documents_sweep_interval_ms)
+    assert anew.height == station.height and NAME not in anew.documents
+
+
+def test_a_chain_that_was_taken_back_serves_again_what_it_names_again() -> None:
     station = alone()
     run(station, filing())
     assert station.engine.documents.put(SEALED) is not None
-    assert verify(station.kv, station.chain).documents == 1
-    station.kv.write([(Table.DOCUMENT.value + NAME, SEALED[:-1] + b"?")])
+    anew = again(station, MemoryKeyValue())
+    anew.elapse(3 * limits.documents_sweep_interval_ms)
+    run(anew, filing())
+    assert held(anew) == SEALED
+
+
+def test_damage_is_named_and_never_served() -> None:
+    kv = MemoryKeyValue()
+    station = Station(genesis_of(1), key_of("node 0"), documents=DocumentStore(kv))
+    station.engine.start()
+    station.settle()
+    run(station, filing())
+    assert station.engine.documents.put(SEALED) is not None
+    kv.write([(Table.DOCUMENT.value + NAME, SEALED[:-1] + b"?")])
     with pytest.raises(StorageDamage, match=NAME.hex()):
         held(station)
-    with pytest.raises(StorageDamage, match=NAME.hex()):
-        verify(station.kv, station.chain)
