@@ -24,7 +24,7 @@ from otcnode.consensus.messages import Mode
 from otcnode.consensus.record import birth
 from otcnode.crypto import sha256
 from otcnode.errors import StorageDamage
-from otcnode.maintenance.replay import begin, replay
+from otcnode.maintenance.replay import begin, first_height, replay
 from otcnode.storage import level
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.level import LevelKeyValue
@@ -251,7 +251,7 @@ def judge(scenario: str, home: Path, outcome: Outcome) -> None:
         assert node.store.tip == SOURCE.store.tip
         assert list(node.store.state.scan(b"")) == list(SOURCE.store.state.scan(b""))
     source = node.store
-    begun = begin(source, MemoryKeyValue(), GENESIS, None)
+    begun = begin(source, MemoryKeyValue(), GENESIS, first_height(source, None))
     assert replay(source, node.kv, begun, GENESIS.time_ms).last == node.height
     Store.close(source)
 
