@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from otcnode import limits
 from otcnode.engine.host import TransactionState
@@ -31,13 +31,15 @@ class Arrival:
     answer: Answer | None = None
     urgent: bool = False
     client: str = ""
+    shares_with: Source = field(init=False)
+    """A peer; what a validator pushes besides; or one of this node's clients."""
 
-    @property
-    def shares_with(self) -> Source:
-        """A peer; what a validator pushes besides; or one of this node's clients."""
+    def __post_init__(self) -> None:
         if self.source is None:
-            return Source(_OWN_CLIENTS, self.client.encode())
-        return Source(_PUSHED + self.source if self.urgent else self.source, b"")
+            own = Source(_OWN_CLIENTS, self.client.encode())
+        else:
+            own = Source(_PUSHED + self.source if self.urgent else self.source, b"")
+        object.__setattr__(self, "shares_with", own)
 
 
 class Arrivals:
@@ -162,8 +164,11 @@ class Arrivals:
     def _count(self, arrival: Arrival, sign: int) -> None:
         own, size = arrival.shares_with, sign * len(arrival.decoded.raw)
         self._bytes += size
+        held, bytes_held = self._held, self._bytes_held
         for name in (own, own.way):
-            self._held[name] += sign
-            self._bytes_held[name] += size
-            if not self._held[name]:
-                del self._held[name], self._bytes_held[name]
+            count = held[name] + sign
+            if count:
+                held[name] = count
+                bytes_held[name] += size
+            else:
+                del held[name], bytes_held[name]

@@ -29,6 +29,7 @@ from otcnode.storage.store import Store
 from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.governance.operations import EvidencePost
+from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, decode_transaction
 
 NEVER = frozenset({Code.DECODE, Code.CHAIN})
@@ -36,6 +37,9 @@ NEVER = frozenset({Code.DECODE, Code.CHAIN})
 may have committed that block already."""
 
 BUSY = "too much of where it comes from waits to be verified"
+
+CHECKS_PER_STATE = 1_000
+"""After so many checks on one committed state, what they read is forgotten: each leaves at least its id there."""
 
 
 class Intake:
@@ -68,6 +72,7 @@ class Intake:
         self._verifying = False
         self._batch_signatures = limits.signatures_per_batch_min
         self._next_block: Environment | None = None
+        self._state, self._state_height, self._checks_left = State(store.state), store.tip.height, CHECKS_PER_STATE
         self._ended: OrderedDict[bytes, TransactionState] = OrderedDict()
         self._refusals = Refusals()
         self._sightings = Sightings(secret)
@@ -90,7 +95,7 @@ class Intake:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock, or
         at another ledger time."""
         time_ms = self._next_time_ms() if at_time_ms is None else at_time_ms
-        check_admissible(self._store.state, self._environment(time_ms), decoded)
+        check_admissible(self._committed_state(), self._environment(time_ms), decoded)
         operation = decoded.transaction.body.operations[0]
         if isinstance(operation, EvidencePost) and operation.epoch > self._store.epochs()[-1].number:
             raise Inadmissible(Code.NOT_FOUND, "evidence of an epoch that this node has not reached")
@@ -102,6 +107,14 @@ class Intake:
 
     def _next_time_ms(self) -> int:
         return max(self._host.now().ledger_ms, self._flight.time_ms + 1)
+
+    def _committed_state(self) -> State:
+        """To be read only. Of the accounts that send much, each block's checks decode account and keys once."""
+        height = self._store.tip.height
+        if self._state_height != height or self._checks_left == 0:
+            self._state, self._state_height, self._checks_left = State(self._store.state), height, CHECKS_PER_STATE
+        self._checks_left -= 1
+        return self._state
 
     def _environment(self, time_ms: int) -> Environment:
         """Of the block that would be built at a time. The parameters are read once per committed block."""
@@ -389,12 +402,14 @@ class Intake:
         if not authentic and arrival.source is not None:
             self.gossip.invalid(arrival.source, decoded.full_hash)
             self._host.penalise(arrival.source, "relayed a transaction with a false signature")
-        if not self._wanted(decoded):
+        # What no block held when it came, none holds before there is another block.
+        moved_on = arrival.height != self._store.tip.height
+        if decoded.id in self.pool or (moved_on and not self._wanted(decoded)):
             return self.state(decoded.id)
         if not authentic:
             # Said of these bytes to whoever handed them in; remembered of no id, for a true copy may still come.
             return TransactionState(Stage.DROPPED, definite=True, code=Code.AUTH, reason="a signature does not verify")
-        if arrival.height != self._store.tip.height:
+        if moved_on:
             try:
                 self.check(decoded)
             except Inadmissible as error:

@@ -180,9 +180,10 @@ def simulate(view: StateView, environment: Environment, decoded: Decoded) -> Blo
     return execute_block(view, environment, [decoded])
 
 
-def check_admissible(view: StateView, environment: Environment, decoded: Decoded) -> None:
-    """Raises Inadmissible if the transaction could not be in a block now. For the pool."""
-    admit(State(view), environment, decoded)
+def check_admissible(state: State, environment: Environment, decoded: Decoded) -> None:
+    """Raises Inadmissible if the transaction could not be in a block now. For the pool, which keeps the `state` while
+    what is committed stays the same: it is not written to, and what was read is not decoded again."""
+    admit(state, environment, decoded)
 
 
 def admit(state: State, environment: Environment, decoded: Decoded) -> Account | None:

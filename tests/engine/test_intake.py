@@ -4,11 +4,13 @@ import pytest
 
 from otcnode import limits
 from otcnode.codec import encode
+from otcnode.engine import intake
 from otcnode.engine.host import Stage
 from otcnode.errors import Code, Inadmissible
 from otcnode.mempool import Limits, Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.gossip import Have, Push
+from otcnode.vm.executor import SEEN
 from otcnode.vm.transactions import Decoded
 from tests.engine.network import (
     START_MS,
@@ -163,6 +165,34 @@ def test_what_became_inadmissible_while_it_was_verified_does_not_enter_the_pool(
     station.settle()
     assert [(answer.stage, answer.code) for answer in answers] == [(Stage.DROPPED, Code.KEY_REVOKED)]
     assert len(station.engine.intake.pool) == 0
+
+
+def test_each_block_is_checked_against_anew() -> None:
+    """What a check has read is kept until the next block, and no longer."""
+    station = alone()
+    signed = deposit(station.genesis, 1, key="another")
+
+    def refusal() -> Code | None:
+        try:
+            station.engine.intake.check(signed)
+        except Inadmissible as error:
+            return error.code
+        return None
+
+    found = [refusal(), refusal()]
+    for transaction in (key_add(station.genesis, "another"), signed):
+        station.submit(transaction)
+        station.settle()
+        found.append(refusal())
+    assert found == [Code.AUTH, Code.AUTH, None, Code.TX_DUPLICATE]
+
+
+def test_what_checks_have_read_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHECKS_PER_STATE", 3)
+    station, _ = backup()
+    for number in range(10):
+        station.engine.intake.check(deposit(station.genesis, number))
+        assert len(station.engine.intake._state._values[SEEN]) <= 3
 
 
 def test_a_transaction_is_good_until_the_millisecond_before_its_end() -> None:

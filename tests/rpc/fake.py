@@ -337,7 +337,7 @@ class FakeNode:
         tip = self._snapshots[-1]
         try:
             executor.check_admissible(
-                tip.view, environment_at(tip.view, self._chain, tip.height + 1, tip.time_ms + 1), decoded
+                State(tip.view), environment_at(tip.view, self._chain, tip.height + 1, tip.time_ms + 1), decoded
             )
         except Inadmissible as error:
             return Refused(error.code, error.detail, False)

@@ -9,6 +9,7 @@ from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.operations import AccountReview, CashDeposit, KeyAdd, KeyRevoke, KeyRotate
 from otcnode.vm.executor import BlockExecution, check_admissible, environment_at, execute_block, simulate
 from otcnode.vm.results import Receipt
+from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, sign_transaction
 from tests.vm.ledger import CASH, Ledger, key_of
 
@@ -25,7 +26,7 @@ def ledger() -> Ledger:
 def inadmissible(ledger: Ledger, decoded: Decoded, at: int | None = None) -> Code:
     environment = environment_at(ledger.view, ledger.chain, ledger.height + 1, at or ledger.now + 1)
     with pytest.raises(Inadmissible) as pooled:
-        check_admissible(ledger.view, environment, decoded)
+        check_admissible(State(ledger.view), environment, decoded)
     execution = BlockExecution(ledger.view, environment)
     execution.run_due()
     with pytest.raises(Inadmissible) as executed:

@@ -147,7 +147,7 @@ def replays_are_refused(world: World) -> None:
     for step in world.steps:
         for decoded in step.transactions:
             with pytest.raises(Inadmissible) as refused:
-                check_admissible(world.view, environment, decoded)
+                check_admissible(State(world.view), environment, decoded)
             assert refused.value.code in (
                 Code.TX_DUPLICATE,
                 Code.TX_EXPIRED,

@@ -14,6 +14,7 @@ from otcnode.vm.executor import check_admissible, environment_at
 from otcnode.vm.governance.operations import ValidatorReady, ValidatorRotate
 from otcnode.vm.governance.records import NODES, NodeAdmit, ParameterChange, ParameterSet, Schedule, ValidatorSet
 from otcnode.vm.governance.validators import READY_BLOCKS, epoch_at, rotation_preimage, schedule_at
+from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, sign_as_node
 from tests.vm.governance.council import Council
 from tests.vm.ledger import key_of, make_genesis
@@ -41,7 +42,7 @@ def say(council: Council, operation: ValidatorReady, by: int, code: Code = Code.
 def refusal(council: Council, decoded: Decoded) -> Code:
     environment = environment_at(council.view, council.chain, council.height + 1, council.now + 1)
     with pytest.raises(Inadmissible) as error:
-        check_admissible(council.view, environment, decoded)
+        check_admissible(State(council.view), environment, decoded)
     return error.value.code
 
 
