@@ -57,6 +57,11 @@ addresses_remembered_max = 1_000
 announcement_interval_ms_min = 1_000
 announcement_interval_ms_max = 60_000
 """Between two announcements of one node that are taken and passed on; each interval is twice as long as the last."""
+names_looked_up_at_once = 4
+"""Host names in the addresses that peers announced, and as many in those that are configured."""
+names_looked_up_max = 256
+addresses_per_name_max = 4
+"""Tried one after another."""
 misled_ms_first = 1_000
 misled_ms_max = 600_000
 """For how long a node is not looked for again where somebody else was found in its place."""

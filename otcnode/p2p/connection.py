@@ -156,6 +156,9 @@ class Connection:
         self.session = established.session
         self.dialled = dialled
         self.address = address
+        name = writer.get_extra_info("peername")
+        self.endpoint: tuple[str, int] | None = (name[0], name[1]) if name else None
+        """The IP address and port of the other side, whatever it is called."""
         self.since_ms = now_ms
         self.counters = Counters()
         self.round_trip_us: int | None = None

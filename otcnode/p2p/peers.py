@@ -76,9 +76,10 @@ class AddressBook:
     because either may be the one that is out of date.
 
     Where somebody else is found, that source of the node's addresses rests for a time that doubles from
-    `misled_ms_first` to `misled_ms_max`. Another announcement does not end the rest: a node that announces what is not
-    its own, each time another address, sends nobody anywhere more often than one that always announces the same. The
-    operator's word ends that of the configured one.
+    `misled_ms_first` to `misled_ms_max`; so does what was announced where its host name takes too long to be found.
+    Another announcement does not end the rest: a node that announces what is not its own, each time another address,
+    sends nobody anywhere more often than one that always announces the same. The operator's word ends that of the
+    configured one.
     """
 
     def __init__(
@@ -110,9 +111,18 @@ class AddressBook:
         """When the first of its addresses may be dialled again; 0 if one may be now, or none is known."""
         return min((self._rests.until((source, node), now_ms) for source, _ in self._sources(node)), default=0)
 
+    def is_configured(self, node: NodeId, address: str) -> bool:
+        """What is not was announced, though it may have been replaced by now."""
+        return self._known[_Source.CONFIGURED].get(node) == address
+
+    def slow_name(self, node: NodeId, address: str, now_ms: int) -> None:
+        """The name in it was not found in time. A configured one has threads of its own, and is looked up as ever."""
+        if not self.is_configured(node, address):
+            self._rests.begin((_Source.ANNOUNCED, node), now_ms)
+
     def misled(self, node: NodeId, address: str, now_ms: int) -> None:
-        """Somebody else was found there. What is not configured was announced, though it may be replaced by now."""
-        configured = self._known[_Source.CONFIGURED].get(node) == address
+        """Somebody else was found there."""
+        configured = self.is_configured(node, address)
         if configured:
             self._rests.begin((_Source.CONFIGURED, node), now_ms)
         if not configured or self._known[_Source.ANNOUNCED].get(node) == address:

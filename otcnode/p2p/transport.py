@@ -31,6 +31,7 @@ from otcnode.p2p.framing import Channel, Form
 from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity, another_node
 from otcnode.p2p.peers import AddressBook, Backoff, Pauses, parse_address
 from otcnode.p2p.rates import Rate, TokenBucket
+from otcnode.p2p.resolver import Lookup, Resolver, look_up
 from otcnode.types import INTEGER_MAX, ChainId, NodeId
 
 _QUIET_REFUSALS = frozenset({CloseCode.DUPLICATE, CloseCode.REPLACED, CloseCode.STOPPING})
@@ -129,6 +130,7 @@ class Transport:
         clock_us: Clock = monotonic_us,
         chance: Callable[[], float] = random,
         entropy: Callable[[int], bytes] = random_bytes,
+        lookup: Lookup = look_up,
     ) -> None:
         self._identity = identity
         self._node = identity.node
@@ -146,6 +148,8 @@ class Transport:
         """Of proven identities only: an IP address may be shared by honest nodes, and what one address can cost is
         bounded by rates and caps."""
         self._addresses = AddressBook(self._settings.misled_ms_first, self._settings.misled_ms_max)
+        self._configured_names = Resolver(lookup)
+        self._announced_names = Resolver(lookup)
         self._announcements = AnnouncementTable(chain, admitted)
         self._own = announce(identity.signing, chain, advertise, sequence) if advertise else None
         if self._own:
@@ -354,26 +358,45 @@ class Transport:
                     await state.changed.wait()
 
     async def _dial(self, node: NodeId, address: str) -> None:
-        target = parse_address(address)
-        assert target is not None
-        if other := self._found_at(address, node):
+        host, port = _target(address)
+        hosts = await self._hosts(node, address, host)
+        if other := next(filter(None, (self._found_at((ip, port), node) for ip in hosts)), None):
             self._misled(node, address)
             self._refuse(address, node, Reason(CloseCode.IDENTITY, another_node(other, node)))
             return
+        for ip in hosts:
+            try:
+                async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
+                    reader, writer = await asyncio.open_connection(ip, port, limit=READ_BYTES)
+            except OSError as error:
+                self._unreached(address, node, error, "no answer in time")
+                continue
+            await self._converse(reader, writer, address, node, lambda: None)
+            return
+
+    async def _hosts(self, node: NodeId, address: str, host: str) -> tuple[str, ...]:
+        """The IP addresses of a host, none if they are not found. Names that were announced are looked up apart, so
+        that they hold up none that an operator wrote down."""
+        configured = self._addresses.is_configured(node, address)
+        resolver = self._configured_names if configured else self._announced_names
         try:
             async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
-                reader, writer = await asyncio.open_connection(*target, limit=READ_BYTES)
+                return await resolver.addresses(host)
         except (OSError, UnicodeError) as error:
-            text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            self._refuse(address, node, Reason(CloseCode.LOST, text))
-            return
-        await self._converse(reader, writer, address, node, lambda: None)
+            if isinstance(error, TimeoutError) and resolver.is_looking_up(host):
+                self._addresses.slow_name(node, address, self._now_ms())
+            self._unreached(address, node, error, "its name was not found in time")
+            return ()
 
-    def _found_at(self, address: str, expected: NodeId) -> NodeId | None:
-        """Who has been found at this address and is connected, if that is somebody else."""
+    def _unreached(self, address: str, node: NodeId, error: OSError | UnicodeError, too_late: str) -> None:
+        text = too_late if isinstance(error, TimeoutError) else str(error)
+        self._refuse(address, node, Reason(CloseCode.LOST, text))
+
+    def _found_at(self, endpoint: tuple[str, int], expected: NodeId) -> NodeId | None:
+        """Who has been found there and is connected, if that is somebody else."""
         for node, state in self._peers.items():
             connection = state.connection
-            if node != expected and connection is not None and connection.dialled and connection.address == address:
+            if node != expected and connection is not None and connection.dialled and connection.endpoint == endpoint:
                 return node
         return None
 
@@ -653,6 +676,12 @@ class Transport:
             offences=dict(state.offences),
             misled=state.misled,
         )
+
+
+def _target(address: str) -> tuple[str, int]:
+    target = parse_address(address)
+    assert target is not None
+    return target
 
 
 def _is_up(state: _Peer) -> bool:

@@ -178,6 +178,16 @@ def test_what_was_announced_when_it_was_dialled_rests_though_it_has_been_replace
     assert book.to_dial(NODE, 0) == ()
 
 
+def test_an_announced_name_that_is_not_found_in_time_rests_and_a_configured_one_does_not() -> None:
+    book = AddressBook(1_000, 60_000)
+    book.announce(NODE, "slow.example:1")
+    book.slow_name(NODE, "slow.example:1", 0)
+    assert (book.to_dial(NODE, 0), book.rest_until(NODE, 0)) == ((), 1_000)
+    book.configure(NODE, "bank.example:1")
+    book.slow_name(NODE, "bank.example:1", 0)
+    assert book.to_dial(NODE, 0) == ("bank.example:1",)
+
+
 def test_the_operators_word_ends_the_rest_of_what_was_configured() -> None:
     book = AddressBook(1_000, 60_000)
     book.configure(NODE, "old:1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from otcnode.p2p.framing import (
 )
 from otcnode.p2p.handshake import Established, Handshake, Identity, hello
 from otcnode.p2p.rates import ChannelRates, Rate
+from otcnode.p2p.resolver import Lookup, look_up
 from otcnode.p2p.transport import Direction, PeerStatus, Transport, monotonic_us
 
 CHAIN = sha256(b"a chain")
@@ -74,6 +76,7 @@ class Node:
         sequence: int = 0,
         clock_us: Clock = monotonic_us,
         guest: Callable[[bytes], bool] = lambda _: False,
+        lookup: Lookup = look_up,
     ) -> None:
         self.node = who.node
         self.up: set[bytes] = set()
@@ -95,6 +98,7 @@ class Node:
             chance=lambda: 0.5,
             clock_us=clock_us,
             guest=guest,
+            lookup=lookup,
         )
         self._changed = asyncio.Event()
 
@@ -254,6 +258,45 @@ async def test_nobody_is_looked_for_where_another_peer_was_found() -> None:
         await one.until(lambda: one.status(THIRD.node).misled >= 8)
         assert (two.connects, two.refusals) == (1, [])
         assert {peer for peer, _ in one.refusals} == {THIRD.node}
+
+
+async def test_another_way_to_write_the_address_of_a_peer_leads_to_it_as_little() -> None:
+    one, two = Node(FIRST, settings=MISLED), Node(SECOND, admitted=lambda node: node == FIRST.node)
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        await say_that_third_is_at(two.address.replace("127.0.0.1:", "localhost:00"), one)
+        await one.until(lambda: one.status(THIRD.node).misled >= 4)
+        assert (two.connects, two.refusals) == (1, [])
+
+
+async def test_names_that_are_never_found_hold_up_neither_the_configured_ones_nor_the_process() -> None:
+    """As many as are looked up at once, and more, announced by as many; then a peer that is configured by its name."""
+    released = threading.Event()
+
+    def name_server(host: str) -> list[str]:
+        if host == "bank.example":
+            return ["127.0.0.1"]
+        released.wait(WAIT_S)
+        return []
+
+    liars = [identity(f"liar {number}") for number in range(3 * limits.names_looked_up_at_once)]
+    settings = replace(MISLED, handshake_timeout_ms=300)
+    one, two = Node(FIRST, admitted=lambda _: True, settings=settings, lookup=name_server), Node(THIRD)
+    try:
+        async with running(one, two):
+            async with raw_peer(one, SECOND) as peer:
+                for number, liar in enumerate(liars):
+                    news = announce(liar.signing, CHAIN, f"slow{number}.example:1", 1)
+                    await peer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+                await one.until(lambda: {liar.node for liar in liars} <= {peer for peer, _ in one.refusals})
+            one.transport.set_address(THIRD.node, two.address.replace("127.0.0.1", "bank.example"))
+            await one.until_meets(two)
+            assert await asyncio.get_running_loop().run_in_executor(None, max, 1, 2) == 2
+            late = [str(reason) for peer, reason in one.refusals if peer == liars[0].node]
+            assert "name was not found in time" in late[0]
+    finally:
+        released.set()
 
 
 async def say_that_third_is_at(address: str, node: Node) -> None:
