@@ -238,6 +238,10 @@ snapshot_unwritten_bytes_max = 2 << 20
 """Of a snapshot that is gathered: proven, and not yet written; fetched again by whoever is killed. A chunk more may be
 on top of it."""
 snapshots_kept = 2
+snapshot_spare_bytes = 512 << 20
+"""What snapshots leave free on their file system, made or taken: the chain has to go on there."""
+snapshot_no_room_pause_ms = 60_000
+"""Before another snapshot is taken where there was no room for one."""
 snapshots_offered_max = 8
 """More of one peer are not looked at."""
 snapshot_chunks_asked_max = 4

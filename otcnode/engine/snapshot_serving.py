@@ -86,16 +86,28 @@ class SnapshotServer:
         """A node that is behind must get on by what somebody has: a snapshot, and every block above it. So blocks are
         not pruned before there is a snapshot above them."""
         if self._interval_blocks:
-            self._store.blocks_needed_above = max((made.offer.height for made in self._made.values()), default=0)
+            tip = self._store.tip.height
+            heights = (made.offer.height for made in self._made.values() if made.offer.height <= tip)
+            self._store.blocks_needed_above = max(heights, default=0)
 
     def committed(self, height: int) -> None:
-        """Begin a snapshot of this height if its turn has come and none is being made."""
+        """Begin a snapshot of this height if its turn has come, none is being made and it is not here already."""
         if not self._interval_blocks or height % self._interval_blocks or self._work is not None:
             return
+        if self._store.tip.block_hash in self._made:
+            return
         name = f"{height:012d}"
+        for block, made in list(self._made.items()):
+            if made.name == name:
+                # Of another block: the chain was taken back below it.
+                del self._made[block]
+                self._delete(name)
         source = source_of(self._store)
         folder = self._folders.open(name)
-        self._work = _Work(name, source, folder, make(source, folder, self._chunk_bytes))
+        self._work = _Work(name, source, folder, make(source, folder, self._chunk_bytes, self._room_bytes))
+
+    def _room_bytes(self) -> int:
+        return self._folders.free_bytes() - limits.snapshot_spare_bytes
 
     def poll(self) -> None:
         """One piece of the work that is to be done, and answers whose time has come."""
@@ -172,12 +184,15 @@ class SnapshotServer:
             self._work = None
 
     def _keep(self, made: _Made) -> None:
-        """In order of height; the oldest go when there are too many."""
-        kept = sorted([*self._made.values(), made], key=lambda entry: entry.offer.height)
+        """The oldest go when there are too many; before them those above the chain, which was taken back since."""
+        kept = sorted([*self._made.values(), made], key=self._worth)
         for old in kept[: -limits.snapshots_kept]:
             self._delete(old.name)
         self._made = {entry.offer.block_hash: entry for entry in kept[-limits.snapshots_kept :]}
         self._keep_blocks()
+
+    def _worth(self, made: _Made) -> tuple[bool, int]:
+        return made.offer.height <= self._store.tip.height, made.offer.height
 
     def _give_up(self, name: str, error: Exception) -> None:
         self._host.note("error", "a snapshot is given up", snapshot=name, reason=str(error))

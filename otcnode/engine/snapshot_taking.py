@@ -6,10 +6,11 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import Protocol
 
+from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import GatheredDamage, ProofError, StorageDamage
+from otcnode.errors import FolderDamage, GatheredDamage, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
@@ -21,6 +22,11 @@ from otcnode.storage.store import Store
 from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
 
 _DONE = object()
+NO_ROOM = "a snapshot is given up: the disk has no room for it beside what is left to the chain"
+GATHERED_TIMES = 2
+"""LevelDB writes what is gathered twice, to its log and to tables, and tables again before the old ones go."""
+LEAF_BYTES = 100
+"""What a key costs beside its bytes: its leaf of the state tree, and LevelDB's own."""
 DAMAGED = "a snapshot is given up: what was gathered of it is damaged"
 
 
@@ -62,6 +68,7 @@ class SnapshotTaker:
         self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
         self._incoming: Incoming | None = None
         self._finishing: Generator[None, None, None] | None = None
+        self._not_before_ms = 0
         self.handed_over = False
         """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
         self.sync = SnapshotSync()
@@ -97,7 +104,8 @@ class SnapshotTaker:
     def poll(self, wanted: Wanted | None) -> None:
         """Ask for what is missing. None: no snapshot is wanted."""
         self._give_up_if_passed()
-        for peer, request in self.sync.poll(self._host.now().monotonic_ms, wanted):
+        now_ms = self._host.now().monotonic_ms
+        for peer, request in self.sync.poll(now_ms, wanted if self._not_before_ms <= now_ms else None):
             self._host.send(peer, Channel.SYNC, encode(request))
         if self.sync.phase is Phase.IDLE and self._incoming is not None:
             reason = "nobody offers it any more, or another one promises to come sooner"
@@ -133,6 +141,8 @@ class SnapshotTaker:
             if offer_of(manifest) != chosen:
                 raise ProofError("the manifest is of another snapshot than was offered")
             self._shelf.discard()
+            if not self._has_room(GATHERED_TIMES * (manifest.size_bytes + LEAF_BYTES * manifest.keys)):
+                return
             self._incoming = self._gather(manifest)
         except ProofError as error:
             self._blame(peer, error)
@@ -147,6 +157,8 @@ class SnapshotTaker:
         if not raw:
             self.sync.lacks(peer, self._host.now().monotonic_ms)
             return
+        if not self._has_room(0):
+            return
         try:
             self._incoming.put(index, decode_chunk(raw))
         except ProofError as error:
@@ -154,6 +166,22 @@ class SnapshotTaker:
             return
         self.sync.kept(peer, index)
         self._install_if_whole()
+
+    def _has_room(self, needed_bytes: int) -> bool:
+        """Whether so much can be written beside what is left to the chain. Where not, the snapshot is given up, and
+        blocks are taken for a while."""
+        try:
+            room_bytes = self._shelf.made.free_bytes() - limits.snapshot_spare_bytes
+        except FolderDamage as damage:
+            self._host.note("error", "how much room the disk has cannot be told", reason=str(damage))
+            room_bytes = 0
+        if room_bytes >= needed_bytes:
+            return True
+        self._host.note("error", NO_ROOM, height=self._height(), needed_bytes=needed_bytes, free_bytes=room_bytes)
+        self._not_before_ms = self._host.now().monotonic_ms + limits.snapshot_no_room_pause_ms
+        self.sync.abandon()
+        self._forget()
+        return False
 
     def _give_up_if_passed(self) -> None:
         """Consensus may have brought the chain as far meanwhile: it never goes back."""

@@ -100,6 +100,16 @@ class DirectoryFolders:
         except OSError as error:
             raise _damage(self._path, error) from None
 
+    def free_bytes(self) -> int:
+        path = self._path
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        try:
+            found = os.statvfs(path)
+        except OSError as error:
+            raise _damage(path, error) from None
+        return found.f_bavail * found.f_frsize
+
     def open(self, name: str) -> DirectoryFolder:
         return DirectoryFolder(self._path / name)
 

@@ -41,6 +41,10 @@ class Folders(Protocol):
 
     def names(self) -> list[str]: ...
 
+    def free_bytes(self) -> int:
+        """What can still be written where they lie. Raises FolderDamage where the disk does not say."""
+        ...
+
     def open(self, name: str) -> Folder:
         """Made if it is not there."""
         ...
@@ -79,8 +83,12 @@ class MemoryFolder:
 
 
 class MemoryFolders:
-    def __init__(self) -> None:
+    def __init__(self, free_bytes: int = 1 << 40) -> None:
         self._folders: dict[str, MemoryFolder] = {}
+        self.free = free_bytes
+
+    def free_bytes(self) -> int:
+        return self.free
 
     def names(self) -> list[str]:
         return sorted(self._folders)

@@ -7,7 +7,7 @@ is small, so that whoever makes a snapshot can do other things in between.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from otcnode import limits
@@ -85,14 +85,18 @@ def chunk_name(index: int) -> str:
     return f"chunk-{index:06x}"
 
 
-def make(source: Source, folder: Folder, chunk_bytes: int | None = None) -> Generator[Step, None, None]:
+def make(
+    source: Source, folder: Folder, chunk_bytes: int | None = None, room_bytes: Callable[[], int] | None = None
+) -> Generator[Step, None, None]:
     """Make the snapshot in `folder`, in chunks of about `chunk_bytes` (see chunk_depth_for); it is whole once its
     manifest is there, which comes last. Chunks that are there
     already, of an attempt that was stopped, are not made again. They are synced when all are there: by then the system
     has written most of them by itself, and nobody waits for the disk once per chunk.
 
-    Raises ConfigurationError if the folder holds anything else, or if a chunk would be too large for a message: the
-    chain has too few buckets.
+    `room_bytes`: what may be written, asked before anything is and again at every step.
+
+    Raises FolderDamage if there is not so much room, or the disk refuses; ConfigurationError if the folder holds
+    anything else, or if a chunk would be too large for a message: the chain has too few buckets.
     """
     _claim(folder, source.certificate.block_hash)
     keys, size_bytes = 0, 0
@@ -102,11 +106,16 @@ def make(source: Source, folder: Folder, chunk_bytes: int | None = None) -> Gene
             yield Step("keys", keys, 0)
     yield Step("keys", keys, keys)
     depth = chunk_depth_for(size_bytes, keys, source.hashes.depth, chunk_bytes)
+    spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
+    if room_bytes is not None:
+        _check_room(room_bytes(), (2 if spread else 1) * size_bytes)
     _discard_scratch(folder)
     there = {name for name in folder.names() if name.startswith("chunk-") and _is_sound(folder, name)}
     chunks = _Chunks(source, folder, depth, there)
-    spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
-    yield from _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys)
+    for step in _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys):
+        if room_bytes is not None:
+            _check_room(room_bytes(), 0)
+        yield step
     manifest = Manifest(
         SNAPSHOT_VERSION,
         source.chain,
@@ -125,6 +134,14 @@ def make(source: Source, folder: Folder, chunk_bytes: int | None = None) -> Gene
     folder.write(MANIFEST, encode(manifest))
     folder.sync(MANIFEST)
     yield Step("syncing", manifest.chunks, manifest.chunks)
+
+
+def _check_room(room_bytes: int, needed_bytes: int) -> None:
+    if room_bytes < needed_bytes:
+        raise FolderDamage(
+            f"the disk has no room for it: {needed_bytes >> 20} MiB are needed, {max(0, room_bytes) >> 20} MiB are "
+            "free beside what is left to the chain"
+        )
 
 
 def _claim(folder: Folder, block: bytes) -> None:

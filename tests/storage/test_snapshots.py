@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -357,3 +358,18 @@ def test_a_manifest_that_does_not_decode_is_damage() -> None:
     folder.write(MANIFEST, encode([1, 2]))
     with pytest.raises(StorageDamage, match="the manifest"):
         read_manifest(folder)
+
+
+def test_how_much_room_there_is_is_known_before_anything_is_written(tmp_path: Path) -> None:
+    found = DirectoryFolders(tmp_path / "not" / "there").free_bytes()
+    assert 0.5 < found / shutil.disk_usage(tmp_path).free < 2
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_snapshot_for_which_there_is_no_room_is_not_begun() -> None:
+    source, folder = chain_of(HEIGHT), MemoryFolder()
+    with pytest.raises(FolderDamage, match="has no room for it: 0 MiB are needed, 0 MiB are free"):
+        list(make(source_of(source), folder, room_bytes=lambda: 100))
+    assert folder.names() == [BLOCK]
+    list(make(source_of(source), folder, room_bytes=lambda: 10_000))
+    assert read_manifest(folder) is not None
