@@ -64,11 +64,8 @@ def committed(core: Core, tip: Tip, header: Header | None) -> None:
         return
     if core.recording:
         state.floor = tip.height
-        if core.record_bytes >= core.configuration.record_bytes_before_compaction:
-            core.compact()
-        else:
+        if not core.compact_if_long():
             core.save(record.Floored(tip.height))
-    _rotate(core)
 
 
 def _forget_through(core: Core, height: int) -> None:
@@ -105,14 +102,17 @@ def _grow_patience_back(core: Core, header: Header | None) -> None:
         state.woken.clear()
 
 
-def _rotate(core: Core) -> None:
-    """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged."""
+def rotate(core: Core) -> bool:
+    """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged. A conclusion like any
+    other, so that a process that died between the block and this comes to it at its start."""
     state = core.state
     blocks = state.parameters.rotation_blocks
     if state.committed % blocks != 0 or state.base >= state.committed or not state.active:
-        return
-    if state.may_sign(state.view + 1):
-        view_changing.ask_for(core, state.view + 1, f"the primary's turn ended at height {state.committed}")
+        return False
+    if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
+        return False
+    view_changing.ask_for(core, state.view + 1, f"the primary's turn ended at height {state.committed}")
+    return True
 
 
 def _begin_epoch(core: Core) -> None:

@@ -83,6 +83,13 @@ class Core:
         self.record_bytes = 0
         self.effects.append(Compact(memory.compacted(self.state)))
 
+    def compact_if_long(self) -> bool:
+        """Once enough has been written since the last time; also where nothing commits, and views follow each other."""
+        due = self.recording and self.record_bytes >= self.configuration.record_bytes_before_compaction
+        if due:
+            self.compact()
+        return due
+
     def fall_silent(self, reason: str, view: int) -> None:
         """Somebody else signs with this key, or this record is not the whole truth: stop, durably."""
         self.state.silence = Silence(self.state.now.ledger_ms, view_seen=view, shown=reason)

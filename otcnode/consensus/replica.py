@@ -217,7 +217,8 @@ class Replica:
             self._reopen_record()
         if core.configuration.own is not None:
             while (
-                committing.commit_next(core)
+                committing.rotate(core)
+                or committing.commit_next(core)
                 or committing.wake(core)
                 or view_changing.join(core)
                 or view_changing.open_view(core)

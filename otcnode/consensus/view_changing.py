@@ -140,6 +140,7 @@ def ask_for(core: Core, view: int, reason: str, leaving: Leaving = Leaving.JUDGE
     state.asked_because, state.asked_on = reason, leaving
     _left_view(core)
     core.save(record.Asked(message))
+    core.compact_if_long()
     core.broadcast(message)
 
 
@@ -221,6 +222,7 @@ def _enter(core: Core, message: NewView) -> None:
     state = core.state
     core.save(record.Entered(message))
     memory.enter(state, message)
+    core.compact_if_long()
     _left_view(core)
     for again in message.reproposals:
         _compare_reproposal(core, again)

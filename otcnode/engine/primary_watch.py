@@ -62,7 +62,8 @@ class PrimaryWatch:
     def proposed(self, header: Header, entries: Sequence[Entry]) -> None:
         """A proposal is about to be executed here."""
         name = block_hash(header)
-        if self._view is None or name in self._proposals or len(self._proposals) >= limits.blocks_in_flight_kept:
+        most = self._replica.state.window + limits.blocks_in_flight_kept
+        if self._view is None or name in self._proposals or len(self._proposals) >= most:
             return
         seen = [self._intake.seen_ms(entry) for entry in entries]
         known = [seen_ms for seen_ms in seen if seen_ms is not None]

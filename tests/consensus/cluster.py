@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from otcnode import limits
 from otcnode.blocks import (
     Certificate,
     Entry,
@@ -80,6 +81,7 @@ class Node:
         self.accusations: list[effects.Accuse] = []
         self.blamed: list[tuple[bytes, str]] = []
         self.vote_again = False
+        self.record_bytes = limits.record_bytes_before_compaction
 
     # ---- life
 
@@ -99,6 +101,7 @@ class Node:
             self.name,
             view_timeout_ms_base=self.cluster.view_timeout_ms_base,
             vote_again_after_loss=self.vote_again,
+            record_bytes_before_compaction=self.record_bytes,
         )
         self.replica = Replica(configuration, lambda message: fake_sign(self.name, message), fake_verify)
         kept = None if self.disk.record is None else tuple(self.disk.record)

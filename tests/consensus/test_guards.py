@@ -9,7 +9,7 @@ from otcnode.consensus.messages import Commit, Decision, Message, Mode, NewView,
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.votes import Vote, VoteBook
 from otcnode.genesis import ChainParameters
-from tests.consensus.cluster import Cluster, Node, pre_prepare_of, prepare_of
+from tests.consensus.cluster import Cluster, Crash, Node, pre_prepare_of, prepare_of
 from tests.consensus.toy import CHANGE, ToyState, execute, first_state
 
 
@@ -166,6 +166,48 @@ def test_a_long_stall_costs_no_more_patience_than_a_short_one() -> None:
         cluster.submit(b"%d" % number)
         cluster.advance(20)
     assert [_replica(node).state.timeout_steps for node in cluster.nodes[1:]] == [0] * 3
+
+
+def test_a_record_stays_short_also_where_nothing_commits() -> None:
+    """View follows view, and each writes what it asked for and was opened with."""
+    cluster = Cluster(4)
+    for node in cluster.nodes:
+        node.record_bytes = 20_000
+    cluster.on_send = lambda _sender, _receiver, message: None if isinstance(message, Commit) else message
+    cluster.start()
+    cluster.submit(b"a")
+    longest = 0
+    for _ in range(1_000):
+        cluster.advance(500)
+        longest = max(longest, *(sum(map(len, node.disk.record or ())) for node in cluster.nodes))
+    states = [_replica(node).state for node in cluster.nodes]
+    assert min(state.view for state in states) > 15 and max(cluster.heights()) == 0
+    assert longest < 3 * 20_000
+
+
+def test_a_turn_that_is_over_ends_also_where_all_stopped_before_they_could_say_so() -> None:
+    """Each dies as soon as the block of the rotation height is durable; nothing waits when they are back."""
+    cluster = Cluster(4, parameters=ChainParameters(heartbeat_real_ms=3_600_000, rotation_blocks=5))
+    cluster.start()
+    cluster.advance(600)
+    stopped: set[int] = set()
+
+    def stop(node: Node, effect: effects.Effect) -> None:
+        after = isinstance(effect, effects.Save | effects.Compact) and node.tip_state().height == 5
+        if after and node.index not in stopped:
+            stopped.add(node.index)
+            raise Crash
+
+    cluster.on_effect = stop
+    for number in range(5):
+        cluster.submit(b"%d" % number)
+        cluster.advance(100)
+    assert stopped == {0, 1, 2, 3} and cluster.heights() == [5] * 4
+    for node in cluster.nodes:
+        node.start()
+    cluster.advance(2_000)
+    states = [_replica(node).state for node in cluster.nodes]
+    assert [(state.view, state.active, state.timeout_steps) for state in states] == [(1, True, 0)] * 4
 
 
 def test_a_failed_view_halves_what_the_next_block_may_hold() -> None:

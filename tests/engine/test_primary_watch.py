@@ -53,7 +53,8 @@ def test_a_primary_that_proposes_much_that_never_commits_is_judged_all_the_same(
     parent = engine.flight.parent(engine.flight.tip().block_hash)
     assert parent is not None
     speculation, _ = engine.flight.build(parent, station.key.public, parent.time_ms + 1, iter(()), 100)
-    for number in range(2, limits.blocks_in_flight_kept + 2):
+    most = engine.replica.state.window + limits.blocks_in_flight_kept
+    for number in range(2, most + 2):
         watch.proposed(replace(speculation.header, time_ms=parent.time_ms + number), ())
     watch.committed(speculation, 0)
     assert watch._passed_over == [], "nothing is known of when it was proposed"
