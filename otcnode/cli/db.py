@@ -13,8 +13,8 @@ from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
 from otcnode.cli.stopped import home_option, json_option, opened, readable, verifying
-from otcnode.cli.text import shown
 from otcnode.config import Home
+from otcnode.maintenance import inspection
 from otcnode.storage import tools
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.progress import Progress
@@ -88,24 +88,41 @@ def _documents(home: Home, progress: Progress) -> int:
 
 @db.command()
 @home_option
-@click.argument("table", type=click.Choice([table.name.lower() for table in Table]))
-@click.argument("key")
-def inspect(directory: Path, table: str, key: str) -> None:
-    """Show one record: its table, and its key in hexadecimal (heights are 8 bytes, big-endian)."""
-    try:
-        raw = bytes.fromhex(key)
-    except ValueError:
-        raise click.BadParameter(f"{key!r} is not hexadecimal") from None
+@click.argument("what", nargs=-1, required=True)
+@click.option("--at-height", type=click.IntRange(min=0), help="Of the state: as it was after the block at this height.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Of several, how many.")
+def inspect(directory: Path, what: tuple[str, ...], at_height: int | None, limit: int) -> None:
+    """Show a record, or the records whose keys begin alike, as JSON.
+
+    WHAT is an id as the API writes it (an account, contract, product, trade, transaction, block …) or a height, alone;
+    or a table and the parts of a key: ids, numbers in decimal, hexadecimal behind 0x, text. Of the state and of its
+    history a table of the ledger comes first.
+
+    \b
+      inspect acc1…                            an account
+      inspect tx1…                             a transaction, its place and its receipt
+      inspect 250                              the header at this height; blk1… the same by hash
+      inspect receipts 250                     also body, certificate, indexed, touched, epoch
+      inspect state cash_balance acc1…         all that an account holds in cash
+      inspect state cash_balance acc1… CNY@BANK --at-height 200
+      inspect history acc1…                    what the record was, and which blocks changed it
+      inspect meta head                        how far the store is and what it keeps
+
+    Nothing is verified: that is what verify does. Ends with 1 if there is no such record.
+    """
+    asked = inspection.wanted(what)
     home = Home(directory)
-    kv = LevelKeyValue(home.documents if table.startswith("document") else home.database)
+    kv = LevelKeyValue(home.documents if asked.table.name.startswith("DOCUMENT") else home.database)
     try:
-        record = tools.inspect(kv, Table[table.upper()], raw)
+        found = inspection.record(kv, asked, at_height)
+        if found is None and asked.table is not Table.HISTORY:
+            found = inspection.records(kv, asked, limit, at_height) or None
     finally:
         kv.close()
-    if record is None:
+    if found is None:
         click.echo("there is no such record", err=True)
         raise SystemExit(EXIT_NO)
-    click.echo(msgspec.json.format(msgspec.json.encode(shown(record)), indent=2))
+    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
 
 
 for _command in (replay, rollback, prune, snapshot, restore, export):

@@ -378,30 +378,3 @@ def _replaced(reader: Reader, height: int) -> dict[bytes, bytes | None]:
             raise wrong(f"the history of block {height} has no value for the state key {key.hex()}")
         replaced[key] = replaced_value(entry)
     return replaced
-
-
-def inspect(reader: Reader, table: Table, key: bytes) -> object:
-    """The record under `key` of `table` in a form to show; None if there is none. Heights are 8 bytes."""
-    raw = reader.get(table.value + key)
-    if raw is None:
-        return None
-    kind = _KINDS.get(table)
-    return raw if kind is None else decode(kind, raw)
-
-
-def past_values(reader: Reader, key: bytes) -> list[tuple[int, bytes]]:
-    """(height, HISTORY entry) of every kept block that replaced the value of this state key."""
-    table = Table.HISTORY.value + terminated(key)
-    return [(int.from_bytes(place[len(table) :], "big"), entry) for place, entry in reader.scan(table)]
-
-
-_KINDS: dict[Table, object] = {
-    Table.HEADER: Header,
-    Table.BODY: tuple[bytes, ...],
-    Table.CERTIFICATE: Certificate,
-    Table.RECEIPTS: StoredReceipts,
-    Table.EPOCH: Epoch,
-    Table.TOUCHED: tuple[bytes, ...],
-    Table.INDEXED: Indexed,
-}
-"""How the records of a table decode; others are shown as bytes."""

@@ -279,6 +279,18 @@ def test_prune_gives_the_disk_back_and_goes_on(home: Path, monkeypatch: pytest.M
     assert asked("replay", "--home", home)["first"] == HEIGHT - 2
 
 
+def test_inspect_shows_one_record_or_those_that_begin_alike(home: Path) -> None:
+    assert json.loads(db("inspect", "--home", home, 7).stdout)["height"] == 7
+    assert json.loads(db("inspect", "--home", home, "header", 7).stdout)["height"] == 7
+    assert len(json.loads(db("inspect", "--home", home, "state", "cash_balance", "--limit", 3).stdout)) == 3
+    words = ("inspect", "--home", home, "state", "cash_asset", "CNY@BENCH0")
+    assert json.loads(db(*words, "--at-height", 0).stdout)["total"] == "0" != json.loads(db(*words).stdout)["total"]
+    assert len(json.loads(db("inspect", "--home", home, "history", *words[4:]).stdout)["changes"]) == HEIGHT
+    for unknown in (("header", HEIGHT + 1), ("state", "product"), ("history", "product", "0x00")):
+        assert "no such record" in db("inspect", "--home", home, *unknown, code=1).stderr
+    assert "is no table" in refused(ConfigurationError, "inspect", "--home", home, "headers", 1)
+
+
 def test_a_directory_in_use_is_refused_by_every_command(home: Path, tmp_path: Path) -> None:
     kv = LevelKeyValue(Home(home).database)
     for words in (

@@ -26,10 +26,10 @@ def test_verify_finds_all_in_order_refuses_a_running_node_and_names_damage(tmp_p
     assert found["transactions"] == len(final) == 20
     assert found["violations"] == []
     assert "in order" in otcnode("db", "verify", "--home", str(home.path))
-    header = json.loads(otcnode("db", "inspect", "--home", str(home.path), "header", "0000000000000001"))
+    header = json.loads(otcnode("db", "inspect", "--home", str(home.path), "header", "1"))
     assert header["height"] == 1
-    otcnode("db", "inspect", "--home", str(home.path), "header", "00000000000fffff", code=1)
-    otcnode("db", "inspect", "--home", str(home.path), "header", "nothex", code=2)
+    otcnode("db", "inspect", "--home", str(home.path), "header", "1048575", code=1)
+    otcnode("db", "inspect", "--home", str(home.path), "header", "0xnothex", code=2)
     largest = max(home.database.iterdir(), key=lambda path: path.stat().st_size)
     raw = bytearray(largest.read_bytes())
     raw[len(raw) // 2] ^= 0x10

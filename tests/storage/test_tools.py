@@ -15,7 +15,7 @@ from otcnode.storage.records import Head, Indexed, StoredReceipts
 from otcnode.storage.schema import Meta, Table, height_key, terminated
 from otcnode.storage.state_proof import key_hash
 from otcnode.storage.store import Store
-from otcnode.storage.tools import Judges, inspect, past_values, verify
+from otcnode.storage.tools import Judges, verify
 from tests.storage.chain import CHAIN, GENESIS, append, certify, create, expected_state, reopen, transactions_of
 
 HEIGHT = 12
@@ -236,19 +236,3 @@ def test_a_certificate_of_another_block_of_the_chain_is_found(kv: MemoryKeyValue
     kv.write([(height_key(Table.CERTIFICATE, 4), encode(certify(other, reopen(kv).epoch_of(5))))])
     with pytest.raises(StorageDamage, match="certificate 4 is of another block"):
         verify(kv, CHAIN, ROOTS)
-
-
-def test_inspect_shows_records_as_what_they_are(kv: MemoryKeyValue) -> None:
-    store = reopen(kv)
-    at = (3).to_bytes(8, "big")
-    assert inspect(kv, Table.HEADER, at) == store.header(3)
-    assert inspect(kv, Table.CERTIFICATE, at) == store.certificate(3)
-    assert inspect(kv, Table.RECEIPTS, at) == store.receipts(3)
-    assert inspect(kv, Table.BODY, at) == tuple(transactions_of(3))
-    assert inspect(kv, Table.STATE, _STATE_KEY) == b"born"
-    assert inspect(kv, Table.STATE, b"nothing") is None
-
-
-def test_past_values_are_those_that_blocks_replaced(kv: MemoryKeyValue) -> None:
-    assert past_values(kv, b"account/\x05") == [(5, b"\x01genesis 5")]
-    assert past_values(kv, b"new/5") == [(5, b"\x00"), (8, b"\x01born")]
