@@ -12,7 +12,7 @@ from otcnode import genesis as genesis_module
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option
 from otcnode.config import Home
-from otcnode.errors import ConfigurationError, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, OtherFormat, ProofError, StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.home import void_record
 from otcnode.roots import roots_of
@@ -99,7 +99,8 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
 
 def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:
     """Keep other processes away while the node's chain is still there. Raises ConfigurationError if one uses it, or if
-    it has reached `height`. A chain that is damaged, or none, is no obstacle."""
+    it has reached `height`, or may have, as its format cannot be read. A chain that is damaged, or none, is no
+    obstacle."""
     if not home.database.exists():
         return
     try:
@@ -108,6 +109,10 @@ def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> N
         tip = Store.open(kv, roots.chain, 0).tip
     except StorageDamage:
         return
+    except OtherFormat as other:
+        if height is None:
+            return
+        raise ConfigurationError(f"{home.path}: {other}") from None
     if height is not None and tip.height >= height:
         raise ConfigurationError(
             f"{home.path} has height {tip.height}, the snapshot {height}: pass --replace to go back to it"

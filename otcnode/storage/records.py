@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from otcnode.blocks import Certificate, Epoch, Header, block_hash
 from otcnode.codec import Record, decode
 from otcnode.epochs import EpochChange
-from otcnode.errors import ConfigurationError, DecodeError, StorageDamage
+from otcnode.errors import ConfigurationError, DecodeError, OtherFormat, StorageDamage
 from otcnode.storage.kv import Reader
 from otcnode.storage.schema import FORMAT, HEIGHT_BYTES, Meta, Table, height_key
 from otcnode.types import BlockHash, ChainId, Hash, Height, Natural, TransactionId
@@ -78,17 +80,30 @@ def read_record(reader: Reader, key: bytes, kind: type[T], place: str) -> T:
 
 
 def read_chain_meta(reader: Reader, chain: bytes) -> ChainMeta:
-    """Raises ConfigurationError if there is no chain, another one, or one in a format that is not ours."""
+    """Raises ConfigurationError if there is no chain, or another one, OtherFormat if its format is not ours."""
     if not holds_chain(reader):
         raise ConfigurationError("this data directory holds no chain yet")
+    found = _format_of(reader.get(Meta.CHAIN.value))
+    if found not in (None, FORMAT):
+        raise OtherFormat(
+            f"this data directory has format {found}, this version reads {FORMAT}: restore a snapshot "
+            "(otcnode db restore --replace), or delete data/chain and let the node sync"
+        )
     meta = read_record(reader, Meta.CHAIN.value, ChainMeta, "the description of the chain")
-    if meta.format != FORMAT:
-        raise ConfigurationError(f"this data directory has format {meta.format}, this version reads {FORMAT}")
     if meta.chain != chain:
         raise ConfigurationError(
             f"this data directory is of chain {meta.chain.hex()[:16]}…, the genesis file of {chain.hex()[:16]}…"
         )
     return meta
+
+
+def _format_of(raw: bytes | None) -> int | None:
+    """What every version writes first, whatever follows it."""
+    try:
+        fields = msgspec.msgpack.decode(raw or b"", type=tuple[Any, ...])
+    except msgspec.DecodeError:
+        return None
+    return fields[0] if fields and isinstance(fields[0], int) else None
 
 
 def holds_chain(reader: Reader) -> bool:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli import maintenance
 from otcnode.cli.main import otcnode
+from otcnode.codec import encode
 from otcnode.config import Home
 from otcnode.consensus.record import birth
 from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
@@ -24,7 +25,7 @@ from otcnode.maintenance import scratch as scratches
 from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.schema import Table, height_key
+from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
@@ -303,6 +304,18 @@ def test_a_directory_in_use_is_refused_by_every_command(home: Path, tmp_path: Pa
     ):
         assert "is in use by another otcnode process" in refused(ConfigurationError, *words, "--home", home)
     kv.close()
+
+
+def test_a_store_of_another_format_gives_way_to_a_snapshot_if_it_is_said_to(home: Path, tmp_path: Path) -> None:
+    made = asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    kv = LevelKeyValue(Home(home).database)
+    kv.write([(Meta.CHAIN.value, encode((FORMAT - 1, bytes(32))))])
+    kv.close()
+    for words in (("verify",), ("replay",), ("restore", "--from", tmp_path / "snapshot")):
+        said = refused(ConfigurationError, *words, "--home", home)
+        assert f"has format {FORMAT - 1}, this version reads {FORMAT}: restore a snapshot" in said
+    assert asked("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace") == made
+    assert asked("verify", "--home", home)["height"] == HEIGHT
 
 
 # exports

@@ -13,11 +13,17 @@ from typing import Any
 
 import pytest
 
-from otcnode.bench.chain import make_home
+from otcnode import genesis
+from otcnode.bench import large_state
+from otcnode.bench.chain import ChainBuilder, make_home
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.schema import Table
 
 pytestmark = [pytest.mark.process, pytest.mark.long]
 
 BLOCKS, TRANSACTIONS = 500, 200
+ACCOUNTS = 100_000
+"""Four state keys each: what takes long enough to copy to be stopped several times."""
 TIMEOUT = 600
 
 
@@ -44,20 +50,25 @@ def db(*words: object) -> Any:
     return json.loads(done.stdout)
 
 
-def inspected(home: Path, table: str, key: str) -> Any:
+def inspected(home: Path, *words: object) -> Any:
     """The record, None where there is none."""
-    words = [sys.executable, "-m", "otcnode", "db", "inspect", "--home", str(home), table, key]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    line = [sys.executable, "-m", "otcnode", "db", "inspect", "--home", str(home), *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode in (0, 1), done.stderr
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
-def height(number: int) -> str:
-    return number.to_bytes(8, "big").hex()
+def damaged(*words: object) -> str:
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 2, done.stderr
+    return done.stderr
 
 
-def interrupted(*words: object) -> str:
-    """What the command prints after Ctrl-C, which is pressed once it has said how far it is."""
+PARTS = "state copied|blocks|events exported|keys|chunks|reading|syncing"
+
+
+def interrupted(*words: object, part: str = PARTS) -> str:
+    """What the command prints after Ctrl-C, which is pressed once it has said how far it is with this part."""
     with subprocess.Popen(
         command(*words),
         stdout=subprocess.PIPE,
@@ -68,7 +79,7 @@ def interrupted(*words: object) -> str:
     ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
-        assert re.match(r"(state copied|blocks|events exported|keys|chunks|reading|syncing).*: \d+", first), first
+        assert re.match(rf"({part}).*: \d+", first), first
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, said
@@ -86,8 +97,58 @@ def test_verify(home: Path) -> None:
 def test_replay(home: Path) -> None:
     assert "go on with the same command" in interrupted("replay", "--home", home)
     found = db("replay", "--home", home)
-    assert 0 < found["first"] < found["last"] == BLOCKS
+    assert 0 == found["begun_at"] < found["first"] < found["last"] == BLOCKS
     assert found["transactions"] == (BLOCKS - found["first"]) * TRANSACTIONS
+
+
+def test_a_replay_from_a_state_that_is_kept(home: Path) -> None:
+    """Stopped, gone on with, and no stand-in for a replay of more."""
+    words = ("replay", "--home", home, "--from", 100)
+    assert "go on with the same command" in interrupted(*words, part="blocks replayed")
+    found = db(*words)
+    assert found["begun_at"] == 100 < found["first"] < found["last"] == BLOCKS
+    assert "go on with the same command" in interrupted(*words, part="blocks replayed")
+    found = db("replay", "--home", home)
+    assert (found["begun_at"], found["first"], found["transactions"]) == (0, 0, BLOCKS * TRANSACTIONS)
+
+
+def test_a_replay_of_a_pruned_chain(home: Path) -> None:
+    db("prune", "--home", home, "--keep-blocks", 300)
+    words = ("replay", "--home", home)
+    assert "go on with the same command" in interrupted(*words, part="blocks replayed")
+    found = db(*words)
+    assert found["begun_at"] == BLOCKS - 300 < found["first"] < found["last"] == BLOCKS
+
+
+def test_a_replay_that_copies_a_large_state(tmp_path: Path) -> None:
+    """It is stopped in the middle of that, several times, and passes; so does whatever comes after it."""
+    home = tmp_path / "home"
+    make_home(home, 0, 0)
+    kv = LevelKeyValue(home / "data" / "chain")
+    builder = ChainBuilder(kv, genesis.load(home / "genesis.json"))
+    large_state.grow(builder, ACCOUNTS)
+    grown = builder.store.tip.height
+    builder.grow(4, 3)
+    kv.close()
+    words = ("replay", "--home", home, "--from", grown + 1)
+    for _ in range(2):
+        assert "go on with the same command" in interrupted(*words, part="state copied")
+    found = db(*words)
+    assert found == {"begun_at": grown + 1, "first": grown + 1, "last": grown + 4, "transactions": 9}
+    assert "go on with the same command" in interrupted(*words, part="state copied")
+    words = ("replay", "--home", home, "--from", grown + 2)
+    assert db(*words)["begun_at"] == grown + 2
+    assert not (home / "data" / "replay").exists()
+
+
+def test_a_verify_that_goes_on_misses_nothing_above(home: Path) -> None:
+    reached = int(interrupted("verify", "--home", home).rsplit("--from ", 1)[1])
+    key = inspected(home, "indexed", BLOCKS)["keys"][0]
+    kv = LevelKeyValue(home / "data" / "chain")
+    kv.write([(Table.INDEX.value + bytes.fromhex(key.removeprefix("0x")), bytes(12))])
+    kv.close()
+    assert 1 < reached < BLOCKS
+    assert f"of block {BLOCKS} is not what its receipts say" in damaged("verify", "--home", home, "--from", reached)
 
 
 def test_rollback_and_replay_of_what_is_left(home: Path) -> None:
@@ -119,20 +180,29 @@ def test_snapshot_and_restore(home: Path, tmp_path: Path) -> None:
     assert db(*words) == made
     found = db("verify", "--home", again)
     assert (found["height"], found["blocks_first"], found["violations"]) == (BLOCKS, BLOCKS + 1, [])
-    assert inspected(again, "header", height(BLOCKS)) == inspected(home, "header", height(BLOCKS))
-    assert inspected(again, "header", height(BLOCKS - 1)) is None
+    assert inspected(home, BLOCKS)["height"] == BLOCKS
+    assert inspected(again, BLOCKS) == inspected(home, BLOCKS)
+    assert inspected(again, BLOCKS - 1) is None
 
 
 def test_inspect(home: Path) -> None:
-    """From a block by height to one of its transactions, and from that one's id back to its place."""
-    middle = height(BLOCKS // 2)
-    header = inspected(home, "header", middle)
-    assert header["height"] == BLOCKS // 2 and header["transaction_count"] == TRANSACTIONS
+    """From a block by height to one of its transactions, and from that one's id back to its place; and what it did to
+    the account, as of the heights around it."""
+    middle = BLOCKS // 2
+    header = inspected(home, middle)
+    assert header["height"] == middle and header["transaction_count"] == TRANSACTIONS
     certificate = inspected(home, "certificate", middle)
-    assert inspected(home, "block_hash", certificate["block_hash"]) == middle
+    assert inspected(home, certificate["block_hash"])["header"] == header
     last = inspected(home, "indexed", middle)["transactions"][-1]
-    assert inspected(home, "transaction", last) == middle + (TRANSACTIONS - 1).to_bytes(4, "big").hex()
-    assert inspected(home, "header", height(BLOCKS + 1)) is None
+    found = inspected(home, last)
+    assert (found["height"], found["index"]) == (middle, TRANSACTIONS - 1)
+    (deposit,) = found["transaction"]["body"]["operations"]
+    balance = ("state", "cash_balance", deposit["account"], deposit["cash"])
+    before, after = (inspected(home, *balance, "--at-height", at) for at in (middle - 1, middle))
+    assert int(after["balance"]) >= (int(before["balance"]) if before else 0) + int(deposit["amount"])
+    history = inspected(home, "history", *balance[1:])
+    assert after in [change["record"] for change in history["changes"] if change["height"] == middle]
+    assert inspected(home, BLOCKS + 1) is None
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])

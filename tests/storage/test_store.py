@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from otcnode.blocks import Epoch, block_hash
 from otcnode.codec import encode
 from otcnode.crypto import sha256
-from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.errors import ConfigurationError, OtherFormat, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.kv import MemoryKeyValue
@@ -248,7 +248,10 @@ def test_another_chain_and_another_format_and_a_second_creation_are_refused() ->
     meta = read_chain_meta(kv, CHAIN)
     older = ChainMeta(FORMAT - 1, meta.chain, meta.buckets, meta.genesis_state_root)
     kv.write([(Meta.CHAIN.value, encode(older))])
-    with pytest.raises(ConfigurationError, match=f"has format {FORMAT - 1}, this version reads {FORMAT}"):
+    with pytest.raises(OtherFormat, match=f"has format {FORMAT - 1}, this version reads {FORMAT}: restore a snapshot"):
+        reopen(kv)
+    kv.write([(Meta.CHAIN.value, encode((FORMAT + 1, "fields", "of", "that", "version")))])
+    with pytest.raises(OtherFormat, match=f"has format {FORMAT + 1}"):
         reopen(kv)
 
 
