@@ -16,8 +16,10 @@ from otcnode.cli.stopped import home_option, json_option, opened, readable, veri
 from otcnode.config import Home
 from otcnode.maintenance import inspection
 from otcnode.storage import tools
+from otcnode.storage.documents import ADVICE_DOCUMENTS
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.progress import Progress
+from otcnode.storage.records import ADVICE_RESTORE
 from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
 from otcnode.vm.invariants import CHECKS
@@ -45,7 +47,7 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
     Ends with 0 if all is in order, 2 if something is damaged (it is named), 1 if the state breaks an invariant. Stopped
     by Ctrl-C, it says with which --from to go on.
     """
-    with verifying(), opened(directory) as stopped:
+    with verifying(ADVICE_RESTORE), opened(directory) as stopped:
         reached = 0
         try:
             with bars() as show:
@@ -75,15 +77,16 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
 
 
 def _documents(home: Home, progress: Progress) -> int:
-    """Verify the sealed documents; how many there are."""
-    try:
-        kv = LevelKeyValue(home.documents)
-    except NoDatabase:
-        return 0
-    try:
-        return tools.verify_documents(kv, progress)
-    finally:
-        kv.close()
+    """Verify the sealed documents; how many there are. The chain does not depend on them."""
+    with verifying(ADVICE_DOCUMENTS):
+        try:
+            kv = LevelKeyValue(home.documents)
+        except NoDatabase:
+            return 0
+        try:
+            return tools.verify_documents(kv, progress)
+        finally:
+            kv.close()
 
 
 @db.command()

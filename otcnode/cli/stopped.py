@@ -14,7 +14,7 @@ from otcnode.config import Home
 from otcnode.errors import StorageDamage
 from otcnode.genesis import Genesis, chain_id
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.records import ADVICE, ADVICE_RESTORE
+from otcnode.storage.records import advised
 
 home_option = click.option(
     "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
@@ -44,13 +44,12 @@ def opened(directory: Path) -> Iterator[Stopped]:
 
 
 @contextmanager
-def verifying() -> Iterator[None]:
-    """The damage that `verify` itself meets comes with the advice that follows it: what it reads is the chain's own
-    database and nothing else."""
+def verifying(advice: str) -> Iterator[None]:
+    """The damage that `verify` itself meets comes with the advice that follows it."""
     try:
         yield
     except StorageDamage as damage:
-        raise StorageDamage(str(damage).replace(ADVICE, ADVICE_RESTORE)) from None
+        raise advised(damage, advice) from None
 
 
 def readable(fields: dict[str, object]) -> str:

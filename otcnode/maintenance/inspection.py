@@ -340,7 +340,11 @@ def _entry(reader: Reader, raw: bytes) -> Shown:
 
 def _document(reader: Reader, raw: bytes) -> Shown:
     """Sealed: what it says is not for whoever has the disk."""
-    return {"size_bytes": len(raw)}
+    return {"size_bytes": len(raw), "sealed": raw.hex()}
+
+
+def _height(reader: Reader, raw: bytes) -> Shown:
+    return {"height": int.from_bytes(raw, "big")}
 
 
 _SHOW: Mapping[Table, Callable[[Reader, bytes], Shown]] = {
@@ -356,6 +360,7 @@ _SHOW: Mapping[Table, Callable[[Reader, bytes], Shown]] = {
     Table.INDEXED: _indexed,
     Table.EVIDENCE: _as(KeptEvidence),
     Table.DOCUMENT: _document,
+    Table.DOCUMENT_KEPT: _height,
 }
 """How the records of a table are shown; others in hexadecimal."""
 _SHOW_META: Mapping[bytes, Callable[[Reader, bytes], Shown]] = {b"/head": _as(Head), b"/chain": _as(ChainMeta)}

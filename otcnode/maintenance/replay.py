@@ -21,7 +21,7 @@ from otcnode.storage.foundation import foundation, state_batch
 from otcnode.storage.kv import KeyValue, Reader
 from otcnode.storage.leaves import hashes_of_leaves
 from otcnode.storage.progress import Progress, silent
-from otcnode.storage.records import damaged
+from otcnode.storage.records import advised, damaged
 from otcnode.storage.schema import Meta, Table
 from otcnode.storage.state_tree import StateTree
 from otcnode.storage.store import Store
@@ -31,6 +31,8 @@ from otcnode.vm.transactions import decode_transaction
 from otcnode.vm.view import StateView
 
 BATCH_KEYS = 20_000
+NOTHING_ELSE = "nothing else is"
+"""In the place of advice where a replay's own store is damaged."""
 
 
 class Differs(OtcnodeError):
@@ -76,8 +78,10 @@ def begin(
     if has_begun:
         try:
             store = Store.open(scratch, chain, 0, 1)
-        except (ConfigurationError, StorageDamage) as error:
-            raise Unusable(f"damaged: {error}") from None
+        except ConfigurationError:
+            raise Unusable("of another chain or format") from None
+        except StorageDamage as damage:
+            raise Unusable(f"damaged ({advised(damage, NOTHING_ELSE)})") from None
         if not _is_below(store, source):
             raise Unusable("of other blocks")
         if store.tip.height < first:
@@ -87,7 +91,7 @@ def begin(
         raise Unusable(f"begun at height {begun_at} and had not reached anything")
     if first == 0:
         if Store.exists(scratch):
-            raise Unusable("damaged: it has no head")
+            raise Unusable("damaged (it has no head)")
         writes, buckets = genesis_writes(genesis), genesis.parameters.state_buckets
         return Store.create(scratch, chain, writes, buckets, first_epoch(genesis), 0, 1)
     _found(source, scratch, first, genesis.parameters.state_buckets, progress)
@@ -102,7 +106,7 @@ def _of_scratch() -> Iterator[None]:
     except DiskFull:
         raise
     except StorageDamage as damage:
-        raise Unusable(f"damaged: {damage}") from None
+        raise Unusable(f"damaged ({advised(damage, NOTHING_ELSE)})") from None
 
 
 def _is_below(store: Store, source: Store) -> bool:
@@ -133,7 +137,7 @@ def _found(source: Store, scratch: KeyValue, height: int, buckets: int, progress
         root = StateTree(scratch, buckets, hashes).root
     if root != header.state_root:
         if after is not None:
-            raise Unusable("damaged: what had been copied does not go with the rest of the state")
+            raise Unusable("damaged (what had been copied does not go with the rest of the state)")
         raise damaged(f"the state or the history: the state of height {height} has another root than its header")
     epochs = [epoch for epoch in source.epochs() if epoch.number <= height + 1]
     scratch.write(

@@ -16,7 +16,9 @@ import msgspec
 
 import otcnode
 from otcnode.errors import ConfigurationError, DiskFull, StorageDamage
+from otcnode.maintenance.replay import NOTHING_ELSE
 from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.records import advised
 
 _NOTE = "begun.json"
 _DRAFT = "begun.json.draft"
@@ -49,7 +51,7 @@ class Scratch:
         except DiskFull:
             raise
         except StorageDamage as damage:
-            self._begin_anew(height, f"damaged: {damage}")
+            self._begin_anew(height, f"damaged ({advised(damage, NOTHING_ELSE)})")
             return
         if (self.begun.version, self.begun.code) != (otcnode.__version__, code_hash()):
             self.begin_anew(height, f"made by another code of otcnode (version {self.begun.version})")

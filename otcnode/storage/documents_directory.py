@@ -8,7 +8,7 @@ from otcnode.errors import DiskFull, StorageDamage
 from otcnode.storage.documents import ADVICE_DOCUMENTS, DocumentStore
 from otcnode.storage.kv import KeyValue
 from otcnode.storage.level import LevelKeyValue, NoDatabase
-from otcnode.storage.records import ADVICE
+from otcnode.storage.records import advised
 
 CACHE_BYTES = 4 << 20
 
@@ -43,7 +43,7 @@ def _opened(path: Path) -> DocumentStore:
     except DiskFull:
         raise
     except StorageDamage as damage:
-        raise StorageDamage(str(damage).replace(ADVICE, ADVICE_DOCUMENTS)) from None
+        raise advised(damage, ADVICE_DOCUMENTS) from None
 
 
 def _take_over(store: DocumentStore, database: Path) -> None:

@@ -12,6 +12,7 @@ import plyvel
 
 from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage
 from otcnode.storage.kv import Reader, Write, prefix_end
+from otcnode.storage.records import ADVICE, ADVICE_MISSING
 
 CACHE_BYTES = 64 << 20
 WRITE_BUFFER_BYTES = 16 << 20
@@ -24,7 +25,6 @@ _CURRENT = "CURRENT"
 _BEYOND = b"\xff" * 64
 """Behind every key of a table, and of all."""
 _TABLES = (".ldb", ".sst")
-_RESTORE = "run otcnode db restore, or delete the directory and let the node sync"
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
 _IN_USE = ("already held by process", "Resource temporarily unavailable")
 
@@ -194,7 +194,7 @@ def _check_directory(path: Path, create: bool) -> None:
         return
     if _CURRENT in names or log or any(name.startswith("MANIFEST") or name.endswith(_TABLES) for name in names):
         missing = "LevelDB's log" if _CURRENT in names else f"the file {_CURRENT}"
-        raise StorageDamage(f"{path}: {missing} is missing; {_RESTORE}")
+        raise StorageDamage(f"{path}: {missing} is missing; {ADVICE_MISSING}")
     raise NoDatabase(f"{path} holds no chain" + (", but other files" if names else " yet"))
 
 
@@ -238,4 +238,4 @@ def _damage(path: Path, error: plyvel.Error) -> StorageDamage:
     text = _text(error)
     if any(words in text for words in _FULL):
         return DiskFull(f"the disk of {path} is full ({text}); free space, then start the node again")
-    return StorageDamage(f"{path} is damaged ({text}); stop the node and run: otcnode db verify")
+    return StorageDamage(f"{path} is damaged ({text}); {ADVICE}")

@@ -18,6 +18,7 @@ from otcnode.types import BlockHash, ChainId, Hash, Height, Natural, Transaction
 T = TypeVar("T")
 
 ADVICE = "stop the node and run: otcnode db verify"
+ADVICE_MISSING = "run otcnode db restore, or delete the directory and let the node sync"
 ADVICE_RESTORE = "this store cannot be trusted: run otcnode db restore, or delete it and let the node sync"
 
 
@@ -66,6 +67,15 @@ class Tip(NamedTuple):
 
 def damaged(place: str) -> StorageDamage:
     return StorageDamage(f"{place} is damaged or missing; {ADVICE}")
+
+
+def advised(damage: StorageDamage, advice: str) -> StorageDamage:
+    """The same damage with the advice for whoever met it where the general one, which is about a running node's chain,
+    does not help. A disk that is full is not meant."""
+    text = str(damage)
+    for general in (ADVICE, ADVICE_MISSING):
+        text = text.replace(general, advice)
+    return type(damage)(text)
 
 
 def read_record(reader: Reader, key: bytes, kind: type[T], place: str) -> T:

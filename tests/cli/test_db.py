@@ -169,7 +169,8 @@ def test_a_damaged_replay_is_not_held_against_the_chain(home: Path, monkeypatch:
     stop(monkeypatch, home, "blocks replayed", 25)
     (store / "CURRENT").unlink()
     result = db("replay", "--home", home, "--json")
-    assert "an earlier replay was damaged" in result.stderr and json.loads(result.stdout)["first"] == 0
+    assert "is missing; nothing else is); this one begins anew at height 0" in result.stderr
+    assert "restore" not in result.stderr and json.loads(result.stdout)["first"] == 0
     stop(monkeypatch, home, "blocks replayed", 25)
     kv = LevelKeyValue(store)
     kv.write([(key, bytes(32)) for key, _ in list(kv.scan(Table.TREE.value))])
@@ -200,6 +201,16 @@ def test_a_verify_that_goes_on_adds_up_the_events_of_all_blocks(home: Path, monk
     whole, folded[:] = list(folded), []
     asked("verify", "--home", home, "--from", HEIGHT + 1)
     assert folded == whole and sum(whole) > HEIGHT * TRANSACTIONS
+
+
+def test_damaged_documents_do_not_make_the_chain_one_that_cannot_be_trusted(home: Path) -> None:
+    documents = Home(home).documents
+    LevelKeyValue(documents, create=True).close()
+    assert asked("verify", "--home", home)["documents"] == 0
+    (documents / "CURRENT").unlink()
+    said = refused(StorageDamage, "verify", "--home", home)
+    assert "data/documents" in said and said.endswith("or remove it: what peers hold is fetched again")
+    assert "restore" not in said
 
 
 def test_only_verify_says_that_a_chain_cannot_be_trusted(home: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_beside_the_chain(kv: MemoryKeyValue) -> None:
     assert found["offence"]["validator"] == form.node(key.public) and found["offence"]["kind"] == "double COMMIT"
     assert found["evidence"]["first"]["block_hash"] == form.block(b"A" * 32)
     assert found["seen_ms"]["iso"].startswith("2027-01-15")
-    assert seen(kv, "document", "0x" + bytes(32).hex()) == {"size_bytes": 6}
+    assert seen(kv, "document", "0x" + bytes(32).hex()) == {"size_bytes": 6, "sealed": b"sealed".hex()}
 
 
 def test_a_record_that_does_not_decode_is_shown_as_it_is(kv: MemoryKeyValue) -> None:

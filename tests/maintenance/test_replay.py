@@ -139,8 +139,8 @@ def _damaged_leaves(scratch: MemoryKeyValue, kv: MemoryKeyValue) -> None:
     [
         (_another_chain, "of other blocks"),
         (_longer_chain, "of other blocks"),
-        (_damaged_head, "damaged: the head"),
-        (_damaged_leaves, "damaged: bucket .* of the state tree"),
+        (_damaged_head, r"damaged \(the head .*; nothing else is\)"),
+        (_damaged_leaves, r"damaged \(bucket .* of the state tree"),
     ],
 )
 def test_a_store_that_cannot_be_gone_on_with_says_so_and_nothing_of_the_chain(
