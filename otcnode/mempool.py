@@ -64,6 +64,7 @@ class Mempool:
         self._bytes_per_author: Counter[bytes] = Counter()
         self._seen_ms: dict[bytes, int] = {}
         self._bearer: dict[bytes, bytes] = {}
+        self._bytes_borne = 0
         self._by_end: list[tuple[int, bytes]] = []
         """(valid_until, id): a heap. What has left the pool is taken out now and then, many at a time."""
 
@@ -101,25 +102,27 @@ class Mempool:
         if bearer is not None:
             brought = on_their_way + sum(other == bearer for other in self._bearer.values())
             return Refusal.URGENT if brought >= self._bounds.urgent_per_validator_max else None
-        if len(self._waiting) >= self._bounds.transactions_max:
+        # What is pushed takes no room from others.
+        used = len(self._waiting) - len(self._bearer) + 1
+        used_bytes = self._bytes - self._bytes_borne + len(decoded.raw)
+        if used > self._bounds.transactions_max or used_bytes > self._bounds.bytes_max:
             return Refusal.FULL
-        if self._bytes + len(decoded.raw) > self._bounds.bytes_max:
-            return Refusal.FULL
-        return self._refuses_author(decoded)
+        return self._refuses_author(decoded, used, used_bytes)
 
-    def _refuses_author(self, decoded: Decoded) -> Refusal | None:
+    def _refuses_author(self, decoded: Decoded, used: int, used_bytes: int) -> Refusal | None:
+        """`used`, of the room of all, itself included."""
         bounds, (author, quota) = self._bounds, self._author(decoded.transaction.body)
-        size = len(decoded.raw)
-        count, count_bytes = len(self._per_author.get(author, ())) + 1, self._bytes_per_author[author] + size
+        count = len(self._per_author.get(author, ())) + 1
+        count_bytes = self._bytes_per_author[author] + len(decoded.raw)
         if count > quota:
             return Refusal.QUOTA
         if count_bytes > bounds.per_author_bytes_max:
             return Refusal.QUOTA_BYTES
         if count <= bounds.few_max and count_bytes <= bounds.few_bytes_max:
             return None
-        if not _is_fair(count, len(self._waiting) + 1, bounds.transactions_max):
+        if not _is_fair(count, used, bounds.transactions_max):
             return Refusal.QUOTA
-        if not _is_fair(count_bytes, self._bytes + size, bounds.bytes_max):
+        if not _is_fair(count_bytes, used_bytes, bounds.bytes_max):
             return Refusal.QUOTA_BYTES
         return None
 
@@ -137,6 +140,7 @@ class Mempool:
         self._seen_ms[decoded.id] = now_ms
         if bearer is not None:
             self._bearer[decoded.id] = bearer
+            self._bytes_borne += len(decoded.raw)
         heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
         return None
 
@@ -154,7 +158,8 @@ class Mempool:
             del self._by_full_hash[decoded.full_hash]
             self._bytes -= len(decoded.raw)
             del self._seen_ms[transaction_id]
-            self._bearer.pop(transaction_id, None)
+            if self._bearer.pop(transaction_id, None) is not None:
+                self._bytes_borne -= len(decoded.raw)
             author, _ = self._author(decoded.transaction.body)
             of_author = self._per_author[author]
             del of_author[transaction_id]

@@ -217,6 +217,17 @@ def test_a_validator_pushes_so_many_past_the_quotas_and_no_more() -> None:
     assert pool.add(transaction(5), bearer=first) is None
 
 
+def test_what_is_pushed_takes_no_room_from_others() -> None:
+    size = len(transaction(1).raw)
+    pool = Mempool(Limits(transactions_max=2, bytes_max=2 * size))
+    for number in range(10):
+        assert pool.add(transaction(number), bearer=b"v" * 32) is None
+    assert [pool.add(transaction(number, sender=1)) for number in (10, 11, 12)] == [None, None, Refusal.FULL]
+    pool.remove([*(transaction(number).id for number in range(10)), transaction(10, sender=1).id])
+    assert pool.add(transaction(13, sender=1)) is None
+    assert (len(pool), pool.bytes_held) == (2, 2 * size)
+
+
 def test_remembers_when_a_transaction_came() -> None:
     pool = Mempool()
     pool.add(transaction(1), 17)

@@ -64,6 +64,18 @@ class BlocksFigures(msgspec.Struct, frozen=True):
     workers_cpu_us: float
 
 
+class MemoryPeak(msgspec.Struct, frozen=True):
+    """`own_bytes`: memory that no file backs; `resident_bytes`: mapped files too, which the system takes back when it
+    needs room. Each by itself, looked at ten times a second, and the workers not counted."""
+
+    own_bytes: int = 0
+    resident_bytes: int = 0
+
+    def with_now(self, process: int) -> MemoryPeak:
+        now = processes.usage(process)
+        return MemoryPeak(max(self.own_bytes, now.own_bytes), max(self.resident_bytes, now.resident_bytes))
+
+
 class SnapshotFigures(msgspec.Struct, frozen=True):
     """`seconds` from the joiner's start until it stands at the snapshot's height, its start and the start of the engine
     on the new database included; `making_seconds` is what making the snapshot took."""
@@ -76,6 +88,8 @@ class SnapshotFigures(msgspec.Struct, frozen=True):
     seconds: float
     keys_per_second: float
     cpu_seconds: float
+    server_memory: MemoryPeak
+    joiner_memory: MemoryPeak
 
 
 class JoiningResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,8 +159,14 @@ def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
         assert manifest is not None
         say(f"joining by a snapshot of {manifest.keys} keys in {manifest.chunks} chunks …")
         with localnet.Cluster(Path(directory)) as cluster:
+            peaks = dict.fromkeys((SERVER, JOINER), MemoryPeak())
+
+            def watch() -> None:
+                for name, peak in peaks.items():
+                    peaks[name] = peak.with_now(cluster.process_id(name))
+
             started = _start(cluster)
-            _reaches(cluster, manifest.header.height)
+            _reaches(cluster, manifest.header.height, watch)
             seconds = time.perf_counter() - started
             own, workers = _cpu_seconds(cluster)
     return SnapshotFigures(
@@ -158,6 +178,8 @@ def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
         seconds=round(seconds, 2),
         keys_per_second=round(manifest.keys / seconds, 1),
         cpu_seconds=round(own + workers, 2),
+        server_memory=peaks[SERVER],
+        joiner_memory=peaks[JOINER],
     )
 
 
@@ -189,12 +211,13 @@ def _start(cluster: localnet.Cluster) -> float:
     return started
 
 
-def _reaches(cluster: localnet.Cluster, height: int) -> int:
-    """Wait until the joiner does; the height it has then."""
+def _reaches(cluster: localnet.Cluster, height: int, watch: Callable[[], None] = lambda: None) -> int:
+    """Wait until the joiner does; the height it has then. Meanwhile `watch` is called ten times a second."""
     deadline = time.perf_counter() + LIMIT_S
     while time.perf_counter() < deadline:
         if not cluster.alive(JOINER):
             raise ConfigurationError(f"the joiner ended: {cluster.tail(JOINER)}")
+        watch()
         now = _height(cluster.member(JOINER).url)
         if now >= height:
             return now

@@ -215,6 +215,8 @@ def _joining_table(result: joining.JoiningResult) -> Table:
         table.add_row("by a snapshot", f"{shot.keys} keys, {shot.size_bytes / 1e6:.0f} MB, {shot.chunks} chunks")
         table.add_row("", f"{shot.seconds} s, {shot.keys_per_second} keys/s, CPU {shot.cpu_seconds} s")
         table.add_row("making it", f"{shot.making_seconds} s")
+        for name, peak in (("server's memory", shot.server_memory), ("joiner's memory", shot.joiner_memory)):
+            table.add_row(name, f"{peak.own_bytes >> 20} MB its own, {peak.resident_bytes >> 20} MB resident at most")
     return table
 
 

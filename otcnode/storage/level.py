@@ -156,7 +156,9 @@ def _scan(
         start, include_start = after, False
     if stop is not None and start >= stop:
         return
-    bounds: dict[str, Any] = {"stop": stop, "verify_checksums": True}
+    # A whole table is read once, at a start or for a snapshot: in the cache it would displace what is read often.
+    whole = limit is None and len(prefix) <= 1
+    bounds: dict[str, Any] = {"stop": stop, "verify_checksums": True, "fill_cache": not whole}
     if reverse:
         # plyvel 1.5.1 finds nothing backwards if the last key below `stop` is `start`: the end is found here instead.
         bounds |= {"reverse": True}

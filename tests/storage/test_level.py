@@ -216,3 +216,19 @@ def test_a_compaction_gives_back_what_was_written_and_deleted_at_once(tmp_path: 
     kv.compact()
     assert kv.size_bytes() < 40_000
     kv.close()
+
+
+def test_a_scan_of_a_whole_table_takes_no_room_in_the_cache(tmp_path: Path) -> None:
+    """At a start the leaves of all accounts are read, which nobody reads again."""
+    kv = LevelKeyValue(tmp_path / "db", create=True)
+    kv.write([(b"t" + number.to_bytes(4, "big"), bytes([number % 256]) * 400) for number in range(10_000)])
+    kv.close()
+
+    def held_after(limit: int | None) -> int:
+        reopened = LevelKeyValue(tmp_path / "db")
+        assert sum(1 for _ in reopened.scan(b"t", limit=limit)) == 10_000
+        held = int(reopened._db.get_property(b"leveldb.approximate-memory-usage"))
+        reopened.close()
+        return held
+
+    assert held_after(None) < 200_000 and held_after(10_000) > 4_000_000
