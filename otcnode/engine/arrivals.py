@@ -3,7 +3,7 @@ long as the workers keep up. Where they do not, sources are served in turn (engi
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -42,6 +42,20 @@ class Arrival:
         object.__setattr__(self, "shares_with", own)
 
 
+class _Share:
+    """What one source holds, or all that come one way."""
+
+    __slots__ = ("bytes", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+
+
+_Shares = tuple[_Share, _Share]
+"""Of a source and of all that come its way."""
+
+
 class Arrivals:
     """Keyed by full hash: a forged copy is another arrival and never stands for the true one. What `take` gave out
     counts as held until `release`.
@@ -61,9 +75,9 @@ class Arrivals:
         self._taken: dict[FullHash, Arrival] = {}
         self._copies: dict[TransactionId, int] = {}
         self._bytes = 0
-        self._held: Counter[bytes | Source] = Counter()
-        """How many each way and each source has here, taken ones among them."""
-        self._bytes_held: Counter[bytes | Source] = Counter()
+        self._shares: dict[Source, _Shares] = {}
+        """Of every source that has anything here, taken or not."""
+        self._ways: dict[bytes, _Share] = {}
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._waiting) + len(self._taken)
@@ -92,33 +106,28 @@ class Arrivals:
 
     def pushed_by(self, validator: bytes) -> int:
         """How many urgent arrivals are held that this validator pushed, each copy of a transaction for itself."""
-        return self._held[_PUSHED + validator]
+        way = self._ways.get(_PUSHED + validator)
+        return 0 if way is None else way.count
 
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
         return transaction_id in self._copies
 
-    def has_room(self, arrival: Arrival) -> bool:
-        own, size = arrival.shares_with, len(arrival.decoded.raw)
-        free, free_bytes = limits.mempool_transactions_max - len(self), limits.mempool_bytes_max - self._bytes
-        return (
-            self._held[own] + self._held[own.way] + 1 <= free
-            and self._bytes_held[own] + self._bytes_held[own.way] + size <= free_bytes
-        )
-
-    def add(self, arrival: Arrival) -> None:
-        decoded = arrival.decoded
-        assert not self.holds(decoded.full_hash) and self.has_room(arrival)
+    def add(self, arrival: Arrival) -> bool:
+        """False: there is no room for it."""
+        decoded, source = arrival.decoded, arrival.shares_with
+        assert not self.holds(decoded.full_hash)
+        if not self._has_room(source, len(decoded.raw)):
+            return False
         if arrival.urgent:
-            assert arrival.source is not None
             self._urgent[decoded.full_hash] = arrival
         else:
             self._number += 1
             self._waiting[decoded.full_hash] = self._number, arrival
-            signatures = len(decoded.transaction.signatures)
-            self._turns.add(arrival.shares_with, decoded.full_hash, signatures)
+            self._turns.add(source, decoded.full_hash, len(decoded.transaction.signatures))
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
-        self._count(arrival, 1)
+        self._enter(source, len(decoded.raw))
+        return True
 
     def hasten(self, decoded: Decoded, validator: bytes) -> None:
         """A validator pushes what came before as one of many: past those, unless it is urgent or taken already, or the
@@ -126,13 +135,13 @@ class Arrivals:
         _, arrival = self._waiting.get(decoded.full_hash, (0, None))
         if arrival is None:
             return
-        urgent = replace(arrival, source=validator, urgent=True)
-        if self.has_room(urgent):
+        urgent, size = replace(arrival, source=validator, urgent=True), len(decoded.raw)
+        if self._has_room(urgent.shares_with, size):
             del self._waiting[decoded.full_hash]
             self._turns.remove(arrival.shares_with, decoded.full_hash)
-            self._count(arrival, -1)
+            self._leave(arrival.shares_with, size)
             self._urgent[decoded.full_hash] = urgent
-            self._count(urgent, 1)
+            self._enter(urgent.shares_with, size)
 
     def take(self, signatures_max: int) -> list[Arrival]:
         """What is urgent, the oldest first; then of the rest a turn of each source after the other, with about as many
@@ -156,19 +165,39 @@ class Arrivals:
     def release(self, arrival: Arrival) -> None:
         decoded = arrival.decoded
         del self._taken[decoded.full_hash]
-        self._count(arrival, -1)
+        self._leave(arrival.shares_with, len(decoded.raw))
         left = self._copies.pop(decoded.id) - 1
         if left:
             self._copies[decoded.id] = left
 
-    def _count(self, arrival: Arrival, sign: int) -> None:
-        own, size = arrival.shares_with, sign * len(arrival.decoded.raw)
+    def _has_room(self, source: Source, size: int) -> bool:
+        count, held_bytes = 1, size
+        for share in self._shares.get(source) or (self._ways.get(source.way),):
+            if share is not None:
+                count += share.count
+                held_bytes += share.bytes
+        free, free_bytes = limits.mempool_transactions_max - len(self), limits.mempool_bytes_max - self._bytes
+        return count <= free and held_bytes <= free_bytes
+
+    def _enter(self, source: Source, size: int) -> None:
+        shares = self._shares.get(source)
+        if shares is None:
+            way = self._ways.get(source.way)
+            if way is None:
+                way = self._ways[source.way] = _Share()
+            shares = self._shares[source] = _Share(), way
+        for share in shares:
+            share.count += 1
+            share.bytes += size
         self._bytes += size
-        held, bytes_held = self._held, self._bytes_held
-        for name in (own, own.way):
-            count = held[name] + sign
-            if count:
-                held[name] = count
-                bytes_held[name] += size
-            else:
-                del held[name], bytes_held[name]
+
+    def _leave(self, source: Source, size: int) -> None:
+        own, way = self._shares[source]
+        for share in (own, way):
+            share.count -= 1
+            share.bytes -= size
+        self._bytes -= size
+        if not own.count:
+            del self._shares[source]
+        if not way.count:
+            del self._ways[source.way]

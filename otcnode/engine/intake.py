@@ -348,12 +348,10 @@ class Intake:
     ) -> bool:
         """Whether its source has room for it among what waits to be verified; else that it came is all that stays."""
         height, now_ms = self._store.tip.height, self._host.now().monotonic_ms
-        arrival = Arrival(decoded, height, now_ms, source, answer, urgent, client)
-        if not self._arrivals.has_room(arrival):
+        if not self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent, client)):
             if not self._sightings.note_unverified(decoded.full_hash, now_ms):
                 self._lacks_room()
             return False
-        self._arrivals.add(arrival)
         if not self._verifying:
             self._verifying = True
             self._host.later(self._verify_arrivals)

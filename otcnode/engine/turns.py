@@ -28,8 +28,13 @@ class Turns:
         self._ways: OrderedDict[bytes, OrderedDict[bytes, _Queue]] = OrderedDict()
 
     def add(self, source: Source, name: FullHash, signatures: int) -> None:
-        queues = self._ways.setdefault(source.way, OrderedDict())
-        queues.setdefault(source.who, OrderedDict())[name] = signatures
+        queues = self._ways.get(source.way)
+        if queues is None:
+            queues = self._ways[source.way] = OrderedDict()
+        queue = queues.get(source.who)
+        if queue is None:
+            queue = queues[source.who] = OrderedDict()
+        queue[name] = signatures
 
     def remove(self, source: Source, name: FullHash) -> None:
         del self._ways[source.way][source.who][name]
