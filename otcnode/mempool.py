@@ -33,6 +33,8 @@ class Refusal(StrEnum):
     FULL = "the pool is full"
     QUOTA = "its author has too many transactions waiting"
     QUOTA_BYTES = "its author has too many bytes waiting"
+    SHARE = "its author has too many transactions waiting for how full the pool is"
+    SHARE_BYTES = "its author has too many bytes waiting for how full the pool is"
     URGENT = "its bearer has brought too many past the quotas"
 
 
@@ -121,9 +123,9 @@ class Mempool:
         if count <= bounds.few_max and count_bytes <= bounds.few_bytes_max:
             return None
         if not _is_fair(count, used, bounds.transactions_max):
-            return Refusal.QUOTA
+            return Refusal.SHARE
         if not _is_fair(count_bytes, used_bytes, bounds.bytes_max):
-            return Refusal.QUOTA_BYTES
+            return Refusal.SHARE_BYTES
         return None
 
     def add(self, decoded: Decoded, now_ms: int = 0, bearer: bytes | None = None) -> Refusal | None:

@@ -127,7 +127,7 @@ def test_one_account_alone_has_more_than_a_third_of_the_open_places() -> None:
     pool, numbers = Mempool(_ROOM), itertools.count()
     _greedy(pool, [0], numbers)
     assert len(pool) > 300 // 3
-    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.QUOTA
+    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.SHARE
 
 
 def test_a_share_follows_what_is_free() -> None:
@@ -145,7 +145,7 @@ def test_large_transactions_share_the_bytes_alike() -> None:
     pool, numbers = Mempool(bounds), itertools.count()
     _greedy(pool, range(10), numbers)
     assert pool.bytes_held <= 233 * (300 - 300 // 11 + 3 * 10)
-    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.QUOTA_BYTES
+    assert pool.add(transaction(next(numbers), sender=0)) is Refusal.SHARE_BYTES
     assert [pool.add(transaction(next(numbers), sender=200)) for _ in range(3)] == [None] * 3
 
 
