@@ -36,6 +36,10 @@ def refused(station: Station, transaction: Decoded) -> str:
         (Limits(transactions_max=0), "the pool is full"),
         (Limits(bytes_max=10), "the pool is full"),
         (Limits(per_account_max=0), "its author has too many transactions waiting"),
+        (
+            Limits(transactions_max=2, few_max=0),
+            "its author has too many transactions waiting for how full the pool is",
+        ),
     ],
 )
 def test_what_found_no_room_is_known_as_dropped_afterwards(bounds: Limits, reason: str) -> None:
