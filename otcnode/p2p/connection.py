@@ -36,7 +36,9 @@ WRITE_BUFFER_BYTES = 128 * 1024
 
 BACKLOG_BYTES = 64 * 1024
 BACKLOG_MESSAGES = 256
-"""A peer of which so much is there at once does not wait for answers."""
+ANSWERS_AT_ONCE = 8
+"""A peer of which so much is there at once does not wait for answers. Many bytes alone do not show it: they are one
+answer or a few, and whether those were asked for is known to whoever reads them."""
 
 MESSAGES_PER_TURN = 32
 """Handed over before other peers have their turn."""
@@ -329,11 +331,10 @@ class Connection:
         # The silence was this node's own.
         self._heard_ms = self._clock_us() // 1_000
         self.counters.throttled_ms += self._heard_ms - now_ms
-        if blamed:
-            waited_ms = self._heard_ms - self._waiting_since_ms
-            self._waiting_since_ms = self._heard_ms
-            if self._saturation.held_back(waited_ms, self._heard_ms):
-                raise PeerError(CloseCode.FLOOD, "sends more than is read of it, without end")
+        waited_ms = self._heard_ms - self._waiting_since_ms
+        self._waiting_since_ms = self._heard_ms
+        if blamed and self._saturation.held_back(waited_ms, self._heard_ms):
+            raise PeerError(CloseCode.FLOOD, "sends more than is read of it, without end")
         if self._record_since_ms is not None:
             self._record_since_ms = self._heard_ms
         return True
@@ -344,7 +345,7 @@ class Connection:
         self._heard_ms = now_ms
         self.counters.bytes_in += len(data)
         inbound = self._decoder.feed(data, now_ms)
-        self._backlogged = len(data) >= BACKLOG_BYTES or len(inbound) >= BACKLOG_MESSAGES
+        self._backlogged = _is_backlog(len(data), len(inbound))
         self._work_us += self._clock_us() - began_us
         if not self._decoder.record_open:
             self._record_since_ms = None
@@ -441,6 +442,10 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         return await reader.read(READ_BYTES)
     except OSError as error:
         raise PeerError(CloseCode.LOST, str(error)) from None
+
+
+def _is_backlog(data_bytes: int, messages: int) -> bool:
+    return messages >= BACKLOG_MESSAGES or (data_bytes >= BACKLOG_BYTES and messages > ANSWERS_AT_ONCE)
 
 
 def _close_payload(reason: Reason) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -755,6 +756,46 @@ async def test_a_guest_that_takes_all_the_time_gets_its_share_and_then_a_ban_and
         await one.until(lambda: bool(one.bans))
         assert one.bans == [(SECOND.node, CloseCode.FLOOD, QUICK.ban_ms_first)]
         assert sum(peer == SECOND.node for peer, _, _ in one.messages) < 400
+
+
+class Worker(Node):
+    """Works a while for each message, and does something on top of it."""
+
+    work_ms = 1
+    then: Callable[[bytes, Channel], None] = staticmethod(lambda peer, channel: None)
+
+    def message(self, peer: bytes, channel: Channel, payload: bytes) -> None:
+        time.sleep(self.work_ms / 1_000)
+        super().message(peer, channel, payload)
+        self.then(peer, channel)
+
+
+CROWDED = replace(QUICK, guests_work_us=100_000, flood_ms_max=50)
+"""A guest's share of the time is small where liars have come as guests in numbers."""
+
+
+async def test_a_guest_with_more_transactions_than_are_read_of_it_is_no_flood_by_what_it_says_between_them() -> None:
+    one = Worker(FIRST, settings=CROWDED, guest=lambda _: True)
+    async with running(one), raw_peer(one, SECOND) as peer:
+        for height in range(5):
+            gossip = whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 50
+            await peer.send(gossip + whole_frame(Channel.SYNC, b"a height %d" % height))
+        await one.until(lambda: len(one.messages) == 5 * 51 or bool(one.bans))
+        assert one.bans == [] and one.status(SECOND.node).throttled_ms > 500
+
+
+async def test_a_guest_that_answers_what_it_is_asked_for_is_no_flood_however_long_the_answers_are() -> None:
+    one, two = Worker(FIRST, settings=CROWDED, guest=lambda _: True), Worker(SECOND, settings=QUICK)
+    one.work_ms = 10
+    one.then = lambda peer, channel: one.transport.send(peer, channel, b"the next, please")
+    two.then = lambda peer, channel: two.transport.send(peer, channel, bytes(1 << 20))
+    async with running(one, two):
+        one.dial(two)
+        await one.until_meets(two)
+        one.transport.send(two.node, Channel.SYNC, b"the first, please")
+        one.transport.send(two.node, Channel.SYNC, b"and the second")
+        await one.until(lambda: len(one.messages) >= 10 or bool(one.bans))
+        assert one.bans == [] and one.status(two.node).throttled_ms > 500
 
 
 async def test_what_announcements_cost_is_counted_against_the_guest_that_brings_them() -> None:
