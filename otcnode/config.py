@@ -90,6 +90,8 @@ class Home:
         """Those that this node serves, a directory each."""
         self.incoming = path / "data" / "incoming"
         """The store in which a snapshot is gathered before it takes the place of the database."""
+        self.archives = path / "data" / "archives"
+        """Chains with blocks whose place a snapshot took, each in a home of its own."""
         self.log = path / "node.log"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import signal
 import ssl
 import sys
@@ -17,6 +18,7 @@ from typing import TextIO, cast
 import structlog
 
 from otcnode import genesis as genesis_module
+from otcnode.archives import archives_of, putting_aside
 from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
@@ -59,8 +61,10 @@ def open_store(
     note: Callable[[str], None] = lambda text: None,
 ) -> Store:
     """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis.
-    `note` is told of a snapshot that was deleted because it is damaged."""
-    damage = complete_installation(home.incoming, home.database, lambda: roots_of(genesis)).damage
+    `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one."""
+    keeps_all = not configuration.storage.blocks_kept
+    dispose = putting_aside(home, note) if keeps_all else shutil.rmtree
+    damage = complete_installation(home.incoming, home.database, lambda: roots_of(genesis), dispose).damage
     if damage is not None:
         note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
     home.database.parent.mkdir(parents=True, exist_ok=True)
@@ -237,6 +241,8 @@ class Node:
         self._engine.start()
         self._say_what_was_cut()
         self._say_why_silent()
+        for archive in archives_of(self._home):
+            self._log.info(f"an earlier chain is kept in {archive}, see the operations guide")
         async with AsyncExitStack() as stopping:
             stopping.push_async_callback(self._transport.stop)
             await self._transport.start()

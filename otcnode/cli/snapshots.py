@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import click
 import msgspec
 
 from otcnode import genesis as genesis_module
+from otcnode.archives import putting_aside
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option
-from otcnode.config import Home
+from otcnode.config import Home, load_configuration
 from otcnode.errors import ConfigurationError, OtherFormat, ProofError, StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.home import void_record
@@ -66,8 +69,9 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
     """Put a snapshot in the place of the node's chain. Everything in it is proven from the node's genesis file.
 
     The sealed documents that the node holds stay; the others are fetched from peers. The validator's voting record
-    becomes void: it votes again only once nothing it may have signed can matter. If the
-    command is stopped, the node's old chain is untouched, and the same command goes on where it was.
+    becomes void: it votes again only once nothing it may have signed can matter. Where all blocks are to be kept, those
+    of the old chain are put aside in data/archives. If the command is stopped, the old chain is untouched, and the same
+    command goes on where it was.
     """
     home = Home(directory)
     folder = DirectoryFolder(source)
@@ -89,12 +93,18 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
             end_stopped("the node's chain is as it was; go on with the same command")
         void_record(home)
         incoming.finish()
-    damage = complete_installation(home.incoming, home.database, lambda: roots).damage
+    damage = complete_installation(home.incoming, home.database, lambda: roots, _disposal(home)).damage
     if damage is not None:
         raise StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
     _tell(
         manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
     )
+
+
+def _disposal(home: Home) -> Callable[[Path], None]:
+    """Of the chain whose place the snapshot takes, as a running node does it."""
+    keeps_all = not (home.configuration.exists() and load_configuration(home).storage.blocks_kept)
+    return putting_aside(home, lambda text: click.echo(text, err=True)) if keeps_all else shutil.rmtree
 
 
 def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:

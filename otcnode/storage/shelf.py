@@ -2,7 +2,7 @@
 place of the chain's database.
 
 The gathered store is a directory of its own beside the chain's. When it is whole the two directories change places by
-renaming: at any instant either the old chain is there in full or the new one. The old one is deleted afterwards.
+renaming: at any instant either the old chain is there in full or the new one. The old one is disposed of afterwards.
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ class Installation(NamedTuple):
     damage: str | None
 
 
-def complete_installation(incoming: Path, database: Path, roots: Callable[[], Roots]) -> Installation:
+def complete_installation(
+    incoming: Path, database: Path, roots: Callable[[], Roots], dispose: Callable[[Path], None] = shutil.rmtree
+) -> Installation:
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
-    gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it.
+    gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
+    removes the old chain from where it was moved.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
@@ -86,14 +89,15 @@ def complete_installation(incoming: Path, database: Path, roots: Callable[[], Ro
         shutil.rmtree(incoming, ignore_errors=True)
     if whole:
         if database.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            _rename(database, old)
-        _rename(incoming, database)
+            if old.exists():
+                dispose(old)
+            rename(database, old)
+        rename(incoming, database)
     if damage is not None and old.exists() and not database.exists():
         # Stopped between the two renamings, and what was to come is of no use.
-        _rename(old, database)
-    if database.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        rename(old, database)
+    if database.exists() and old.exists():
+        dispose(old)
     return Installation(whole, damage)
 
 
@@ -111,7 +115,8 @@ def _is_whole(incoming: Path, roots: Callable[[], Roots]) -> bool:
         kv.close()
 
 
-def _rename(source: Path, target: Path) -> None:
+def rename(source: Path, target: Path) -> None:
+    """Durably. Raises ConfigurationError."""
     try:
         os.rename(source, target)
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -56,7 +56,8 @@ MISSING = 2
 PLACES = [4, pytest.param(60, marks=pytest.mark.long)]
 """Of each file, at which a bit is changed."""
 NEVER_READ = ("LOCK", "LOG", "LOG.old")
-DATA = ["chain", "record"]
+DATA = ["archives", "chain", "record"]
+PUT_ASIDE = f"its blocks 1 to {HEIGHT} are kept in"
 PEER = bytes(32)
 
 
@@ -185,8 +186,8 @@ def answer(request: SyncMessage, sound: Sound) -> SnapshotAnswer:
 
 
 def lives(home: Home, sound: Sound) -> tuple[list[int], list[str]]:
-    """Lives until one begins on the snapshot: their heights, and what was said. The chain at the end is sound, and the
-    snapshot's."""
+    """Lives until one begins on the snapshot: their heights, and what was said of damage. The chain at the end is
+    sound, and the snapshot's; the one before it was put aside."""
     world, heights = World(), []
     while not heights or (heights[-1] < SNAPSHOT_HEIGHT and len(heights) < 4):
         heights.append(life(home, world, sound))
@@ -195,7 +196,8 @@ def lives(home: Home, sound: Sound) -> tuple[list[int], list[str]]:
     assert kv.get(height_key(Table.HEADER, SNAPSHOT_HEIGHT)) == encode(sound.manifest.header)
     kv.close()
     assert not home.incoming.exists() and sorted(path.name for path in home.database.parent.iterdir()) == DATA
-    return heights, world.notes
+    assert sum(PUT_ASIDE in note for note in world.notes) == 1
+    return heights, [note for note in world.notes if PUT_ASIDE not in note]
 
 
 def harms(path: Path, places: int) -> Iterator[tuple[str, bytes | None]]:

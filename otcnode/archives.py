@@ -1,0 +1,89 @@
+"""What a node that keeps all blocks had before a snapshot took the place of its chain: it is put aside, never deleted.
+
+Each chain that is put aside is a home of its own, `data/archives/FIRST-LAST` with the genesis file beside the chain, so
+that every command for a stopped node's data works on it, and so that it can be moved back. One that cannot be read, as
+it is damaged or of another version, is `data/archives/unread`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from otcnode.config import Home
+from otcnode.errors import StorageDamage
+from otcnode.storage.level import LevelKeyValue, NoDatabase
+from otcnode.storage.records import Head, read_record
+from otcnode.storage.schema import Meta
+from otcnode.storage.shelf import rename
+
+READING_CACHE_BYTES = 1 << 20
+UNREAD = "unread"
+
+
+class Archive(NamedTuple):
+    """A chain in `path`, a home."""
+
+    path: Path
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size_bytes / 1e6:.1f} MB)"
+
+
+def putting_aside(home: Home, note: Callable[[str], None]) -> Callable[[Path], None]:
+    """What to do with a chain whose place was taken, for `complete_installation`: only one without a block is deleted.
+    Stopped at any instant, the same chain is put aside at the next start."""
+
+    def put_aside(old: Path) -> None:
+        try:
+            head = _head_of(old)
+        except NoDatabase:
+            head = None
+        except StorageDamage as damage:
+            _keep(home, old, UNREAD, f"what cannot be read of it ({damage})", note)
+            return
+        if head is None or head.blocks_first > head.height:
+            shutil.rmtree(old)
+            return
+        first, last = head.blocks_first, head.height
+        _keep(home, old, f"{first}-{last}", f"its blocks {first} to {last}", note)
+
+    return put_aside
+
+
+def archives_of(home: Home) -> list[Archive]:
+    """Those that are there, by path."""
+    databases = sorted(home.archives.glob("*/data/chain"))
+    return [Archive(database.parent.parent, _size_of(database)) for database in databases]
+
+
+def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:
+    target = Home(_free(home.archives / name))
+    target.database.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(home.genesis, target.genesis)
+    rename(old, target.database)
+    archive = Archive(target.path, _size_of(target.database))
+    note(f"a snapshot took the place of the chain; {what} are kept in {archive}, see the operations guide")
+
+
+def _head_of(database: Path) -> Head:
+    """Raises StorageDamage or NoDatabase."""
+    kv = LevelKeyValue(database, cache_bytes=READING_CACHE_BYTES)
+    try:
+        return read_record(kv, Meta.HEAD.value, Head, "the head")
+    finally:
+        kv.close()
+
+
+def _free(path: Path) -> Path:
+    """The path, or one that is told from it where a chain lies there already."""
+    names = (path if not number else path.with_name(f"{path.name}.{number}") for number in count())
+    return next(name for name in names if not Home(name).database.exists())
+
+
+def _size_of(database: Path) -> int:
+    return sum(entry.stat().st_size for entry in database.iterdir())

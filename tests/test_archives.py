@@ -1,0 +1,166 @@
+"""A chain with blocks whose place a snapshot takes is put aside, whatever stops the node over it, and is of use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from otcnode import archives
+from otcnode import genesis as genesis_module
+from otcnode.archives import archives_of
+from otcnode.bench.chain import genesis_of, make_home
+from otcnode.cli.main import otcnode
+from otcnode.config import Home, NodeConfiguration, StorageSection
+from otcnode.node import open_store
+from otcnode.storage import shelf
+from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.schema import Meta
+
+GENESIS = genesis_of(buckets=256)
+CHAIN = genesis_module.chain_id(GENESIS)
+LOW, HIGH = 6, 20
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Homes with so many blocks, a snapshot of the higher one, and a home that has nothing but this snapshot."""
+    directory = tmp_path_factory.mktemp("built")
+    for name, height in (("low", LOW), ("high", HIGH)):
+        make_home(directory / name, height, 1, genesis=GENESIS)
+    db("snapshot", "--home", directory / "high", "--to", directory / "snapshot")
+    (directory / "founded").mkdir()
+    shutil.copyfile(Home(directory / "low").genesis, Home(directory / "founded").genesis)
+    db("restore", "--home", directory / "founded", "--from", directory / "snapshot")
+    return directory
+
+
+@pytest.fixture
+def home(built: Path, tmp_path: Path) -> Home:
+    """Its chain is low, and a higher snapshot has just become whole."""
+    shutil.copytree(built / "low", tmp_path / "home")
+    found = Home(tmp_path / "home")
+    shutil.copytree(Home(built / "founded").database, found.incoming)
+    return found
+
+
+def db(*words: object) -> str:
+    result = CliRunner().invoke(otcnode, ["db", *map(str, words)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def start(home: Home, blocks_kept: int = 0) -> tuple[int, list[str]]:
+    """The height at which the node starts, and what it notes."""
+    notes: list[str] = []
+    configuration = NodeConfiguration(name="node", storage=StorageSection(blocks_kept=blocks_kept))
+    store = open_store(home, GENESIS, CHAIN, configuration, notes.append)
+    store.close()
+    return store.tip.height, notes
+
+
+def test_what_an_archive_had_before_the_snapshot_is_put_aside_and_said(home: Home) -> None:
+    height, (note,) = start(home)
+    (archive,) = archives_of(home)
+    assert height == HIGH and archive.size_bytes > 1_000
+    assert archive.path == home.archives / f"1-{LOW}"
+    assert f"blocks 1 to {LOW}" in note and str(archive) in note and str(archive.path) in note
+    assert start(home) == (HIGH, [])
+    assert sorted(entry.name for entry in home.database.parent.iterdir()) == ["archives", "chain"]
+
+
+def test_every_tool_for_a_stopped_node_works_on_it(home: Home, tmp_path: Path) -> None:
+    start(home)
+    (archive,) = archives_of(home)
+    found = json.loads(db("verify", "--json", "--home", archive.path))
+    assert (found["blocks_first"], found["height"]) == (1, LOW)
+    assert json.loads(db("replay", "--json", "--home", archive.path))["last"] == LOW
+    db("export", "blocks", "--home", archive.path, "--output", tmp_path / "blocks")
+    assert len((tmp_path / "blocks").read_text().splitlines()) == LOW
+
+
+def test_it_can_be_put_back(home: Home) -> None:
+    start(home)
+    (archive,) = archives_of(home)
+    shutil.rmtree(home.database)
+    Home(archive.path).database.rename(home.database)
+    assert start(home) == (LOW, []) and archives_of(home) == []
+
+
+def test_whoever_keeps_a_window_of_blocks_keeps_nothing_aside(home: Home) -> None:
+    assert start(home, blocks_kept=1_000) == (HIGH, [])
+    assert not home.archives.exists()
+
+
+def test_a_chain_without_a_block_is_not_worth_it(home: Home, built: Path) -> None:
+    shutil.rmtree(home.database)
+    shutil.copytree(Home(built / "founded").database, home.database)
+    assert start(home) == (HIGH, []) and not home.archives.exists()
+
+
+def test_nothing_that_was_put_aside_is_overwritten(home: Home, built: Path) -> None:
+    for _ in range(2):
+        start(home)
+        shutil.rmtree(home.database)
+        shutil.copytree(Home(built / "low").database, home.database)
+        shutil.copytree(Home(built / "founded").database, home.incoming)
+    start(home)
+    assert [archive.path.name for archive in archives_of(home)] == [f"1-{LOW}", f"1-{LOW}.1", f"1-{LOW}.2"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_nothing_is_lost_whenever_the_node_is_killed_over_it(
+    home: Home, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead of each of the three renamings, and after the last one."""
+    steps = iter(range(1, 5))
+
+    def killing(act: Callable[[Path, Path], object]) -> Callable[[Path, Path], object]:
+        def step(source: Path, target: Path) -> object:
+            if next(steps) == number:
+                raise Killed
+            return act(source, target)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shelf, "rename", killing(shelf.rename))
+        patched.setattr(archives, "rename", killing(archives.rename))
+        if number == 4:
+            start(home)
+        else:
+            with pytest.raises(Killed):
+                start(home)
+    assert start(home)[0] == HIGH
+    (archive,) = archives_of(home)
+    assert json.loads(db("verify", "--json", "--home", archive.path))["height"] == LOW
+
+
+def test_what_cannot_be_read_is_kept_too(home: Home) -> None:
+    kv = LevelKeyValue(home.database)
+    kv.write([(Meta.HEAD.value, b"junk")])
+    kv.close()
+    height, (note,) = start(home)
+    assert height == HIGH and "the head is damaged" in note
+    assert [archive.path.name for archive in archives_of(home)] == ["unread"]
+
+
+def test_a_restored_node_has_its_old_blocks_aside(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built / "low", tmp_path / "home")
+    home = Home(tmp_path / "home")
+    assert f"its blocks 1 to {LOW} are kept in" in db("restore", "--home", home.path, "--from", built / "snapshot")
+    assert [archive.path.name for archive in archives_of(home)] == [f"1-{LOW}"]
+    shutil.rmtree(home.database)
+    shutil.copytree(Home(built / "low").database, home.database)
+    home.configuration.write_text('name = "node"\n[storage]\nblocks_kept = 1000\n')
+    db("restore", "--home", home.path, "--from", built / "snapshot")
+    assert len(archives_of(home)) == 1
