@@ -71,6 +71,8 @@ class BlockSync:
         self._claims: dict[bytes, int] = {}
         self._first_kept: dict[bytes, int] = {}
         self._distrusted_until_ms: dict[bytes, int] = {}
+        self._had_nothing_at: dict[bytes, int] = {}
+        """The height from which on a peer had no block when it was asked, as long as it is distrusted for that."""
         self._owes_proof: set[bytes] = set()
         """Peers that did not give what they said they had, and have not given as much as one request brings since."""
         self._outstanding: dict[bytes, _Outstanding] = {}
@@ -82,15 +84,20 @@ class BlockSync:
         self._buffered_bytes = 0
 
     def hint(self, peer: bytes, height: int, first: int | None = None) -> None:
-        """`peer` claims to have committed `height`, and to keep blocks from `first` on."""
+        """`peer` claims to have committed `height`, and to keep blocks from `first` on. What it has dropped it will not
+        have again over this connection."""
         self._claims[peer] = max(height, self._claims.get(peer, 0))
         if first is not None:
-            self._first_kept[peer] = first
+            self._first_kept[peer] = max(first, self._first_kept.get(peer, 1))
 
     def lacking(self, committed: int, now_ms: int) -> bool:
-        """Whether there are peers further than `committed`, and none of them keeps the block above it."""
-        further = [peer for peer in self._claims if self._claims[peer] > committed and self._trusted(peer, now_ms)]
-        return further != [] and all(self._first_kept.get(peer, 1) > committed + 1 for peer in further)
+        """Whether there are peers further than `committed` that do not keep the block above it, and no trusted one that
+        does."""
+        needed = committed + 1
+        further = [peer for peer in self._claims if self._claims[peer] >= needed]
+        trusted = {peer for peer in further if self._trusted(peer, now_ms)}
+        lack = {p for p in further if self._first_kept.get(p, 1) > needed or self._had_nothing_at.get(p, 0) >= needed}
+        return lack != set() and trusted <= lack
 
     @property
     def buffered(self) -> int:
@@ -127,6 +134,7 @@ class BlockSync:
     def disconnected(self, peer: bytes) -> None:
         self._claims.pop(peer, None)
         self._first_kept.pop(peer, None)
+        self._had_nothing_at.pop(peer, None)
         self._outstanding.pop(peer, None)
         self._owed.pop(peer, None)
         self._late.pop(peer, None)
@@ -175,8 +183,10 @@ class BlockSync:
         if heights != list(range(request.first, request.first + len(heights))):
             return "blocks of other heights than asked for"
         if not heights:
-            # It claimed to have them. Others are asked first for a while, or it could go on like this for ever.
-            self.distrust(peer, now_ms)
+            if self._first_kept.get(peer, 1) <= request.first:
+                # It claimed to have them. Others are asked first for a while, or it could go on like this for ever.
+                self.distrust(peer, now_ms)
+                self._had_nothing_at[peer] = request.first
         elif not _is_whole(response, request):
             self._owes_proof.add(peer)
         elif request.count == limits.sync_blocks_per_request_max:
@@ -219,6 +229,7 @@ class BlockSync:
         until = self._distrusted_until_ms.get(peer)
         if until is not None and until <= now_ms:
             del self._distrusted_until_ms[peer]
+            self._had_nothing_at.pop(peer, None)
             return True
         return until is None
 

@@ -154,3 +154,57 @@ def test_the_buffer_is_bounded_in_bytes_and_keeps_what_comes_next(monkeypatch: p
     alone.poll(0, 0)
     assert alone.received(LIAR, BlocksResponse(1, (junk,)), 0) is None
     assert alone.next(0) is not None
+
+
+def test_an_empty_answer_says_that_the_block_is_not_kept() -> None:
+    """Honest peers that have pruned since they said what they keep: at once it is known that nobody has the block."""
+    sync = BlockSync()
+    for peer in (ALICE, BOB):
+        sync.hint(peer, 20_000, 9_001)
+    asked = sync.poll(9_000, 0)
+    assert [(peer, request.first) for peer, request in asked] == [(ALICE, 9_001), (BOB, 9_065)]
+    for peer, request in asked:
+        assert not sync.lacking(9_000, 5)
+        assert sync.received(peer, BlocksResponse(request.first, ()), 5) is None
+        for known in (ALICE, BOB):
+            sync.hint(known, 20_001)
+    assert sync.lacking(9_000, 5) and sync.lacking(9_000, 5 + DISTRUST_MS - 1)
+    assert not sync.lacking(9_000, 5 + DISTRUST_MS), "they are asked again, for they may have got it since"
+    assert {peer for peer, _ in sync.poll(9_000, 5 + DISTRUST_MS)} == {ALICE, BOB}
+
+
+def test_what_a_peer_has_dropped_it_cannot_talk_back() -> None:
+    sync = BlockSync()
+    sync.hint(LIAR, 1_000, 500)
+    sync.hint(LIAR, 1_000, 1)
+    assert sync.lacking(4, 0) and sync.poll(4, 0) == []
+    sync.disconnected(LIAR)
+    sync.hint(LIAR, 1_000, 1)
+    sync.poll(4, 0)
+    assert sync.received(LIAR, BlocksResponse(5, ()), 0) is None
+    sync.hint(LIAR, 1_000, 1)
+    assert sync.lacking(4, DISTRUST_MS - 1) and not sync.lacking(5, DISTRUST_MS - 1), "above it there may be more"
+
+
+def test_one_that_keeps_the_block_is_enough_unless_it_is_silent() -> None:
+    sync = BlockSync()
+    sync.hint(ALICE, 1_000, 500)
+    assert sync.lacking(4, 0)
+    sync.hint(BOB, 1_000, 1)
+    assert not sync.lacking(4, 0)
+    sync.poll(4, 0)
+    sync.poll(4, REQUEST_TIMEOUT_MS)
+    assert sync.lacking(4, REQUEST_TIMEOUT_MS)
+    sync.disconnected(ALICE)
+    assert not sync.lacking(4, REQUEST_TIMEOUT_MS), "nobody says that it is gone"
+
+
+def test_who_says_before_the_answer_that_it_keeps_less_now_is_believed_as_before() -> None:
+    sync = BlockSync()
+    sync.hint(ALICE, 1_000, 1)
+    sync.poll(4, 0)
+    sync.hint(ALICE, 1_000, 500)
+    assert sync.received(ALICE, BlocksResponse(5, ()), 0) is None
+    assert sync.trusted_claims(0) == {ALICE: 1_000}
+    assert sync.lacking(4, 0)
+    assert sync.poll(499, 0) == [(ALICE, BlocksRequest(500, 64))]

@@ -83,6 +83,7 @@ class CatchUp:
         self._stopped = False
         self._server = BlockServer(store, host)
         self._unasked_answers: Counter[bytes] = Counter()
+        self._first_told = store.blocks_first
         self.sync = BlockSync()
         self._preparation = Preparation(chain_id, self.sync, intake, authenticity, host, self._advance)
         self._choice: SyncChoice | None = None
@@ -191,10 +192,16 @@ class CatchUp:
             self.snapshot_taker.sync.disconnected(peer)
         self._unasked_answers.pop(peer, None)
 
-    def committed(self, height: int) -> None:
-        """A block is durable."""
+    def committed(self, height: int) -> bool:
+        """A block is durable. Whether blocks have been dropped of which all are to hear, also those that hear of the
+        height by other ways: once for as many as one request brings."""
         if self.snapshot_server is not None:
             self.snapshot_server.committed(height)
+        first = self._store.blocks_first
+        renews = first >= self._first_told + limits.sync_blocks_per_request_max
+        if renews:
+            self._first_told = first
+        return renews
 
     def announce(self, peer: bytes) -> None:
         self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height, self._store.blocks_first)))

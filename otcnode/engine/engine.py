@@ -549,7 +549,7 @@ class Engine:
         self._candidacy.committed(result.writes)
         self.documents.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)
-        self.catch_up.committed(header.height)
+        renews = self.catch_up.committed(header.height)
         if any(writes_to(NODES, result.writes)):
             self._observer.nodes_changed()
         if speculation.next_epoch.number == header.height + 1:
@@ -557,7 +557,7 @@ class Engine:
                 self._begin_charging(peer)
         validators = speculation.next_epoch.validators
         for peer in sorted(self._peers):
-            if peer not in validators or self._own not in validators:
+            if renews or peer not in validators or self._own not in validators:
                 self.catch_up.announce(peer)
 
     def _work_changed(self) -> None:

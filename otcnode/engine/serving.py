@@ -9,7 +9,7 @@ from otcnode.engine.host import Host
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
-from otcnode.sync_messages import BlocksRequest, BlocksResponse
+from otcnode.sync_messages import BlocksRequest, BlocksResponse, TipNotice
 
 BLOCK_OVERHEAD_BYTES = 2_000
 """What an empty block costs: its header and certificate, and reading it."""
@@ -35,6 +35,9 @@ class BlockServer:
             self._waiting[peer] = request
             return
         payload = encode(self._answer(request))
+        if request.first < self._store.blocks_first:
+            # The peer has not heard yet what is kept now; ahead of the empty answer it takes that for no lie.
+            self._host.send(peer, Channel.SYNC, encode(TipNotice(self._store.tip.height, self._store.blocks_first)))
         served.take(max(len(payload), BLOCK_OVERHEAD_BYTES), now_ms)
         self._host.send(peer, Channel.SYNC, payload)
 

@@ -13,7 +13,7 @@ from otcnode.storage.tools import verify
 from otcnode.sync import REQUEST_TIMEOUT_MS
 from otcnode.sync_choice import PATIENCE_MS
 from otcnode.sync_messages import BlocksRequest, BlocksResponse, SyncMessage, TipNotice
-from tests.engine.network import Net, Station, deposit
+from tests.engine.network import Net, Station, deposit, stations
 from tests.engine.test_snapshots import (
     BEHIND,
     INTERVAL,
@@ -204,6 +204,35 @@ def test_a_liar_that_drips_blocks_does_not_hold_up_a_node_whose_other_peers_have
             break
     assert follower.shelf.installed is not None, follower.height
     assert 5 < follower.height < 20 and follower.penalised == []
+
+
+def test_validators_tell_each_other_which_blocks_they_have_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "sync_blocks_per_request_max", 4)
+    net = Net(stations(4))
+    for station in net.stations.values():
+        station.store.blocks_kept = 2
+    net.start()
+    one, other, *_ = net.stations.values()
+    for number in range(12):
+        one.submit(deposit(one.genesis, number))
+        net.elapse(200)
+    first = other.store.blocks_first
+    assert other.height == one.height >= 10 and first > 5
+    assert one.engine.catch_up.sync._first_kept[other.own] > first - limits.sync_blocks_per_request_max
+
+
+def test_who_is_asked_for_what_it_has_dropped_says_what_it_keeps_and_is_not_blamed() -> None:
+    leader = leader_at(34)
+    server = pruned_server(leader)
+    joiner = full_node(leader.genesis, "late", leader)
+    server.engine.connected(joiner.own)
+    joiner.engine.connected(server.own)
+    joiner.engine.received(server.own, Channel.SYNC, encode(TipNotice(server.height, 1)))
+    server.sent.clear()
+    Net([server, joiner]).elapse(1_000)
+    sync = joiner.engine.catch_up.sync
+    assert sync.lacking(0, joiner.now_ms)
+    assert sync.trusted_claims(joiner.now_ms) == {server.own: server.height} and joiner.penalised == []
 
 
 class Drip:
