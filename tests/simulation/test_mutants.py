@@ -52,7 +52,6 @@ QUICK = (
     "one room for all evidence",
     "history unchecked",
     "installed before it is whole",
-    "noted before it is kept",
     "snapshot trouble ends the node",
     "nothing sent again",
 )

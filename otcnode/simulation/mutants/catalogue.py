@@ -11,9 +11,16 @@ from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
 
 P = Promise
-JOINING = Options(validators=4, swarm=Swarm.MIXED, snapshots_permille=1_000, safety_ms=24_000)
+JOINING = Options(validators=4, swarm=Swarm.MIXED, snapshots_permille=1_000, shelf_permille=0, safety_ms=24_000)
 COUNTERFEITS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.COUNTERFEIT,), snapshots_permille=1_000)
-ALTERATIONS = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,), snapshots_permille=1_000, submissions=40)
+ALTERATIONS = Options(
+    validators=4,
+    swarm=Swarm.LIARS,
+    habits=(Habit.JUNK,),
+    snapshots_permille=1_000,
+    submissions=40,
+    shelf_permille=0,
+)
 JUNK = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.JUNK,))
 ROTTEN = Options(validators=4, swarm=Swarm.LIARS, rots=True)
 FULL = Options(validators=4, swarm=Swarm.MIXED, disk_permille=1_000)
