@@ -58,7 +58,7 @@ def committed(core: Core, tip: Tip, header: Header | None) -> None:
         core.building = None
     _forget_through(core, tip.height)
     _grow_patience_back(core, header)
-    silence.observe_commit(state)
+    silence.observe_commit(state, former_epoch)
     if tip.next_epoch.number != former_epoch.number:
         _begin_epoch(core)
         return

@@ -92,7 +92,8 @@ class Core:
 
     def fall_silent(self, reason: str, view: int) -> None:
         """Somebody else signs with this key, or this record is not the whole truth: stop, durably."""
-        self.state.silence = Silence(self.state.now.ledger_ms, view_seen=view, shown=reason)
+        now = self.state.now
+        self.state.silence = Silence(now.ledger_ms, now.monotonic_ms, view_seen=view, shown=reason)
         if self.recording:
             self.effects.append(Compact((encode(record.Silenced()),)))
         self.recording = False
@@ -105,8 +106,9 @@ class Core:
             self.effects.append(Alarm(f"{reason}; this validator has stopped voting"))
 
     def shown_own(self, view: int, what: str) -> None:
-        """An own valid signature that the record lacks; in views below `view_first` the lost record explains it. Where
-        the operator has answered for a loss, it shows in which views this key has voted: only later ones are used."""
+        """An own valid signature of a view that the record lacks; in views below `view_first` the lost record explains
+        it. Where the operator has answered for a loss, it shows in which views this key has voted: only later ones are
+        used."""
         state = self.state
         if state.silence is not None:
             state.silence.view_seen = max(state.silence.view_seen, view)
@@ -117,6 +119,15 @@ class Core:
             self.compact()
         else:
             self.fall_silent(f"others showed {what} with its signature that its record lacks", view)
+
+    def shown_own_view_change(self, view: int) -> None:
+        """The same of a VIEW-CHANGE. It says that nothing of a lower view is signed any more: a lost record may have
+        asked for `view_first` itself, and may still be taken at its word."""
+        state = self.state
+        if state.silence is not None:
+            state.silence.view_seen = max(state.silence.view_seen, view - 1)
+        elif view != state.view_first or self.configuration.vote_again_after_loss:
+            self.shown_own(view, "a VIEW-CHANGE")
 
     def hear(self, validator: bytes) -> None:
         state = self.state

@@ -215,6 +215,9 @@ def _silence_cause(state: State, silence: Silence) -> Reason:
     if silence.height is not None:
         height = silence.height + state.window
         return Reason(kind, f"{text}; votes again from height {height} on", height)
+    if silence.since_ms > state.now.ledger_ms:
+        behind_ms = (silence.since_ms - state.now.ledger_ms) // state.configuration.clock_rate
+        text = f"{text}; its clock is behind: it committed a block that is {behind_ms / 1000:.1f} s ahead of it"
     left_ms = (silence.since_ms + 2 * state.drift_ms - state.now.ledger_ms) // state.configuration.clock_rate
     later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
     return Reason(kind, f"{text}; waits for a block{later}")
@@ -284,6 +287,9 @@ def _view_causes(state: State) -> Iterable[Reason]:
         return
     if state.asked_because:
         yield _leaving_cause(state)
+    if state.refused:
+        text = f"view {state.view}: the NEW-VIEW from {short(state.primary)} is invalid: {state.refused}"
+        yield Reason(Cause.NEW_VIEW_REFUSED, text, nodes=(state.primary,))
     asking = [name for name in state.epoch.validators if _asks(state, name)]
     missing = tuple(name for name in state.epoch.validators if name not in asking)
     if len(asking) < state.epoch.quorum:

@@ -179,6 +179,7 @@ def _leave_view(state: State) -> None:
     state.accepted.clear()
     state.reproposals.clear()
     state.refusals.clear()
+    state.refused = ""
     state.view_since_ms = state.now.monotonic_ms
     for key in [key for key, message in state.waiting.items() if message.view < state.view]:
         del state.waiting[key]

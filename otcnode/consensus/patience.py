@@ -54,8 +54,7 @@ def _view_timer_runs(core: Core) -> bool:
     state = core.state
     if state.active:
         return building.is_pending(state) and _may_leave(core)
-    asking = sum(message.view >= state.view for message in state.view_changes.values())
-    return asking >= state.epoch.quorum and _may_leave(core)
+    return state.is_asked_for and _may_leave(core)
 
 
 def view_timeout_ms(core: Core) -> int:

@@ -206,7 +206,7 @@ class Replica:
             self.core.begin_record(0)
             return
         shown = "others showed an own signature that its record lacked" if record.is_silenced(unusable) else ""
-        state.silence = Silence(state.now.ledger_ms, shown=shown)
+        state.silence = Silence(state.now.ledger_ms, state.now.monotonic_ms, shown=shown)
 
     # ---- conclusions
 
@@ -221,6 +221,7 @@ class Replica:
                 or committing.commit_next(core)
                 or committing.wake(core)
                 or view_changing.join(core)
+                or view_changing.leave_refused(core)
                 or view_changing.open_view(core)
                 or memory.activate(core.state)
                 or voting.accept_next(core)

@@ -1,30 +1,70 @@
-"""When a validator without an intact record may vote again (consensus rules, "The record")."""
+"""When a validator without an intact record may vote again (consensus rules, "The record"; proof: docs/consensus.md).
+
+A block that was proposed after the loss was committed by a quorum in a view that is not below any in which the lost
+record may have voted. Its time says that it was, if this clock is right. So the clock is doubted: a block ahead of it
+proves that it is behind, and a step of it moves the beginning of the silence; and what others had committed when they
+were first heard was proposed before.
+"""
 
 from __future__ import annotations
 
-from otcnode.consensus.state import State
+from otcnode.blocks import Epoch
+from otcnode.consensus.state import Silence, State
 
 
-def observe_commit(state: State) -> None:
-    """Note the first block whose time shows that it was proposed safely after the silence began."""
-    silence = state.silence
-    certificate = state.tip.certificate
-    if silence is None or silence.height is not None or certificate is None:
+def observe_commit(state: State, epoch: Epoch) -> None:
+    """Note the first block that was surely proposed after the silence began; `epoch` is the one that decided it."""
+    silence, certificate = state.silence, state.tip.certificate
+    if silence is None or certificate is None:
         return
-    if state.tip.time_ms > silence.since_ms + 2 * state.drift_ms:
+    drift_ms = epoch.parameters.drift_real_ms * state.configuration.clock_rate
+    _listen(state, silence)
+    _follow_clock(state, silence)
+    if state.tip.time_ms > state.now.ledger_ms + drift_ms:
+        # This validator would have refused the block for its time: its clock was behind when it noted the beginning.
+        silence.since_ms = max(silence.since_ms, state.tip.time_ms)
+    _doubt(silence)
+    late, reported = state.tip.time_ms > silence.since_ms + 2 * drift_ms, _reported(state, silence)
+    if silence.height is None and late and reported is not None and state.tip.height > reported:
         silence.height = state.tip.height
+        silence.begun_before_ms = state.tip.time_ms - 2 * drift_ms
         silence.epoch = certificate.epoch
         silence.view = certificate.view
 
 
+def _listen(state: State, silence: Silence) -> None:
+    for name, heard in state.heard.items():
+        if heard.status is not None and heard.status_ms is not None and heard.status_ms >= silence.began_ms:
+            silence.reports.setdefault(name, heard.status.committed)
+
+
+def _reported(state: State, silence: Silence) -> int | None:
+    """The height that f + 1 of the others had committed, or more, when each was first heard; None while fewer are heard
+    than form a quorum with this one."""
+    heights = sorted(height for name, height in silence.reports.items() if name in state.epoch.validators)
+    enough = len(heights) >= max(state.epoch.quorum - 1, state.epoch.weak_quorum)
+    return heights[-state.epoch.weak_quorum] if enough else None
+
+
+def _follow_clock(state: State, silence: Silence) -> None:
+    """Where the clock was set meanwhile, the beginning was at another time than it seemed."""
+    passed_ms = (state.now.monotonic_ms - silence.began_ms) * state.configuration.clock_rate
+    silence.since_ms = max(silence.since_ms, state.now.ledger_ms - passed_ms)
+
+
+def _doubt(silence: Silence) -> None:
+    """A noted block was perhaps no later than the beginning after all."""
+    if silence.height is not None and silence.since_ms >= silence.begun_before_ms:
+        silence.height = None
+
+
 def may_end(state: State) -> bool:
     silence = state.silence
-    return (
-        silence is not None
-        and silence.height is not None
-        and state.committed >= silence.height + state.window
-        and state.is_validator
-    )
+    if silence is None or silence.height is None:
+        return False
+    _follow_clock(state, silence)
+    _doubt(silence)
+    return silence.height is not None and state.committed >= silence.height + state.window and state.is_validator
 
 
 def view_first(state: State) -> int:

@@ -44,13 +44,18 @@ class Leaving(Enum):
 class Silence:
     """Waiting until nothing this key may have signed can still matter.
 
-    `since_ms` is the ledger clock when it began; `shown` what showed that the record lacks an own signature;
-    `height` and `view` are of the first block committed with a time
-    safely after that; `view_seen` is the highest view in which others showed an own signature meanwhile.
+    `since_ms` is the ledger clock when it began, as far as known; `began_ms` the same in real milliseconds, by the
+    clock that nobody sets; `shown` what showed that the record lacks an own signature; `height` and `view` are of the
+    first block committed that was surely proposed after that, as long as `since_ms` is below `begun_before_ms`;
+    `reports` are the heights that others first said they had committed since; `view_seen` is the highest view that
+    others showed meanwhile that this key may have voted in.
     """
 
     since_ms: int
+    began_ms: int
+    reports: dict[bytes, int] = field(default_factory=dict)
     height: int | None = None
+    begun_before_ms: int = 0
     epoch: int = 0
     view: int = 0
     view_seen: int = -1
@@ -93,6 +98,8 @@ class State:
     asked_because: str = ""
     """Why this replica left its last view; empty after a restart."""
     asked_on: Leaving = Leaving.JUDGEMENT
+    refused: str = ""
+    """What is wrong with the NEW-VIEW that the primary of this view has signed; empty: none such was seen."""
 
     # what may be signed
     floor: int = 0
@@ -187,6 +194,12 @@ class State:
         """Whether any of the five messages may be signed for `view` of this epoch."""
         allowed = view >= self.view_first and self.committed >= self.floor
         return allowed and self.silence is None and self._takes_part
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a quorum asks for this view or a higher one: only then may it be left before it is opened, so that
+        whoever asks for a view does so after a quorum asked for the one below (docs/consensus.md)."""
+        return sum(message.view >= self.view for message in self.view_changes.values()) >= self.epoch.quorum
 
     def is_heard(self, validator: bytes) -> bool:
         heard = self.heard.get(validator)

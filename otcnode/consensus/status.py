@@ -27,6 +27,8 @@ def own_status(state: State) -> Status:
     validators = state.epoch.validators
     threshold = wanted_view(state.view, state.mode)
     holders = [name for name, message in state.view_changes.items() if message.view >= threshold]
+    if state.silence is not None and state.silence.view_seen >= threshold - 1:
+        holders.append(state.own)
     return Status(
         state.epoch.number,
         state.view,
@@ -90,7 +92,9 @@ def _view_messages(state: State, status: Status) -> Iterator[Message]:
     missing = absent(state.epoch.validators, status.view_changes) if state.view_changes else ()
     for validator in missing:
         message = state.view_changes.get(validator)
-        if message is not None and message.view >= threshold and validator != status.validator:
+        # Who is silent does not know what it asked for before.
+        theirs = validator == status.validator and status.mode is not Mode.SILENT
+        if message is not None and message.view >= threshold and not theirs:
             yield message
     # A peer that waits for a view may hold older ones than these of the same validators.
     for validator in sorted(state.view_changes) if waits else ():

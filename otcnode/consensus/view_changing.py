@@ -29,33 +29,40 @@ from otcnode.errors import ProofError
 
 
 def on_view_change(core: Core, sender: bytes, message: ViewChange) -> None:
-    state = core.state
     if not retransmission.is_for_this_epoch(core, sender, message.epoch) or message.view >= limits.view_max:
         return
+    fault = _learn_view_change(core, message)
+    if fault is not None:
+        accusing.blame(core, sender, fault)
+
+
+def _learn_view_change(core: Core, message: ViewChange) -> str | None:
+    """Keep what is valid by itself, of this epoch; what is wrong with it otherwise, for which who handed it over is to
+    blame."""
+    state = core.state
     held = state.view_changes.get(message.validator)
     if held is not None and held.view >= message.view:
-        return
+        return None
     chain, epoch = core.configuration.chain, state.epoch
     if not is_signed_view_change(message, chain, epoch, core.verify):
-        accusing.blame(core, sender, "a VIEW-CHANGE with a false signature, or larger than any of this epoch")
-        return
+        return "a VIEW-CHANGE with a false signature, or larger than any of this epoch"
     if message.validator == state.own:
-        core.shown_own(message.view, "a VIEW-CHANGE")
-        return
+        core.shown_own_view_change(message.view)
+        return None
     if _asks_too_often(core, message.validator):
-        return
+        return None
     try:
         check_view_change(message, chain, epoch, core.verify)
     except ProofError as error:
         accusing.accuse(core, InvalidViewChange(message))
-        accusing.blame(core, sender, f"an invalid VIEW-CHANGE: {error}")
-        return
+        return f"an invalid VIEW-CHANGE: {error}"
     state.view_changes[message.validator] = message
     core.hear(message.validator)
     accusing.look_for_hidden_proofs(core, message)
     harvest.from_proofs(core, message.proofs)
     if message.certificate is not None and message.committed > state.committed:
         receiving.learn_certificate(core, message.certificate)
+    return None
 
 
 def _asks_too_often(core: Core, author: bytes) -> bool:
@@ -86,9 +93,8 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
     except ProofError as error:
         accusing.accuse(core, InvalidNewView(message))
         accusing.blame(core, sender, f"an invalid NEW-VIEW: {error}")
-        is_primary = message.validator == epoch.primary(message.view)
-        if is_primary and message.view == state.view and state.may_sign(state.view + 1):
-            ask_for(core, state.view + 1, str(error), Leaving.REFUSED)
+        if message.view == state.view and message.validator == state.primary:
+            _refuse(core, message, str(error))
         return
     for entry in message.view_changes:
         if not known(entry):
@@ -96,10 +102,35 @@ def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
     _enter(core, message)
 
 
+def _refuse(core: Core, message: NewView, fault: str) -> None:
+    """The view waited for will not be opened as it should. That alone is no reason to ask for the next one, for it is
+    one validator's word; the VIEW-CHANGEs in it, each valid by itself, may be those of a quorum (see leave_refused)."""
+    core.state.refused = fault
+    by_author = {entry.validator: entry for entry in message.view_changes}
+    for name, entry in sorted(by_author.items()):
+        if name in core.state.epoch.validators and entry.epoch == message.epoch and entry.view < limits.view_max:
+            _learn_view_change(core, entry)
+
+
+def leave_refused(core: Core) -> bool:
+    """Ask for the next view at once where this one's NEW-VIEW is invalid and a quorum asks for this one or higher.
+
+    Without that quorum one liar would move one validator above everybody else, and who loses its record there would be
+    silent too shortly (silence.py)."""
+    state = core.state
+    waits = not state.active and state.new_view is None
+    if not (state.refused and waits and state.is_asked_for):
+        return False
+    if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
+        return False
+    ask_for(core, state.view + 1, state.refused, Leaving.REFUSED)
+    return True
+
+
 def _learn_of_view_change(core: Core, message: ViewChange) -> None:
     """A VIEW-CHANGE that only a NEW-VIEW has shown can tell as much about its sender as one that came alone."""
     if message.validator == core.state.own:
-        core.shown_own(message.view, "a VIEW-CHANGE")
+        core.shown_own_view_change(message.view)
     else:
         accusing.look_for_hidden_proofs(core, message)
         harvest.from_proofs(core, message.proofs)

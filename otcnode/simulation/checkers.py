@@ -314,7 +314,9 @@ class Checkers:
                     case Entered(new_view):
                         self._rules.entered(node, new_view, quorum_of(len(self._epochs[new_view.epoch])))
                         self._marks.entered(node, new_view)
-                    case Asked():
+                    case Asked(view_change):
+                        quorum = quorum_of(len(self._epochs[view_change.epoch]))
+                        self._rules.wants(node, view_change, quorum)
                         self._patience.asked(node)
 
     def record_durable(self, node: int) -> None:
@@ -333,6 +335,10 @@ class Checkers:
         self._witnesses[node].committed = 0
         self._witnesses[node].final.clear()
         self._rules.forgot_blocks(node)
+
+    def lost_record(self, node: int) -> None:
+        """Its voting record was taken away."""
+        self._rules.lost_record(node)
 
     def started(self, node: int, store: Store, kept: Sequence[bytes] | None) -> None:
         """A process has opened its store again; `kept` is its voting record."""

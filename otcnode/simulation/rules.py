@@ -30,8 +30,14 @@ class _Signer:
     noted: int = 0
     """What it had committed when its record was last made durable: all earlier votes may be compacted away."""
     prepared: dict[Place, bytes] = field(default_factory=dict)
+    wanted: dict[int, int] = field(default_factory=dict)
+    """Epoch to the highest view it decided to ask for."""
     asked: dict[int, int] = field(default_factory=dict)
     """Epoch to the highest view it asked for."""
+    voted: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Epoch to the highest view, and the highest height, that a vote of it left for."""
+    lost: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The same at the time its record was last lost: nothing up to either may be signed again."""
     bases: dict[tuple[int, int], int] = field(default_factory=dict)
     """(epoch, view) to the base of the NEW-VIEW it acts under."""
     floor: int = 0
@@ -44,8 +50,6 @@ class Rules:
         self._signers = {node: _Signer() for node in honest}
         self._liars = liars
         self._prepares: dict[Place, dict[bytes, set[int]]] = defaultdict(lambda: defaultdict(set))
-        self._asked: dict[int, int] = defaultdict(int)
-        """Epoch to the highest view that an honest node asked for."""
 
     def committed(self, node: int, height: int) -> None:
         if node in self._signers:
@@ -61,6 +65,12 @@ class Rules:
         if node in self._signers:
             signer = self._signers[node]
             signer.floor, signer.committed = max(signer.floor, signer.noted), 0
+
+    def lost_record(self, node: int) -> None:
+        """From now on it does not know what it said."""
+        if node in self._signers:
+            signer = self._signers[node]
+            signer.lost = dict(signer.voted)
 
     def entered(self, node: int, message: NewView, quorum: int) -> None:
         """A node acts under a NEW-VIEW: of a quorum, and what it proposes again is what somebody in it proved."""
@@ -79,17 +89,27 @@ class Rules:
         if not {block_hash(header) for header in again} <= proved:
             raise Violation(Promise.RULES, f"{where} that proposes again what nobody has proved")
 
-    def asked(self, node: int, message: ViewChange) -> None:
-        """A weak quorum holds an honest replica, so views are asked for one after the other."""
+    def wants(self, node: int, message: ViewChange, quorum: int) -> None:
+        """A node decides to ask for a view: only after a quorum asked for the one below. Nobody has to ask for view 0,
+        where every epoch begins."""
         if node not in self._signers:
             return
-        signer, epoch, view = self._signers[node], message.epoch, message.view
-        if view > self._asked[epoch] + 1:
+        epoch, view = message.epoch, message.view
+        before = sum(signer.wanted.get(epoch, 0) >= view - 1 for signer in self._signers.values()) + self._liars
+        if before < quorum:
             raise Violation(
-                Promise.RULES, f"n{node} asks for view {view}, the honest so far for {self._asked[epoch]} at most"
+                Promise.RULES,
+                f"n{node} asks for view {view}, and at most {before} of {quorum} have asked for view {view - 1}",
             )
-        self._asked[epoch] = max(self._asked[epoch], view)
-        signer.asked[epoch] = max(signer.asked.get(epoch, 0), view)
+        signer = self._signers[node]
+        signer.wanted[epoch] = max(signer.wanted.get(epoch, 0), view)
+        self._check_lost(f"n{node} asks for view {view}", epoch, view, None, signer)
+
+    def asked(self, node: int, message: ViewChange) -> None:
+        """A VIEW-CHANGE leaves its author for the first time."""
+        if node in self._signers:
+            signer, epoch = self._signers[node], message.epoch
+            signer.asked[epoch] = max(signer.asked.get(epoch, 0), message.view)
 
     def opened(self, node: int, message: NewView) -> None:
         """Whoever opens a view has committed what it stands on."""
@@ -110,7 +130,9 @@ class Rules:
             return
         _, _, epoch, view, height, name = fields
         signer = self._signers[node]
-        self._check_left(f"n{node} signs {kind} (view {view}, height {height})", view, signer.asked.get(epoch, -1))
+        what = f"n{node} signs {kind} (view {view}, height {height})"
+        self._check_left(what, view, signer.asked.get(epoch, -1))
+        self._check_lost(what, epoch, view, height, signer)
         if kind == "PREPARE":
             self._prepares[(epoch, view, height)][name].add(node)
             signer.prepared[(epoch, view, height)] = name
@@ -119,11 +141,20 @@ class Rules:
         if view < asked:
             raise Violation(Promise.VOTES, f"{what} after it asked for view {asked}")
 
+    def _check_lost(self, what: str, epoch: int, view: int, height: int | None, signer: _Signer) -> None:
+        """Silence ends only above everything that the lost record may have voted for."""
+        lost_view, lost_height = signer.lost.get(epoch, (-1, -1))
+        if view <= lost_view or (height is not None and height <= lost_height):
+            lost = f"before its record was lost it voted up to view {lost_view}, height {lost_height}"
+            raise Violation(Promise.VOTES, f"{what}; {lost}")
+
     def voted(self, node: int, kind: str, place: Place, name: bytes, quorum: int, proposes: bool) -> None:
         """A vote leaves its author for the first time; `quorum` is that of its epoch. What it `proposes` is what the
         others vote on, whatever became of the block below."""
         epoch, view, height = place
         signer = self._signers[node]
+        highest = signer.voted.get(epoch, (-1, -1))
+        signer.voted[epoch] = (max(highest[0], view), max(highest[1], height))
         what = f"n{node} says {kind} (view {view}, height {height})"
         if height < epoch or signer.committed < epoch - 1:
             raise Violation(Promise.RULES, f"{what} in epoch {epoch}, has committed {signer.committed}")

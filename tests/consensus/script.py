@@ -32,7 +32,7 @@ from tests.consensus.toy import CHAIN, CHANGE, WINDOW, ToyState, entries_of, exe
 OPTIONS = {
     "nodes": "heartbeat window rotation block spare",
     "submit": "to",
-    "start": "record vote_again",
+    "start": "record blocks vote_again",
     "drop": "type from to height",
     "propose": "from to view name parent time shuffled",
     "vote": "from to view height block signature",
@@ -40,7 +40,7 @@ OPTIONS = {
     "open": "from to view lie",
 }
 """What each command knows: any other option is a mistake of the script."""
-WORDLESS = frozenset({"heal", "drop", "pass", "ask", "open", "show", "chain", "blamed"})
+WORDLESS = frozenset({"heal", "drop", "pass", "ask", "open", "show", "blamed"})
 
 
 def run_script(text: str, explained: Callable[[Cause], None] = lambda _: None) -> str:
@@ -129,6 +129,8 @@ class Script:
             node = self.cluster.nodes[int(word)]
             if options.get("record") == "lost":
                 node.disk.record = None
+            if options.get("blocks") == "lost":
+                node.disk.chain.clear()
             node.vote_again = "vote_again" in options
             node.start()
 
@@ -229,14 +231,17 @@ class Script:
         return self._names.get(name, name.encode().ljust(32, b"_"))
 
     def do_ask(self, words: list[str], options: dict[str, str]) -> None:
-        """ask from=3 to=0,1 view=5 [committed=7 forged=yes]: a VIEW-CHANGE without proofs."""
+        """ask from=3 to=0,1 view=5 [committed=7 [forged=yes]]: a VIEW-CHANGE without proofs, with the certificate that
+        the liar has of that height."""
         liar = self.cluster.nodes[int(options["from"])]
         self.cluster.liars.add(liar.index)
         self._inject(liar, options, self._view_change(liar, options))
 
     def _view_change(self, liar: Node, options: dict[str, str]) -> ViewChange:
         committed = int(options.get("committed", 0))
-        certificate = self._forged(liar, committed) if "forged" in options else None
+        certificate = liar.disk.chain[committed - 1][2] if committed and "forged" not in options else None
+        if "forged" in options:
+            certificate = self._forged(liar, committed)
         return _signed_view_change(liar, int(options["view"]), committed, certificate, ())
 
     def _forged(self, liar: Node, height: int) -> Certificate:
@@ -253,9 +258,9 @@ class Script:
         return _signed_view_change(liar, message.view, message.committed, message.certificate, (short, *others))
 
     def do_open(self, words: list[str], options: dict[str, str]) -> None:
-        """open from=1 to=0,2 view=1 lie=repeated|empty|forged|short: a NEW-VIEW from the VIEW-CHANGEs the liar holds:
-        one of them repeated, no re-proposals, or with its own signed anew, which has a forged certificate or a proof
-        with a PREPARE too few."""
+        """open from=1 to=0,2 view=1 lie=repeated|empty|bare|forged|short: a NEW-VIEW from the VIEW-CHANGEs the liar
+        holds: one of them repeated, no re-proposals, without any VIEW-CHANGE, or with its own signed anew, which has a
+        forged certificate or a proof with a PREPARE too few."""
         liar = self.cluster.nodes[int(options["from"])]
         self.cluster.liars.add(liar.index)
         assert liar.replica is not None
@@ -268,11 +273,13 @@ class Script:
                 chosen = [held[0]] * quorum
             case "forged" | "short" as lie:
                 chosen = [self._doctored(message, liar, lie) for message in chosen]
+            case "bare":
+                chosen = []
             case "empty":
                 pass
             case other:
                 raise ValueError(f"no such lie: {other}")
-        headers = () if options["lie"] == "empty" else select(chosen).headers
+        headers = () if options["lie"] in ("empty", "bare") else select(chosen).headers
         reproposals = tuple(
             Reproposal(
                 header,
@@ -315,10 +322,12 @@ class Script:
         )
 
     def do_chain(self, words: list[str], options: dict[str, str]) -> list[str]:
-        """The longest chain, and that every other is a prefix of it."""
+        """The longest chain, or these heights of it, and that every other is a prefix of it."""
         node = max(self.cluster.nodes, key=lambda node: len(node.disk.chain))
         lines = []
         for header, bodies, certificate, _ in node.disk.chain:
+            if words and str(header.height) not in words:
+                continue
             texts = " ".join("change" if body.startswith(CHANGE) else body.decode() for body in bodies)
             proposer = self.cluster.by_name[header.proposer].index
             lines.append(

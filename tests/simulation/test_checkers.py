@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import commit_preimage, maximum_faulty, prepare_preimage, quorum
+from otcnode.codec import encode
 from otcnode.consensus.messages import Commit, Prepare, ViewChange
+from otcnode.consensus.record import Asked
 from otcnode.genesis import chain_id
 from otcnode.simulation.checkers import Checkers, quorum_of
 from otcnode.simulation.marks import Marks
@@ -97,11 +99,38 @@ def test_a_vote_below_the_own_view_change_is_seen() -> None:
 
 
 def test_nobody_asks_for_a_view_far_ahead() -> None:
+    """Above view 1 only after a quorum asked for the view below."""
     witness, _, _ = checkers()
-    own = validator_keys(4)[1].public
-    with pytest.raises(Violation, match="asks for view 7") as caught:
-        witness.said(1, ViewChange(1, 7, 0, None, (), own, bytes(64)))
+    keys = validator_keys(4)
+
+    def asks(node: int, view: int) -> None:
+        witness.saved(node, [encode(Asked(ViewChange(1, view, 0, None, (), keys[node].public, bytes(64))))])
+
+    asks(1, 1)
+    asks(2, 1)
+    with pytest.raises(Violation, match="asks for view 2, and at most 2 of 3 have asked for view 1") as caught:
+        asks(1, 2)
     assert caught.value.promise is Promise.RULES
+    asks(3, 1)
+    asks(1, 2)
+    with pytest.raises(Violation, match="asks for view 7"):
+        asks(2, 7)
+
+
+def test_silence_ends_above_all_that_the_lost_record_may_have_said() -> None:
+    rules = Rules(range(4), liars=0)
+    block, chain = bytes(32), bytes(32)
+    for node in (1, 2, 3):
+        rules.signed(node, prepare_preimage(chain, 1, 2, 4, block))
+        rules.signed(node, prepare_preimage(chain, 1, 2, 5, block))
+    rules.voted(3, "COMMIT", (1, 2, 5), block, quorum=3, proposes=False)
+    rules.lost_record(3)
+    for view, height in ((2, 6), (3, 5), (1, 9)):
+        with pytest.raises(Violation, match="before its record was lost it voted up to view 2, height 5") as caught:
+            rules.signed(3, prepare_preimage(chain, 1, view, height, block))
+        assert caught.value.promise is Promise.VOTES
+    rules.signed(3, prepare_preimage(chain, 1, 3, 6, block))
+    rules.signed(3, prepare_preimage(chain, 6, 0, 6, block))
 
 
 def test_a_vote_is_lawful_only_on_votes_that_exist() -> None:
