@@ -91,6 +91,11 @@ class CrashingVotesLog:
         return self._log.entries()
 
     @property
+    def may_vote(self) -> bool:
+        """Whether what a process would find permits it to vote."""
+        return record.read(self.entries() or ()) is not None
+
+    @property
     def is_durable(self) -> bool:
         """Whether nothing that can be read would be gone with the power."""
         return self._log.is_durable

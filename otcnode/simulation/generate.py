@@ -12,6 +12,7 @@ from otcnode.simulation.censored import SIZES as CENSORED_SIZES
 from otcnode.simulation.censored import censored
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.plan import (
+    DRIFT_MS,
     Act,
     Admit,
     Apply,
@@ -21,6 +22,7 @@ from otcnode.simulation.plan import (
     Cut,
     Delay,
     Deposit,
+    DirectoryLost,
     DiskFails,
     DiskFull,
     DiskOperation,
@@ -60,12 +62,22 @@ PARTLY = (Habit.STALE, Habit.FLOOD)
 """Habits that would drown everything else, were they always followed."""
 TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE)
 """Habits that need the belief of a quorum to do harm."""
-IN_ANY_WEATHER = tuple(habit for habit in Habit if habit is not Habit.CENSOR)
+IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN))
 """What one client's transactions wait for while everything fails says nothing about the primary."""
 CENSORED_PERMILLE = 20
 WEAK_IN_STORMS_PERMILLE = 400
 DISK_PERMILLE = 250
 SHELF_PERMILLE = 400
+OPENS_PERMILLE = 120
+"""Of the lies of all kinds, those that open views early instead."""
+LOST_BESIDE_PERMILLE = 200
+"""Of the networks of four or more, those in which somebody loses its record beside those that are weak for good."""
+DIRECTORY_PERMILLE = 400
+"""Of those that lose their record, those that lose their blocks with it."""
+CLOCKS_BEHIND_MS = (0, -3_000, -8_000, -20_000, -40_000)
+"""By how much the clock of a new machine may be wrong."""
+SHORT_DRIFT_MS = 2_000
+"""Where a record is lost: so its silence is over before the faults are."""
 ROT_PERMILLE = 400
 """Of the nodes that lose something, those on whose disk it rots."""
 KINDS = (
@@ -85,7 +97,7 @@ KINDS = (
 DELAYS_MS = ((1, 3), (1, 20), (5, 60), (20, 200))
 LOST_KINDS = (("commit",), ("prepare",), ("pre-prepare",), ("new-view",), ("view-change",), ("status",))
 SKEW_MS_MAX = 1_000
-"""Honest clocks are this exact: a quarter of the drift allowed is 1,250 ms."""
+"""Honest clocks are at least this exact: a quarter of the drift allowed is 1,250 ms."""
 REAL_SIGNATURES_EVERY = 25
 USURPED_PERMILLE = 250
 """Of the validators that are said to sign over, those that nobody asked."""
@@ -138,6 +150,8 @@ class Options:
     """Of the plans with snapshots, those in which disks refuse or alter these."""
     stores_lost: bool = False
     """Every weak node loses its blocks, and storms have weak nodes."""
+    directories_lost: bool = False
+    """Somebody loses its record and its blocks, whatever else there is."""
     twins_permille: int = 125
     """Of the plans without a storm, those whose clients circulate two copies of one transaction."""
 
@@ -193,6 +207,9 @@ class _Generator:
             storm = Storm(chance, count, self._view_timeout_ms, safety_ms, self._next_id())
             self._faults += storm.faults()
         self._shelf_faults()
+        self._loss_beside(weak)
+        drift_ms = self._drift_ms()
+        skew_ms_max = min(SKEW_MS_MAX, drift_ms // 5)
         strong = [node for node in self._nodes if node not in weak]
         # Whichever set comes to decide, all of it that is strong survives.
         spare = 0 if self._spares else count - quorum(count) - len(weak)
@@ -204,6 +221,7 @@ class _Generator:
             strangers=self._strangers,
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
             window=chance.choice((1, 2, 4, 4), "window"),
+            drift_ms=drift_ms,
             view_timeout_ms=self._view_timeout_ms,
             view_timeout_ms_max=chance.choice((1_200, 5_000) if self._stormy else (8_000, 30_000), "view timeout max"),
             block_transactions_max=chance.choice(
@@ -218,7 +236,7 @@ class _Generator:
             behind_blocks=BEHIND_BLOCKS if self._snapshots else 0,
             blocks_kept=BLOCKS_KEPT if self._snapshots else 0,
             chunk_bytes=chance.choice(CHUNKS_BYTES, "chunk bytes") if self._snapshots else 0,
-            skews_ms=tuple(chance.between(-SKEW_MS_MAX, SKEW_MS_MAX, "skew", node) for node in self._nodes),
+            skews_ms=tuple(chance.between(-skew_ms_max, skew_ms_max, "skew", node) for node in self._nodes),
             safety_ms=self._options.safety_ms,
             liveness_ms=self._options.liveness_ms,
             survivors=tuple(node for node in strong if node not in left_out),
@@ -420,7 +438,7 @@ class _Generator:
             return
         record_permille = 0 if self._options.stores_lost else 200 if self._snapshots else 500
         if chance.happens(record_permille, "loses its record", node):
-            self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+            self._lose_record(node, at_ms, down_ms)
             return
         self._faults.append(StoreLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
         if chance.happens(700, "stays behind", node):
@@ -433,6 +451,37 @@ class _Generator:
                 for_ms=down_ms + self._for("stays behind", node, 6_000),
             )
             self._faults.append(behind)
+
+    def _lose_record(self, node: int, at_ms: int, down_ms: int) -> None:
+        chance = self._chance
+        if not (self._options.directories_lost or chance.happens(DIRECTORY_PERMILLE, "loses its directory", node)):
+            self._faults.append(RecordLost(id=self._next_id(), at_ms=at_ms, node=node, down_ms=down_ms))
+            return
+        lost = DirectoryLost(
+            id=self._next_id(),
+            at_ms=at_ms,
+            node=node,
+            down_ms=down_ms,
+            skew_ms=chance.choice(CLOCKS_BEHIND_MS, "clock behind", node),
+            skewed_for_ms=down_ms + self._for("skewed", node, 8_000),
+        )
+        self._faults.append(lost)
+
+    def _loss_beside(self, weak: list[int]) -> None:
+        """Last but one, as _shelf_faults."""
+        chance = self._chance
+        surely = self._options.directories_lost
+        if self._count < 4 or not (surely or chance.happens(LOST_BESIDE_PERMILLE, "lost beside")):
+            return
+        node = chance.choice([node for node in range(self._count) if node not in weak], "who loses beside")
+        at_ms = chance.between(500, self._options.safety_ms // 2, "lost beside at")
+        self._lose_record(node, at_ms, self._for("lost beside", node, 3_000))
+
+    def _drift_ms(self) -> int:
+        lost = any(isinstance(fault, RecordLost | DirectoryLost) for fault in self._faults)
+        if not lost or not self._chance.happens(700, "short drift"):
+            return DRIFT_MS
+        return max(SHORT_DRIFT_MS, 2 * self._view_timeout_ms)
 
     def _rot(self, node: int, at_ms: int, down_ms: int) -> None:
         chance = self._chance
@@ -454,6 +503,8 @@ class _Generator:
         if self._snapshots and not self._options.habits and chance.happens(500, "serves", node, number):
             habits = LIES_OF_SERVERS
         habit = chance.choice(habits, "habit", node, number)
+        if habits is IN_ANY_WEATHER and chance.happens(OPENS_PERMILLE, "opens", node, number):
+            habit = Habit.OPEN
         others = [other for other in self._nodes if other != node]
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number

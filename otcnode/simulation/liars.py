@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from otcnode.codec import decode, encode
-from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare
+from otcnode.consensus.messages import Commit, Message, Mode, NewView, Prepare, PrePrepare
 from otcnode.engine.engine import Engine
 from otcnode.genesis import Genesis, chain_id
 from otcnode.p2p.framing import Channel
@@ -109,6 +109,8 @@ class Mouth:
                 if not self._memory:
                     return spoken
                 return [*spoken, (self._chance.choice(self._memory, *asker), 0)]
+            case Habit.OPEN:
+                return [*spoken, *((encode(lie), 0) for lie in self._opened_early(asker))]
             case Habit.FLOOD:
                 return [*spoken, *((encode(self._far(asker)), 0) for _ in range(FLOOD_MESSAGES))]
             case _:
@@ -145,7 +147,7 @@ class Mouth:
                 return [self._forger.misstated(message, asker)]
             case Habit.COUNTERFEIT | Habit.CENSOR:
                 return [message]
-            case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD:
+            case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD | Habit.OPEN:
                 raise AssertionError("no rewriting of one message")
             case _:
                 assert_never(habit)
@@ -158,6 +160,22 @@ class Mouth:
                 return self._forger.vote(message, self._alternatives.name_instead(message.block_hash))
             case _:
                 return message
+
+    def _opened_early(self, asker: Asker) -> list[NewView]:
+        """What the receiver waits for, if the liar has to say it, without what makes it valid."""
+        half, receiver = self._half(), self._nodes[int(asker[-1])]
+        if half is None or not half.replica.started:
+            return []
+        state, own = half.replica.state, self._forger.own
+        heard = state.heard.get(receiver)
+        status = None if heard is None else heard.status
+        if status is None or status.epoch != state.epoch.number or status.mode is not Mode.INACTIVE:
+            return []
+        asking = [message for _, message in sorted(state.view_changes.items()) if message.view == status.view]
+        if state.epoch.primary(status.view) != own or len(asking) >= state.epoch.quorum:
+            return []
+        chosen = tuple(asking) if self._chance.happens(500, "opened with some", *asker) else ()
+        return [self._forger.new_view(NewView(status.epoch, status.view, chosen, (), own, bytes(64)))]
 
     def _primary_of(self, view: int) -> bytes:
         """As far as the honest half knows who decides now."""

@@ -5,7 +5,7 @@ Times are virtual milliseconds from the start. Nodes are named by their index in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from otcnode.errors import ConfigurationError
 from otcnode.storage.faulty_folders import FolderOperation
 
 PLAN_VERSION = 1
+DRIFT_MS = 5_000
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,10 +65,22 @@ class Crash(_Fault, frozen=True, kw_only=True, tag="crash"):
 
 
 class RecordLost(_Fault, frozen=True, kw_only=True, tag="record-lost"):
-    """The process dies and its voting record is gone: it starts again silent. Counts among the f."""
+    """The process dies and its voting record is gone: it starts again silent. Counts among the f until it votes
+    again."""
 
     node: int
     down_ms: int
+
+
+class DirectoryLost(_Fault, frozen=True, kw_only=True, tag="directory-lost"):
+    """The process dies, and its voting record and its blocks are gone: it starts again silent, from the genesis, by a
+    clock that is off by `skew_ms` more than before until `skewed_for_ms` later. Counts among the f until it votes
+    again."""
+
+    node: int
+    down_ms: int
+    skew_ms: int
+    skewed_for_ms: int
 
 
 class StoreLost(_Fault, frozen=True, kw_only=True, tag="store-lost"):
@@ -253,6 +266,9 @@ class Habit(StrEnum):
     """VIEW-CHANGEs without the proofs it holds"""
     REPROPOSE = "repropose"
     """NEW-VIEWs that propose other blocks again than those that follow"""
+    OPEN = "open"
+    """to whoever waits for a view of its own a NEW-VIEW before a quorum has asked for it, with fewer VIEW-CHANGEs or
+    none"""
     REWRITE = "rewrite"
     """as new primary also other blocks where the chain is decided, with votes for them"""
     ROOTS = "roots"
@@ -285,6 +301,7 @@ class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
 Fault: TypeAlias = (
     Crash
     | RecordLost
+    | DirectoryLost
     | StoreLost
     | DiskFails
     | DiskFull
@@ -387,7 +404,8 @@ class Signatures(StrEnum):
 
 class Plan(_Part, frozen=True, kw_only=True):
     """`survivors` are the nodes that the second phase heals; the others stand still from then on if `rest_frozen`,
-    else they live on, liars lying. Every submission must be final on every survivor within `liveness_ms`."""
+    else they live on, liars lying. Every submission must be final on every survivor within `liveness_ms`,
+    if progress is promised (see silenced)."""
 
     version: int = PLAN_VERSION
     seed: int
@@ -400,6 +418,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     window: int = 4
     block_transactions_max: int = 2_000
     rotation_blocks: int = 1_000
+    drift_ms: int = DRIFT_MS
+    """How far the time of a block may be from the clock of whoever votes for it."""
     view_timeout_ms: int = 2_000
     view_timeout_ms_max: int = 30_000
     record_bytes: int = 1 << 20
@@ -456,8 +476,23 @@ class Plan(_Part, frozen=True, kw_only=True):
 
     @property
     def weakened(self) -> frozenset[int]:
-        """Those that count among the f."""
-        return self.liars | {fault.node for fault in self.faults if isinstance(fault, RecordLost | StoreLost | Rot)}
+        """Those that count among the f for good."""
+        return self.liars | {fault.node for fault in self.faults if isinstance(fault, StoreLost | Rot)}
+
+    @property
+    def silenced(self) -> frozenset[int]:
+        """Those that lose their record, and count among the f until they vote again. However many they are nobody is
+        harmed; progress is promised if, at the heal, no more are silent than the f bear beside the weakened."""
+        return frozenset(fault.node for fault in self.faults if isinstance(fault, RecordLost | DirectoryLost))
+
+    def promises_progress(self, silent: Set[int]) -> bool:
+        """Whether the survivors can go on while these are silent, in every set that may come to decide."""
+        voters, weak = set(self.survivors) - silent, self.weakened | silent
+        return all(
+            len(weak & set(members)) <= maximum_faulty(len(members))
+            and len(voters & set(members)) >= quorum(len(members))
+            for members in self.sets
+        )
 
 
 def sets_of(validators: int, acts: Iterable[Act]) -> tuple[tuple[int, ...], ...]:
@@ -516,13 +551,13 @@ def check(plan: Plan) -> None:
         raise ConfigurationError(f"the plan names a node that is not among its {plan.nodes} nodes")
     if len(plan.weakened) > (count - 1) // 3:
         raise ConfigurationError(
-            f"{len(plan.weakened)} nodes lie or lose their record or blocks, or these rot: more than f of {count}"
+            f"{len(plan.weakened)} nodes lie or lose their blocks, or these rot: more than f of {count}"
         )
     if set(plan.survivors) & plan.weakened:
-        raise ConfigurationError("a survivor lies or loses its record or blocks, or these rot")
+        raise ConfigurationError("a survivor lies or loses its blocks, or these rot")
     for members in plan.sets:
         if len(plan.weakened & set(members)) > maximum_faulty(len(members)):
-            raise ConfigurationError(f"more than f of the validators {members} lie or lose their record or blocks")
+            raise ConfigurationError(f"more than f of the validators {members} lie or lose their blocks")
         if not members or len(set(plan.survivors) & set(members)) < quorum(len(members)):
             raise ConfigurationError(f"too few of the validators {members} survive")
     ids = [fault.id for fault in plan.faults]

@@ -100,6 +100,7 @@ def genesis_of(plan: Plan) -> Genesis:
             window=plan.window,
             block_transactions_max=plan.block_transactions_max,
             rotation_blocks=plan.rotation_blocks,
+            drift_real_ms=plan.drift_ms,
             state_buckets=STATE_BUCKETS,
         ),
         validators=tuple(

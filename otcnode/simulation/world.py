@@ -34,6 +34,7 @@ from otcnode.simulation.plan import (
     CrashPoint,
     Cut,
     Delay,
+    DirectoryLost,
     DiskFails,
     DiskFull,
     Duplication,
@@ -70,6 +71,8 @@ RETRY_MS = 4_000
 PROGRESS_CHECK_MS = 250
 MEMORY_CHECK_MS = 1_000
 """How often the next node's memory is looked at, in turn."""
+UNPROMISED_MS = 20_000
+"""How much longer it goes on where progress is not promised."""
 VIEWS_PER_VALIDATOR_MAX = 3
 """In which a replica keeps votes of one validator for one height: its own view and the two highest others."""
 VOTES_OF_ONE = "._heights[][]"
@@ -136,6 +139,8 @@ class World:
         self.network.attach(list(self._nodes))
         self._frozen: set[int] = set()
         self._healed = False
+        self._promises_progress = True
+        self._unpromised_end_ms = plan.safety_ms + min(plan.liveness_ms, UNPROMISED_MS)
         self._down_ms: dict[int, int] = {}
         self._met_full: set[int] = set()
         self._outstanding: tuple[Client, int] | None = None
@@ -163,13 +168,16 @@ class World:
                 continue
             self._check_due()
             if self._healed and self._all_ended():
+                self.note(None, "every transaction has ended")
                 break
             next_check_ms = scheduler.now_ms + PROGRESS_CHECK_MS
+            if self._healed and not self._promises_progress and scheduler.now_ms >= self._unpromised_end_ms:
+                self.note(None, "too many were silent when it healed: progress is not promised")
+                break
             if scheduler.now_ms >= deadline_ms:
                 raise Violation(Promise.LIVENESS, self._standstill())
             if scheduler.performed > EVENTS_MAX:
                 raise Violation(Promise.LIVENESS, f"{EVENTS_MAX} events without an end; {self._standstill()}")
-        self.note(None, "every transaction has ended")
         self._check_end()
 
     def node(self, index: int) -> Node:
@@ -256,7 +264,14 @@ class World:
             case RecordLost(node=node):
                 self.injected("record-lost")
                 self._kill(node, "and loses its voting record", fault)
-                self._nodes[node].disk.votes.lose()
+                self._lose_record(node)
+            case DirectoryLost(node=node):
+                self.injected("directory-lost")
+                self._kill(node, "and loses its directory", fault)
+                self._lose_record(node)
+                self._lose_store(node)
+                self._nodes[node].skew_ms = self.plan.skews_ms[node] + fault.skew_ms
+                self.scheduler.after(fault.skewed_for_ms, lambda: self._set_clock(node))
             case StoreLost(node=node):
                 self.injected("store-lost")
                 self._kill(node, "and loses its blocks", fault)
@@ -304,10 +319,17 @@ class World:
             case _:
                 assert_never(fault)
 
-    def _kill(self, index: int, why: str, fault: Crash | RecordLost | StoreLost | Rot) -> None:
+    def _kill(self, index: int, why: str, fault: Crash | RecordLost | DirectoryLost | StoreLost | Rot) -> None:
         if self._nodes[index].alive:
             self._down_ms[index] = fault.down_ms
             self._nodes[index].kill(why)
+
+    def _lose_record(self, index: int) -> None:
+        self._nodes[index].disk.votes.lose()
+        self.checkers.lost_record(index)
+
+    def _set_clock(self, index: int) -> None:
+        self._nodes[index].skew_ms = self.plan.skews_ms[index]
 
     def _lose_store(self, index: int) -> None:
         self._nodes[index].lose_store()
@@ -341,6 +363,8 @@ class World:
         """The second phase: the survivors live, see each other and the right time."""
         plan = self.plan
         self._healed = True
+        silent = {index for index in plan.silenced if not self._nodes[index].disk.votes.may_vote}
+        self._promises_progress = plan.promises_progress(silent)
         rest = sorted(set(range(plan.nodes)) - set(plan.survivors))
         self.note(None, f"heals; survivors {plan.survivors}, {'frozen' if plan.rest_frozen else 'living on'}: {rest}")
         if plan.rest_frozen:
@@ -462,6 +486,7 @@ class World:
         if kept is not None and disk.votes.is_rotten:
             raise Violation(Promise.DAMAGE, f"n{node} uses a voting record in which a bit has changed")
         if disk.votes.is_rotten:
+            self.checkers.lost_record(node)
             self.mark(damages.SILENCED)
         with damages.seen_from_outside([disk]):
             self.checkers.started(node, store, kept)

@@ -30,6 +30,7 @@ QUICK = (
     "STATUS unsigned",
     "NEW-VIEW without proofs",
     "VIEW-CHANGE without proofs",
+    "invalid NEW-VIEW left alone",
     "base not committed by the primary",
     "no base barrier",
     "no inclusion time-out",

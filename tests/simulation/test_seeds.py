@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from otcnode.blocks import maximum_faulty
 from otcnode.simulation import plan as plans
 from otcnode.simulation.generate import Options, Swarm, generate
-from otcnode.simulation.plan import Crash, CrashPoint, Plan
+from otcnode.simulation.plan import Crash, CrashPoint, Habit, Liar, Plan
 from otcnode.simulation.world import Outcome, run
 from tests.simulation import report
 
@@ -18,6 +18,7 @@ REGRESSIONS = sorted((Path(__file__).parent.parent / "regressions").glob("*.json
 SEEDS_PER_TEST = 5
 REAL_SEEDS = (1, 5, 9)
 """Run with Ed25519 in place of keyed hashes."""
+BESIDE = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.OPEN,), directories_lost=True)
 
 
 def keep_promises(plan: Plan) -> Outcome:
@@ -37,6 +38,31 @@ def test_seeds_of_every_size(first: int) -> None:
 def test_a_few_seeds_with_real_signatures(seed: int) -> None:
     plan = replace(generate(seed), signatures=plans.Signatures.ED25519)
     assert keep_promises(plan).summary.commits > 0
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_a_directory_lost_beside_a_liar_that_opens_views_early_harms_nobody(seed: int) -> None:
+    plan = generate(seed, BESIDE)
+    assert plan.liars and plan.silenced and not plan.silenced <= plan.weakened
+    keep_promises(plan)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(1, 1_001, 50))
+@pytest.mark.parametrize("swarm", [Swarm.LIARS, Swarm.STORM, Swarm.MIXED])
+def test_nor_in_many_more_plans(swarm: Swarm, first: int) -> None:
+    for seed in range(first, first + 50):
+        keep_promises(generate(seed, Options(validators=4, swarm=swarm, directories_lost=True)))
+
+
+def test_progress_is_promised_where_the_f_bear_those_that_are_silent() -> None:
+    plan = generate(1, BESIDE)
+    (silenced,), everybody = plan.silenced, frozenset(range(plan.validators))
+    assert not plan.promises_progress(plan.silenced), "a liar and a silent one of four"
+    assert plan.promises_progress(frozenset()) is (len(everybody & set(plan.survivors)) >= 3)
+    alone = replace(plan, faults=tuple(fault for fault in plan.faults if not isinstance(fault, Liar)))
+    assert replace(alone, survivors=tuple(everybody)).promises_progress(alone.silenced)
+    assert not replace(alone, survivors=tuple(everybody - {(silenced + 1) % 4})).promises_progress(alone.silenced)
 
 
 @pytest.mark.parametrize("count", [7, 10, 16])

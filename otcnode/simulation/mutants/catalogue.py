@@ -180,6 +180,14 @@ MUTANTS = (
         600,
         options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.REWRITE,)),
     ),
+    Mutant(
+        "invalid NEW-VIEW left alone",
+        "a view is asked for after a quorum asked for the one below",
+        views.refused_at_once,
+        _one(P.RULES),
+        300,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.OPEN,)),
+    ),
     Mutant("one validator moves all", "join what f + 1 ask for", views.join_anybody, _SAFETY, 300),
     Mutant(
         "timer never falls back",
@@ -247,6 +255,14 @@ MUTANTS = (
         _SAFETY,
         600,
         options=LIARS,
+    ),
+    Mutant(
+        "silence by the own clock",
+        "silence ends above all that the lost record may have voted for",
+        records.silence_by_the_own_clock,
+        _one(P.VOTES),
+        300,
+        options=Options(validators=4, swarm=Swarm.STORM, directories_lost=True),
     ),
     Mutant(
         "floor ignored",

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
 
+from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.consensus import memory, record, silence
 from otcnode.consensus.core import Core
@@ -75,6 +76,21 @@ def record_born_again() -> Plant:
 def silence_of_no_length() -> Plant:
     """A key without a record votes again in the views that it may have voted in."""
     return planted((silence, "view_first", lambda state: 0), (silence, "may_end", lambda state: _is_silent(state)))
+
+
+def silence_by_the_own_clock() -> Plant:
+    """The first block committed with a time two drifts after the clock of the start ends silence, whatever that clock
+    was."""
+
+    def observe_commit(state: State, epoch: Epoch) -> None:
+        found, certificate = state.silence, state.tip.certificate
+        if found is None or found.height is not None or certificate is None:
+            return
+        if state.tip.time_ms > found.since_ms + 2 * state.drift_ms:
+            found.height, found.begun_before_ms = state.tip.height, state.tip.time_ms
+            found.epoch, found.view = certificate.epoch, certificate.view
+
+    return planted((silence, "observe_commit", observe_commit), (silence, "_follow_clock", lambda state, silence: None))
 
 
 def _is_silent(state: State) -> bool:

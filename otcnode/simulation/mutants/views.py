@@ -61,6 +61,17 @@ def new_view_unchecked() -> Plant:
     return planted((view_changing, "check_new_view", check_new_view), (memory, "enter", enter))
 
 
+def refused_at_once() -> Plant:
+    """One invalid NEW-VIEW makes whoever is shown it ask for the next view, whoever else has asked for this one."""
+    right = view_changing.leave_refused
+
+    def leave_refused(core: Core) -> bool:
+        with planted((State, "is_asked_for", property(lambda state: True))):
+            return right(core)
+
+    return planted((view_changing, "leave_refused", leave_refused))
+
+
 def view_change_unchecked() -> Plant:
     """Proofs and certificates in VIEW-CHANGEs are believed."""
 
