@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import re
 import statistics
@@ -18,7 +19,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -146,6 +146,11 @@ class Arena:
         found = {pattern.fullmatch(row): value for row, value in self.metrics(member).items()}
         return {match[1]: int(value) for match, value in found.items() if match is not None}
 
+    def bans_among_the_honest(self) -> list[str]:
+        """There must be none, whatever anybody makes them do to each other."""
+        pairs = itertools.permutations(self.honest, 2)
+        return [line for member, peer in pairs for line in self.log_of_peer(member, peer.name, "peer banned")]
+
     def misled(self, member: localnet.Member, name: str) -> int:
         """How often somebody else was found where this peer said to be."""
         return int(self.metrics(member).get(f'otcnode_peer_misled_total{{peer="{name}"}}', 0))
@@ -217,7 +222,7 @@ class Arena:
         yield pace
         last = await asyncio.to_thread(self.height, witness)
         times = await asyncio.to_thread(self._header_times_ms, witness, first, last)
-        pace.intervals_ms = tuple(later - earlier for earlier, later in pairwise(times))
+        pace.intervals_ms = tuple(later - earlier for earlier, later in itertools.pairwise(times))
 
     def _header_times_ms(self, member: localnet.Member, first: int, last: int) -> list[int]:
         found: dict[int, int] = {}

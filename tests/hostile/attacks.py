@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -245,6 +246,18 @@ async def trickle(attack: Attack) -> None:
             await asyncio.sleep(1)
 
 
+async def anothers_address(attack: Attack) -> None:
+    """Announced as its own every tenth of a second, that of one validator after another, in ever new words."""
+    arena, key = attack.arena, attack.who.signing
+    began, places = time.time_ns() // 1_000_000, itertools.cycle(arena.honest)
+    with contextlib.suppress(ConnectionError):
+        for number in range(10 * FLOOD_S):
+            address = f"localhost:{'0' * (number % 200)}{next(places).p2p_port}"
+            news = words.announcement(arena.chain, key, address, began + number)
+            await attack.peer.frames(control_frame(Form.ANNOUNCE, news))
+            await asyncio.sleep(0.1)
+
+
 async def forged_by_the_thousand(attack: Attack) -> None:
     """More copies than have room before their signatures are looked at, each another one."""
     raw = attack.arena.transaction()
@@ -286,6 +299,7 @@ FLOODS: dict[str, tuple[CloseCode | None, Offence]] = {
     "one byte a second": (CloseCode.SLOW, trickle),
     "taking nothing": (CloseCode.SLOW, deaf),
     "unfinished messages": (None, unfinished_messages),
+    "another's address": (None, anothers_address),
 }
 """With the code that a flood earns; None: it is not over within the time, but costs only so much memory."""
 FLOODS_OF_A_VALIDATOR: dict[str, tuple[CloseCode | None, Offence]] = {

@@ -129,5 +129,5 @@ async def test_everything_at_once_for_two_minutes(arena: Arena) -> None:
         return [elsewhere(all_at_once)]
 
     await withstands(arena, arena.honest, [attacks] * ROUNDS, MEMORY_GROWTH_BYTES_MAX)
-    faults = [fault for attacker in attackers for fault in attacker.faults()]
+    faults = [fault for attacker in attackers for fault in attacker.faults()] + arena.bans_among_the_honest()
     assert not faults, "\n".join(faults)
