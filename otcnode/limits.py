@@ -57,6 +57,10 @@ addresses_remembered_max = 1_000
 announcement_interval_ms_min = 1_000
 announcement_interval_ms_max = 60_000
 """Between two announcements of one node that are taken and passed on; each interval is twice as long as the last."""
+announced_dials_per_second = 4
+announced_dials_burst = 20
+"""Attempts at addresses that were announced, of all peers together: who is found there may be somebody whom many liars
+mean to be overrun by all others. Those that are configured do not wait."""
 names_looked_up_at_once = 4
 """Host names in the addresses that peers announced, and as many in those that are configured."""
 names_looked_up_max = 256

@@ -69,6 +69,7 @@ def _default_rates() -> dict[Channel, ChannelRates]:
 
 _INBOUND_PER_ADDRESS = Rate(limits.inbound_per_address_per_second, limits.inbound_per_address_burst)
 _INBOUND_PER_NODE = Rate(limits.inbound_per_node_per_second, limits.inbound_per_node_burst)
+_ANNOUNCED_DIALS = Rate(limits.announced_dials_per_second, limits.announced_dials_burst)
 _CONTROL_FRAMES = Rate(limits.control_frames_per_second, limits.control_frames_burst)
 
 
@@ -98,6 +99,7 @@ class Settings:
     inbound_per_address: Rate = _INBOUND_PER_ADDRESS
     inbound_per_node: Rate = _INBOUND_PER_NODE
     control_frames: Rate = _CONTROL_FRAMES
+    announced_dials: Rate = _ANNOUNCED_DIALS
     message_bytes_max: Mapping[Channel, int] = field(
         default_factory=lambda: _by_channel(limits.channel_message_bytes_max)
     )

@@ -162,6 +162,7 @@ class Transport:
         """Inbound connections that have not proven who they are, the oldest first, with their addresses."""
         self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
         told = Rate(limits.refusals_told_per_second, limits.refusals_told_burst)
+        self._announced_dials = TokenBucket(self._settings.announced_dials, self._now_ms())
         self._refusals_told = TokenBucket(told, self._now_ms())
         self.refusals: Counter[CloseCode] = Counter()
         """Attempts that led to no connection, since the start."""
@@ -349,13 +350,21 @@ class Transport:
             pause_ms = max(self._bans.until(node, now_ms), self._addresses.rest_until(node, now_ms)) - now_ms
             if pause_ms <= 0:
                 addresses = self._addresses.to_dial(node, now_ms)
-                await self._dial(node, addresses[attempt % len(addresses)])
+                address = addresses[attempt % len(addresses)]
+                await self._turn(node, address)
+                if state.connection is None and self._admitted(node):
+                    await self._dial(node, address)
                 attempt += 1
                 state.changed.clear()
             delay_ms = max(pause_ms, state.backoff.delay_ms(self._chance()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_ms / 1_000):
                     await state.changed.wait()
+
+    async def _turn(self, node: NodeId, address: str) -> None:
+        """Wait for it, where the address was announced: peers have theirs one after another."""
+        if not self._addresses.is_configured(node, address):
+            await asyncio.sleep(self._announced_dials.take(1, self._now_ms()) / 1_000)
 
     async def _dial(self, node: NodeId, address: str) -> None:
         host, port = _target(address)

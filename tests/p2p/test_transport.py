@@ -271,6 +271,22 @@ async def test_another_way_to_write_the_address_of_a_peer_leads_to_it_as_little(
         assert (two.connects, two.refusals) == (1, [])
 
 
+async def test_announced_addresses_are_dialled_in_turn_and_hold_up_no_configured_one() -> None:
+    """Or liars in league could have somebody overrun by all others."""
+    liars = {author.node: author for author in (identity(f"liar {number}") for number in range(40))}
+    settings = replace(QUICK, announced_dials=Rate(1, 3))
+    one, two = Node(FIRST, admitted=lambda _: True, settings=settings), Node(THIRD)
+    async with running(one, two), raw_peer(one, SECOND) as peer:
+        began_ms = monotonic_us() // 1_000
+        for frame in in_frames(announce(liar.signing, CHAIN, "127.0.0.1:1", 1) for liar in liars.values()):
+            await peer.send(control_frame(Form.ANNOUNCE, encode(frame)))
+        await one.until(lambda: len(one.refusals) >= 4)
+        one.dial(two)
+        await one.until_meets(two)
+        tried = [node for node, _ in one.refusals if node in liars]
+        assert 4 <= len(tried) <= 3 + 1 + (monotonic_us() // 1_000 - began_ms) // 1_000
+
+
 async def test_names_that_are_never_found_hold_up_neither_the_configured_ones_nor_the_process() -> None:
     """As many as are looked up at once, and more, announced by as many; then a peer that is configured by its name."""
     released = threading.Event()
