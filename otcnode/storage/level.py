@@ -41,7 +41,14 @@ class LevelKeyValue:
     in CURRENT; only the directory is to be synced once more.
     """
 
-    def __init__(self, path: Path, *, create: bool = False, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        files_open_max: int = FILES_OPEN_MAX,
+    ) -> None:
         """Raises ConfigurationError if another process uses the directory, it cannot be made or (unless `create`) it
         holds nothing; StorageDamage if it cannot be read in full."""
         self._path = path
@@ -55,7 +62,7 @@ class LevelKeyValue:
                 lru_cache_size=cache_bytes,
                 write_buffer_size=WRITE_BUFFER_BYTES,
                 bloom_filter_bits=BLOOM_FILTER_BITS,
-                max_open_files=FILES_OPEN_MAX,
+                max_open_files=files_open_max,
             )
             _sync_directory(path)
         except plyvel.Error as error:

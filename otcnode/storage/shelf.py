@@ -21,6 +21,8 @@ from otcnode.storage.kv import KeyValue
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 
 INCOMING_CACHE_BYTES = 8 << 20
+INCOMING_FILES_OPEN_MAX = 74
+"""The fewest that LevelDB takes: 64 tables, each mapped, of which nothing is read at random."""
 
 
 class DiskShelf:
@@ -48,7 +50,9 @@ class DiskShelf:
         return self._incoming
 
     def _opened(self) -> LevelKeyValue:
-        return LevelKeyValue(self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES)
+        return LevelKeyValue(
+            self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES, files_open_max=INCOMING_FILES_OPEN_MAX
+        )
 
     def discard(self) -> None:
         """Give up what has been gathered."""
@@ -105,7 +109,7 @@ def _is_whole(incoming: Path, roots: Callable[[], Roots]) -> bool:
     """Raises StorageDamage where it is damaged, NoDatabase where nothing is left of it."""
     if not incoming.exists():
         return False
-    kv = LevelKeyValue(incoming, cache_bytes=INCOMING_CACHE_BYTES)
+    kv = LevelKeyValue(incoming, cache_bytes=INCOMING_CACHE_BYTES, files_open_max=INCOMING_FILES_OPEN_MAX)
     try:
         if not finished(kv):
             return False
