@@ -8,14 +8,17 @@ import click
 import msgspec
 
 from otcnode.cli.progress import bars, end_stopped
-from otcnode.cli.stopped import home_option, json_option, opened, readable
+from otcnode.cli.stopped import Stopped, home_option, json_option, opened, readable
+from otcnode.config import load_configuration
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import Genesis
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
+from otcnode.maintenance.joiners import make_snapshot, snapshot_above
 from otcnode.maintenance.scratch import Scratch
 from otcnode.storage import pruning
+from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents_directory import move_documents
 from otcnode.storage.progress import Progress
 from otcnode.storage.rollback import rollback as take_back
@@ -112,13 +115,16 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
 def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: bool) -> None:
     """Drop old blocks and states, and give the disk back.
 
-    The certified headers by which the validator sets are followed stay. To keep it so, set storage.blocks_kept in
-    node.toml. Stopped by Ctrl-C, the same command goes on.
+    The certified headers by which the validator sets are followed stay. Where the node makes snapshots for those who
+    join, and none is there that the blocks that stay lead on from, one is made first. To keep it so, set
+    storage.blocks_kept in node.toml. Stopped by Ctrl-C, the same command goes on.
     """
+    made: int | None = None
     with opened(directory) as stopped:
         before = stopped.kv.size_bytes()
         try:
             with bars() as show:
+                made = _snapshot_for_joiners(stopped, keep_blocks, show)
                 found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show)
                 for done, table in enumerate(Table, 1):
                     stopped.kv.compact(table.value)
@@ -126,7 +132,20 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: 
         except KeyboardInterrupt:
             end_stopped("go on with the same command")
         sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}
-    _answer({**found._asdict(), **sizes}, as_json)
+    text = "" if made is None else f"a snapshot of height {made} was made first: who joins by it needs no dropped block"
+    _answer({**found._asdict(), **sizes, "snapshot_made": made}, as_json, text)
+
+
+def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) -> int | None:
+    """The height of the snapshot that had to be made, so that every block above some snapshot stays."""
+    home = stopped.home
+    if home.configuration.exists() and not load_configuration(home).snapshots.interval_blocks:
+        return None
+    store = Store.open(stopped.kv, stopped.chain, 0)
+    first, folders = store.tip.height - keep_blocks + 1, DirectoryFolders(home.snapshots)
+    if first <= store.blocks_first or snapshot_above(folders, first - 1):
+        return None
+    return make_snapshot(store, folders, show)
 
 
 @click.command()

@@ -303,6 +303,34 @@ def test_inspect_shows_one_record_or_those_that_begin_alike(home: Path) -> None:
     assert "is no table" in refused(ConfigurationError, "inspect", "--home", home, "headers", 1)
 
 
+def test_what_prune_drops_nobody_who_joins_needs(home: Path, tmp_path: Path) -> None:
+    """There is a snapshot that the blocks that stay lead on from."""
+    found = asked("prune", "--home", home, "--keep-blocks", 5)
+    assert (found["snapshot_made"], found["blocks_first"]) == (HEIGHT, HEIGHT - 4)
+    (made,) = Home(home).snapshots.iterdir()
+    joiner = tmp_path / "joiner"
+    joiner.mkdir()
+    shutil.copyfile(Home(home).genesis, Home(joiner).genesis)
+    assert asked("restore", "--home", joiner, "--from", made)["height"] >= found["blocks_first"] - 1
+    assert asked("prune", "--home", home, "--keep-blocks", 3)["snapshot_made"] is None
+    assert [path.name for path in Home(home).snapshots.iterdir()] == [made.name]
+
+
+def test_prune_makes_a_snapshot_only_where_one_is_needed(home: Path) -> None:
+    assert asked("prune", "--home", home, "--keep-blocks", HEIGHT)["snapshot_made"] is None
+    asked("rollback", "--home", home, "--to", 30)
+    assert asked("prune", "--home", home, "--keep-blocks", 20)["snapshot_made"] == 30
+    manifest = Home(home).snapshots / "000000000030" / "manifest"
+    raw = bytearray(manifest.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    manifest.write_bytes(raw)
+    assert asked("prune", "--home", home, "--keep-blocks", 10)["snapshot_made"] == 30, "the one there was is damaged"
+    manifest.unlink()
+    Home(home).configuration.write_text('name = "node"\n[snapshots]\ninterval_blocks = 0\n')
+    assert asked("prune", "--home", home, "--keep-blocks", 5)["snapshot_made"] is None
+    assert not manifest.exists()
+
+
 def test_a_directory_in_use_is_refused_by_every_command(home: Path, tmp_path: Path) -> None:
     kv = LevelKeyValue(Home(home).database)
     for words in (

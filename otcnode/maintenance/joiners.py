@@ -1,0 +1,39 @@
+"""What whoever joins needs of a node that is about to drop blocks: a whole snapshot, and every block above it."""
+
+from __future__ import annotations
+
+from otcnode.errors import FolderDamage
+from otcnode.storage.folder import Folders
+from otcnode.storage.progress import Progress
+from otcnode.storage.snapshot_maker import make, read_manifest, source_of
+from otcnode.storage.store import Store
+
+
+def snapshot_above(folders: Folders, height: int) -> bool:
+    """Whether a whole snapshot of this height or a higher one is there."""
+    return any(found >= height for found in _heights(folders))
+
+
+def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
+    """Of the store's height, under the name by which a running node finds it; goes on with one that was begun.
+    Returns its height. Raises FolderDamage or ConfigurationError."""
+    height = store.tip.height
+    source = source_of(store)
+    try:
+        for step in make(source, folders.open(f"{height:012d}")):
+            progress(step.part, step.done, step.whole)
+    finally:
+        source.reader.close()
+    return height
+
+
+def _heights(folders: Folders) -> list[int]:
+    found = []
+    for name in folders.names():
+        try:
+            manifest = read_manifest(folders.open(name))
+        except FolderDamage:
+            continue
+        if manifest is not None:
+            found.append(manifest.header.height)
+    return found
