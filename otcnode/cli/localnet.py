@@ -66,15 +66,17 @@ def localnet(
             raise SystemExit(EXIT_NO)
         if exit_after:
             return
+        told = _told_to_stop()
         console.print("\nThe cluster is up; Ctrl-C stops it.")
         for member in cluster.members:
             console.print(f"  {member.name}  {member.url}  (log: {member.home.log})")
-        _until_told_to_stop()
+        told.wait()
         console.print("Stopping …")
 
 
-def _until_told_to_stop() -> None:
+def _told_to_stop() -> threading.Event:
+    """Set by a signal; from here on none ends the process by itself."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()
+    return stopped
