@@ -31,7 +31,7 @@ from otcnode.snapshot import (
 from otcnode.storage.foundation import foundation
 from otcnode.storage.kv import KeyValue, Reader, Write
 from otcnode.storage.leaves import PAIRS_AT_ONCE, depth_of, read_buckets, shift_of
-from otcnode.storage.records import Head, read_changes, read_epochs, read_record, read_tip
+from otcnode.storage.records import ADVICE, Head, read_changes, read_epochs, read_record, read_tip
 from otcnode.storage.schema import Meta, Table
 from otcnode.storage.state_proof import KEY_PREFIX, PAIR_BYTES, VALUE_PREFIX, bucket_hash
 from otcnode.storage.state_tree import StateTree
@@ -155,7 +155,8 @@ def _of_what_is_gathered() -> Iterator[None]:
     try:
         yield
     except StorageDamage as damage:
-        raise GatheredDamage(str(damage)) from None
+        # To verify the chain helps nobody here.
+        raise GatheredDamage(str(damage).removesuffix(f"; {ADVICE}")) from None
 
 
 def finished(kv: Reader) -> bool:
@@ -169,7 +170,7 @@ def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify) ->
     try:
         proven = _proven_again(kv, roots, verify)
     except (StorageDamage, ConfigurationError, ProofError) as error:
-        raise GatheredDamage(f"the snapshot is damaged: {error}") from None
+        raise GatheredDamage(f"the snapshot is damaged: {str(error).removesuffix(f'; {ADVICE}')}") from None
     header = proven.manifest.header
     with _of_what_is_gathered():
         tree = _leaves_of_tree(kv, roots.buckets)

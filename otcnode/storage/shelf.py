@@ -89,7 +89,7 @@ def complete_installation(
     try:
         whole = _is_whole(incoming, roots)
     except (StorageDamage, NoDatabase) as error:
-        damage = str(error)
+        damage = str(error).partition(";")[0]
         shutil.rmtree(incoming, ignore_errors=True)
     if whole:
         if database.exists():

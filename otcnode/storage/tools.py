@@ -111,14 +111,21 @@ def verify(
 
 
 def verify_documents(reader: Reader, progress: Progress = silent) -> int:
-    """Of the database of documents: each has the hash that names it; returns their number. Those that the state names
-    and that are not here yet are no damage."""
-    count = 0
+    """Of the database of documents: each has the hash that names it, and a height at which it was kept; returns their
+    number. Those that the state names and that are not here yet are no damage."""
+    count, skip = 0, len(Table.DOCUMENT.value)
+    kept = reader.scan(Table.DOCUMENT_KEPT.value)
     for stored, raw in _counted(reader, Table.DOCUMENT, "documents", progress):
         count += 1
-        if sealed_name(raw) != stored[len(Table.DOCUMENT.value) :]:
-            name = stored[len(Table.DOCUMENT.value) :].hex()
-            raise StorageDamage(f"document {name} has other bytes than its name says; {ADVICE_DOCUMENTS}")
+        name = stored[skip:]
+        if sealed_name(raw) != name:
+            raise StorageDamage(f"document {name.hex()} has other bytes than its name says; {ADVICE_DOCUMENTS}")
+        key, height = next(kept, (b"", b""))
+        if key != Table.DOCUMENT_KEPT.value + name or len(height) != HEIGHT_BYTES:
+            raise StorageDamage(f"when document {name.hex()} was kept is damaged or missing; {ADVICE_DOCUMENTS}")
+    if next(kept, None) is not None:
+        raise StorageDamage(f"a document is missing that was kept; {ADVICE_DOCUMENTS}")
+    reader.get(Meta.DOCUMENTS.value)
     return count
 
 

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from otcnode import genesis as genesis_module
 from otcnode.bench.chain import ChainBuilder, genesis_of, validator_keys
+from otcnode.cli.main import otcnode
 from otcnode.codec import encode
 from otcnode.config import Home, NodeConfiguration, load_configuration
 from otcnode.consensus.record import Floored, birth
@@ -18,8 +20,10 @@ from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
 from otcnode.home import create_home, create_key
 from otcnode.node import open_store
 from otcnode.node_key import NodeKey
+from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.votes_file import FileVotesLog
+from otcnode.vm.documents.records import sealed_name
 
 GENESIS = genesis_of(1, buckets=256)
 HEIGHT = 6
@@ -178,3 +182,38 @@ def test_a_cut_file_of_the_database_is_named_and_never_served(home: Home) -> Non
                 assert path.name.endswith(".log") and height < HEIGHT
             shutil.rmtree(home.database)
             shutil.copytree(home.path.parent / "copy", home.database)
+
+
+def test_damage_in_the_documents_is_named_with_advice_that_helps_and_never_served(home: Home) -> None:
+    """Whichever file of them is harmed: what is given back is the document, and `db verify` says what to do."""
+    sealed = [b"sealed %d" % number * 50 for number in range(40)]
+    documents = open_documents(home.documents, home.database)
+    for raw in sealed:
+        documents.keep(raw, HEIGHT)
+    documents.close()
+    kv = LevelKeyValue(home.documents)
+    kv.compact()
+    kv.close()
+    shutil.copytree(home.documents, home.path.parent / "documents")
+    refused = verified = 0
+    for path in sorted(home.documents.iterdir()):
+        if path.name in ("LOCK", "LOG", "LOG.old") or not path.stat().st_size:
+            continue
+        for raw in flips(path, 6):
+            path.write_bytes(raw)
+            try:
+                documents = open_documents(home.documents, home.database)
+                try:
+                    assert [documents.get(sealed_name(raw)) for raw in sealed] == sealed
+                finally:
+                    documents.close()
+            except StorageDamage as damage:
+                refused += 1
+                assert "documents" in str(damage)
+            result = CliRunner().invoke(otcnode, ["db", "verify", "--home", str(home.path)])
+            if isinstance(result.exception, StorageDamage):
+                verified += 1
+                assert "documents" in str(result.exception) and "is fetched again" in str(result.exception)
+            shutil.rmtree(home.documents)
+            shutil.copytree(home.path.parent / "documents", home.documents)
+    assert refused > 5 and verified >= refused

@@ -146,6 +146,10 @@ def test_damage_is_named_with_advice_that_helps(tmp_path: Path) -> None:
     for act in (lambda: store.get(name), lambda: verify_documents(kv)):
         with pytest.raises(StorageDamage, match=f"document {name.hex()} .*; {advice}"):
             act()
+    for raw, kept in ((SEALED[0], None), (None, bytes(8)), (SEALED[0], b"?")):
+        kv.write([(Table.DOCUMENT.value + name, raw), (Table.DOCUMENT_KEPT.value + name, kept)])
+        with pytest.raises(StorageDamage, match=f"document .*; {advice}"):
+            verify_documents(kv)
     documents = tmp_path / "documents"
     open_documents(documents, tmp_path / "chain").close()
     (documents / "CURRENT").write_bytes(b"MANIFEST-999999\n")
