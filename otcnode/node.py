@@ -59,12 +59,16 @@ def open_store(
     chain: bytes,
     configuration: NodeConfiguration,
     note: Callable[[str], None] = lambda text: None,
+    just_read: bool = False,
 ) -> Store:
     """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis.
-    `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one."""
+    `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one.
+    `just_read`: this process has finished that snapshot."""
     keeps_all = not configuration.storage.blocks_kept
     dispose = putting_aside(home, note) if keeps_all else shutil.rmtree
-    damage = complete_installation(home.incoming, home.database, lambda: roots_of(genesis), dispose).damage
+    damage = complete_installation(
+        home.incoming, home.database, lambda: roots_of(genesis), dispose, just_read=just_read
+    ).damage
     if damage is not None:
         note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
     home.database.parent.mkdir(parents=True, exist_ok=True)
@@ -124,11 +128,14 @@ class Node:
     async def _live(self) -> bool:
         """One engine from its start to its end; whether another one is to follow it on the snapshot that it took."""
         self._stopped = asyncio.Event()
+        finished_here = self._installing
         self._ended = self._installing = False
         async with AsyncExitStack() as closing:
             documents = open_documents(self._home.documents, self._home.database)
             closing.callback(documents.close)
-            store = open_store(self._home, self._genesis, self._chain, self._configuration, self._log.error)
+            store = open_store(
+                self._home, self._genesis, self._chain, self._configuration, self._log.error, just_read=finished_here
+            )
             closing.callback(store.close)
             self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)
             votes_log = FileVotesLog(self._home.record)

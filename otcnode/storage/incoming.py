@@ -30,7 +30,7 @@ from otcnode.snapshot import (
 )
 from otcnode.storage.foundation import foundation
 from otcnode.storage.kv import KeyValue, Reader, Write
-from otcnode.storage.leaves import PAIRS_AT_ONCE, depth_of, read_buckets, shift_of
+from otcnode.storage.leaves import PAIRS_AT_ONCE, depth_of, read_bucket_hashes, read_buckets, shift_of
 from otcnode.storage.records import ADVICE, Head, read_changes, read_epochs, read_record, read_tip
 from otcnode.storage.schema import Meta, Table
 from otcnode.storage.state_proof import KEY_PREFIX, PAIR_BYTES, VALUE_PREFIX, bucket_hash
@@ -38,7 +38,9 @@ from otcnode.storage.state_tree import StateTree
 
 _INDEX_BYTES = 4
 BUCKETS_PER_STEP = 256
-"""Read again in one piece of work at the end: 16,000 keys of 4,000,000."""
+"""Of the state tree, read again in one piece of work at the end: 16,000 keys of 4,000,000."""
+KEYS_PER_STEP = 16_000
+"""The same of the state."""
 _STATE = Table.STATE.value
 _TREE = Table.TREE.value
 
@@ -119,18 +121,24 @@ class Incoming:
     def finishing(self, beside: Callable[[], list[Write]] = list) -> Generator[None, None, None]:
         """Make the store that of the chain at the snapshot's height, in one write, after pieces of work between which
         other things can be done. What lies `beside` the chain whose place it takes, and goes along, is asked for
-        last. Raises GatheredDamage if what was written is not what is there: the state tree is
-        built from it once more."""
+        last. Raises GatheredDamage if what was written is not what is there: all of it is read once more, and the state
+        tree is built from that."""
         assert self.whole
         self.write()
         hashes: dict[int, bytes] = {}
         buckets = self._roots.buckets
+        leaves = keys = 0
         with _of_what_is_gathered():
             for bucket, page in read_buckets(self._kv, shift_of(self._tree_depth), 0, buckets):
                 hashes[bucket] = bucket_hash(page)
+                leaves += len(page) // PAIR_BYTES
                 if len(hashes) % BUCKETS_PER_STEP == 0:
                     yield
-        if StateTree(self._kv, buckets, hashes).root != self.manifest.header.state_root:
+            for _ in self._kv.scan(_STATE):
+                keys += 1
+                if keys % KEYS_PER_STEP == 0:
+                    yield
+        if StateTree(self._kv, buckets, hashes).root != self.manifest.header.state_root or keys != leaves:
             raise GatheredDamage("the state of the snapshot is not what was written")
         batch = _foundation(self._proven, self._roots, hashes)
         batch += ((_mark(index), None) for index in range(self.manifest.chunks))
@@ -164,21 +172,23 @@ def finished(kv: Reader) -> bool:
     return kv.get(Meta.HEAD.value) is not None
 
 
-def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify) -> None:
+def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify, *, just_read: bool = False) -> None:
     """Read all of a finished store once more and judge it by the genesis: whatever has changed on the disk since it was
-    written must not take the place of a sound chain. Raises GatheredDamage naming what is wrong."""
+    written must not take the place of a sound chain. `just_read`: state and leaves have been by this process, when it
+    finished, and are not again. Raises GatheredDamage naming what is wrong."""
     try:
         proven = _proven_again(kv, roots, verify)
     except (StorageDamage, ConfigurationError, ProofError) as error:
         raise GatheredDamage(f"the snapshot is damaged: {str(error).removesuffix(f'; {ADVICE}')}") from None
     header = proven.manifest.header
     with _of_what_is_gathered():
-        tree = _leaves_of_tree(kv, roots.buckets)
-        if StateTree(kv, roots.buckets, tree.hashes).root != header.state_root:
+        tree = None if just_read else _leaves_of_tree(kv, roots.buckets)
+        hashes = read_bucket_hashes(kv, roots.buckets) if tree is None else tree.hashes
+        if StateTree(kv, roots.buckets, hashes).root != header.state_root:
             raise GatheredDamage(f"the state of the snapshot has another root than its header {header.height}")
-        if _leaves_of_state(kv) != tree.leaves:
+        if tree is not None and _leaves_of_state(kv) != tree.leaves:
             raise GatheredDamage("the state of the snapshot has other keys or values than its tree")
-        expected = set(_foundation(proven, roots, tree.hashes))
+        expected = set(_foundation(proven, roots, hashes))
         found = {pair for table in set(Table) - {Table.STATE, Table.TREE} for pair in kv.scan(table.value)}
         # What lies beside the chain proves itself when it is used; here it has been read.
         found = {pair for pair in found if not pair[0].startswith(Table.EVIDENCE.value)}

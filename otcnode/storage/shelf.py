@@ -76,18 +76,23 @@ class Installation(NamedTuple):
 
 
 def complete_installation(
-    incoming: Path, database: Path, roots: Callable[[], Roots], dispose: Callable[[Path], None] = shutil.rmtree
+    incoming: Path,
+    database: Path,
+    roots: Callable[[], Roots],
+    dispose: Callable[[Path], None] = shutil.rmtree,
+    *,
+    just_read: bool = False,
 ) -> Installation:
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
-    removes the old chain from where it was moved.
+    removes the old chain from where it was moved. `just_read`: see check_finished.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
     old = database.with_name(database.name + ".old")
     whole, damage = False, None
     try:
-        whole = _is_whole(incoming, roots)
+        whole = _is_whole(incoming, roots, just_read)
     except (StorageDamage, NoDatabase) as error:
         damage = str(error).partition(";")[0]
         shutil.rmtree(incoming, ignore_errors=True)
@@ -105,7 +110,7 @@ def complete_installation(
     return Installation(whole, damage)
 
 
-def _is_whole(incoming: Path, roots: Callable[[], Roots]) -> bool:
+def _is_whole(incoming: Path, roots: Callable[[], Roots], just_read: bool) -> bool:
     """Raises StorageDamage where it is damaged, NoDatabase where nothing is left of it."""
     if not incoming.exists():
         return False
@@ -113,7 +118,7 @@ def _is_whole(incoming: Path, roots: Callable[[], Roots]) -> bool:
     try:
         if not finished(kv):
             return False
-        check_finished(kv, roots())
+        check_finished(kv, roots(), just_read=just_read)
         return True
     finally:
         kv.close()

@@ -13,7 +13,7 @@ from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
-from otcnode.errors import ConfigurationError, FolderDamage, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, FolderDamage, GatheredDamage, ProofError, StorageDamage
 from otcnode.snapshot import Chunk, Manifest, decode_chunk
 from otcnode.storage import snapshot_maker
 from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
@@ -373,3 +373,22 @@ def test_a_snapshot_for_which_there_is_no_room_is_not_begun() -> None:
     assert folder.names() == [BLOCK]
     list(make(source_of(source), folder, room_bytes=lambda: 10_000))
     assert read_manifest(folder) is not None
+
+
+@pytest.mark.parametrize("change", ["lost", "unreadable", "too many"])
+def test_a_state_that_is_not_what_was_written_is_noticed_before_it_passes_for_a_chain(change: str) -> None:
+    folder, kv = MemoryFolder(), FaultyKeyValue()
+    incoming = Incoming(kv, roots(), made(chain_of(HEIGHT), folder))
+    for index in sorted(incoming.missing):
+        incoming.put(index, chunk_of(folder, index))
+    match change:
+        case "lost":
+            kv.write([(next(kv.scan(Table.STATE.value))[0], None)])
+        case "unreadable":
+            assert kv.rot(3, 9, Table.STATE.value)
+        case _:
+            kv.write([(Table.STATE.value + b"more", b"")])
+    with pytest.raises(GatheredDamage):
+        incoming.finish()
+    with kv.seen_from_outside():
+        assert not finished(kv)
