@@ -15,7 +15,8 @@ from otcnode.blocks import Certificate, Epoch, Header
 from otcnode.codec import decode
 from otcnode.engine.evidence import KeptEvidence
 from otcnode.errors import ConfigurationError, DecodeError, Inadmissible, StorageDamage
-from otcnode.ids import Prefix, parse, show
+from otcnode.ids import Prefix, show
+from otcnode.maintenance.key_words import ID_BYTES, key_of, prefix_of, words_of
 from otcnode.rpc import format as form
 from otcnode.rpc.render import render
 from otcnode.storage.kv import Reader
@@ -86,7 +87,6 @@ _CHAIN_IDS: Mapping[str, Prefix] = {
 """Fields of records that are not the ledger's, to what their 32 bytes name; others are shown in hexadecimal."""
 _CHAIN_TIMES = ("time_ms", "seen_ms")
 """Those of them that are moments."""
-HASH_BYTES = 32
 
 
 class Wanted(NamedTuple):
@@ -109,10 +109,10 @@ def wanted(words: Sequence[str]) -> Wanted:
     table = tables[first]
     if table is Table.META:
         return Wanted(table, b"".join(b"/" + word.encode() for word in rest))
-    if table is Table.INDEX and rest and _prefix(rest[0]) is not None:
-        kind = EVENTS_PREFIX if _prefix(rest[0]) is Prefix.ACCOUNT else ITEMS_PREFIX
-        return Wanted(table, kind + _joined(rest))
-    return Wanted(table, _joined(rest)) if table not in (Table.STATE, Table.HISTORY) else _of_state(table, rest)
+    if table is Table.INDEX and rest and prefix_of(rest[0]) is not None:
+        kind = EVENTS_PREFIX if prefix_of(rest[0]) is Prefix.ACCOUNT else ITEMS_PREFIX
+        return Wanted(table, kind + key_of(rest))
+    return Wanted(table, key_of(rest)) if table not in (Table.STATE, Table.HISTORY) else _of_state(table, rest)
 
 
 def _of_state(table: Table, words: Sequence[str]) -> Wanted:
@@ -121,53 +121,28 @@ def _of_state(table: Table, words: Sequence[str]) -> Wanted:
     if not words or words[0] not in LEDGER_TABLES:
         raise ConfigurationError(f"name a table of the ledger: {', '.join(sorted(LEDGER_TABLES))}")
     ledger = LEDGER_TABLES[words[0]]
-    return Wanted(table, ledger.prefix + _joined(words[1:]), ledger)
+    return Wanted(table, ledger.prefix + key_of(words[1:]), ledger)
 
 
 def _alone_in_state(table: Table, word: str) -> Wanted | None:
-    prefix = _prefix(word)
+    prefix = prefix_of(word)
     if prefix is None or prefix not in ITEMS:
         return None
-    return Wanted(table, ITEMS[prefix].prefix + _part(word), ITEMS[prefix])
+    return Wanted(table, ITEMS[prefix].prefix + key_of([word]), ITEMS[prefix])
 
 
 def _alone(word: str) -> Wanted:
     if word.isdecimal():
-        return Wanted(Table.HEADER, _part(word))
-    prefix = _prefix(word)
+        return Wanted(Table.HEADER, key_of([word]))
+    prefix = prefix_of(word)
     if prefix is Prefix.TRANSACTION:
-        return Wanted(Table.TRANSACTION, _part(word))
+        return Wanted(Table.TRANSACTION, key_of([word]))
     if prefix is Prefix.BLOCK:
-        return Wanted(Table.BLOCK_HASH, _part(word))
+        return Wanted(Table.BLOCK_HASH, key_of([word]))
     found = _alone_in_state(Table.STATE, word)
     if found is None:
         raise ConfigurationError(f"{word!r} is neither a table nor a height nor an id that names a record by itself")
     return found
-
-
-def _prefix(word: str) -> Prefix | None:
-    """What an id names, if the word has the form of one."""
-    head, separator, body = word.rpartition("1")
-    known = {prefix.value: prefix for prefix in Prefix}
-    return known.get(head) if separator and len(body) > HEIGHT_BYTES else None
-
-
-def _joined(words: Sequence[str]) -> bytes:
-    return b"".join(map(_part, words))
-
-
-def _part(word: str) -> bytes:
-    """Bytes of a key: an id in its text form, a height or another integer in decimal, hexadecimal behind 0x (32 bytes
-    also without), else text. Raises ConfigurationError for an id that was mistyped."""
-    prefix = _prefix(word)
-    try:
-        if prefix is not None:
-            return parse(prefix, word)
-        if word.startswith("0x") or len(word) == 2 * HASH_BYTES:
-            return bytes.fromhex(word.removeprefix("0x"))
-        return int(word).to_bytes(HEIGHT_BYTES, "big") if word.isdecimal() else word.encode()
-    except (DecodeError, ValueError, OverflowError) as error:
-        raise ConfigurationError(f"{word!r} is no part of a key: {error}") from None
 
 
 def record(reader: Reader, asked: Wanted, at_height: int | None = None) -> Shown | None:
@@ -182,9 +157,14 @@ def record(reader: Reader, asked: Wanted, at_height: int | None = None) -> Shown
 
 def records(reader: Reader, asked: Wanted, limit: int, at_height: int | None = None) -> list[Shown]:
     """At most so many records whose key begins so, with their keys in a form that `inspect` takes."""
-    cut = len(asked.ledger.prefix) if asked.ledger is not None else 0
     pairs = _source(reader, asked, at_height).scan(asked.key, limit=limit)
-    return [{"key": f"0x{key[cut:].hex()}", "record": _shown(reader, asked, raw)} for key, raw in pairs]
+    return [{"key": _named(asked, key), "record": _shown(reader, asked, raw)} for key, raw in pairs]
+
+
+def _named(asked: Wanted, key: bytes) -> str:
+    if asked.ledger is None:
+        return f"0x{key.hex()}"
+    return words_of(asked.ledger.name.lower(), key[len(asked.ledger.prefix) :])
 
 
 def _versions(reader: Reader, asked: Wanted) -> dict[str, Any]:
@@ -268,7 +248,7 @@ def _of_chain(value: Any, name: str = "") -> Any:
     match value:
         case bytes():
             prefix = _CHAIN_IDS.get(name)
-            return value.hex() if prefix is None or len(value) != HASH_BYTES else show(prefix, value)
+            return value.hex() if prefix is None or len(value) != ID_BYTES else show(prefix, value)
         case tuple():
             return [_of_chain(entry, name) for entry in value]
         case msgspec.Struct():
@@ -324,7 +304,8 @@ def _place(reader: Reader, raw: bytes) -> Shown:
 def _touched(reader: Reader, raw: bytes) -> Shown:
     """As `inspect state` takes them."""
     names = {table.prefix: name for name, table in LEDGER_TABLES.items()}
-    return [f"{names.get(key[:1], '?')} 0x{key[1:].hex()}" for key in decode(tuple[bytes, ...], raw)]
+    found = [(names[key[:1]], key[1:]) for key in decode(tuple[bytes, ...], raw)]
+    return [f"{table} {words_of(table, key)}".rstrip() for table, key in found]
 
 
 def _indexed(reader: Reader, raw: bytes) -> Shown:

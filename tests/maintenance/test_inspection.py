@@ -18,6 +18,7 @@ from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.genesis import genesis_account_id
 from otcnode.ids import Prefix, show
 from otcnode.maintenance.inspection import ITEMS, LEDGER_TABLES, record, records, wanted
+from otcnode.maintenance.key_words import LAYOUTS, key_of, words_of
 from otcnode.rpc import format as form
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.pruning import prune
@@ -27,6 +28,7 @@ from otcnode.storage.state_view import CommittedState
 from otcnode.storage.store import Store
 from otcnode.vm.accounts.records import ACCOUNTS, CASH_BALANCES
 from otcnode.vm.keys import Prefix as LedgerPrefix
+from tests.vm.test_lives import ready
 
 GENESIS = genesis_of(validators=4, buckets=256)
 HEIGHT, TRANSACTIONS = 8, 3
@@ -107,14 +109,14 @@ def test_keys_that_one_answer_names_are_taken_by_the_next(kv: MemoryKeyValue) ->
     for key in seen(kv, "indexed", "4")["keys"]:
         assert {"number", "leaf", "offset"} == set(seen(kv, "index", key)[0])
     for name in seen(kv, "touched", "4"):
-        table, key = name.split()
-        assert table in LEDGER_TABLES and seen(kv, "history", table, key)["changes"]
+        assert 4 in [change["height"] for change in seen(kv, "history", *name.split())["changes"]]
     account = seen(kv, form.transaction(indexed(kv, 4).transactions[0]))["transaction"]["body"]["operations"][0][
         "account"
     ]
     assert seen(kv, "index", account, "4")[0]["leaf"] == 0
     (listed,) = records(kv, wanted(["state", "cash_balance", account]), 10)
-    assert seen(kv, "state", "cash_balance", listed["key"]) == listed["record"]
+    assert listed["key"] == f"{account} {CASH}"
+    assert seen(kv, "state", "cash_balance", *listed["key"].split()) == listed["record"]
     assert seen(kv, "state", "cash_balance", account, CASH) == listed["record"]
 
 
@@ -148,11 +150,30 @@ def test_the_state_is_seen_as_of_any_kept_height(kv: MemoryKeyValue) -> None:
 
 def test_what_appeared_and_went_is_absent_before_and_after(kv: MemoryKeyValue) -> None:
     """The id of a transaction is remembered from its block on."""
-    name = indexed(kv, 4).transactions[0].hex()
+    name = form.transaction(indexed(kv, 4).transactions[0])
     (key,) = {entry for entry in seen(kv, "touched", "4") if entry.startswith("seen") and name in entry}
     found = seen(kv, "history", *key.split())
     assert found["before"] is None and [change["height"] for change in found["changes"]] == [4]
     assert seen(kv, "history", "account", "0x00") is None
+
+
+def test_keys_of_a_ledger_in_full_use_are_words_that_give_the_same_key() -> None:
+    view, whole = ready().view, 0
+    for name, table in LEDGER_TABLES.items():
+        for key, _ in view.scan(table.prefix):
+            words = words_of(name, key[1:])
+            assert key_of(words.split()) == key[1:]
+            if name in LAYOUTS and name != "bank_reference":  # these have spaces
+                assert len(words.split()) == len(LAYOUTS[name].split()), (name, words)
+                whole += 1
+    assert whole > 200 and LAYOUTS.keys() < LEDGER_TABLES.keys()
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b"a b", b"2026", b"0x00", b"\xff\x00", b"acc1qqqqqqqqqq", b"tab\there", bytes(64)]
+)
+def test_a_key_that_would_be_read_as_something_else_stays_in_hexadecimal(key: bytes) -> None:
+    assert key_of(words_of("product_code", key).split()) == key
 
 
 def test_beside_the_chain(kv: MemoryKeyValue) -> None:
