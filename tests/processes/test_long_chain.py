@@ -78,8 +78,8 @@ def interrupted(*words: object, part: str = PARTS) -> str:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr is not None
-        first = process.stderr.readline()
-        assert re.match(rf"({part}).*: \d+", first), first
+        lines = iter(process.stderr.readline, "")
+        assert any(re.match(rf"({part}).*: \d+", line) for line in lines), "it ended without saying so"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, said
