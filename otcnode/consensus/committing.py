@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from otcnode import limits
 from otcnode.blocks import Header
 from otcnode.consensus import memory, patience, record, silence, view_changing
@@ -127,7 +129,7 @@ def _begin_epoch(core: Core) -> None:
     fresh.committed_ms = former.committed_ms
     fresh.heard = {name: heard for name, heard in former.heard.items() if name in fresh.epoch.validators}
     if fresh.silence is not None:
-        fresh.silence.view_seen = -1
+        fresh.silence = replace(fresh.silence, view_seen=-1)
     core.state = fresh
     core.building = None
     core.offences.clear()

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.codec import encode
@@ -18,7 +20,8 @@ from otcnode.consensus.execution_pace import ExecutionPace
 from otcnode.consensus.latency_pace import LatencyPace
 from otcnode.consensus.messages import Message
 from otcnode.consensus.rates import PerSecond
-from otcnode.consensus.state import Heard, Silence, State
+from otcnode.consensus.resumed import Silence
+from otcnode.consensus.state import Heard, State
 
 Signer = Callable[[bytes], bytes]
 
@@ -111,7 +114,7 @@ class Core:
         used."""
         state = self.state
         if state.silence is not None:
-            state.silence.view_seen = max(state.silence.view_seen, view)
+            state.silence = replace(state.silence, view_seen=max(state.silence.view_seen, view))
         elif not self.recording or view < state.view_first:
             return
         elif self.configuration.vote_again_after_loss:
@@ -125,7 +128,7 @@ class Core:
         asked for `view_first` itself, and may still be taken at its word."""
         state = self.state
         if state.silence is not None:
-            state.silence.view_seen = max(state.silence.view_seen, view - 1)
+            state.silence = replace(state.silence, view_seen=max(state.silence.view_seen, view - 1))
         elif view != state.view_first or self.configuration.vote_again_after_loss:
             self.shown_own(view, "a VIEW-CHANGE")
 

@@ -9,6 +9,7 @@ from otcnode.blocks import Certificate, Entry, Epoch, Header
 from otcnode.codec import Record
 from otcnode.consensus.evidence import Offence
 from otcnode.consensus.messages import Message
+from otcnode.consensus.resumed import Resumed
 from otcnode.types import BlockHash, EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
 
@@ -49,11 +50,12 @@ class KnownOffence(Record, frozen=True):
 class Started(Record, frozen=True, tag="started"):
     """First event. `record` is every entry of the voting record in order, or None if there is no intact record for
     this key (the replica is then silent); a record born with the key has at least its birth entry. `offences` are those
-    of the epoch."""
+    of the epoch; `resumed` what stays where the process has not ended and only what is recorded of it begins anew."""
 
     tip: Tip
     record: tuple[bytes, ...] | None
     offences: tuple[KnownOffence, ...] = ()
+    resumed: Resumed | None = None
 
 
 class Received(Record, frozen=True, tag="received"):

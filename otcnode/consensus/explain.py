@@ -14,7 +14,8 @@ from otcnode.consensus.core import Core
 from otcnode.consensus.events import Now
 from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.messages import Mode
-from otcnode.consensus.state import Leaving, Silence, State
+from otcnode.consensus.resumed import Silence
+from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
 

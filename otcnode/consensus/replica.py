@@ -59,7 +59,8 @@ from otcnode.consensus.messages import (
     Urgent,
     ViewChange,
 )
-from otcnode.consensus.state import Silence, State
+from otcnode.consensus.resumed import Resumed, Silence
+from otcnode.consensus.state import State
 from otcnode.consensus.tally import Tally
 
 
@@ -95,6 +96,11 @@ class Replica:
     def halted(self) -> str | None:
         """Why this validator no longer votes; None: it is not started, or nothing is wrong."""
         return None if self._core is None else self._core.state.halted
+
+    @property
+    def resumed(self) -> Resumed:
+        """What stays where this replica is to begin anew in the same process."""
+        return Resumed(self.state.halted, self.state.silence)
 
     @property
     def mode(self) -> Mode:
@@ -186,11 +192,13 @@ class Replica:
     # ---- start, record
 
     def _start(self, event: Started) -> None:
+        if event.resumed is not None:
+            self.state.halted = event.resumed.halted
         if self.core.configuration.own is None:
             return
         entries = None if event.record is None else record.read(event.record)
         if entries is None:
-            self._start_without_record(event.record or ())
+            self._start_without_record(event.record or (), event.resumed)
             return
         if record.floor_of(entries) > event.tip.height:
             # Not written to either: what is learnt below its floor must not come after what it says.
@@ -200,10 +208,13 @@ class Replica:
         self.core.recording = True
         memory.restore(self.state, entries)
 
-    def _start_without_record(self, unusable: Sequence[bytes]) -> None:
+    def _start_without_record(self, unusable: Sequence[bytes], resumed: Resumed | None) -> None:
         state = self.state
         if self.core.configuration.vote_again_after_loss:
             self.core.begin_record(0)
+            return
+        if resumed is not None and resumed.silence is not None:
+            state.silence = resumed.silence
             return
         shown = "others showed an own signature that its record lacked" if record.is_silenced(unusable) else ""
         state.silence = Silence(state.now.ledger_ms, state.now.monotonic_ms, shown=shown)

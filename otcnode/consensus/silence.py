@@ -8,8 +8,11 @@ were first heard was proposed before.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from otcnode.blocks import Epoch
-from otcnode.consensus.state import Silence, State
+from otcnode.consensus.resumed import Silence
+from otcnode.consensus.state import State
 
 
 def observe_commit(state: State, epoch: Epoch) -> None:
@@ -18,52 +21,61 @@ def observe_commit(state: State, epoch: Epoch) -> None:
     if silence is None or certificate is None:
         return
     drift_ms = epoch.parameters.drift_real_ms * state.configuration.clock_rate
-    _listen(state, silence)
-    _follow_clock(state, silence)
+    silence = _follow_clock(state, _listen(state, silence))
     if state.tip.time_ms > state.now.ledger_ms + drift_ms:
         # This validator would have refused the block for its time: its clock was behind when it noted the beginning.
-        silence.since_ms = max(silence.since_ms, state.tip.time_ms)
-    _doubt(silence)
+        silence = replace(silence, since_ms=max(silence.since_ms, state.tip.time_ms))
+    silence = _doubt(silence)
     late, reported = state.tip.time_ms > silence.since_ms + 2 * drift_ms, _reported(state, silence)
     if silence.height is None and late and reported is not None and state.tip.height > reported:
-        silence.height = state.tip.height
-        silence.begun_before_ms = state.tip.time_ms - 2 * drift_ms
-        silence.epoch = certificate.epoch
-        silence.view = certificate.view
+        silence = replace(
+            silence,
+            height=state.tip.height,
+            begun_before_ms=state.tip.time_ms - 2 * drift_ms,
+            epoch=certificate.epoch,
+            view=certificate.view,
+        )
+    state.silence = silence
 
 
-def _listen(state: State, silence: Silence) -> None:
-    for name, heard in state.heard.items():
-        if heard.status is not None and heard.status_ms is not None and heard.status_ms >= silence.began_ms:
-            silence.reports.setdefault(name, heard.status.committed)
+def _listen(state: State, silence: Silence) -> Silence:
+    known = {name for name, _ in silence.reports}
+    first = tuple(
+        (name, heard.status.committed)
+        for name, heard in sorted(state.heard.items())
+        if name not in known
+        and heard.status is not None
+        and heard.status_ms is not None
+        and heard.status_ms >= silence.began_ms
+    )
+    return replace(silence, reports=(*silence.reports, *first)) if first else silence
 
 
 def _reported(state: State, silence: Silence) -> int | None:
     """The height that f + 1 of the others had committed, or more, when each was first heard; None while fewer are heard
     than form a quorum with this one."""
-    heights = sorted(height for name, height in silence.reports.items() if name in state.epoch.validators)
+    heights = sorted(height for name, height in silence.reports if name in state.epoch.validators)
     enough = len(heights) >= max(state.epoch.quorum - 1, state.epoch.weak_quorum)
     return heights[-state.epoch.weak_quorum] if enough else None
 
 
-def _follow_clock(state: State, silence: Silence) -> None:
+def _follow_clock(state: State, silence: Silence) -> Silence:
     """Where the clock was set meanwhile, the beginning was at another time than it seemed."""
     passed_ms = (state.now.monotonic_ms - silence.began_ms) * state.configuration.clock_rate
-    silence.since_ms = max(silence.since_ms, state.now.ledger_ms - passed_ms)
+    return replace(silence, since_ms=max(silence.since_ms, state.now.ledger_ms - passed_ms))
 
 
-def _doubt(silence: Silence) -> None:
+def _doubt(silence: Silence) -> Silence:
     """A noted block was perhaps no later than the beginning after all."""
-    if silence.height is not None and silence.since_ms >= silence.begun_before_ms:
-        silence.height = None
+    early = silence.height is not None and silence.since_ms >= silence.begun_before_ms
+    return replace(silence, height=None) if early else silence
 
 
 def may_end(state: State) -> bool:
     silence = state.silence
     if silence is None or silence.height is None:
         return False
-    _follow_clock(state, silence)
-    _doubt(silence)
+    silence = state.silence = _doubt(_follow_clock(state, silence))
     return silence.height is not None and state.committed >= silence.height + state.window and state.is_validator
 
 

@@ -25,6 +25,7 @@ from otcnode.consensus.messages import (
     Status,
     ViewChange,
 )
+from otcnode.consensus.resumed import Silence
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import BlockHash
 
@@ -38,28 +39,6 @@ class Leaving(Enum):
     """The NEW-VIEW of the view before is invalid."""
     JOINED = auto()
     """Others ask."""
-
-
-@dataclass(slots=True)
-class Silence:
-    """Waiting until nothing this key may have signed can still matter.
-
-    `since_ms` is the ledger clock when it began, as far as known; `began_ms` the same in real milliseconds, by the
-    clock that nobody sets; `shown` what showed that the record lacks an own signature; `height` and `view` are of the
-    first block committed that was surely proposed after that, as long as `since_ms` is below `begun_before_ms`;
-    `reports` are the heights that others first said they had committed since; `view_seen` is the highest view that
-    others showed meanwhile that this key may have voted in.
-    """
-
-    since_ms: int
-    began_ms: int
-    reports: dict[bytes, int] = field(default_factory=dict)
-    height: int | None = None
-    begun_before_ms: int = 0
-    epoch: int = 0
-    view: int = 0
-    view_seen: int = -1
-    shown: str = ""
 
 
 @dataclass(slots=True)

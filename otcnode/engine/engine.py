@@ -15,6 +15,7 @@ from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import check_evidence, epoch_of
 from otcnode.consensus.messages import Accusation, Decision, NewView, ViewChange
 from otcnode.consensus.replica import Replica
+from otcnode.consensus.resumed import Resumed
 from otcnode.consensus.sizes import MESSAGES
 from otcnode.crypto import SigningKey, tagged_hash
 from otcnode.engine.arrivals import Answer
@@ -125,21 +126,23 @@ class Engine:
         self._begin()
         self.catch_up.start()
 
-    def _begin(self) -> None:
+    def _begin(self, resumed: Resumed | None = None) -> None:
         if self._recorder is not None:
             self._recorder.begin()
         tip = self.flight.tip()
-        self._feed(events.Started(tip, self._votes_log.load(), self.evidence.of_epoch(tip.next_epoch.number)))
+        offences = self.evidence.of_epoch(tip.next_epoch.number)
+        self._feed(events.Started(tip, self._votes_log.load(), offences, resumed))
         self._work_changed()
 
     def _begin_anew(self) -> None:
         """What is recorded of the replica is long enough: it begins anew from its voting record, as at a restart of the
-        process, so that the next part can be stepped again without this one."""
+        process, so that the next part can be stepped again without this one. Whoever is silent or halted stays so."""
         for timer in Timer:
             self._host.set_timer(timer, None)
         self._make_record_durable()
+        resumed = self.replica.resumed
         self.replica.forget()
-        self._begin()
+        self._begin(resumed)
 
     def close(self) -> None:
         """Last call, before the store is closed."""

@@ -16,7 +16,8 @@ from otcnode.consensus.messages import (
     view_change_preimage,
 )
 from otcnode.consensus.replica import Replica
-from otcnode.consensus.state import Silence, State
+from otcnode.consensus.resumed import Silence
+from otcnode.consensus.state import State
 from otcnode.genesis import ChainParameters
 from tests.consensus.cluster import LEDGER_ORIGIN_MS, Cluster, Node, prepare_of
 from tests.consensus.toy import CHAIN, execute, fake_sign

@@ -93,6 +93,34 @@ def test_a_recording_is_cut_into_parts_that_stand_alone_and_the_oldest_go(tmp_pa
         assert station.penalised == []
 
 
+@pytest.mark.parametrize("silent", [True, False])
+def test_another_part_neither_shortens_a_silence_nor_ends_a_halt(silent: bool, tmp_path: Path) -> None:
+    """As a restart of the process would: only what is recorded begins anew."""
+    net = recorded_net(tmp_path, recorded_bytes=20_000)
+    net.start()
+    play(net, 2)
+    station = list(net.stations.values())[3]
+    before = len(event_files.files(tmp_path / "n3"))
+    core = station.engine.replica.core
+    if silent:
+        core.fall_silent("a second process signs", 0)
+        begun = core.state.silence
+    else:
+        core.halt("a block executes differently")
+    for _ in range(40):
+        net.elapse(300)
+    assert len(event_files.files(tmp_path / "n3")) > before or before == event_files.FILES_KEPT
+    state = station.engine.replica.state
+    assert state is not core.state, "another part has begun"
+    if silent:
+        assert begun is not None and state.silence is not None
+        assert (state.silence.began_ms, state.silence.shown) == (begun.began_ms, begun.shown)
+        assert state.silence.since_ms == begun.since_ms
+    else:
+        assert state.halted == "a block executes differently"
+    assert memory_of(replayed(event_files.files(tmp_path / "n3")[-1])[-1].replica) == memory_of(station.engine.replica)
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("recording")

@@ -87,10 +87,11 @@ def silence_by_the_own_clock() -> Plant:
         if found is None or found.height is not None or certificate is None:
             return
         if state.tip.time_ms > found.since_ms + 2 * state.drift_ms:
-            found.height, found.begun_before_ms = state.tip.height, state.tip.time_ms
-            found.epoch, found.view = certificate.epoch, certificate.view
+            height, time_ms = state.tip.height, state.tip.time_ms
+            epoch_number, view = certificate.epoch, certificate.view
+            state.silence = replace(found, height=height, begun_before_ms=time_ms, epoch=epoch_number, view=view)
 
-    return planted((silence, "observe_commit", observe_commit), (silence, "_follow_clock", lambda state, silence: None))
+    return planted((silence, "observe_commit", observe_commit), (silence, "_follow_clock", lambda state, found: found))
 
 
 def _is_silent(state: State) -> bool:
