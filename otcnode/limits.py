@@ -126,6 +126,9 @@ sync_after_behind_ms = 400
 wake_interval_real_ms = 1_000
 wake_blocks_max = 300
 """Empty blocks for the sake of one silent validator, between two with transactions."""
+view_answers_per_second_max = 4
+"""To one peer that lacks VIEW-CHANGEs or a NEW-VIEW: each answer can be all of them, and twice a second it says again
+what it lacks."""
 epoch_answers_per_second_max = 4
 """To one peer that sends messages of epochs that are over; the last block of the epoch is all there is to say."""
 blocks_per_timeout_step = 10

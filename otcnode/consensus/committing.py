@@ -138,6 +138,7 @@ def _begin_epoch(core: Core) -> None:
     core.urgent_taken.clear()
     core.epoch_answers.clear()
     core.decisions_sent.clear()
+    core.view_answers.clear()
     if core.recording:
         core.compact()
 

@@ -62,7 +62,10 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
         return
     for height in status.undecided(state, message):
         _send_decision(core, sender, height)
-    for answer in status.lacking(state, message):
+    of_view = list(status.view_messages(state, message))
+    if of_view and not core.view_answers.take(sender, 1, state.now.monotonic_ms):
+        of_view = []
+    for answer in (*of_view, *status.height_messages(state, message)):
         core.send(sender, answer)
 
 

@@ -63,9 +63,8 @@ def _height_status(state: State, height: int) -> HeightStatus:
     )
 
 
-def lacking(state: State, status: Status) -> Iterator[Message]:
+def height_messages(state: State, status: Status) -> Iterator[Message]:
     """What I hold for heights above both, and the sender of `status`, in my epoch, does not."""
-    yield from _view_messages(state, status)
     if not state.waiting and state.prepares.is_empty and state.commits.is_empty:
         return
     shown = {entry.height: entry for entry in status.heights}
@@ -84,7 +83,8 @@ def undecided(state: State, status: Status) -> Iterator[int]:
             yield height
 
 
-def _view_messages(state: State, status: Status) -> Iterator[Message]:
+def view_messages(state: State, status: Status) -> Iterator[Message]:
+    """The VIEW-CHANGEs and the NEW-VIEW that I hold and the sender of `status`, in my epoch, lacks."""
     if not state.view_changes and state.new_view is None:
         return
     waits = status.mode is Mode.INACTIVE

@@ -141,6 +141,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(core.urgent_taken) <= validators
     assert len(core.epoch_answers) <= validators
     assert len(core.decisions_sent) <= validators
+    assert len(core.view_answers) <= validators
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -207,6 +208,29 @@ def test_ever_rising_view_changes_are_looked_at_so_often_and_one_that_matters_co
 def _false(message: Prepare | Commit | ViewChange | NewView | PrePrepare) -> Message:
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     return type(message)(**{**fields, "signature": bytes(64)})
+
+
+def test_who_lacks_every_view_change_again_and_again_gets_them_so_often() -> None:
+    """A STATUS is small and what it asks for can be all VIEW-CHANGEs with their proofs, and the NEW-VIEW."""
+    cluster = _cluster()
+    cluster.nodes[0].crash()
+    cluster.submit(b"a")
+    victim = cluster.nodes[VICTIM]
+    assert cluster.advance_until(lambda: _replica(victim).state.new_view is not None, 20_000)
+    name = cluster.nodes[LIAR].name
+    plain = Status(1, 0, Mode.INACTIVE, 0, (), b"", name, bytes(64))
+    message = replace(plain, signature=fake_sign(name, status_preimage(CHAIN, plain)))
+    answers: list[Message] = []
+
+    def watch(node: Node, effect: effects.Effect) -> None:
+        if node is victim and isinstance(effect, effects.Send) and effect.peer == name:
+            answers.extend([effect.message] if isinstance(effect.message, NewView) else [])
+
+    cluster.on_effect = watch
+    for _ in range(60):
+        cluster.inject(LIAR, VICTIM, message)
+        cluster.advance(50)
+    assert 3 * limits.view_answers_per_second_max <= len(answers) <= 4 * limits.view_answers_per_second_max
 
 
 def test_so_many_bodies_a_second_are_pushed_past_the_quotas_and_only_to_a_primary() -> None:

@@ -163,4 +163,6 @@ def votes_kept_for_ever() -> Plant:
 
 def nothing_sent_again() -> Plant:
     """A STATUS that shows a lack is answered with nothing."""
-    return planted(*((status, what, lambda state, message: iter(())) for what in ("lacking", "undecided")))
+    return planted(
+        *((status, what, lambda state, message: iter(())) for what in ("view_messages", "height_messages", "undecided"))
+    )
