@@ -86,7 +86,7 @@ class Forger:
             case ViewChange() if message.validator == self.own:
                 best = message.proofs[-1].header if message.proofs else None
                 return self.view_change(replace(message, proofs=(*message.proofs, self._false_proof(message, best))))
-            case NewView() if message.validator == self.own:
+            case NewView() if message.validator == self.own and message.view_changes:
                 doubled = (message.view_changes[0], *message.view_changes[:-1])
                 return self.new_view(replace(message, view_changes=doubled))
             case Prepare() | Commit() if message.validator == self.own:

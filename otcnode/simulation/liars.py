@@ -122,7 +122,8 @@ class Mouth:
 
     def _said_instead(self, habit: Habit, message: Message, asker: Asker) -> list[Message]:
         proposes = isinstance(message, PrePrepare) and self._primary_of(message.view) == self._forger.own
-        opens = isinstance(message, NewView) and message.validator == self._forger.own
+        # A view that is opened early is lie enough.
+        opens = isinstance(message, NewView) and message.validator == self._forger.own and bool(message.view_changes)
         match habit:
             case Habit.EQUIVOCATE:
                 return [self._equivocated(message)]

@@ -55,6 +55,13 @@ def test_nor_in_many_more_plans(swarm: Swarm, first: int) -> None:
         keep_promises(generate(seed, Options(validators=4, swarm=swarm, directories_lost=True)))
 
 
+def test_several_lies_of_one_liar_about_one_view() -> None:
+    """It opens the view early, without a VIEW-CHANGE, and would propose again what they prove."""
+    plan = generate(39, Options(validators=7, swarm=Swarm.LIARS, directories_lost=True))
+    assert {Habit.OPEN, Habit.REWRITE} <= {fault.habit for fault in plan.faults if isinstance(fault, Liar)}
+    keep_promises(plan)
+
+
 def test_progress_is_promised_where_the_f_bear_those_that_are_silent() -> None:
     plan = generate(1, BESIDE)
     (silenced,), everybody = plan.silenced, frozenset(range(plan.validators))
