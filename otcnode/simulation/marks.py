@@ -13,6 +13,7 @@ from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEnt
 from otcnode.simulation.censorship import RESCUED
 from otcnode.simulation.damage import DAMAGE_MARKS
 
+TOO_MANY_SILENT = "too many silent when it healed for progress to be promised"
 VIEW_CHANGES = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
 NEW_VIEWS = ("NEW-VIEW", "NEW-VIEW that proposes again", "NEW-VIEW that proposes two heights again")
 EPOCHS = (
@@ -60,6 +61,7 @@ MARKS = (
     "block found durable at start that nobody was told of",
     "voting record compacted",
     "validator fell silent",
+    TOO_MANY_SILENT,
     "silent validator woke",
     "own vote seen after loss",
     "a liar is banned",

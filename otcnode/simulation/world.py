@@ -24,7 +24,7 @@ from otcnode.simulation.disk import CrashingVotesLog, Disk
 from otcnode.simulation.hearsay import Hearsay
 from otcnode.simulation.kept_evidence import EvidenceKept
 from otcnode.simulation.liars import Mouth
-from otcnode.simulation.marks import Marks
+from otcnode.simulation.marks import TOO_MANY_SILENT, Marks
 from otcnode.simulation.memory import collections_of
 from otcnode.simulation.network import Network
 from otcnode.simulation.node import HISTORY_BLOCKS, Node
@@ -172,7 +172,8 @@ class World:
                 break
             next_check_ms = scheduler.now_ms + PROGRESS_CHECK_MS
             if self._healed and not self._promises_progress and scheduler.now_ms >= self._unpromised_end_ms:
-                self.note(None, "too many were silent when it healed: progress is not promised")
+                self.marks.hit(TOO_MANY_SILENT)
+                self.note(None, TOO_MANY_SILENT)
                 break
             if scheduler.now_ms >= deadline_ms:
                 raise Violation(Promise.LIVENESS, self._standstill())

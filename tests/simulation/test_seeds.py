@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from otcnode.blocks import maximum_faulty
 from otcnode.simulation import plan as plans
 from otcnode.simulation.generate import Options, Swarm, generate
+from otcnode.simulation.marks import TOO_MANY_SILENT
 from otcnode.simulation.plan import Crash, CrashPoint, Habit, Liar, Plan
 from otcnode.simulation.world import Outcome, run
 from tests.simulation import report
@@ -30,8 +31,8 @@ def keep_promises(plan: Plan) -> Outcome:
 @pytest.mark.parametrize("first", range(1, 501, SEEDS_PER_TEST))
 def test_seeds_of_every_size(first: int) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
-        outcome = keep_promises(generate(seed))
-        assert outcome.summary.commits > 0
+        summary = keep_promises(generate(seed)).summary
+        assert summary.commits > 0 or summary.marks[TOO_MANY_SILENT]
 
 
 @pytest.mark.parametrize("seed", REAL_SEEDS)
