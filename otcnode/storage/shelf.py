@@ -102,8 +102,8 @@ def complete_installation(
                 dispose(old)
             rename(database, old)
         rename(incoming, database)
-    if damage is not None and old.exists() and not database.exists():
-        # Stopped between the two renamings, and what was to come is of no use.
+    if old.exists() and not database.exists():
+        # Stopped between the two renamings, and what was to come is of no use, or was deleted by whoever found that.
         rename(old, database)
     if database.exists() and old.exists():
         dispose(old)
