@@ -49,10 +49,11 @@ def test_a_newcomer_begins_with_whom_its_operator_names_by_id() -> None:
     assert membership.admits(NEW)
 
 
-def test_an_address_that_is_none_stops_no_node() -> None:
+@pytest.mark.parametrize("address", ["somewhere", f"[fe80::1%{'a' * 100}]:26600"])
+def test_an_address_that_is_none_stops_no_node(address: str) -> None:
     """Governance can write any text; a node that did not start because of it could not be told by governance either."""
     council = Council()
-    admit(council, address="somewhere")
+    admit(council, address=address)
     assert Membership(STRANGER, {}).read(council.view) == {}
 
 

@@ -136,7 +136,8 @@ class AddressBook:
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
-    """host:port, or [IPv6]:port; None if it is neither. Port 0 is no address of anybody."""
+    """host:port, or [IPv6]:port; None if it is neither. Port 0 is no address of anybody, and an IPv6 address with a scope
+    (RFC 4007) is one on a single host only."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         return None
@@ -144,4 +145,4 @@ def parse_address(text: str) -> tuple[str, int] | None:
         host = host[1:-1]
     elif ":" in host:
         return None
-    return (host, int(port)) if host else None
+    return (host, int(port)) if host and "%" not in host else None

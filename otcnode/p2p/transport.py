@@ -369,15 +369,18 @@ class Transport:
     async def _dial(self, node: NodeId, address: str) -> None:
         host, port = _target(address)
         hosts = await self._hosts(node, address, host)
-        if other := next(filter(None, (self._found_at((ip, port), node) for ip in hosts)), None):
+        others = {ip: other for ip in hosts if (other := self._found_at((ip, port), node)) is not None}
+        left = [ip for ip in hosts if ip not in others]
+        if others and not left:
             self._misled(node, address)
-            self._refuse(address, node, Reason(CloseCode.IDENTITY, another_node(other, node)))
+            self._refuse(address, node, Reason(CloseCode.IDENTITY, another_node(others[hosts[0]], node)))
             return
-        for ip in hosts:
+        for ip in left:
             try:
                 async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
                     reader, writer = await asyncio.open_connection(ip, port, limit=READ_BYTES)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
+                # What somebody announced passes for an IP address and need not be one that this system can encode.
                 self._unreached(address, node, error, "no answer in time")
                 continue
             await self._converse(reader, writer, address, node, lambda: None)

@@ -213,6 +213,8 @@ def test_the_operators_word_ends_the_rest_of_what_was_configured() -> None:
         ("host", None),
         (":80", None),
         ("[]:80", None),
+        ("[fe80::1%eth0]:80", None),
+        (f"[fe80::1%{'a' * 100}]:80", None),
         ("", None),
     ],
 )

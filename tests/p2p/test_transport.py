@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -72,6 +73,7 @@ class Node:
         admitted: Callable[[bytes], bool] = ALL.__contains__,
         settings: Settings = QUICK,
         listen: bool = True,
+        host: str = "127.0.0.1",
         port: int = 0,
         advertise: str | None = None,
         sequence: int = 0,
@@ -91,7 +93,7 @@ class Node:
             chain,
             admitted,
             self,
-            ("127.0.0.1", port) if listen else None,
+            (host, port) if listen else None,
             {},
             advertise=advertise,
             sequence=sequence,
@@ -570,6 +572,37 @@ async def test_a_false_announcement_costs_its_bearer_the_connection() -> None:
         await one.until(lambda: bool(one.ends))
         assert one.ends[0][1].code is CloseCode.MALFORMED
         assert one.status(SECOND.node).banned_ms > 0
+
+
+async def test_a_name_that_leads_to_another_peer_too_still_leads_to_its_own() -> None:
+    """Two nodes at one port of two hosts, and a name server that answers with both."""
+    second = Node(SECOND)
+    one = Node(FIRST, lookup=lambda _: ["127.0.0.1", "127.0.0.2"])
+    async with running(second):
+        third = Node(THIRD, host="127.0.0.2", port=second.transport.port)
+        async with running(one, third):
+            one.transport.set_address(SECOND.node, second.address)
+            await one.until_meets(second)
+            one.transport.set_address(THIRD.node, f"nodes.example:{second.transport.port}")
+            await one.until_meets(third)
+
+
+async def test_an_address_that_the_system_cannot_encode_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An IPv6 address with such a scope is none to begin with; this is what would come of one that slipped through."""
+    one, two = Node(FIRST), Node(SECOND)
+    real, failed = asyncio.open_connection, list[str]()
+
+    async def refuse(host: str, port: int, **more: Any) -> Any:
+        if not failed:
+            failed.append(host)
+            raise UnicodeError("label too long")
+        return await real(host, port, **more)
+
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    async with running(one, two):
+        one.transport.set_address(SECOND.node, two.address)
+        await one.until_meets(two)
+    assert failed == ["127.0.0.1"]
 
 
 async def test_a_port_in_use_is_one_readable_line() -> None:
