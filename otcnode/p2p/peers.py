@@ -136,8 +136,8 @@ class AddressBook:
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
-    """host:port, or [IPv6]:port; None if it is neither. Port 0 is no address of anybody, and an IPv6 address with a scope
-    (RFC 4007) is one on a single host only."""
+    """host:port, or [IPv6]:port; None if it is neither. Port 0 is no address of anybody, and one with an IPv6 scope
+    (RFC 4007) one on a single host only."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         return None
