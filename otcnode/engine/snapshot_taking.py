@@ -23,6 +23,10 @@ from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, Snaps
 
 _DONE = object()
 NO_ROOM = "a snapshot is given up: the disk has no room for it beside what is left to the chain"
+CLAIMED_TOO_LARGE = (
+    "a peer is not asked for a snapshot for a while: the disk has no room for it, by the size that the peer tells and "
+    "nobody proves"
+)
 GATHERED_TIMES = 2
 """LevelDB writes what is gathered twice, to its log and to tables, and tables again before the old ones go."""
 LEAF_BYTES = 100
@@ -141,11 +145,13 @@ class SnapshotTaker:
             if offer_of(manifest) != chosen:
                 raise ProofError("the manifest is of another snapshot than was offered")
             self._shelf.discard()
-            if not self._has_room(GATHERED_TIMES * (manifest.size_bytes + LEAF_BYTES * manifest.keys)):
+            if not self._has_room():
                 return
             self._incoming = self._gather(manifest)
         except ProofError as error:
             self._blame(peer, error)
+            return
+        if not self._has_room_for_claim(peer, manifest):
             return
         self.sync.proven(self._incoming.missing, self._host.now().monotonic_ms)
         self._host.note("info", "taking a snapshot", height=self._height(), chunks=manifest.chunks)
@@ -157,7 +163,7 @@ class SnapshotTaker:
         if not raw:
             self.sync.lacks(peer, self._host.now().monotonic_ms)
             return
-        if not self._has_room(0):
+        if not self._has_room():
             return
         try:
             self._incoming.put(index, decode_chunk(raw))
@@ -167,21 +173,39 @@ class SnapshotTaker:
         self.sync.kept(peer, index)
         self._install_if_whole()
 
-    def _has_room(self, needed_bytes: int) -> bool:
-        """Whether so much can be written beside what is left to the chain. Where not, the snapshot is given up, and
-        blocks are taken for a while."""
-        try:
-            room_bytes = self._shelf.made.free_bytes() - limits.snapshot_spare_bytes
-        except FolderDamage as damage:
-            self._host.note("error", "how much room the disk has cannot be told", reason=str(damage))
-            room_bytes = 0
+    def _has_room_for_claim(self, peer: bytes, manifest: Manifest) -> bool:
+        """Whether a snapshot of the size that its proven manifest tells fits beside what is left to the chain. The size
+        is not proven, so where not it speaks only against asking this peer: the next may tell another one. A size that
+        is told too small is found out by the room that is left when chunks come."""
+        needed_bytes = GATHERED_TIMES * (manifest.size_bytes + LEAF_BYTES * manifest.keys)
+        room_bytes = self._room_bytes()
         if room_bytes >= needed_bytes:
             return True
-        self._host.note("error", NO_ROOM, height=self._height(), needed_bytes=needed_bytes, free_bytes=room_bytes)
+        known = {"height": self._height(), "needed_bytes": needed_bytes, "free_bytes": room_bytes}
+        self._host.note("warning", CLAIMED_TOO_LARGE, peer=peer.hex()[:12], **known)
+        self.sync.distrust(peer, self._host.now().monotonic_ms)
+        self._forget()
+        return False
+
+    def _has_room(self) -> bool:
+        """Whether there is more room than what is left to the chain. Where not, the snapshot is given up, and blocks
+        are taken for a while."""
+        room_bytes = self._room_bytes()
+        if room_bytes >= 0:
+            return True
+        self._host.note("error", NO_ROOM, height=self._height(), free_bytes=room_bytes)
         self._not_before_ms = self._host.now().monotonic_ms + limits.snapshot_no_room_pause_ms
         self.sync.abandon()
         self._forget()
         return False
+
+    def _room_bytes(self) -> int:
+        """Beside what is left to the chain."""
+        try:
+            return self._shelf.made.free_bytes() - limits.snapshot_spare_bytes
+        except FolderDamage as damage:
+            self._host.note("error", "how much room the disk has cannot be told", reason=str(damage))
+            return 0
 
     def _give_up_if_passed(self) -> None:
         """Consensus may have brought the chain as far meanwhile: it never goes back."""

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from otcnode import limits
+from otcnode.codec import encode
 from otcnode.engine.snapshot_serving import SnapshotServer
-from otcnode.engine.snapshot_taking import NO_ROOM
+from otcnode.engine.snapshot_taking import CLAIMED_TOO_LARGE, NO_ROOM
 from otcnode.storage.folder import MemoryFolders
 from otcnode.storage.snapshot_maker import read_manifest
+from otcnode.sync_messages import ManifestRequest, ManifestResponse, Offers, OffersRequest
 from tests.engine.network import MemoryShelf, Station, deposit, key_of
-from tests.engine.test_snapshots import BEHIND, INTERVAL, full_node, leader_at, link, started, until_installed
+from tests.engine.test_snapshots import (
+    BEHIND,
+    INTERVAL,
+    asked_of_liar,
+    full_node,
+    leader_at,
+    link,
+    manifest_of,
+    offer_of,
+    reborn,
+    say,
+    started,
+    until_installed,
+    with_liar,
+)
 
 SPARE = limits.snapshot_spare_bytes
 GIVEN_UP = "a snapshot is given up"
@@ -86,7 +103,34 @@ def test_a_snapshot_is_not_taken_where_there_is_no_room_and_blocks_are() -> None
     net = link(leader, joiner)
     net.elapse(limits.snapshot_no_room_pause_ms // 2)
     assert joiner.height == leader.height and joiner.shelf.installed is None and joiner.penalised == []
-    assert errors(joiner) == [NO_ROOM]
+    assert errors(joiner) == [] and CLAIMED_TOO_LARGE in [text for _, text in joiner.notes]
+
+
+LIES = [{"size_bytes": 2**62}, {"keys": 2**62}]
+
+
+@pytest.mark.parametrize("lie", LIES, ids=["bytes", "keys"])
+def test_who_tells_a_false_size_keeps_nobody_from_the_snapshot_of_another(lie: dict[str, int]) -> None:
+    """It lies whenever it is asked, and goes on offering."""
+    leader = leader_at(34)
+    offer = offer_of(leader)
+    joiner = with_liar(leader, offer)
+    answer = ManifestResponse(offer.block_hash, encode(msgspec.structs.replace(manifest_of(leader), **lie)))
+    say(joiner, answer)
+    net, asked = link(leader, joiner), 1
+    for _ in range(100):
+        for message in asked_of_liar(joiner):
+            if isinstance(message, OffersRequest):
+                say(joiner, Offers((offer,)))
+            elif isinstance(message, ManifestRequest):
+                asked += 1
+                say(joiner, answer)
+        if joiner.shelf.installed is not None:
+            break
+        net.elapse(50)
+    assert joiner.shelf.installed is not None and asked == 1 and joiner.penalised == []
+    assert errors(joiner) == [] and [text for _, text in joiner.notes].count(CLAIMED_TOO_LARGE) == 1
+    assert reborn(joiner).height == 30
 
 
 def test_a_snapshot_is_given_up_where_the_disk_fills_up_while_it_comes() -> None:
