@@ -249,6 +249,9 @@ snapshot_spare_bytes = 512 << 20
 """What snapshots leave free on their file system, made or taken: the chain has to go on there."""
 snapshot_no_room_pause_ms = 60_000
 """Before another snapshot is taken where there was no room for one."""
+snapshot_damage_pause_ms = 10_000
+"""Before a snapshot is gathered again after the second one in a row was damaged on this disk; it doubles each time."""
+snapshot_damage_pause_ms_max = 600_000
 snapshots_offered_max = 8
 """More of one peer are not looked at."""
 snapshot_chunks_asked_max = 4

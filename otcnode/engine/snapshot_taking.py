@@ -73,6 +73,7 @@ class SnapshotTaker:
         self._incoming: Incoming | None = None
         self._finishing: Generator[None, None, None] | None = None
         self._not_before_ms = 0
+        self._damage_pause_ms = 0
         self.handed_over = False
         """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
         self.sync = SnapshotSync()
@@ -253,8 +254,12 @@ class SnapshotTaker:
         return 0 if self._incoming is None else self._incoming.height
 
     def _give_up_damaged(self, damage: GatheredDamage) -> None:
-        """It is fetched again: another start would find the same, and nothing else of the node stands on it."""
+        """It is fetched again: another start would find the same, and nothing else of the node stands on it. At once
+        the first time; a disk that goes on harming it must not make the node take it without end."""
         self._host.note("error", DAMAGED, height=self._height(), reason=str(damage))
+        self._not_before_ms = self._host.now().monotonic_ms + self._damage_pause_ms
+        longer_ms = max(limits.snapshot_damage_pause_ms, 2 * self._damage_pause_ms)
+        self._damage_pause_ms = min(longer_ms, limits.snapshot_damage_pause_ms_max)
         self.sync.abandon()
         self._forget()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otcnode import limits
+from otcnode.engine.snapshot_taking import DAMAGED
 from otcnode.errors import FolderDamage
 from otcnode.storage.faulty import FaultyKeyValue
 from otcnode.storage.folder import MemoryFolders
@@ -32,18 +33,19 @@ class _Rotting(FaultyKeyValue):
             self.rot(0, 9, Table.TREE.value, self._noticed)
 
 
-class _RottenOnce(MemoryShelf):
-    """The first store in which a snapshot is gathered rots."""
+class _RottenShelf(MemoryShelf):
+    """The first stores in which a snapshot is gathered rot."""
 
-    def __init__(self, noticed: bool) -> None:
+    def __init__(self, noticed: bool, rotten: int = 1) -> None:
         super().__init__()
         self._noticed = noticed
+        self.rotten = rotten
         self.stores = 0
 
     def incoming(self) -> KeyValue:
         if self.gathered is None:
             self.stores += 1
-            self.gathered = _Rotting(self._noticed) if self.stores == 1 else FaultyKeyValue()
+            self.gathered = _Rotting(self._noticed) if self.stores <= self.rotten else FaultyKeyValue()
         return self.gathered
 
 
@@ -53,13 +55,29 @@ def _errors(station: Station) -> list[str]:
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["by a checksum", "by the hash of its bucket"])
 def test_what_rots_while_it_is_gathered_is_fetched_again(noticed: bool) -> None:
-    leader, shelf = leader_at(34), _RottenOnce(noticed)
+    leader, shelf = leader_at(34), _RottenShelf(noticed)
     joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
     until_installed(link(leader, joiner), joiner)
     assert shelf.stores == 2
-    assert _errors(joiner) == ["a snapshot is given up: what was gathered of it is damaged"]
+    assert _errors(joiner) == [DAMAGED]
     joined = reborn(joiner)
     assert joined.height == 30 and joined.penalised == []
+
+
+def test_where_damage_stays_a_snapshot_is_gathered_ever_less_often() -> None:
+    """Or the node would take all of it from the others without end."""
+    leader, shelf = leader_at(34), _RottenShelf(True, rotten=1_000)
+    leader.store.blocks_needed_above = 30
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+    net = link(leader, joiner)
+    net.elapse(limits.snapshot_damage_pause_ms // 2)
+    assert shelf.stores == 2, "at once, and then no more for a while"
+    net.elapse(6 * limits.snapshot_damage_pause_ms, step_ms=100)
+    assert shelf.stores == 4 and set(_errors(joiner)) == {DAMAGED}
+    shelf.rotten = 0
+    until_installed(net, joiner, 4 * limits.snapshot_damage_pause_ms)
+    assert reborn(joiner).height == 30 and joiner.penalised == []
 
 
 def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:
@@ -69,7 +87,7 @@ def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:
     gathered.rot(0, 0)
     shelf.gathered = gathered
     joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
-    assert _errors(joiner) == ["a snapshot is given up: what was gathered of it is damaged"]
+    assert _errors(joiner) == [DAMAGED]
     until_installed(link(leader, joiner), joiner)
     assert reborn(joiner).height == 30
 
