@@ -34,9 +34,10 @@ class Archive(NamedTuple):
         return f"{self.path} ({self.size_bytes / 1e6:.1f} MB)"
 
 
-def putting_aside(home: Home, note: Callable[[str], None]) -> Callable[[Path], None]:
-    """What to do with a chain whose place was taken, for `complete_installation`: only one without a block is deleted.
-    Stopped at any instant, the same chain is put aside at the next start."""
+def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bool = False) -> Callable[[Path], None]:
+    """What to do with a chain whose place was taken, for `complete_installation`: only one without a block is deleted,
+    and not if there may be documents in it that nobody else has. Stopped at any instant, the same chain is put aside at
+    the next start."""
 
     def put_aside(old: Path) -> None:
         try:
@@ -46,8 +47,11 @@ def putting_aside(home: Home, note: Callable[[str], None]) -> Callable[[Path], N
         except StorageDamage as damage:
             _keep(home, old, UNREAD, f"what cannot be read of it ({damage})", note)
             return
-        if head is None or head.blocks_first > head.height:
+        if head is None or (head.blocks_first > head.height and not documents_left):
             shutil.rmtree(old)
+            return
+        if head.blocks_first > head.height:
+            _keep(home, old, UNREAD, "its documents that could not be moved", note)
             return
         first, last = head.blocks_first, head.height
         _keep(home, old, f"{first}-{last}", f"its blocks {first} to {last}", note)

@@ -60,12 +60,14 @@ def open_store(
     configuration: NodeConfiguration,
     note: Callable[[str], None] = lambda text: None,
     just_read: bool = False,
+    documents_left: bool = False,
 ) -> Store:
     """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis.
     `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one.
-    `just_read`: this process has finished that snapshot."""
-    keeps_all = not configuration.storage.blocks_kept
-    dispose = putting_aside(home, note) if keeps_all else shutil.rmtree
+    `just_read`: this process has finished that snapshot. `documents_left`: not all documents could be moved from the
+    chain, which is put aside then however many blocks are to be kept."""
+    keeps_old = documents_left or not configuration.storage.blocks_kept
+    dispose = putting_aside(home, note, documents_left=documents_left) if keeps_old else shutil.rmtree
     damage = complete_installation(
         home.incoming, home.database, lambda: roots_of(genesis), dispose, just_read=just_read
     ).damage
@@ -131,10 +133,16 @@ class Node:
         finished_here = self._installing
         self._ended = self._installing = False
         async with AsyncExitStack() as closing:
-            documents = open_documents(self._home.documents, self._home.database)
+            documents = open_documents(self._home.documents, self._home.database, self._log.error)
             closing.callback(documents.close)
             store = open_store(
-                self._home, self._genesis, self._chain, self._configuration, self._log.error, just_read=finished_here
+                self._home,
+                self._genesis,
+                self._chain,
+                self._configuration,
+                self._log.error,
+                just_read=finished_here,
+                documents_left=not documents.has_taken_over,
             )
             closing.callback(store.close)
             self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)

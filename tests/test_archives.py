@@ -55,11 +55,11 @@ def db(*words: object) -> str:
     return result.output
 
 
-def start(home: Home, blocks_kept: int = 0) -> tuple[int, list[str]]:
+def start(home: Home, blocks_kept: int = 0, documents_left: bool = False) -> tuple[int, list[str]]:
     """The height at which the node starts, and what it notes."""
     notes: list[str] = []
     configuration = NodeConfiguration(name="node", storage=StorageSection(blocks_kept=blocks_kept))
-    store = open_store(home, GENESIS, CHAIN, configuration, notes.append)
+    store = open_store(home, GENESIS, CHAIN, configuration, notes.append, documents_left=documents_left)
     store.close()
     return store.tip.height, notes
 
@@ -101,6 +101,18 @@ def test_a_chain_without_a_block_is_not_worth_it(home: Home, built: Path) -> Non
     shutil.rmtree(home.database)
     shutil.copytree(Home(built / "founded").database, home.database)
     assert start(home) == (HIGH, []) and not home.archives.exists()
+
+
+@pytest.mark.parametrize(("chain", "name"), [("low", f"1-{LOW}"), ("founded", "unread")])
+def test_a_chain_with_documents_that_could_not_be_moved_is_never_deleted(
+    home: Home, built: Path, chain: str, name: str
+) -> None:
+    """However many blocks are to be kept, and whether it has one: nobody else may have them."""
+    shutil.rmtree(home.database)
+    shutil.copytree(Home(built / chain).database, home.database)
+    height, (note,) = start(home, blocks_kept=1_000, documents_left=True)
+    assert height == HIGH and name in note
+    assert [archive.path.name for archive in archives_of(home)] == [name]
 
 
 def test_nothing_that_was_put_aside_is_overwritten(home: Home, built: Path) -> None:

@@ -91,7 +91,7 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
 
     with opened(directory) as stopped:
         # An earlier version kept documents with the chain, as of the height that is taken back now.
-        move_documents(stopped.home.documents, stopped.kv)
+        move_documents(stopped.home.documents, stopped.kv, lambda text: click.echo(text, err=True))
 
         def void() -> None:
             nonlocal voided

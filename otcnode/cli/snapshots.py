@@ -81,7 +81,9 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
     roots = roots_of(genesis_module.load(home.genesis))
     check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
     # Documents that an earlier version kept with the chain must not go with it.
-    open_documents(home.documents, home.database).close()
+    documents = open_documents(home.documents, home.database, _say)
+    documents_left = not documents.has_taken_over
+    documents.close()
     shelf = DiskShelf(home.snapshots, home.incoming, lambda: None)
     with ExitStack() as closing:
         closing.callback(shelf.close)
@@ -93,7 +95,8 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
             end_stopped("the node's chain is as it was; go on with the same command")
         void_record(home)
         incoming.finish()
-    damage = complete_installation(home.incoming, home.database, lambda: roots, _disposal(home)).damage
+    dispose = _disposal(home, documents_left)
+    damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
     if damage is not None:
         raise StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
     _tell(
@@ -101,10 +104,14 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
     )
 
 
-def _disposal(home: Home) -> Callable[[Path], None]:
+def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:
     """Of the chain whose place the snapshot takes, as a running node does it."""
     keeps_all = not (home.configuration.exists() and load_configuration(home).storage.blocks_kept)
-    return putting_aside(home, lambda text: click.echo(text, err=True)) if keeps_all else shutil.rmtree
+    return putting_aside(home, _say, documents_left=documents_left) if keeps_all or documents_left else shutil.rmtree
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from otcnode.errors import StorageDamage
+from otcnode.errors import DiskFull, StorageDamage
 from otcnode.storage.kv import KeyValue
 from otcnode.storage.records import Head, read_record
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table
@@ -47,18 +47,36 @@ class DocumentStore:
 
     @property
     def has_taken_over(self) -> bool:
-        """Whether `take_over` has come to its end."""
+        """Whether nothing is left of what earlier versions kept in the chain's database."""
         return self._kv.get(Meta.DOCUMENTS.value) is not None
 
-    def take_over(self, chain: KeyValue | None) -> None:
-        """Move here what earlier versions kept in the chain's database; None: there is none. May be stopped after any
-        document and gone on with. What is damaged is left where it is."""
-        if chain is not None and chain.get(Meta.HEAD.value) is not None:
-            height = read_record(chain, Meta.HEAD.value, Head, "the head").height
-            for key, raw in chain.scan(_DOCUMENT):
-                if sealed_name(raw) == key[len(_DOCUMENT) :]:
-                    self.keep(raw, height)
+    def take_from(self, chain: KeyValue, found: Iterable[tuple[bytes, bytes]]) -> None:
+        """Move here what an earlier version kept in the database of a chain: `found`, whose end may be damage. May be
+        stopped after any document and gone on with. What has other bytes than its name says is left where it is.
+        Raises StorageDamage once all that can be read is here, if something cannot."""
+        if chain.get(Meta.HEAD.value) is None:
+            return
+        height = read_record(chain, Meta.HEAD.value, Head, "the head").height
+        refused: StorageDamage | None = None
+        for key, raw in found:
+            name = key[len(_DOCUMENT) :]
+            if sealed_name(raw) != name:
+                continue
+            if name not in self:
+                self.keep(raw, height)
+            try:
+                if refused is None:
                     chain.write([(key, None)])
+            except DiskFull:
+                raise
+            except StorageDamage as damage:
+                # LevelDB refuses all writes once it has met damage; what is to be saved needs none there.
+                refused = damage
+        if refused is not None:
+            raise refused
+
+    def end_taking_over(self) -> None:
+        """Nothing is left in a chain's database."""
         self._kv.write([(Meta.DOCUMENTS.value, b"")])
 
     def close(self) -> None:

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from otcnode.errors import DiskFull, StorageDamage
 from otcnode.storage.documents import ADVICE_DOCUMENTS, DocumentStore
-from otcnode.storage.kv import KeyValue
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.records import advised
+from otcnode.storage.schema import Table
 
 CACHE_BYTES = 4 << 20
 
+Note: TypeAlias = Callable[[str], None]
 
-def open_documents(path: Path, database: Path) -> DocumentStore:
+
+def open_documents(path: Path, database: Path, note: Note = lambda text: None) -> DocumentStore:
     """The documents of the node whose chain is in `database`, which is not open: what earlier versions kept there is
-    moved here once. To be called ahead of whatever takes the chain's place or takes blocks back. Raises
-    ConfigurationError if another process uses them, StorageDamage if they cannot be read."""
+    moved here once. To be called ahead of whatever takes the chain's place or takes blocks back. `note` is told of what
+    could not be moved; there is another try at the next start. Raises ConfigurationError if another process uses them,
+    StorageDamage if they cannot be read."""
     store = _opened(path)
     try:
         if not store.has_taken_over:
-            _take_over(store, database)
+            _take_over(store, lambda: _take_from_closed(store, database), note)
     except BaseException:
         store.close()
         raise
     return store
 
 
-def move_documents(path: Path, chain: KeyValue) -> None:
+def move_documents(path: Path, chain: LevelKeyValue, note: Note) -> None:
     """The same where the chain's database is open."""
     store = _opened(path)
     try:
         if not store.has_taken_over:
-            store.take_over(chain)
+            _take_over(store, lambda: store.take_from(chain, chain.readable(Table.DOCUMENT.value)), note)
     finally:
         store.close()
 
@@ -46,23 +51,26 @@ def _opened(path: Path) -> DocumentStore:
         raise advised(damage, ADVICE_DOCUMENTS) from None
 
 
-def _take_over(store: DocumentStore, database: Path) -> None:
-    """A chain that is damaged is for others to report, for it may be about to be replaced: there is another try at the
-    next start."""
+def _take_over(store: DocumentStore, take: Callable[[], None], note: Note) -> None:
+    """Damage of the chain is no reason to end here: it may be about to be replaced."""
+    try:
+        take()
+    except DiskFull:
+        raise
+    except StorageDamage as damage:
+        found = str(damage).partition(";")[0]
+        note(f"sealed documents that an earlier version kept with the chain could not all be moved: {found}")
+    else:
+        store.end_taking_over()
+
+
+def _take_from_closed(store: DocumentStore, database: Path) -> None:
+    """Raises StorageDamage."""
     try:
         chain = LevelKeyValue(database)
     except NoDatabase:
-        store.take_over(None)
-        return
-    except DiskFull:
-        raise
-    except StorageDamage:
         return
     try:
-        store.take_over(chain)
-    except DiskFull:
-        raise
-    except StorageDamage:
-        return
+        store.take_from(chain, chain.readable(Table.DOCUMENT.value))
     finally:
         chain.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,27 @@ class LevelKeyValue:
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         return _scan(self._db, self._path, prefix, after, limit, reverse)
+
+    def readable(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every pair whose key begins with `prefix`, as far as it can be read, in order of key: LevelDB steps over the
+        blocks that are damaged, and with them what they say was deleted or replaced since. Raises StorageDamage at the
+        end if there was any."""
+        iterator, damage = self._db.raw_iterator(verify_checksums=True, fill_cache=False), None
+        try:
+            move = partial(iterator.seek, prefix)
+            while True:
+                try:
+                    move()
+                except plyvel.Error as error:
+                    damage = damage or error
+                if not iterator.valid() or not iterator.key().startswith(prefix):
+                    break
+                yield iterator.key(), iterator.value()
+                move = iterator.next
+        finally:
+            iterator.close()
+        if damage is not None:
+            raise _damage(self._path, damage)
 
     def write(self, batch: Sequence[Write]) -> None:
         if self._failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.folder import MemoryFolder
 from otcnode.storage.incoming import Incoming
-from otcnode.storage.kv import MemoryKeyValue, Write
+from otcnode.storage.kv import KeyValue, MemoryKeyValue, Write
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.shelf import complete_installation
@@ -40,6 +41,11 @@ def chain_at(path: Path) -> None:
     ChainBuilder(kv, GENESIS).grow(HEIGHT, 3)
     kv.write([as_before(raw) for raw in SEALED])
     kv.close()
+
+
+def take_over(store: DocumentStore, chain: KeyValue) -> None:
+    store.take_from(chain, chain.scan(Table.DOCUMENT.value))
+    store.end_taking_over()
 
 
 def gathered_at(path: Path) -> None:
@@ -114,6 +120,42 @@ def test_a_chain_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
     store.close()
 
 
+LARGE = [random.Random(number).randbytes(20_000) for number in range(40)]
+"""Each has blocks of LevelDB of its own."""
+
+
+def test_a_damaged_block_costs_the_documents_in_it_and_no_other(tmp_path: Path) -> None:
+    """It is said at each start; those that could be read are here after the first one."""
+    documents, database = tmp_path / "documents", tmp_path / "chain"
+    chain_at(database)
+    kv = LevelKeyValue(database)
+    kv.write([as_before(raw) for raw in LARGE])
+    kv.compact()
+    kv.close()
+    table = max(database.glob("*.ldb"), key=lambda path: path.stat().st_size)
+    raw = bytearray(table.read_bytes())
+    raw[len(raw) // 4] ^= 1
+    table.write_bytes(raw)
+    notes: list[str] = []
+    for start in range(1, 3):
+        store = open_documents(documents, database, notes.append)
+        held = sum(store.get(sealed_name(raw)) == raw for raw in [*LARGE, *SEALED])
+        assert len(LARGE) + len(SEALED) - 6 <= held < len(LARGE) + len(SEALED)
+        assert not store.has_taken_over and len(notes) == start and "could not all be moved" in notes[-1]
+        store.close()
+
+
+def test_a_damaged_chain_that_takes_no_writes_gives_its_documents_all_the_same() -> None:
+    chain, kept = FaultyKeyValue(), MemoryKeyValue()
+    ChainBuilder(chain, GENESIS).grow(1, 1)
+    chain.write([as_before(raw) for raw in SEALED])
+    chain.arm(FaultKind.FAIL, 1)
+    store = DocumentStore(kept)
+    with pytest.raises(StorageDamage):
+        take_over(store, chain)
+    assert [store.get(sealed_name(raw)) for raw in SEALED] == SEALED and not store.has_taken_over
+
+
 @pytest.mark.parametrize("write", range(1, 2 * len(SEALED) + 2))
 @pytest.mark.parametrize("kind", [FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER])
 def test_moving_goes_on_after_a_crash_at_any_write(write: int, kind: FaultKind) -> None:
@@ -125,13 +167,13 @@ def test_moving_goes_on_after_a_crash_at_any_write(write: int, kind: FaultKind) 
     crashing, count = (kept, write // 2 + 1) if write % 2 else (chain, write // 2)
     crashing.arm(kind, count)
     with pytest.raises(SimulatedCrash):
-        DocumentStore(kept).take_over(chain)
+        take_over(DocumentStore(kept), chain)
     for kv in (chain, kept):
         kv.crash()
         kv.reopen()
     assert {key[1:] for kv in (chain, kept) for key, _ in kv.scan(Table.DOCUMENT.value)} == set(NAMES)
     store = DocumentStore(kept)
-    store.take_over(chain)
+    take_over(store, chain)
     assert store.has_taken_over and [name for name, _ in store.kept(None, 10)] == NAMES
     assert [store.get(sealed_name(raw)) for raw in SEALED] == SEALED
 
