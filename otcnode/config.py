@@ -54,8 +54,8 @@ class SnapshotsSection(_Section, frozen=True, kw_only=True):
     serve the same ones."""
     behind_blocks: int = 20_000
     """A node that is so far behind takes a snapshot instead of the blocks; it does so too where no peer keeps blocks
-    that it needs, or serves them in time. 0: never. One that keeps all blocks and has any takes them however far behind
-    it is, as long as anybody serves them; see sync_choice.py."""
+    that it needs, or serves them in time. 0: never. One that keeps all blocks and has once caught up takes them
+    however far behind it is, as long as anybody serves them; see sync_choice.py."""
 
 
 class NodeConfiguration(_Section, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 Who keeps a window of blocks takes a snapshot where it is far behind, where nobody keeps the blocks it needs, and where
 they come so slowly that all of them would take longer than a snapshot may.
 
-Who keeps all blocks, and has any, would break its row of them. It takes blocks however far behind it is, and a snapshot
+Who keeps all blocks, and has any, would break its row of them, unless they are but the beginning of its first way up,
+which the store says (`Store.first_way_up`). It takes blocks however far behind it is, and a snapshot
 only where for minutes nobody has served them even as fast as an honest peer does over a slow link: so one that is
 silent or drips cannot hold it up for ever, and one that is started again meanwhile is waited for. Few blocks are not
 worth minutes.
@@ -20,6 +21,8 @@ PATIENCE_MS = 10 * PACE_WINDOW_MS
 """The window in which a node that keeps all blocks, and has more than a few, judges how fast they come."""
 STEP_MS_MAX = 1_000
 """Whoever has not looked for longer was stopped or busy, and did not wait for anybody."""
+YOUNG_MS = WHOLE_MS
+"""Who has caught up has a block that is no older: a chain that goes on is not far above it, whatever others say."""
 SLOW_LINK_MS = 15_000
 """So long a whole answer takes an honest peer at worst: it times out, and is asked again after a pause."""
 
@@ -27,7 +30,7 @@ SLOW_LINK_MS = 15_000
 class Seen(NamedTuple):
     """What a node sees of itself and others: its height, the lowest block it keeps, the height that others support and
     the highest that any claims (0: nobody says anything), whether nobody who is further keeps the block it needs next,
-    and whether it waits for that block."""
+    whether it waits for that block, and whether it has not caught up since its store began."""
 
     height: int
     blocks_first: int
@@ -35,11 +38,18 @@ class Seen(NamedTuple):
     furthest: int
     lacking: bool
     waits: bool
+    first_way_up: bool
 
     @property
     def blocks(self) -> int:
         """How many the node has itself."""
         return self.height - self.blocks_first + 1
+
+
+def caught_up(height: int, supported: int, age_ms: int) -> bool:
+    """Whether a node whose last block is so old is as far as others say they are. Neither would do alone: a peer may
+    have just begun itself or lie, and others may be far ahead on a chain that has made all its blocks in minutes."""
+    return 0 < supported <= height and age_ms < YOUNG_MS
 
 
 class BlockPace:
@@ -85,13 +95,11 @@ class BlockPace:
 
 
 class SyncChoice:
-    """`behind_blocks`: so far behind is far. `keeps_all`: no block is ever dropped. `has_blocks`: at the start."""
+    """`behind_blocks`: so far behind is far. `keeps_all`: no block is ever dropped."""
 
-    def __init__(self, behind_blocks: int, keeps_all: bool, has_blocks: bool) -> None:
+    def __init__(self, behind_blocks: int, keeps_all: bool) -> None:
         self._behind_blocks = behind_blocks
         self._keeps_all = keeps_all
-        self._was_caught_up = has_blocks
-        """Whether the blocks that are here are more than the beginning of the first way up."""
         self.pace = BlockPace(slow_links_suffice=keeps_all)
         self._wanted_first_ms: int | None = None
         self.holds_blocks = False
@@ -100,7 +108,6 @@ class SyncChoice:
 
     def snapshot(self, seen: Seen, now_ms: int) -> Wanted | None:
         """Which snapshots are wanted; None: blocks will do."""
-        self._was_caught_up |= seen.blocks > 0 and 0 < seen.supported <= seen.height
         self._measure(seen, now_ms)
         wanted = self._choose(seen)
         if wanted is not None and self._wanted_first_ms is None:
@@ -118,7 +125,7 @@ class SyncChoice:
         self.pace.look(missing, seen.waits, now_ms, PATIENCE_MS if self._keeps_all and has_many else PACE_WINDOW_MS)
 
     def _choose(self, seen: Seen) -> Wanted | None:
-        if self._keeps_all and self._was_caught_up:
+        if self._keeps_all and seen.blocks and not seen.first_way_up:
             return Wanted(seen.height, seen.supported, beyond=True) if self.pace.slow else None
         if seen.lacking:
             return Wanted(seen.height, seen.supported, beyond=True)

@@ -8,14 +8,20 @@ import pytest
 
 from otcnode import limits
 from otcnode.snapshot_sync import MANIFEST_HOLD_MS, PACE_WINDOW_MS, WHOLE_MS, Wanted
-from otcnode.sync_choice import PATIENCE_MS, STEP_MS_MAX, Seen, SyncChoice
+from otcnode.sync_choice import PATIENCE_MS, STEP_MS_MAX, YOUNG_MS, Seen, SyncChoice, caught_up
 
 BEHIND = 20_000
 MANY = limits.blocks_kept_min
 
 
 def seen(height: int, supported: int, **other: object) -> Seen:
-    known: dict[str, object] = {"blocks_first": 1, "furthest": supported, "lacking": False, "waits": True}
+    known: dict[str, object] = {
+        "blocks_first": 1,
+        "furthest": supported,
+        "lacking": False,
+        "waits": True,
+        "first_way_up": False,
+    }
     return Seen(height=height, supported=supported, **(known | other))  # type: ignore[arg-type]
 
 
@@ -44,11 +50,11 @@ class Node:
 
 
 def window(height: int = 0, supported: int = 0) -> Node:
-    return Node(SyncChoice(BEHIND, keeps_all=False, has_blocks=height > 0), height, supported)
+    return Node(SyncChoice(BEHIND, keeps_all=False), height, supported)
 
 
 def archive(height: int, supported: int) -> Node:
-    return Node(SyncChoice(BEHIND, keeps_all=True, has_blocks=True), height, supported)
+    return Node(SyncChoice(BEHIND, keeps_all=True), height, supported)
 
 
 def test_far_behind_is_said_by_the_configuration() -> None:
@@ -65,24 +71,29 @@ def test_an_archive_takes_blocks_however_far_behind_it_is_and_while_its_peers_ar
 
 
 def test_a_node_is_no_archive_before_it_was_once_caught_up() -> None:
-    choice = SyncChoice(BEHIND, keeps_all=True, has_blocks=False)
+    choice = SyncChoice(BEHIND, keeps_all=True)
     far = 2 * BEHIND
-    assert choice.snapshot(seen(0, far), 0) is not None and choice.snapshot(seen(300, far), 50) is not None
-    assert choice.snapshot(seen(300, 0, furthest=0), 100) is None
-    assert choice.snapshot(seen(300, far), 150) is not None
-    assert choice.snapshot(seen(300, 300), 200) is None
-    assert choice.snapshot(seen(300, far), 250) is None
-    assert choice.snapshot(seen(300, far, blocks_first=301), 300) is None, "once one, always one"
+    assert choice.snapshot(seen(0, far, first_way_up=True), 0) is not None
+    assert choice.snapshot(seen(300, far, first_way_up=True), 50) is not None
+    assert choice.snapshot(seen(MANY, 0, furthest=0, first_way_up=True), 100) is None
+    assert choice.snapshot(seen(MANY, far + MANY, first_way_up=True), 150) is not None
+    assert choice.snapshot(seen(300, far), 200) is None
+
+
+def test_who_has_a_young_block_and_hears_of_nobody_further_has_caught_up() -> None:
+    assert caught_up(300, 300, age_ms=YOUNG_MS - 1) and caught_up(300, 200, age_ms=-1)
+    assert not caught_up(3, 3, age_ms=YOUNG_MS), "its peer has just begun itself"
+    assert not caught_up(300, 301, age_ms=0) and not caught_up(300, 0, age_ms=0)
 
 
 def test_who_came_by_a_snapshot_and_has_no_block_yet_may_take_another_one() -> None:
-    choice = SyncChoice(BEHIND, keeps_all=True, has_blocks=False)
+    choice = SyncChoice(BEHIND, keeps_all=True)
     assert choice.snapshot(seen(300, 300, blocks_first=301), 0) is None
     assert choice.snapshot(seen(300, 2 * BEHIND, blocks_first=301), 50) is not None
 
 
 def test_the_first_blocks_are_held_while_a_fresh_node_looks_for_a_snapshot_and_not_again() -> None:
-    choice = SyncChoice(BEHIND, keeps_all=True, has_blocks=False)
+    choice = SyncChoice(BEHIND, keeps_all=True)
 
     def holds(height: int, supported: int, now_ms: int) -> bool:
         choice.snapshot(seen(height, supported), now_ms)

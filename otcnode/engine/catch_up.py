@@ -23,7 +23,7 @@ from otcnode.p2p.framing import Channel
 from otcnode.snapshot_sync import Wanted
 from otcnode.storage.store import Store
 from otcnode.sync import ANSWERS_UNASKED_MAX, BlockSync, size_of, supported_height
-from otcnode.sync_choice import Seen, SyncChoice
+from otcnode.sync_choice import Seen, SyncChoice, caught_up
 from otcnode.sync_messages import (
     BLOCKS_RESPONSE_START,
     SNAPSHOT_ANSWER_STARTS,
@@ -46,9 +46,9 @@ Apply = Callable[[Speculation, CertifiedBlock], None]
 @dataclass(frozen=True, slots=True)
 class Snapshots:
     """What a node does about snapshots. `interval_blocks`: one is made at every height that this divides (0: none).
-    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never), unless it keeps all blocks
-    and has any; see sync_choice.py. `chunk_bytes`: about how large the chunks of those it makes are, and how much of
-    one it takes may wait to be written (None: as limits.py says)."""
+    `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never), unless it keeps all
+    blocks and has once caught up; see sync_choice.py. `chunk_bytes`: about how large the chunks of those it
+    makes are, and how much of one it takes may wait to be written (None: as limits.py says)."""
 
     shelf: Shelf
     interval_blocks: int
@@ -95,8 +95,7 @@ class CatchUp:
             )
             self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify, snapshots.chunk_bytes)
             if snapshots.behind_blocks:
-                has_blocks = store.blocks_first <= store.tip.height
-                self._choice = SyncChoice(snapshots.behind_blocks, store.blocks_kept is None, has_blocks)
+                self._choice = SyncChoice(snapshots.behind_blocks, store.blocks_kept is None)
 
     def start(self) -> None:
         """Go on with what was left on the disk."""
@@ -226,19 +225,33 @@ class CatchUp:
         proven = max(self._preparation.highest, 0 if incoming is None else incoming.height)
         return max(tip.height, proven, supported)
 
+    def _supported(self, now_ms: int) -> int:
+        """A validator's own height is no claim here: it may have lost its directory."""
+        tip = self._flight.tip()
+        others = self.sync.having_a_say(tip.height, now_ms, {})
+        return supported_height(self.sync.claims(), others, tip.next_epoch)
+
+    def _look_whether_caught_up(self, height: int, time_ms: int) -> None:
+        """With the last block, or the one that is about to be, which then says so on the disk as well."""
+        if not self._store.first_way_up or height < self._store.blocks_first:
+            return
+        now = self._host.now()
+        if caught_up(height, self._supported(now.monotonic_ms), now.ledger_ms - time_ms):
+            self._store.first_way_up = False
+
     def _snapshot_wanted(self, now_ms: int) -> Wanted | None:
-        """None: blocks will do. A validator's own height is no claim here: it may have lost its directory."""
+        """None: blocks will do."""
         if self._choice is None:
             return None
-        tip, claims = self._flight.tip(), self.sync.claims()
-        others = self.sync.having_a_say(tip.height, now_ms, {})
+        tip = self._flight.tip()
         seen = Seen(
             height=tip.height,
             blocks_first=self._store.blocks_first,
-            supported=supported_height(claims, others, tip.next_epoch),
-            furthest=max(claims.values(), default=0),
+            supported=self._supported(now_ms),
+            furthest=max(self.sync.claims().values(), default=0),
             lacking=self.sync.lacking(tip.height, now_ms),
             waits=self.sync.next(tip.height) is None and self._preparation.get(tip.height + 1) is None,
+            first_way_up=self._store.first_way_up,
         )
         return self._choice.snapshot(seen, now_ms)
 
@@ -247,6 +260,8 @@ class CatchUp:
         if self._stopped:
             return
         now_ms = self._host.now().monotonic_ms
+        tip = self._flight.tip()
+        self._look_whether_caught_up(tip.height, tip.time_ms)
         if self.snapshot_taker is not None and self._choice is not None:
             self.snapshot_taker.poll(self._snapshot_wanted(now_ms))
             if self.snapshot_taker.keeps_from_blocks:
@@ -296,6 +311,7 @@ class CatchUp:
         except BlockFault as fault:
             self._disagree(f"certified block {certified.block.header.height} executes differently here: {fault}")
             return
+        self._look_whether_caught_up(certified.block.header.height, certified.block.header.time_ms)
         self._apply(speculation, certified)
 
     def _reject(self, source: bytes, reason: str) -> None:

@@ -142,7 +142,7 @@ class Incoming:
             raise GatheredDamage("the state of the snapshot is not what was written")
         batch = _foundation(self._proven, self._roots, hashes)
         batch += ((_mark(index), None) for index in range(self.manifest.chunks))
-        self._kv.write([*batch, (Meta.INCOMING.value, None), *beside()])
+        self._kv.write([*batch, (Meta.INCOMING.value, None), (Meta.FIRST_WAY_UP.value, b""), *beside()])
 
 
 def begun(kv: Reader) -> Manifest | None:
@@ -192,6 +192,8 @@ def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify, *,
         found = {pair for table in set(Table) - {Table.STATE, Table.TREE} for pair in kv.scan(table.value)}
         # What lies beside the chain proves itself when it is used; here it has been read.
         found = {pair for pair in found if not pair[0].startswith(Table.EVIDENCE.value)}
+        # Nothing stands on it, and an earlier version wrote none.
+        found.discard((Meta.FIRST_WAY_UP.value, b""))
         if found != expected:
             table = Table(min(found ^ expected)[0][:1])
             raise GatheredDamage(f"table {table.name} of the snapshot is not what was written")

@@ -70,6 +70,9 @@ class Meta(bytes, Enum):
     """Only in a store in which a snapshot is being gathered: its canonical `snapshot.Manifest`."""
     INCOMING_CHUNK = b"m/incoming-chunk/"
     """Only there, then 4 bytes: this chunk has been written."""
+    FIRST_WAY_UP = b"m/first-way-up"
+    """Empty; there from the beginning, from the genesis or a snapshot, until the node has once caught up. A store
+    that an earlier version began has none."""
     DOCUMENTS = b"m/documents"
     """Only in the database of documents: those that earlier versions kept in the chain's have been moved here."""
 

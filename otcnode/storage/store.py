@@ -62,6 +62,9 @@ class Store:
         self._head = head
         self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
+        self._first_way_up_kept = self.first_way_up = kv.get(Meta.FIRST_WAY_UP.value) is not None
+        """Whether the node has not caught up since this store began. Said to be over, it is so for good from the next
+        commit on."""
         self.tree = tree
         self.history_blocks = 0
         self.blocks_kept: int | None = None
@@ -95,6 +98,7 @@ class Store:
                 (height_key(Table.EPOCH, epoch.number), encode(epoch)),
                 (Meta.CHAIN.value, encode(meta)),
                 (Meta.HEAD.value, encode(Head(0, genesis_block_hash(chain, changes.root), 0, 1))),
+                (Meta.FIRST_WAY_UP.value, b""),
             ]
         )
         return cls.open(kv, chain, history_blocks, blocks_kept)
@@ -209,7 +213,11 @@ class Store:
         batch += forgotten_states(self._kv, self._head.history_first, head.history_first)
         batch += forgotten_blocks(self._kv, self._head.blocks_first, head.blocks_first, self._epochs)
         batch.append((Meta.HEAD.value, encode(head)))
+        first_way_up = self.first_way_up
+        if self._first_way_up_kept and not first_way_up:
+            batch.append((Meta.FIRST_WAY_UP.value, None))
         self._kv.write(batch)
+        self._first_way_up_kept = first_way_up
         self.tree.adopt(tree_changes)
         self._committed.update(state_writes)
         self._tip = Tip(height, name, header, certificate)

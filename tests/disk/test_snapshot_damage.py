@@ -321,6 +321,8 @@ def test_whatever_no_checksum_tells_is_found_before_it_replaces_a_chain(home: Ho
     kv.write([(Table.EVIDENCE.value + b"name", b"evidence, which goes along")])
     check_finished(kv, roots_of(GENESIS))
     check_finished(kv, roots_of(GENESIS), just_read=True)
+    kv.write([(Meta.FIRST_WAY_UP.value, None)])
+    check_finished(kv, roots_of(GENESIS))
     kv.write([change(kv)])
     with pytest.raises(GatheredDamage, match=words):
         check_finished(kv, roots_of(GENESIS))

@@ -185,6 +185,72 @@ def test_a_fresh_node_that_hears_first_of_one_that_is_behind_itself_still_takes_
     until_installed(link(leader, joiner), joiner, 10_000)
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_who_has_only_come_as_far_as_one_that_is_behind_itself_is_no_archive(
+    monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """Its only peer has just begun as well: what both have is older than the top of any chain that goes on."""
+    monkeypatch.setattr(sync_choice, "YOUNG_MS", 10_000)
+    leader = leader_at(4)
+    fresh = full_node(leader.genesis, "fresh", leader)
+    link(leader, fresh).elapse(2_000)
+    part(leader, fresh)
+    leader.now_ms += sync_choice.YOUNG_MS
+    grow(leader, 34)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND)
+    fresh.now_ms = joiner.now_ms
+    link(fresh, joiner).elapse(2_000)
+    assert joiner.height == fresh.height == 4
+    part(fresh, joiner)
+    leader.now_ms = joiner.now_ms
+    if restarts:
+        joiner = restarted(joiner)
+    until_installed(link(leader, joiner), joiner, 10_000)
+
+
+def test_a_node_that_was_started_again_on_its_first_way_up_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "sync_blocks_per_request_max", 2)
+    leader = leader_at(8)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND)
+    slowly(link(leader, joiner), lambda: joiner.height >= 4)
+    assert joiner.height < leader.height
+    part(leader, joiner)
+    grow(leader, 34)
+    joiner.now_ms = leader.now_ms
+    joiner = restarted(joiner)
+    until_installed(link(leader, joiner), joiner, 10_000)
+
+
+def test_who_came_by_a_snapshot_is_an_archive_of_what_is_above_once_it_has_caught_up() -> None:
+    leader = leader_at(34)
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND)
+    until_installed(link(leader, joiner), joiner)
+    archive = reborn(joiner)
+    assert archive.store.first_way_up
+    part(leader, joiner)
+    link(leader, archive).elapse(3_000)
+    assert archive.height == leader.height and not archive.store.first_way_up
+    first = archive.store.blocks_first
+    part(leader, archive)
+    grow(leader, archive.height + 2 * BEHIND)
+    archive.now_ms = leader.now_ms
+    archive = restarted(archive)
+    link(leader, archive).elapse(5_000)
+    assert (archive.height, archive.store.blocks_first) == (leader.height, first)
+
+
+def test_a_node_that_takes_no_snapshots_is_an_archive_also_where_it_is_to_take_them_later() -> None:
+    leader = leader_at(5)
+    archive = full_node(leader.genesis, "archive", leader)
+    link(leader, archive).elapse(3_000)
+    part(leader, archive)
+    grow(leader, archive.height + 2 * BEHIND)
+    archive.now_ms = leader.now_ms
+    archive = restarted(archive)
+    link(leader, archive).elapse(5_000)
+    assert (archive.height, archive.store.blocks_first) == (leader.height, 1)
+
+
 @pytest.mark.parametrize(("whole_ms", "is_too_slow"), [(2 * PACE_WINDOW_MS, True), (WHOLE_MS, False)])
 def test_who_drips_blocks_does_not_hold_up_a_node_whose_other_peers_have_pruned(
     monkeypatch: pytest.MonkeyPatch, whole_ms: int, is_too_slow: bool

@@ -77,6 +77,27 @@ def test_everything_of_a_block_is_found_again_after_a_restart() -> None:
         assert opened.height_of(sha256(b"?")) is None and opened.transaction_location(sha256(b"?")) is None
 
 
+def test_the_first_way_up_is_over_for_good_with_the_block_by_which_the_node_has_caught_up() -> None:
+    kv = MemoryKeyValue()
+    append(create(kv))
+    store = reopen(kv)
+    assert store.first_way_up, "no start ends it"
+    store.first_way_up = False
+    assert reopen(kv).first_way_up
+    append(store)
+    assert not reopen(kv).first_way_up
+    rollback(kv, CHAIN, 1, lambda: None)
+    assert not reopen(kv).first_way_up
+    verify(kv, CHAIN)
+
+
+def test_a_store_of_an_earlier_version_that_does_not_speak_of_a_first_way_up_has_it_behind_itself() -> None:
+    kv = MemoryKeyValue()
+    append(create(kv))
+    kv.write([(Meta.FIRST_WAY_UP.value, None)])
+    assert not reopen(kv).first_way_up
+
+
 def test_any_kept_height_can_be_read_as_it_was() -> None:
     store = filled()
     everything = {key for height in range(HEIGHT + 1) for key in expected_state(height)}
