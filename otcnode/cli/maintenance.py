@@ -91,11 +91,12 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
 
     with opened(directory) as stopped:
         # An earlier version kept documents with the chain, as of the height that is taken back now.
-        move_documents(stopped.home.documents, stopped.kv, lambda text: click.echo(text, err=True))
+        home = stopped.home
+        move_documents(home.documents, home.database, stopped.kv, lambda text: click.echo(text, err=True))
 
         def void() -> None:
             nonlocal voided
-            voided = void_record(stopped.home)
+            voided = void_record(home)
 
         try:
             with bars() as show:

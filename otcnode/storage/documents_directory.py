@@ -11,6 +11,7 @@ from otcnode.storage.documents import ADVICE_DOCUMENTS, DocumentStore
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.records import advised
 from otcnode.storage.schema import Table
+from otcnode.storage.shelf import former
 
 CACHE_BYTES = 4 << 20
 
@@ -18,26 +19,24 @@ Note: TypeAlias = Callable[[str], None]
 
 
 def open_documents(path: Path, database: Path, note: Note = lambda text: None) -> DocumentStore:
-    """The documents of the node whose chain is in `database`, which is not open: what earlier versions kept there is
-    moved here once. To be called ahead of whatever takes the chain's place or takes blocks back. `note` is told of what
-    could not be moved; there is another try at the next start. Raises ConfigurationError if another process uses them,
-    StorageDamage if they cannot be read."""
+    """The documents of the node whose chain is in `database`, which is not open: what earlier versions kept there, or
+    in the one that was moved away for a snapshot, is moved here once. To be called ahead of whatever takes the chain's
+    place or takes blocks back. `note` is told of what could not be moved; there is another try at the next start.
+    Raises ConfigurationError if another process uses them, StorageDamage if they cannot be read."""
     store = _opened(path)
     try:
-        if not store.has_taken_over:
-            _take_over(store, lambda: _take_from_closed(store, database), note)
+        _take_over(store, lambda: _take_from_closed(store, database), database, note)
     except BaseException:
         store.close()
         raise
     return store
 
 
-def move_documents(path: Path, chain: LevelKeyValue, note: Note) -> None:
-    """The same where the chain's database is open."""
+def move_documents(path: Path, database: Path, chain: LevelKeyValue, note: Note) -> None:
+    """The same where `database` is open as `chain`."""
     store = _opened(path)
     try:
-        if not store.has_taken_over:
-            _take_over(store, lambda: store.take_from(chain, chain.readable(Table.DOCUMENT.value)), note)
+        _take_over(store, lambda: store.take_from(chain, chain.readable(Table.DOCUMENT.value)), database, note)
     finally:
         store.close()
 
@@ -51,16 +50,21 @@ def _opened(path: Path) -> DocumentStore:
         raise advised(damage, ADVICE_DOCUMENTS) from None
 
 
-def _take_over(store: DocumentStore, take: Callable[[], None], note: Note) -> None:
-    """Damage of the chain is no reason to end here: it may be about to be replaced."""
-    try:
-        take()
-    except DiskFull:
-        raise
-    except StorageDamage as damage:
-        found = str(damage).partition(";")[0]
-        note(f"sealed documents that an earlier version kept with the chain could not all be moved: {found}")
-    else:
+def _take_over(store: DocumentStore, take: Callable[[], None], database: Path, note: Note) -> None:
+    """`take` what the chain has. Damage of it is no reason to end here: it may be about to be replaced."""
+    if store.has_taken_over:
+        return
+    sound = True
+    for taking in (take, lambda: _take_from_closed(store, former(database))):
+        try:
+            taking()
+        except DiskFull:
+            raise
+        except StorageDamage as damage:
+            sound = False
+            found = str(damage).partition(";")[0]
+            note(f"sealed documents that an earlier version kept with the chain could not all be moved: {found}")
+    if sound:
         store.end_taking_over()
 
 

@@ -89,7 +89,7 @@ def complete_installation(
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
-    old = database.with_name(database.name + ".old")
+    old = former(database)
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
@@ -108,6 +108,11 @@ def complete_installation(
     if database.exists() and old.exists():
         dispose(old)
     return Installation(whole, damage)
+
+
+def former(database: Path) -> Path:
+    """Where a chain lies from when it makes way until it is disposed of."""
+    return database.with_name(database.name + ".old")
 
 
 def _is_whole(incoming: Path, roots: Callable[[], Roots], just_read: bool) -> bool:

@@ -120,6 +120,22 @@ def test_a_chain_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_they_are_moved_wherever_an_earlier_version_was_stopped_between_its_renamings(
+    tmp_path: Path, renamed: int
+) -> None:
+    """The chain that makes way for a snapshot lies beside its place, before and after the snapshot is in it."""
+    documents, database, incoming = tmp_path / "documents", tmp_path / "chain", tmp_path / "incoming"
+    chain_at(tmp_path / "chain.old")
+    gathered_at(database if renamed == 2 else incoming)
+    store = open_documents(documents, database)
+    assert complete_installation(incoming, database, lambda: roots_of(GENESIS)).taken == (renamed == 1)
+    assert not (tmp_path / "chain.old").exists()
+    assert store.has_taken_over and [store.get(sealed_name(raw)) for raw in SEALED] == SEALED
+    assert {height for _, height in store.kept(None, 10)} == {HEIGHT}
+    store.close()
+
+
 LARGE = [random.Random(number).randbytes(20_000) for number in range(40)]
 """Each has blocks of LevelDB of its own."""
 
