@@ -76,6 +76,10 @@ class ConfigurationError(OtcnodeError):
     """A configuration, genesis file or home directory that cannot be used; the message is one readable line."""
 
 
+class UnservableState(ConfigurationError):
+    """No snapshot can be made of a state: what is in one bucket of its tree is more than a message carries."""
+
+
 class LedgerError(OtcnodeError):
     """A ledger rule refused something. `detail` names the field or the figures, for a human."""
 

@@ -237,8 +237,9 @@ snapshot_chunk_bytes = 512 << 10
 snapshot_chunk_pairs = 8_192
 """Nor hold more keys on average."""
 snapshot_chunk_pairs_max = 4 * snapshot_chunk_pairs
-"""A chunk with more is not decoded: what a liar's costs is bounded by what is needed. Keys are spread by their hashes,
-none is so far from the average. A state tree one of whose buckets has more is not served as a snapshot."""
+"""A chunk with more is not decoded: what a liar's costs is bounded by what is needed. Keys are spread by their hashes;
+where somebody has chosen them so that they are not, chunks are cut deeper. A state tree one of whose buckets has more
+is not served as a snapshot."""
 snapshot_chunk_bytes_max = message_bytes_max - 4_096
 """A state tree one of whose buckets is larger is not served as a snapshot."""
 snapshot_unwritten_bytes_max = 2 << 20

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from otcnode import limits
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import ConfigurationError, FolderDamage
+from otcnode.errors import ConfigurationError, FolderDamage, UnservableState
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.snapshot import Offer
@@ -58,6 +58,8 @@ class SnapshotServer:
         self._chunk_bytes = chunk_bytes
         self._made: dict[bytes, _Made] = {}
         self._work: _Work | None = None
+        self._unservable_height = 0
+        """The last of whose state no snapshot can be made."""
         self._served: dict[bytes, TokenBucket] = {}
         self._waiting: dict[bytes, deque[SnapshotRequest]] = {}
 
@@ -84,11 +86,12 @@ class SnapshotServer:
 
     def _keep_blocks(self) -> None:
         """A node that is behind must get on by what somebody has: a snapshot, and every block above it. So blocks are
-        not pruned before there is a snapshot above them."""
+        not pruned before there is a snapshot above them, or it has turned out that there can be none: all nodes find
+        the same, and disks that fill up would halt them all. Who is behind then needs a node that keeps all blocks."""
         if self._interval_blocks:
             tip = self._store.tip.height
-            heights = (made.offer.height for made in self._made.values() if made.offer.height <= tip)
-            self._store.blocks_needed_above = max(heights, default=0)
+            heights = [made.offer.height for made in self._made.values()] + [self._unservable_height]
+            self._store.blocks_needed_above = max((height for height in heights if height <= tip), default=0)
 
     def committed(self, height: int) -> None:
         """Begin a snapshot of this height if its turn has come, none is being made and it is not here already."""
@@ -176,6 +179,9 @@ class SnapshotServer:
         except (FolderDamage, ConfigurationError) as error:
             self._end_work()
             self._give_up(work.name, error)
+            if isinstance(error, UnservableState):
+                self._unservable_height = work.source.header.height
+                self._keep_blocks()
 
     def _end_work(self) -> None:
         if self._work is not None:

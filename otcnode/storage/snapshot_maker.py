@@ -15,17 +15,18 @@ from otcnode.blocks import Certificate, Header
 from otcnode.codec import decode, encode
 from otcnode.crypto import sha256
 from otcnode.epochs import EpochChange
-from otcnode.errors import ConfigurationError, FolderDamage, ProofError
+from otcnode.errors import ConfigurationError, FolderDamage, ProofError, UnservableState
 from otcnode.snapshot import (
     SNAPSHOT_VERSION,
     Manifest,
     Offer,
-    chunk_depth_for,
     chunks_of,
+    decode_chunk,
     decode_manifest,
     make_chunk,
     part_of,
 )
+from otcnode.storage.chunk_layout import StateSizes
 from otcnode.storage.folder import Folder
 from otcnode.storage.kv import Reader
 from otcnode.storage.records import read_changes
@@ -39,6 +40,10 @@ BLOCK = "block"
 """The file that names the block that a snapshot is, or will be, of."""
 STEP_KEYS = 1_000
 """How many keys are looked at in one piece of work."""
+STEP_BYTES = 64 << 10
+"""At most so much, and a chunk, is written in one."""
+CHUNK_STEPS = 1_024
+"""More chunks than so many are written several in one."""
 STEP_SYNCS = 8
 MEMORY_BYTES = 16 << 20
 """A state that is not larger needs no scratch files; a larger one is spread in such portions."""
@@ -88,29 +93,33 @@ def chunk_name(index: int) -> str:
 def make(
     source: Source, folder: Folder, chunk_bytes: int | None = None, room_bytes: Callable[[], int] | None = None
 ) -> Generator[Step, None, None]:
-    """Make the snapshot in `folder`, in chunks of about `chunk_bytes` (see chunk_depth_for); it is whole once its
-    manifest is there, which comes last. Chunks that are there
-    already, of an attempt that was stopped, are not made again. They are synced when all are there: by then the system
+    """Make the snapshot in `folder`, in chunks of about `chunk_bytes` (see StateSizes.chunk_depth); it is whole
+    once its manifest is there, which comes last. Chunks that are there already, of an attempt that was stopped, are not
+    made again. They are synced when all are there: by then the system
     has written most of them by itself, and nobody waits for the disk once per chunk.
 
     `room_bytes`: what may be written, asked before anything is and again at every step.
 
     Raises FolderDamage if there is not so much room, or the disk refuses; ConfigurationError if the folder holds
-    anything else, or if a chunk would be too large for a message: the chain has too few buckets.
+    anything else; UnservableState if a bucket is too large for a message: keys crowd in it, or the chain has too few.
     """
     _claim(folder, source.certificate.block_hash)
-    keys, size_bytes = 0, 0
-    for keys, (key, value) in enumerate(source.reader.scan(Table.STATE.value), 1):
-        size_bytes += len(key) - 1 + len(value)
-        if keys % (8 * STEP_KEYS) == 0:
-            yield Step("keys", keys, 0)
+    sizes = StateSizes(source.hashes.depth)
+    for count, (key, value) in enumerate(source.reader.scan(Table.STATE.value), 1):
+        sizes.add(key[1:], value)
+        if count % (4 * STEP_KEYS) == 0:
+            yield Step("keys", count, 0)
+    keys, size_bytes = sizes.keys, sizes.size_bytes
     yield Step("keys", keys, keys)
-    depth = chunk_depth_for(size_bytes, keys, source.hashes.depth, chunk_bytes)
+    depth = sizes.chunk_depth(chunk_bytes)
     spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
     if room_bytes is not None:
         _check_room(room_bytes(), (2 if spread else 1) * size_bytes)
     _discard_scratch(folder)
-    there = {name for name in folder.names() if name.startswith("chunk-") and _is_sound(folder, name)}
+    there = {name for name in folder.names() if name.startswith("chunk-")}
+    for name in [name for name in there if not _is_made(folder, name, depth)]:
+        folder.remove(name)
+        there.remove(name)
     chunks = _Chunks(source, folder, depth, there)
     for step in _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys):
         if room_bytes is not None:
@@ -153,10 +162,12 @@ def _claim(folder: Folder, block: bytes) -> None:
     folder.sync(BLOCK)
 
 
-def _is_sound(folder: Folder, name: str) -> bool:
+def _is_made(folder: Folder, name: str, depth: int) -> bool:
+    """Whether the chunk is sound, and of a snapshot that is cut at this depth."""
     try:
-        return folder.read(name) is not None
-    except FolderDamage:
+        raw = folder.read(name)
+        return raw is not None and len(decode_chunk(raw).siblings) == depth
+    except (FolderDamage, ProofError):
         return False
 
 
@@ -174,16 +185,19 @@ class _Chunks:
         parts: list[_Pairs] = [[] for _ in range(count)]
         for pair in pairs:
             parts[part_of(key_hash(pair[0]), self.depth) - first].append(pair)
+        at_once, written_bytes = max(1, chunks_of(self.depth) // CHUNK_STEPS), 0
         for index, part in enumerate(parts, first):
             if chunk_name(index) in self._there:
                 continue
-            if len(part) > limits.snapshot_chunk_pairs_max:
-                raise ConfigurationError(f"a bucket of the state is too large for a snapshot ({len(part)} keys)")
+            assert len(part) <= limits.snapshot_chunk_pairs_max, "the depth was chosen so"
             raw = encode(make_chunk(index, part, self._hashes.siblings(self.depth, index)))
             if len(raw) > limits.snapshot_chunk_bytes_max:
-                raise ConfigurationError(f"a bucket of the state is too large for a snapshot ({len(raw)} bytes)")
+                raise UnservableState(f"a bucket of the state is too large for a snapshot ({len(raw)} bytes)")
             self.folder.write(chunk_name(index), raw)
-            yield Step("chunks", index + 1, chunks_of(self.depth))
+            written_bytes += len(raw)
+            if written_bytes >= STEP_BYTES or index % at_once == at_once - 1:
+                written_bytes = 0
+                yield Step("chunks", index + 1, chunks_of(self.depth))
 
 
 def _from_memory(source: Source, chunks: _Chunks, keys: int) -> Iterator[Step]:

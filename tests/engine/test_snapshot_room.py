@@ -160,6 +160,21 @@ def test_it_is_taken_once_there_is_room() -> None:
     until_installed(net, joiner, 2 * limits.snapshot_no_room_pause_ms)
 
 
+def test_a_state_of_which_no_snapshot_can_be_made_holds_back_no_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were one of its height; the next height is tried again."""
+    station = leader_at(INTERVAL)
+    assert heights(station) == [INTERVAL] and station.store.blocks_needed_above == INTERVAL
+    monkeypatch.setattr(limits, "snapshot_chunk_pairs_max", 0)
+    for interval in (2, 3):
+        grow(station, interval * INTERVAL)
+        assert heights(station) == [INTERVAL] and errors(station) == [GIVEN_UP] * (interval - 1)
+        assert station.store.blocks_needed_above == interval * INTERVAL
+    monkeypatch.undo()
+    grow(station, 4 * INTERVAL)
+    assert heights(station) == [INTERVAL, 4 * INTERVAL]
+    assert station.store.blocks_needed_above == 4 * INTERVAL
+
+
 # ---- a chain that was taken back
 
 

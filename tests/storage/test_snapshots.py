@@ -13,8 +13,8 @@ from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
-from otcnode.errors import ConfigurationError, FolderDamage, GatheredDamage, ProofError, StorageDamage
-from otcnode.snapshot import Chunk, Manifest, decode_chunk
+from otcnode.errors import ConfigurationError, FolderDamage, GatheredDamage, ProofError, StorageDamage, UnservableState
+from otcnode.snapshot import Chunk, Manifest, decode_chunk, part_of
 from otcnode.storage import snapshot_maker
 from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
@@ -23,6 +23,7 @@ from otcnode.storage.incoming import Incoming, Roots, begun, finished
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.snapshot_maker import BLOCK, MANIFEST, chunk_name, make, read_manifest, source_of
+from otcnode.storage.state_proof import key_hash
 from otcnode.storage.state_tree import empty_root
 from otcnode.storage.store import Store
 from otcnode.storage.tools import verify
@@ -183,6 +184,60 @@ def test_a_bucket_that_no_message_can_carry_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(limits, "snapshot_chunk_bytes_max", 100)
     with pytest.raises(ConfigurationError, match="too large for a snapshot"):
         made(chain_of(HEIGHT), MemoryFolder())
+
+
+def crowded(nibbles: int) -> Store:
+    """A state 40 of whose keys have hashes that begin with the same so many nibbles, all zero."""
+    store, names, number = chain_of(HEIGHT), set[bytes](), 0
+    while len(names) < 40:
+        name = b"chosen/%d" % number
+        if part_of(key_hash(name), nibbles) == 0:
+            names.add(name)
+        number += 1
+    append(store, writes=dict.fromkeys(names, bytes(100)))
+    return store
+
+
+@pytest.mark.parametrize("bound", [("snapshot_chunk_pairs_max", 39), ("snapshot_chunk_bytes_max", 4_400)])
+@pytest.mark.parametrize("nibbles", [0, 1])
+def test_keys_that_crowd_below_one_node_are_cut_deeper(
+    bound: tuple[str, int], nibbles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alike by all nodes, over scratch files or in memory; whoever joins takes the depth from the manifest."""
+    monkeypatch.setattr(limits, "snapshot_chunk_bytes", 1 << 20)
+    source, folder, again, kv = crowded(nibbles), MemoryFolder(), MemoryFolder(), MemoryKeyValue()
+    assert made(source, MemoryFolder()).chunk_depth == 0
+    monkeypatch.setattr(limits, *bound)
+    manifest = made(source, folder)
+    assert manifest.chunk_depth == nibbles + 1
+    monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", 0)
+    assert made(source, again) == manifest
+    assert {name: again.read(name) for name in again.names()} == {name: folder.read(name) for name in folder.names()}
+    gather(kv, folder, manifest)
+    assert state_of(reopen(kv)) == state_of(source)
+
+
+def test_a_bucket_with_more_keys_than_a_chunk_may_have_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "snapshot_chunk_pairs_max", 39)
+    folder = MemoryFolder()
+    with pytest.raises(UnservableState, match="too large for a snapshot"):
+        made(crowded(2), folder)
+    assert folder.names() == [BLOCK]
+
+
+def test_chunks_of_an_attempt_at_another_depth_are_made_again() -> None:
+    source, folder, expected, kv = chain_of(HEIGHT), MemoryFolder(), MemoryFolder(), MemoryKeyValue()
+    list(make(source_of(source), folder, chunk_bytes=20))
+    assert len(folder.names()) == 258
+    folder.remove(MANIFEST)
+    manifest = made(source, folder)
+    assert made(source, expected) == manifest and manifest.chunk_depth == 1
+    assert {name: folder.read(name) for name in folder.names()} == {
+        name: expected.read(name) for name in expected.names()
+    }
+    gather(kv, folder, manifest)
 
 
 # ---- gathering
