@@ -5,7 +5,8 @@ they come so slowly that all of them would take longer than a snapshot may.
 
 Who keeps all blocks, and has any, would break its row of them, unless they are but the beginning of its first way up,
 which the store says (`Store.first_way_up`). It takes blocks however far behind it is, and a snapshot
-only where for minutes nobody has served them even as fast as an honest peer does over a slow link: so one that is
+only where for minutes nobody has served them even as fast as an honest peer does over a slow link, or the chain was
+faster than they came: so one that is
 silent or drips cannot hold it up for ever, and one that is started again meanwhile is waited for. Few blocks are not
 worth minutes.
 """
@@ -65,13 +66,18 @@ class BlockPace:
         """Nobody is further."""
         self.slow = False
         self._missing = 0
+        self._time_ms: int | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._waited_ms = self._blocks = self._bytes = 0
+        self._passed_ms = self._waited_ms = self._blocks = self._bytes = 0
+        self._missing_first: int | None = None
+        self._time_first_ms = self._time_ms
 
-    def took(self, size_bytes: int) -> None:
-        """A block of a peer is about to become the next one of the chain."""
+    def took(self, size_bytes: int, time_ms: int) -> None:
+        """A block of a peer, made at this time, is about to become the next one of the chain."""
+        self._time_ms = time_ms
+        self._time_first_ms = time_ms if self._time_first_ms is None else self._time_first_ms
         self._blocks += 1
         self._bytes += size_bytes
 
@@ -80,6 +86,8 @@ class BlockPace:
         passed_ms = 0 if self._looked_ms is None else min(now_ms - self._looked_ms, STEP_MS_MAX)
         self._looked_ms = now_ms
         self._missing = self._missing if missing is None else missing
+        self._missing_first = missing if self._missing_first is None else self._missing_first
+        self._passed_ms += passed_ms
         self._waited_ms += passed_ms if waits else 0
         if self._waited_ms >= window_ms:
             self.slow = not self._was_good(window_ms)
@@ -91,7 +99,17 @@ class BlockPace:
         answers = window_ms // SLOW_LINK_MS
         enough = answers * limits.sync_blocks_per_request_max
         enough_bytes = answers * limits.sync_response_bytes_max // 2
-        return self._slow_links_suffice and (self._blocks >= enough or self._bytes >= enough_bytes)
+        fast = self._blocks >= enough or self._bytes >= enough_bytes
+        return self._slow_links_suffice and fast and self._came_nearer()
+
+    def _came_nearer(self) -> bool:
+        """To the height that others support, or to the present: the blocks tell of more time than has passed. Heights
+        can be made up, if by enough peers, and many blocks can be of little time."""
+        if self._missing_first is not None and self._missing < self._missing_first:
+            return True
+        if self._time_ms is None or self._time_first_ms is None:
+            return False
+        return self._time_ms - self._time_first_ms > self._passed_ms
 
 
 class SyncChoice:

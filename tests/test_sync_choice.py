@@ -32,6 +32,8 @@ class Node:
         self.choice = choice
         self.height, self.supported, self.now_ms = height, supported, 0
         self.grows_every_ms: int | None = None
+        self.block_ms = 1_000
+        """How much time lies between two blocks."""
         self.waits = True
 
     def until_wanted(self, block_every_ms: int | None, for_ms: int, size_bytes: int = 0) -> int | None:
@@ -41,7 +43,7 @@ class Node:
             self.now_ms += 50
             if block_every_ms is not None and self.now_ms % block_every_ms == 0:
                 self.height += 1
-                self.choice.pace.took(size_bytes)
+                self.choice.pace.took(size_bytes, self.height * self.block_ms)
             if self.grows_every_ms is not None and self.now_ms % self.grows_every_ms == 0:
                 self.supported += 1
             if self.choice.snapshot(seen(self.height, self.supported, waits=self.waits), self.now_ms) is not None:
@@ -135,6 +137,37 @@ def test_an_archive_goes_on_for_hours_with_what_an_honest_peer_gives_over_a_slow
     full = limits.sync_response_bytes_max // 2
     assert archive(MANY, 10**7).until_wanted(10_000, 3_600_000, full) is None
     assert archive(MANY, 10**7).until_wanted(10_000, 3_600_000, full // 4) is not None
+
+
+@pytest.mark.parametrize(("every_ms", "size_bytes", "block_ms"), [(200, 100, 100), (10_000, 1 << 20, 1_000)])
+def test_a_slow_link_is_no_reason_to_wait_where_the_chain_is_faster(
+    every_ms: int, size_bytes: int, block_ms: int
+) -> None:
+    """The others have pruned, and the only one that has the blocks is or plays slow: the node would never get there."""
+    node = archive(MANY, MANY + 10_000)
+    node.grows_every_ms = node.block_ms = block_ms
+    assert node.until_wanted(every_ms, 3_600_000, size_bytes) == pytest.approx(PATIENCE_MS, abs=100)
+
+
+def test_blocks_by_which_a_node_gets_nearer_to_the_present_suffice_whatever_height_others_make_up() -> None:
+    node = archive(MANY, 10**7)
+    node.grows_every_ms, node.block_ms = 50, 1_000
+    assert node.until_wanted(200, 3_600_000) is None
+
+
+def test_blocks_of_a_busy_time_suffice_where_fewer_and_fewer_are_missing() -> None:
+    node = archive(MANY, 10**7)
+    node.grows_every_ms, node.block_ms = 1_000, 10
+    assert node.until_wanted(200, 3_600_000) is None
+
+
+def test_an_archive_that_was_stopped_meanwhile_has_not_fallen_back_by_the_fault_of_others() -> None:
+    node = archive(MANY, 10**7)
+    assert node.until_wanted(200, PATIENCE_MS // 2) is None
+    node.now_ms += 86_400_000
+    node.supported += 86_400
+    node.grows_every_ms = node.block_ms
+    assert node.until_wanted(200, 3_600_000) is None
 
 
 def test_the_time_it_takes_to_execute_is_not_held_against_anybody() -> None:

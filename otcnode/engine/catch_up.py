@@ -301,7 +301,8 @@ class CatchUp:
         assert block.certified and block.authentic
         assert block.epoch == self._flight.tip().next_epoch, "a certificate judged by the validators of another height"
         if self._choice is not None:
-            self._choice.pace.took(size_of(block.certified_block))
+            certified = block.certified_block
+            self._choice.pace.took(size_of(certified), certified.block.header.time_ms)
         self._execute(block.certified_block, block.transactions)
         self.poll()
 
