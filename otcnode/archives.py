@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otcnode.config import Home
-from otcnode.errors import StorageDamage
-from otcnode.storage.level import LevelKeyValue, NoDatabase
+from otcnode.errors import DiskFull, StorageDamage
+from otcnode.storage.level import LevelKeyValue, NoDatabase, directory_bytes
 from otcnode.storage.records import Head, read_record
 from otcnode.storage.schema import Meta
 from otcnode.storage.shelf import rename
@@ -37,13 +37,15 @@ class Archive(NamedTuple):
 def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bool = False) -> Callable[[Path], None]:
     """What to do with a chain whose place was taken, for `complete_installation`: only one without a block is deleted,
     and not if there may be documents in it that nobody else has. Stopped at any instant, the same chain is put aside at
-    the next start."""
+    the next start. Raises OSError or StorageDamage where the disk refuses."""
 
     def put_aside(old: Path) -> None:
         try:
             head = _head_of(old)
         except NoDatabase:
             head = None
+        except DiskFull:
+            raise
         except StorageDamage as damage:
             _keep(home, old, UNREAD, f"what cannot be read of it ({damage})", note)
             return
@@ -62,7 +64,7 @@ def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bo
 def archives_of(home: Home) -> list[Archive]:
     """Those that are there, by path."""
     databases = sorted(home.archives.glob("*/data/chain"))
-    return [Archive(database.parent.parent, _size_of(database)) for database in databases]
+    return [Archive(database.parent.parent, directory_bytes(database)) for database in databases]
 
 
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:
@@ -70,7 +72,7 @@ def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], Non
     target.database.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(home.genesis, target.genesis)
     rename(old, target.database)
-    archive = Archive(target.path, _size_of(target.database))
+    archive = Archive(target.path, directory_bytes(target.database))
     note(f"a snapshot took the place of the chain; {what} are kept in {archive}, see the operations guide")
 
 
@@ -87,7 +89,3 @@ def _free(path: Path) -> Path:
     """The path, or one that is told from it where a chain lies there already."""
     names = (path if not number else path.with_name(f"{path.name}.{number}") for number in count())
     return next(name for name in names if not Home(name).database.exists())
-
-
-def _size_of(database: Path) -> int:
-    return sum(entry.stat().st_size for entry in database.iterdir())

@@ -16,6 +16,7 @@ from otcnode.archives import archives_of
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli.main import otcnode
 from otcnode.config import Home, NodeConfiguration, StorageSection
+from otcnode.errors import ConfigurationError
 from otcnode.node import open_store
 from otcnode.storage import shelf
 from otcnode.storage.level import LevelKeyValue
@@ -155,6 +156,24 @@ def test_nothing_is_lost_whenever_the_node_is_killed_over_it(
     assert start(home)[0] == HIGH
     (archive,) = archives_of(home)
     assert json.loads(db("verify", "--json", "--home", archive.path))["height"] == LOW
+
+
+def test_what_cannot_be_put_aside_is_said_in_a_line_and_gone_on_with(home: Home) -> None:
+    """The disk refuses, here the directory: nothing is lost, and the next start puts it aside."""
+    home.archives.write_text("in the way")
+    with pytest.raises(ConfigurationError, match=r"cannot dispose of the former chain .*chain\.old.*: "):
+        start(home)
+    home.archives.unlink()
+    assert start(home)[0] == HIGH
+    assert [archive.path.name for archive in archives_of(home)] == [f"1-{LOW}"]
+
+
+def test_a_file_that_vanishes_while_archives_are_listed_is_no_obstacle(home: Home) -> None:
+    """Somebody deletes one while the node starts. A link to nothing is listed, and is not there, either."""
+    start(home)
+    (archive,) = archives_of(home)
+    Home(archive.path).database.joinpath("000001.ldb").symlink_to("gone")
+    assert archives_of(home) == [archive]
 
 
 def test_what_cannot_be_read_is_kept_too(home: Home) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,21 @@ class LevelKeyValue:
 
     def size_bytes(self) -> int:
         """What the directory takes on disk now."""
-        return sum(entry.stat().st_size for entry in self._path.iterdir())
+        return directory_bytes(self._path)
 
     def close(self) -> None:
         self._db.close()
+
+
+def directory_bytes(path: Path) -> int:
+    """What the files in a directory take on disk, as far as they are still there: LevelDB deletes some at any time, and
+    so may an operator."""
+    size = 0
+    with suppress(OSError):
+        for entry in path.iterdir():
+            with suppress(OSError):
+                size += entry.stat().st_size
+    return size
 
 
 class _LevelSnapshot:

@@ -85,7 +85,8 @@ def complete_installation(
 ) -> Installation:
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
-    removes the old chain from where it was moved. `just_read`: see check_finished.
+    removes the old chain from where it was moved. `just_read`: see check_finished. Raises ConfigurationError where
+    files cannot be moved or deleted.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
@@ -99,15 +100,22 @@ def complete_installation(
     if whole:
         if database.exists():
             if old.exists():
-                dispose(old)
+                _dispose(old, dispose)
             rename(database, old)
         rename(incoming, database)
     if old.exists() and not database.exists():
         # Stopped between the two renamings, and what was to come is of no use, or was deleted by whoever found that.
         rename(old, database)
     if database.exists() and old.exists():
-        dispose(old)
+        _dispose(old, dispose)
     return Installation(whole, damage)
+
+
+def _dispose(old: Path, dispose: Callable[[Path], None]) -> None:
+    try:
+        dispose(old)
+    except OSError as error:
+        raise ConfigurationError(f"cannot dispose of the former chain in {old}: {error.strerror or error}") from None
 
 
 def former(database: Path) -> Path:
