@@ -9,6 +9,8 @@ from otcnode.consensus.core import Core
 from otcnode.consensus.effects import Fetch
 from otcnode.consensus.events import Fetched
 from otcnode.consensus.messages import Bodies, BodyRequest, Entries
+from otcnode.consensus.state import State
+from otcnode.types import BlockHash
 
 
 def on_body_request(core: Core, sender: bytes, message: BodyRequest) -> None:
@@ -67,8 +69,7 @@ def request_missing(core: Core, candidate: Candidate) -> None:
     core.send(peer, BodyRequest(candidate.height, candidate.block_hash, positions))
 
 
-def _is_wanted(core: Core, candidate: Candidate) -> bool:
-    state = core.state
+def _is_wanted(state: State, candidate: Candidate, proved: set[BlockHash]) -> bool:
     certificate = state.certificates.get(candidate.height)
     decided = None if certificate is None else certificate.block_hash
     return candidate.block_hash in (
@@ -79,8 +80,9 @@ def _is_wanted(core: Core, candidate: Candidate) -> bool:
 
 def ask_again(core: Core) -> None:
     """Once in a while, for what is still missing of the blocks that matter."""
+    proved = memory.proved_for_view(core.state)
     for candidate in core.state.candidates.values():
-        if candidate.searched and _is_wanted(core, candidate):
+        if candidate.searched and _is_wanted(core.state, candidate, proved):
             request_missing(core, candidate)
 
 

@@ -131,16 +131,17 @@ def _earliest_ms(state: State, parent_ms: int) -> int:
     return parent_ms + 1 - state.drift_ms // 2
 
 
-def time_has_come(state: State) -> bool:
-    """Whether a primary with this clock may propose on the committed block. Its proposer's clock may have been ahead,
-    and a successor that has to wait for that leaves nothing undone."""
-    return _earliest_ms(state, state.tip.time_ms) <= state.now.ledger_ms
+def waits_rightly(state: State) -> bool:
+    """Whether the primary must wait for the time of the last block, which another one gave: its proposer's clock may
+    have been ahead, and a successor leaves nothing undone by that. Who made that block has no such excuse."""
+    ahead = _earliest_ms(state, state.tip.time_ms) > state.now.ledger_ms
+    return ahead and not state.accepted and state.committed <= state.fresh_above
 
 
 def is_pending(state: State) -> bool:
     """What a primary must not leave undone: an accepted proposal or re-proposal uncommitted, or something to propose
-    whose time has come."""
-    return bool(state.accepted) or (has_work(state) and time_has_come(state))
+    that need not wait."""
+    return bool(state.accepted) or (has_work(state) and not waits_rightly(state))
 
 
 def has_work(state: State) -> bool:

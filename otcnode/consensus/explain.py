@@ -394,7 +394,7 @@ def _proposal_causes(core: Core, state: State, pending: bool) -> Iterable[Reason
             yield Reason(Cause.NOTHING_PROPOSED, "proposes nothing yet: its block is being built")
     elif pending and state.committed + 1 not in state.refusals:
         text = f"waits for a proposal from the primary {_voter(state, state.primary)}"
-        if not building.time_has_come(state):
+        if building.waits_rightly(state):
             ahead_ms = state.tip.time_ms - state.now.ledger_ms
             text += f", who waits: the last block's time is {ahead_ms / 1000:.1f} s ahead of the clock here"
         yield Reason(Cause.NO_PROPOSAL, text, state.committed + 1, nodes=(state.primary,))

@@ -22,12 +22,16 @@ def observe_commit(state: State, epoch: Epoch) -> None:
         return
     drift_ms = epoch.parameters.drift_real_ms * state.configuration.clock_rate
     silence = _follow_clock(state, _listen(state, silence))
-    if state.tip.time_ms > state.now.ledger_ms + drift_ms:
-        # This validator would have refused the block for its time: its clock was behind when it noted the beginning.
+    reported = _reported(state, silence)
+    is_new = reported is not None and state.tip.height > reported
+    ahead_ms = state.tip.time_ms - state.now.ledger_ms
+    if ahead_ms > (2 * drift_ms if is_new else drift_ms):
+        # This validator would have refused the block for its time: its clock was behind when it noted the beginning. A
+        # new block shows that only by more than two clocks may differ: else its primary could prolong the silence.
         silence = replace(silence, since_ms=max(silence.since_ms, state.tip.time_ms))
-    silence = _doubt(silence)
-    late, reported = state.tip.time_ms > silence.since_ms + 2 * drift_ms, _reported(state, silence)
-    if silence.height is None and late and reported is not None and state.tip.height > reported:
+    silence = _doubt(silence, reported)
+    late = state.tip.time_ms > silence.since_ms + 2 * drift_ms
+    if silence.height is None and late and (is_new or reported is None):
         silence = replace(
             silence,
             height=state.tip.height,
@@ -52,11 +56,11 @@ def _listen(state: State, silence: Silence) -> Silence:
 
 
 def _reported(state: State, silence: Silence) -> int | None:
-    """The height that f + 1 of the others had committed, or more, when each was first heard; None while fewer are heard
-    than form a quorum with this one."""
+    """The height that f + 1 of the others had committed, or more, when each was first heard; None while fewer are
+    heard: who only follows, or is linked to few, hears no STATUS of many, and must wake all the same."""
     heights = sorted(height for name, height in silence.reports if name in state.epoch.validators)
-    enough = len(heights) >= max(state.epoch.quorum - 1, state.epoch.weak_quorum)
-    return heights[-state.epoch.weak_quorum] if enough else None
+    weak = state.epoch.weak_quorum
+    return heights[-weak] if len(heights) >= weak else None
 
 
 def _follow_clock(state: State, silence: Silence) -> Silence:
@@ -65,9 +69,11 @@ def _follow_clock(state: State, silence: Silence) -> Silence:
     return replace(silence, since_ms=max(silence.since_ms, state.now.ledger_ms - passed_ms))
 
 
-def _doubt(silence: Silence) -> Silence:
-    """A noted block was perhaps no later than the beginning after all."""
-    early = silence.height is not None and silence.since_ms >= silence.begun_before_ms
+def _doubt(silence: Silence, reported: int | None) -> Silence:
+    """A noted block was perhaps no later than the beginning after all: the clock says so by now, or more validators."""
+    early = silence.height is not None and (
+        silence.since_ms >= silence.begun_before_ms or (reported is not None and silence.height <= reported)
+    )
     return replace(silence, height=None) if early else silence
 
 
@@ -75,7 +81,8 @@ def may_end(state: State) -> bool:
     silence = state.silence
     if silence is None or silence.height is None:
         return False
-    silence = state.silence = _doubt(_follow_clock(state, silence))
+    silence = _follow_clock(state, _listen(state, silence))
+    silence = state.silence = _doubt(silence, _reported(state, silence))
     return silence.height is not None and state.committed >= silence.height + state.window and state.is_validator
 
 

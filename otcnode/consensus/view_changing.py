@@ -194,11 +194,9 @@ def open_view(core: Core) -> bool:
         for _, message in sorted(state.view_changes.items())
         if message.view == state.view and message.committed <= state.committed
     ]
-    if len(usable) < state.epoch.quorum:
-        _sync_for_view(core)
-        return False
     whole = [message for message in usable if _holds_what_it_proves(state, message)]
     if len(whole) < state.epoch.quorum:
+        _sync_for_view(core)
         for asked in usable:
             _gather_what_it_proves(core, asked)
         return False

@@ -10,7 +10,7 @@ from otcnode import limits
 from otcnode.blocks import ConsensusParameters, Entry, Header, block_hash
 from otcnode.chain import Speculation
 from otcnode.codec import encode
-from otcnode.consensus import proposing
+from otcnode.consensus import building, proposing
 from otcnode.consensus.events import Complaint
 from otcnode.consensus.inclusion import InclusionWatch, Proposed
 from otcnode.consensus.messages import Urgent
@@ -130,6 +130,8 @@ class PrimaryWatch:
             self._restart(now_ms)
         if view is None:
             return None
+        if building.waits_rightly(state):
+            self._throughput.restart(now_ms)
         slow = self._throughput.look(now_ms, len(self._intake.pool), state.transactions_in_flight)
         if state.own == state.primary:
             return None

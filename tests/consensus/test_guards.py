@@ -210,6 +210,21 @@ def test_a_turn_that_is_over_ends_also_where_all_stopped_before_they_could_say_s
     assert [(state.view, state.active, state.timeout_steps) for state in states] == [(1, True, 0)] * 4
 
 
+def test_who_made_the_time_itself_has_no_time_to_wait_for_it() -> None:
+    """A primary that gives each block the latest time that others accept, and then waits for it, is replaced."""
+    cluster = Cluster(4)
+    cluster.start()
+    cluster.advance(600)
+    cluster.nodes[0].skew_ms = 4_900
+    cluster.submit(b"a")
+    cluster.advance(200)
+    assert cluster.heights() == [1] * 4
+    cluster.nodes[0].skew_ms = 0
+    cluster.submit(b"b")
+    cluster.advance(2_300)
+    assert [_replica(node).state.view for node in cluster.nodes] == [1] * 4
+
+
 def test_a_failed_view_halves_what_the_next_block_may_hold() -> None:
     cluster = Cluster(4, parameters=ChainParameters(heartbeat_real_ms=3_600_000, block_transactions_max=64))
     cluster.route = lambda _s, _r, message: [] if isinstance(message, Prepare) else [1]
