@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, StorageDamage
 from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.folder import Folders
 from otcnode.storage.incoming import Roots, check_finished, finished
@@ -39,10 +39,12 @@ class DiskShelf:
         return self._incoming is not None or self._path.exists()
 
     def incoming(self) -> KeyValue:
-        """The store in which a snapshot is gathered: empty, or as it was left."""
+        """The store in which a snapshot is gathered: empty, or as it was left. Raises DiskFull."""
         if self._incoming is None:
             try:
                 self._incoming = self._opened()
+            except DiskFull:
+                raise
             except (StorageDamage, NoDatabase):
                 # Nothing in it is needed: it is gathered again.
                 shutil.rmtree(self._path, ignore_errors=True)
@@ -86,7 +88,7 @@ def complete_installation(
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
     removes the old chain from where it was moved. `just_read`: see check_finished. Raises ConfigurationError where
-    files cannot be moved or deleted.
+    files cannot be moved or deleted, DiskFull where nothing can be opened: then nothing was changed.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
@@ -94,6 +96,8 @@ def complete_installation(
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
+    except DiskFull:
+        raise
     except (StorageDamage, NoDatabase) as error:
         damage = str(error).partition(";")[0]
         shutil.rmtree(incoming, ignore_errors=True)

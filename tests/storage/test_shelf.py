@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from otcnode.archives import putting_aside
 from otcnode.bench.chain import ChainBuilder, genesis_of
+from otcnode.config import Home
+from otcnode.errors import DiskFull
 from otcnode.roots import Roots, roots_of
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
-from otcnode.storage.shelf import complete_installation
+from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.store import Store
 
 GENESIS = genesis_of(1, buckets=256)
 HEIGHT = 2
+KEY = Table.STATE.value + b"key"
 
 
 def roots() -> Roots:
@@ -34,13 +40,24 @@ def deleted(incoming: Path) -> None:
 
 def half(incoming: Path) -> None:
     kv = LevelKeyValue(incoming, create=True)
-    kv.write([(Table.STATE.value + b"key", b"value")])
+    kv.write([(KEY, b"value")])
     kv.close()
 
 
 def damaged(incoming: Path) -> None:
     half(incoming)
     (incoming / "CURRENT").write_bytes(b"MANIFEST-999999\n")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file takes more than a few bytes: the kernel refuses as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("left", [deleted, half, damaged])
@@ -57,3 +74,25 @@ def test_a_chain_that_was_to_make_way_comes_back_whatever_is_left_of_the_gathere
         assert Store.exists(kv) and ChainBuilder(kv, GENESIS).store.tip.height == HEIGHT
         kv.close()
     assert not (tmp_path / "chain.old").exists() and incoming.exists() == (left is half)
+
+
+def test_a_full_disk_costs_nothing_of_what_was_gathered(tmp_path: Path) -> None:
+    """It is no damage: neither at a start, nor where gathering is to go on."""
+    incoming, database = tmp_path / "incoming", tmp_path / "chain"
+    chain_at(database)
+    half(incoming)
+    shelf = DiskShelf(tmp_path / "made", incoming, lambda: None)
+    for act in (lambda: complete_installation(incoming, database, roots), shelf.incoming):
+        with full_disk(), pytest.raises(DiskFull, match="full"):
+            act()
+    assert shelf.incoming().get(KEY) == b"value"
+    shelf.close()
+
+
+def test_a_full_disk_makes_no_chain_unreadable(tmp_path: Path) -> None:
+    """It stays where it is until the disk has room."""
+    home = Home(tmp_path)
+    chain_at(home.database)
+    with full_disk(), pytest.raises(DiskFull, match="full"):
+        putting_aside(home, lambda text: None)(home.database)
+    assert home.database.exists() and not home.archives.exists()
