@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,10 @@ from otcnode.config import Home, NodeConfiguration, StorageSection
 from otcnode.errors import ConfigurationError
 from otcnode.node import open_store
 from otcnode.storage import shelf
+from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.schema import Meta
+from otcnode.storage.schema import Meta, Table
+from otcnode.vm.documents.records import sealed_name
 
 GENESIS = genesis_of(buckets=256)
 CHAIN = genesis_module.chain_id(GENESIS)
@@ -195,3 +198,25 @@ def test_a_restored_node_has_its_old_blocks_aside(built: Path, tmp_path: Path) -
     home.configuration.write_text('name = "node"\n[storage]\nblocks_kept = 1000\n')
     db("restore", "--home", home.path, "--from", built / "snapshot")
     assert len(archives_of(home)) == 1
+
+
+def test_a_restore_keeps_the_chain_whose_documents_could_not_all_be_moved(built: Path, tmp_path: Path) -> None:
+    """An earlier version kept them there, and a block of LevelDB is damaged."""
+    shutil.copytree(built / "low", tmp_path / "home")
+    home = Home(tmp_path / "home")
+    home.configuration.write_text('name = "node"\n[storage]\nblocks_kept = 1000\n')
+    sealed = [random.Random(number).randbytes(20_000) for number in range(20)]
+    kv = LevelKeyValue(home.database)
+    kv.write([(Table.DOCUMENT.value + sealed_name(raw), raw) for raw in sealed])
+    kv.compact(Table.DOCUMENT.value)
+    kv.close()
+    table = max(home.database.glob("*.ldb"), key=lambda path: path.stat().st_size)
+    raw = bytearray(table.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    table.write_bytes(raw)
+    output = db("restore", "--home", home.path, "--from", built / "snapshot")
+    assert "could not all be moved" in output and "are kept in" in output
+    assert len(archives_of(home)) == 1
+    documents = open_documents(home.documents, home.database)
+    assert sum(sealed_name(raw) in documents for raw in sealed) >= len(sealed) - 2
+    documents.close()
