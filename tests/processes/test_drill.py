@@ -166,7 +166,13 @@ class Drill:
     def watch(self) -> str:
         """`otcnode status --watch` for a moment, left by Ctrl-C; where no terminal is, the last table is printed."""
         command = [sys.executable, "-m", "otcnode", *self.guide.next("status", "--watch")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # A shell's background jobs, such as this test perhaps, ignore Ctrl-C and pass that on.
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
             process.send_signal(signal.SIGINT)
