@@ -1,8 +1,9 @@
-"""What processes use, from proc(5)."""
+"""What processes use, from proc(5), and what they keep on disk."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,21 @@ def usage(*processes: int) -> Usage:
 def children(process: int) -> list[int]:
     """Those that its main thread started."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def family_usage(process: int) -> Usage:
+    """Of a process and its children."""
+    return usage(process, *children(process))
+
+
+def disk_bytes(directory: Path) -> int:
+    """Of all files below, as far as they are still there: a node that runs deletes some at any time."""
+    size = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                size += (Path(place) / name).stat().st_size
+    return size
 
 
 def _bytes(text: str) -> int:

@@ -121,9 +121,8 @@ class _Usage:
 def _resources(cluster: localnet.Cluster) -> _Usage:
     cpu, memory, disk = 0.0, 0, 0
     for member in cluster.members:
-        process = cluster.process_id(member.name)
-        used = processes.usage(process, *processes.children(process))
+        used = processes.family_usage(cluster.process_id(member.name))
         cpu += used.cpu_seconds
         memory += used.resident_bytes
-        disk += sum(path.stat().st_size for path in member.home.database.parent.rglob("*") if path.is_file())
+        disk += processes.disk_bytes(member.home.database.parent)
     return _Usage(cpu, memory, disk)

@@ -128,23 +128,16 @@ class _Watched:
         """At what has happened since the last look."""
         finals = self.outcomes.finals[self._seen :]
         self._seen += len(finals)
-        memory = [
-            processes.usage(process, *processes.children(process))
-            for process in (self.cluster.process_id(member.name) for member in self.cluster.members)
-        ]
-        disk = sum(
-            path.stat().st_size
-            for member in self.cluster.members
-            for path in member.home.database.parent.rglob("*")
-            if path.is_file()
-        )
+        members = self.cluster.members
+        memory = [processes.family_usage(self.cluster.process_id(member.name)) for member in members]
+        disk = sum(processes.disk_bytes(member.home.database.parent) for member in members)
         minute = Minute(
             number=len(self.minutes) + 1,
             committed=len(finals),
             latency=percentiles([latency for _, latency in finals]) if finals else None,
             own_bytes=max(used.own_bytes for used in memory),
             resident_bytes=max(used.resident_bytes for used in memory),
-            disk_bytes=disk // len(self.cluster.members),
+            disk_bytes=disk // len(members),
             view=max(await load.views(self.cluster.urls)),
         )
         self.minutes.append(minute)
