@@ -19,6 +19,8 @@ from otcnode import genesis as genesis_module
 from otcnode import ids
 from otcnode.cli.conclusion import conclude
 from otcnode.cli.exits import EXIT_UNREACHABLE
+from otcnode.client.errors import RpcFailure
+from otcnode.client.wire import Malformed, decode_one, decode_result
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError, DecodeError
 from otcnode.genesis import Genesis, chain_id
@@ -36,6 +38,22 @@ urls_option = click.option(
     show_default=True,
     help="A node's RPC address; give it several times to ask several nodes.",
 )
+_NEEDED = {
+    "node_status": {
+        "name",
+        "mode",
+        "height",
+        "view",
+        "mempool_transactions",
+        "peers_connected",
+        "peers_expected",
+        "full_nodes_connected",
+        "synced",
+        "syncing",
+    },
+    "node_explain": {"name", "progressing", "height", "view", "quorum", "validators", "causes"},
+}
+"""Of the answer of a method, what is shown or concluded from."""
 WATCH_S = 1.0
 BAR_WIDTH = 24
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -250,10 +268,15 @@ async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dic
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
     try:
         async with session.post(url, json=request) as response:
-            body = await response.json()
+            body = await response.read()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         return {"error": f"no answer ({error or 'timed out'})"}
-    if "error" in body:
-        return {"error": str(body["error"].get("message"))}
-    result: dict[str, Any] = body["result"]
-    return result
+    try:
+        outcome = decode_one(body)
+        if isinstance(outcome, RpcFailure):
+            return {"error": outcome.message}
+        result = decode_result(outcome, dict[str, Any])
+    except Malformed as error:
+        return {"error": f"what answers there is no node ({error})"}
+    lacking = sorted(_NEEDED[method] - result.keys())
+    return {"error": f"what answers there is no node of this version (no {lacking[0]})"} if lacking else result

@@ -450,19 +450,20 @@ class Client:
         return header
 
     async def _with_epochs(self, connection: Connection, height: int, prove: Callable[[], T]) -> T:
-        """Run a proof; where it fails, first learn the epochs up to its height, which may be why, and try once more."""
+        """Run a proof; where it fails, first learn the epochs up to its height, which may be why, and try once more,
+        also where another call has learnt them meanwhile."""
+        known = self._trust.last_epoch
         try:
             return prove()
         except ProofError:
             async with self._trusting:
-                learnt = await self._learn_epochs(connection, height)
-            if not learnt:
+                await self._learn_epochs(connection, height)
+            if self._trust.last_epoch == known:
                 raise
             return prove()
 
-    async def _learn_epochs(self, connection: Connection, height: int) -> bool:
+    async def _learn_epochs(self, connection: Connection, height: int) -> None:
         listed = await connection.call("validator_list", {}, chain.ValidatorListResult)
-        learnt = False
         for entry in listed.epochs:
             if not self._trust.last_epoch.number < entry.number <= height:
                 continue
@@ -473,8 +474,6 @@ class Client:
             except DecodeError as error:
                 raise ProofError(str(error)) from None
             self._trust.extend(epoch, entry.header, entry.certificate)
-            learnt = True
-        return learnt
 
     def _in_order(self) -> list[Connection]:
         return self._connections[self._preferred :] + self._connections[: self._preferred]

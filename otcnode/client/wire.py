@@ -44,6 +44,8 @@ class Malformed(Exception):
     """Bytes that are no answer to what was asked."""
 
 
+_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""The last where values are nested without end."""
 _one = msgspec.json.Decoder(_Answer)
 _many = msgspec.json.Decoder(list[_Answer])
 
@@ -60,7 +62,7 @@ def decode_one(raw: bytes) -> bytes | RpcFailure:
     """The result's JSON, or the error object. Raises Malformed."""
     try:
         return _outcome(_one.decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_READABLE as error:
         raise Malformed(str(error)) from None
 
 
@@ -71,7 +73,7 @@ def decode_batch(raw: bytes, count: int) -> list[bytes | RpcFailure]:
         raise outcome if isinstance(outcome, RpcFailure) else Malformed("one answer to a batch")
     try:
         answers = _many.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_READABLE as error:
         raise Malformed(str(error)) from None
     by_id = {answer.id: answer for answer in answers}
     if len(answers) != count or by_id.keys() != set(range(count)):
@@ -84,7 +86,7 @@ def decode_result(raw: bytes, kind: type[T]) -> T:
     described: Any = kind
     try:
         value: T = _result_decoder(described).decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_READABLE as error:
         raise Malformed(str(error)) from None
     return value
 

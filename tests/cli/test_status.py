@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from io import StringIO
 from typing import Any
 
 import pytest
+from aiohttp import web
 from rich.console import Console
 
-from otcnode.cli.node import _status_table
+from otcnode.cli.node import _ask, _status_table
 
 URL = "http://127.0.0.1:26651"
 
@@ -60,3 +62,39 @@ def test_a_node_that_does_not_answer_is_named() -> None:
 def test_full_nodes_are_counted_beside_the_validators() -> None:
     assert "3/4 " in shown() and "+" not in shown()
     assert "3/4 +2" in shown(full_nodes_connected=2)
+
+
+@pytest.mark.parametrize("method", ["node_status", "node_explain"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html></html>",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 5_000 + b"]" * 5_000,
+        b'{"id":1,"result":[]}',
+        b'{"id":1,"result":{"name":"x"}}',
+        b'{"id":1,"error":"no"}',
+        b"\xff",
+    ],
+    ids=lambda body: str(body[:12]),
+)
+async def test_whoever_asks_something_else_than_a_node_is_told_so(method: str, body: bytes) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    application = web.Application()
+    application.router.add_post("/", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with asyncio.timeout(10):
+            answers = await _ask((url,), method)
+    finally:
+        await runner.cleanup()
+    assert "is no node" in answers[url]["error"]

@@ -314,6 +314,15 @@ async def test_a_header_is_proven_across_epochs(node: FakeNode) -> None:
             await client.header(5)
 
 
+async def test_calls_side_by_side_learn_an_epoch_once_and_all_believe_it(node: FakeNode) -> None:
+    await node.commit(next_validators=[SigningKey(bytes([place]) * 32) for place in range(1, 6)])
+    await node.commit()
+    await node.commit()
+    async with serving(node) as client:
+        found = await asyncio.gather(*(client.header(height) for height in (2, 3, 2)))
+        assert found == [node.header(2), node.header(3), node.header(2)]
+
+
 async def test_a_login_is_not_signed_for_another_node(node: FakeNode) -> None:
     server = RpcServer(node)
     port = await server.start("127.0.0.1", 0)
@@ -357,7 +366,24 @@ async def test_many_go_in_batches_and_answers_keep_their_order(node: FakeNode) -
     assert all(not isinstance(state, RpcFailure) and state.code is Code.OK for state in states)
 
 
-@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"id":0}', b"\xff", b'{"id":0,"result":{"height":"x"}}'])
+NESTED = b"[" * 5_000 + b"]" * 5_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"id":0}',
+        b"\xff",
+        b'{"id":0,"result":{"height":"x"}}',
+        b'{"id":0,"result":%b}' % NESTED,
+        b'{"id":0,"error":{"code":1,"message":"","data":%b}}' % NESTED,
+        b'[{"id":0,"result":%b},{"id":1,"result":1}]' % NESTED,
+    ],
+    ids=lambda answer: str(answer[:20]),
+)
 async def test_nonsense_from_a_node_is_a_typed_error(node: FakeNode, answer: bytes) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)
