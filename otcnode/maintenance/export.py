@@ -211,6 +211,11 @@ def _export_text(store: Store, kind: Kind, form_: Format, output: Path, heights:
     part, note = output.with_name(output.name + ".part"), output.with_name(output.name + ".part.json")
     beginning = _Part(store.chain.hex(), kind, form_, heights[0], heights[-1], heights[0], 0)
     state = _read_note(note, beginning) if part.exists() and note.exists() else beginning
+    if part.exists() and part.stat().st_size < state.length_bytes:
+        # The note is of an earlier part, which has its name since, or the disk has lost the end of this one.
+        state = beginning
+    if state is beginning:
+        note.unlink(missing_ok=True)
     with part.open("r+b" if state.length_bytes else "wb") as file:
         file.truncate(state.length_bytes)
         file.seek(state.length_bytes)

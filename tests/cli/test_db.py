@@ -408,6 +408,33 @@ def test_a_stopped_export_goes_on(home: Path, tmp_path: Path, form: str, monkeyp
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["home", "out", "whole"]
 
 
+@pytest.mark.parametrize("left", ["note of an earlier export", "part that was cut"])
+def test_nothing_stands_in_an_export_for_what_was_not_written(
+    home: Path, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed behind its renaming an export leaves its note behind; killed again ahead of its first one, the next export
+    of that name has less in its part than that note says. A disk may also lose the end of a part."""
+    monkeypatch.setattr(exports, "BLOCKS_PER_STEP", 10)
+    words = ("export", "events", "--home", home, "--format", "csv", "--output", tmp_path / "out")
+    part, note = tmp_path / "out.part", tmp_path / "out.part.json"
+    if left == "part that was cut":
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, "events exported", 20)
+            db(*words, code=130)
+        part.write_bytes(part.read_bytes()[:-1])
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+            db(*words)
+        (tmp_path / "out").rename(tmp_path / "first")
+        assert note.exists()
+        part.write_bytes(b"height,num")
+    assert asked(*words)["begun_at"] == 1
+    db(*words[:-1], tmp_path / "whole")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not note.exists()
+
+
 def test_a_stopped_parquet_export_goes_on(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     monkeypatch.setattr(exports, "BLOCKS_PER_PARQUET_FILE", 15)
