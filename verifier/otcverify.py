@@ -8,7 +8,8 @@ It checks, from a genesis hash alone, evidence packages of contracts and trades,
     otcverify.py state --chain HASH --params FILE --validators FILE --proof FILE
     otcverify.py transaction --chain HASH --params FILE --validators FILE --proof FILE
 
-It prints one word and why, and exits with 0 for OK and 1 for anything else.
+It prints one word and why, and exits with 0 for OK, 1 for anything else and 2 where it was called wrongly: a file that
+cannot be read proves nothing and disproves nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import base64
 import hashlib
 import json
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 from nacl.bindings import crypto_sign_open
@@ -65,6 +67,10 @@ EXECUTED = "trade buyer seller product quantity price clean accrued fee settle_a
 
 KEYS, ENTRUSTMENTS, CONTRACTS, TEXTS, SIGNATURES, TRADES = b"\x11", b"\x1d", b"\x20", b"\x21", b"\x22", b"\x40"
 """First byte of the state's keys, by table."""
+
+
+MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+"""What Python says of values that are not of the form that is written here."""
 
 
 class Refused(Exception):
@@ -530,7 +536,8 @@ def _mandate_of(package: Package, transaction: dict, what: str) -> None:
 
 
 def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None = None) -> str:
-    """What the package proves, in words. Raises Refused. `document` is (salt, content)."""
+    """What the package proves, in words, and of which moment: what came later is in no package. Raises Refused.
+    `document` is (salt, content)."""
     try:
         package = Package(raw, chain)
         kind = package.fields["kind"]
@@ -540,11 +547,15 @@ def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None
         for shown in (document, package.fields["document"]):
             if shown is not None:
                 _check_document(package, *shown)
+        return f"after block {package.last['height']}, {_moment(package.last['time_ms'])}, {said}"
     except Refused:
         raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise Refused("PROOF_INVALID", f"malformed: {error!r}") from None
-    return said
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).isoformat()
 
 
 def _check_document(package: Package, salt: bytes, content: bytes) -> None:
@@ -612,28 +623,43 @@ def _leaf(proof: dict, prefix: str) -> dict:
 # Command line -------------------------------------------------------------------------------------------------------
 
 
+def _hash(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
+    return raw
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check what an otcnode chain says, from its genesis hash alone.")
     commands = parser.add_subparsers(dest="command", required=True)
     package = commands.add_parser("package", help="an evidence package of a contract or trade")
     package.add_argument("file", type=Path)
     package.add_argument("--document", type=Path)
-    package.add_argument("--salt", type=bytes.fromhex)
+    package.add_argument("--salt", type=_hash)
     for name in ("state", "transaction"):
         answer = commands.add_parser(name, help=f"a node's answer to {'state' if name == 'state' else 'tx'}_proof")
         for option in ("params", "validators", "proof"):
             answer.add_argument(f"--{option}", type=Path, required=True)
     for command in commands.choices.values():
-        command.add_argument("--chain", type=bytes.fromhex, required=True, help="the genesis hash, in hexadecimal")
+        command.add_argument("--chain", type=_hash, required=True, help="the genesis hash, in hexadecimal")
     given = parser.parse_args(arguments)
+    if given.command == "package" and (given.document is None) != (given.salt is None):
+        parser.error("--document and --salt go together")
     try:
         print("OK", _run(given))
     except Refused as refused:
         print(refused.outcome, refused.detail)
         return 1
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except MALFORMED as error:
         print("PROOF_INVALID", f"malformed: {error!r}")
         return 1
+    except OSError as error:
+        print(f"cannot read {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -641,7 +667,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "package":
         document = None
         if given.document is not None:
-            document = (given.salt or b"", given.document.read_bytes())
+            document = (given.salt, given.document.read_bytes())
         return check_package(given.file.read_bytes(), given.chain, document)
     params, validators, proof = (
         result_of(getattr(given, name).read_bytes()) for name in ("params", "validators", "proof")

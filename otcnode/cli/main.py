@@ -74,6 +74,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except (ConfigurationError, StorageDamage) as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_USAGE)
+    except OSError as error:
+        # A file or directory that an operator named, or the disk of it.
+        click.echo(f"otcnode: {_of_system(error)}", err=True)
+        sys.exit(EXIT_USAGE)
     except NodeFailed as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_DEFECT)
@@ -81,3 +85,8 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_NO)
     sys.exit(0)
+
+
+def _of_system(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"cannot use {error.filename}: {reason}" if error.filename is not None else reason

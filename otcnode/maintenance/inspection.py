@@ -108,7 +108,7 @@ def wanted(words: Sequence[str]) -> Wanted:
         return _alone(first)
     table = tables[first]
     if table is Table.META:
-        return Wanted(table, b"".join(b"/" + word.encode() for word in rest))
+        return Wanted(table, b"".join(b"/" + word.encode(errors="surrogateescape") for word in rest))
     if table is Table.INDEX and rest and prefix_of(rest[0]) is not None:
         kind = EVENTS_PREFIX if prefix_of(rest[0]) is Prefix.ACCOUNT else ITEMS_PREFIX
         return Wanted(table, kind + key_of(rest))

@@ -314,6 +314,25 @@ async def test_it_runs_by_itself(tmp_path: Path) -> None:
     file.write_bytes(write(package))
     copy.write_bytes(FILE.read_bytes())
     outcome = run(str(copy), "package", str(file), "--chain", story.node.chain.hex())
-    assert outcome == (0, f"OK contract {story.contract.hex()} is EFFECTIVE with 2 signatures\n", "")
+    last = package.last.header
+    moment = f"after block {last.height}, {form.time(last.time_ms).iso[:19]}+00:00"
+    assert outcome == (0, f"OK {moment}, contract {story.contract.hex()} is EFFECTIVE with 2 signatures\n", "")
     outcome = run(str(copy), "package", str(file), "--chain", bytes(32).hex())
     assert outcome == (1, "GENESIS_MISMATCH of another chain\n", "")
+    for place in (tmp_path / "absent", tmp_path):
+        code, out, error = run(str(copy), "package", str(place), "--chain", story.node.chain.hex())
+        assert (code, out) == (2, "") and error.startswith(f"cannot read {place}: ")
+    for wrong in (["--chain", "00"], ["--chain", "zz" * 32], ["--chain", bytes(32).hex(), "--document", str(file)]):
+        code, out, error = run(str(copy), "package", str(file), *wrong)
+        assert (code, out) == (2, "") and "error: " in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\xff\xfe\x00", b"[]", b"7", b"[" * 200_000 + b"]" * 200_000, b'{"result":null}', b'{"genesis":7}']
+)
+def test_an_answer_of_any_other_form_proves_nothing(answer: bytes, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "answer").write_bytes(answer)
+    files = [word for option in ("params", "validators", "proof") for word in (f"--{option}", str(tmp_path / "answer"))]
+    for command in ("state", "transaction"):
+        assert otcverify.main([command, "--chain", bytes(32).hex(), *files]) == 1
+        assert capsys.readouterr().out.startswith("PROOF_INVALID malformed")

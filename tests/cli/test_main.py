@@ -1,0 +1,38 @@
+"""What the command line makes of errors: one line and a documented exit code, never a traceback."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otcnode.cli.exits import EXIT_USAGE
+from otcnode.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """`main` is a process's own: it sets what SIGTERM does."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "words", [["init", "--home", "{file}", "--name", "x"], ["init", "--home", "{file}/below", "--name", "x"]]
+)
+def test_a_place_that_cannot_be_used_is_named_in_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a file"
+    file.write_text("in the way")
+    with pytest.raises(SystemExit) as ended:
+        main([word.format(file=file) for word in words])
+    assert ended.value.code == EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"otcnode: cannot use {file}") and line.rpartition(": ")[2] in (
+        "File exists",
+        "Not a directory",
+    )
