@@ -19,7 +19,7 @@ import base64
 import hashlib
 import json
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nacl.bindings import crypto_sign_open
@@ -555,7 +555,7 @@ def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None
 
 
 def _moment(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms // 1000, timezone.utc).isoformat()
+    return datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()
 
 
 def _check_document(package: Package, salt: bytes, content: bytes) -> None:
