@@ -216,12 +216,28 @@ def _silence_cause(state: State, silence: Silence) -> Reason:
     if silence.height is not None:
         height = silence.height + state.window
         return Reason(kind, f"{text}; votes again from height {height} on", height)
-    if silence.since_ms > state.now.ledger_ms:
-        behind_ms = (silence.since_ms - state.now.ledger_ms) // state.configuration.clock_rate
+    rate = state.configuration.clock_rate
+    ahead_ms = _ahead_of_last_block_ms(state)
+    if silence.ahead_ms > state.now.ledger_ms:
+        behind_ms = (silence.ahead_ms - state.now.ledger_ms) // rate
         text = f"{text}; its clock is behind: it committed a block that is {behind_ms / 1000:.1f} s ahead of it"
-    left_ms = (silence.since_ms + 2 * state.drift_ms - state.now.ledger_ms) // state.configuration.clock_rate
+    elif ahead_ms > 2 * state.drift_ms and state.behind_since_ms is None:
+        text = (
+            f"{text}; its clock seems to be ahead: it was {ahead_ms // rate / 1000:.1f} s past the time of the last block "
+            "as that was committed; the silence begins anew when it is set"
+        )
+    left_ms = (silence.not_before_ms + 2 * state.drift_ms - state.now.ledger_ms) // rate
     later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
     return Reason(kind, f"{text}; waits for a block{later}")
+
+
+def _ahead_of_last_block_ms(state: State) -> int:
+    """How far this clock was past the time of the last block when that was committed here; 0: none was since the
+    start. Ledger milliseconds."""
+    if state.last_commit_ms is None:
+        return 0
+    passed_ms = (state.now.monotonic_ms - state.last_commit_ms) * state.configuration.clock_rate
+    return state.now.ledger_ms - passed_ms - state.tip.time_ms
 
 
 def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, int]]) -> Iterable[Reason]:

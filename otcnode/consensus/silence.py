@@ -2,8 +2,8 @@
 
 A block that was proposed after the loss was committed by a quorum in a view that is not below any in which the lost
 record may have voted. Its time says that it was, if this clock is right. So the clock is doubted: a block ahead of it
-proves that it is behind, and a step of it moves the beginning of the silence; and what others had committed when they
-were first heard was proposed before.
+proves that it is behind, a step of it forward moves the beginning of the silence, and one back begins it anew; and what
+others had committed when they were first heard was proposed before.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def observe_commit(state: State, epoch: Epoch) -> None:
     if silence is None or certificate is None:
         return
     drift_ms = epoch.parameters.drift_real_ms * state.configuration.clock_rate
-    silence = _follow_clock(state, _listen(state, silence))
+    silence = _listen(state, _follow_clock(state, silence))
     reported = _reported(state, silence)
     is_new = reported is not None and state.tip.height > reported
     ahead_ms = state.tip.time_ms - state.now.ledger_ms
     if ahead_ms > (2 * drift_ms if is_new else drift_ms):
         # This validator would have refused the block for its time: its clock was behind when it noted the beginning. A
         # new block shows that only by more than two clocks may differ: else its primary could prolong the silence.
-        silence = replace(silence, since_ms=max(silence.since_ms, state.tip.time_ms))
+        silence = replace(silence, ahead_ms=max(silence.ahead_ms, state.tip.time_ms))
     silence = _doubt(silence, reported)
-    late = state.tip.time_ms > silence.since_ms + 2 * drift_ms
+    late = state.tip.time_ms > silence.not_before_ms + 2 * drift_ms
     if silence.height is None and late and (is_new or reported is None):
         silence = replace(
             silence,
@@ -64,24 +64,39 @@ def _reported(state: State, silence: Silence) -> int | None:
 
 
 def _follow_clock(state: State, silence: Silence) -> Silence:
-    """Where the clock was set meanwhile, the beginning was at another time than it seemed."""
+    """Where the clock was set meanwhile, the beginning was at another time than it seemed.
+
+    Set forward, it was later. Set back by more than a right clock may be off, this clock was ahead at some time, or is
+    behind now. Nobody knows which, so the silence begins anew, as it would if this process were started now.
+    """
     passed_ms = (state.now.monotonic_ms - silence.began_ms) * state.configuration.clock_rate
-    return replace(silence, since_ms=max(silence.since_ms, state.now.ledger_ms - passed_ms))
+    began_ms = state.now.ledger_ms - passed_ms
+    if silence.since_ms - began_ms <= state.drift_ms:
+        return replace(silence, since_ms=max(silence.since_ms, began_ms))
+    return Silence(
+        state.now.ledger_ms,
+        state.now.monotonic_ms,
+        view_seen=silence.view_seen,
+        shown=silence.shown,
+        ahead_ms=silence.ahead_ms,
+    )
 
 
 def _doubt(silence: Silence, reported: int | None) -> Silence:
     """A noted block was perhaps no later than the beginning after all: the clock says so by now, or more validators."""
     early = silence.height is not None and (
-        silence.since_ms >= silence.begun_before_ms or (reported is not None and silence.height <= reported)
+        silence.not_before_ms >= silence.begun_before_ms or (reported is not None and silence.height <= reported)
     )
     return replace(silence, height=None) if early else silence
 
 
 def may_end(state: State) -> bool:
-    silence = state.silence
-    if silence is None or silence.height is None:
+    if state.silence is None:
         return False
-    silence = _follow_clock(state, _listen(state, silence))
+    silence = state.silence = _follow_clock(state, state.silence)
+    if silence.height is None:
+        return False
+    silence = _listen(state, silence)
     silence = state.silence = _doubt(silence, _reported(state, silence))
     return silence.height is not None and state.committed >= silence.height + state.window and state.is_validator
 
