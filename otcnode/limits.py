@@ -125,7 +125,9 @@ resend_after_ms = 200
 sync_after_behind_ms = 400
 wake_interval_real_ms = 1_000
 wake_blocks_max = 300
-"""Empty blocks for the sake of one silent validator, between two with transactions."""
+"""Empty blocks for the sake of one silent validator, or of what one passes on of others, between two with transactions."""
+silent_told_per_second_max = 2
+"""STATUSes of one silent validator that are passed on to the primary."""
 view_answers_per_second_max = 4
 """To one peer that lacks VIEW-CHANGEs or a NEW-VIEW: each answer can be all of them, and twice a second it says again
 what it lacks."""

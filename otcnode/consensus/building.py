@@ -57,7 +57,7 @@ def _plan_wake(state: State, height: int, parent: BlockHash, parent_ms: int, tim
     next_ms = _heartbeat_ms(state, parent_ms)
     if state.work.next_due_ms is not None and state.head() is None:
         next_ms = min(next_ms, state.work.next_due_ms)
-    if to_wake(state):
+    if to_wake(state) or told_to_wake(state):
         wake_ms = parent_ms + state.configuration.wake_interval_ms
         if wake_ms <= time_ms:
             return Plan(height, parent, time_ms, empty_allowed=True, wakes=True)
@@ -125,6 +125,17 @@ def to_wake(state: State) -> list[bytes]:
     ]
 
 
+def told_to_wake(state: State) -> list[bytes]:
+    """The validators that pass on that another may not vote yet who is not heard here, as long as they have not had all
+    the blocks that are built because one says so: it may be an old word that is passed on."""
+    return [
+        name
+        for name, told_ms in sorted(state.told_of_silent_ms.items())
+        if state.now.monotonic_ms - told_ms <= limits.hearing_ms_max
+        and state.woken_as_told.get(name, 0) < limits.wake_blocks_max
+    ]
+
+
 def _earliest_ms(state: State, parent_ms: int) -> int:
     """The ledger clock at which a block may be proposed on one of this time: its own time is then far enough from what
     the others' clocks refuse."""
@@ -140,8 +151,14 @@ def waits_rightly(state: State) -> bool:
 
 def is_pending(state: State) -> bool:
     """What a primary must not leave undone: an accepted proposal or re-proposal uncommitted, or something to propose
-    that need not wait."""
-    return bool(state.accepted) or (has_work(state) and not waits_rightly(state))
+    that need not wait. A primary that says it is silent leaves the others who are silent asleep, itself among them."""
+    return bool(state.accepted) or (has_work(state) and not waits_rightly(state)) or is_primary_silent(state)
+
+
+def is_primary_silent(state: State) -> bool:
+    heard = state.heard.get(state.primary)
+    says_so = heard is not None and heard.status is not None and heard.status.mode is Mode.SILENT
+    return says_so and state.is_heard(state.primary)
 
 
 def has_work(state: State) -> bool:

@@ -102,6 +102,7 @@ def _grow_patience_back(core: Core, header: Header | None) -> None:
     state.transactions_max = min(most, state.transactions_max * 2)
     if header is not None and header.transaction_count:
         state.woken.clear()
+        state.woken_as_told.clear()
 
 
 def rotate(core: Core) -> bool:
@@ -139,6 +140,7 @@ def _begin_epoch(core: Core) -> None:
     core.epoch_answers.clear()
     core.decisions_sent.clear()
     core.view_answers.clear()
+    core.silent_told.clear()
     if core.recording:
         core.compact()
 

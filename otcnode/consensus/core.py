@@ -64,6 +64,8 @@ class Core:
     """By author."""
     epoch_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.epoch_answers_per_second_max))
     """By peer."""
+    silent_told: PerSecond = field(default_factory=lambda: PerSecond(limits.silent_told_per_second_max))
+    """By the silent validator of whom the primary is told."""
     view_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.view_answers_per_second_max))
     """By peer."""
     decisions_sent: PerSecond = field(default_factory=lambda: PerSecond(limits.decisions_sent_per_second_max))

@@ -29,6 +29,8 @@ def view_timer_elapsed(core: Core) -> None:
     state.blocks_since_step = 0
     state.transactions_max = max(1, state.transactions_max // 2)
     what = "left something undone" if state.active else "did not open it"
+    if state.active and building.is_primary_silent(state):
+        what = "has been silent"
     view_changing.ask_for(core, state.view + 1, f"the primary of view {state.view} {what} for {waited_ms / 1000:.1f} s")
 
 

@@ -9,7 +9,7 @@ from otcnode.consensus import accusing, status
 from otcnode.consensus.core import Core
 from otcnode.consensus.effects import SendDecision, SendEpochEnd, SetTimer, Sync
 from otcnode.consensus.events import Timer
-from otcnode.consensus.messages import Status, status_preimage
+from otcnode.consensus.messages import Mode, Status, status_preimage
 from otcnode.consensus.state import Heard, State
 from otcnode.types import BlockHash
 
@@ -43,6 +43,9 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
         if is_for_this_epoch(core, sender, message.epoch) or message.committed > state.committed:
             _hint_sync(core, sender, message.committed)
         return
+    if message.mode is Mode.SILENT and sender != message.validator:
+        _told_of_silent(core, sender, message)
+        return
     if sender != message.validator or message.validator not in state.epoch.validators or sender == state.own:
         if message.epoch < state.epoch.number:
             is_for_this_epoch(core, sender, message.epoch)
@@ -57,6 +60,8 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
         accusing.blame(core, sender, "a STATUS with a false signature")
         return
     state.heard[sender] = Heard(state.now.monotonic_ms, message, state.now.monotonic_ms)
+    if message.mode is Mode.SILENT:
+        _tell_primary(core, message)
     _compare_heights(core, sender, message)
     if not is_for_this_epoch(core, sender, message.epoch):
         return
@@ -67,6 +72,30 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
         of_view = []
     for answer in (*of_view, *status.height_messages(state, message)):
         core.send(sender, answer)
+
+
+def _tell_primary(core: Core, silent: Status) -> None:
+    """Pass on that a validator is silent: the primary that does not hear it builds no blocks to wake it otherwise."""
+    state = core.state
+    if state.primary not in (state.own, silent.validator):
+        if core.silent_told.take(silent.validator, 1, state.now.monotonic_ms):
+            core.send(state.primary, silent)
+
+
+def _told_of_silent(core: Core, sender: bytes, message: Status) -> None:
+    """A STATUS that another validator passes on of one that is silent, and that is not heard here."""
+    state = core.state
+    told_ms = state.told_of_silent_ms.get(sender)
+    known = told_ms is not None and state.now.monotonic_ms - told_ms < limits.status_interval_ms // 2
+    both_vote = sender in state.others and message.validator in state.others
+    if known or not both_vote or message.epoch != state.epoch.number or state.is_heard(message.validator):
+        return
+    if len(message.heights) > limits.buffered_heights_windows * state.window:
+        return
+    if not core.verify(message.validator, status_preimage(core.configuration.chain, message), message.signature):
+        accusing.blame(core, sender, "a STATUS with a false signature")
+        return
+    state.told_of_silent_ms[sender] = state.now.monotonic_ms
 
 
 def _is_soon_again(core: Core, sender: bytes) -> bool:

@@ -107,6 +107,8 @@ class State:
     """When each of the latest heights was committed here (real milliseconds)."""
     heard: dict[bytes, Heard] = field(default_factory=dict)
     """By validator, of the others only."""
+    told_of_silent_ms: dict[bytes, int] = field(default_factory=dict)
+    """When each of the others last passed on that one is silent who is not heard here (real milliseconds)."""
     last_commit_ms: int | None = None
     """None: nothing has been committed since the start."""
     behind_since_ms: int | None = None
@@ -117,6 +119,8 @@ class State:
     transactions_max: int = 1
     woken: dict[bytes, int] = field(default_factory=dict)
     """How many blocks were built here to wake each validator, since the last one with a transaction."""
+    woken_as_told: dict[bytes, int] = field(default_factory=dict)
+    """The same, because each passed on that another is silent."""
 
     def __post_init__(self) -> None:
         self.own = self.configuration.own
