@@ -125,7 +125,7 @@ resend_after_ms = 200
 sync_after_behind_ms = 400
 wake_interval_real_ms = 1_000
 wake_blocks_max = 300
-"""Empty blocks for the sake of one silent validator, or of what one passes on of others, between two with transactions."""
+"""Empty blocks for one silent validator, or for what one passes on of others, between two blocks with transactions."""
 silent_told_per_second_max = 2
 """STATUSes of one silent validator that are passed on to the primary."""
 view_answers_per_second_max = 4

@@ -97,7 +97,7 @@ def test_a_clock_that_is_set_moves_the_beginning_to_when_it_was(after_ms: int) -
 
 @pytest.mark.parametrize("ahead_from_ms", [None, 2_000, 9_000])
 @pytest.mark.parametrize("ahead_for_ms", [200, 60_000])
-def test_a_clock_that_was_ahead_for_a_moment_begins_the_silence_anew(ahead_from_ms: int | None, ahead_for_ms: int) -> None:
+def test_a_clock_that_was_ahead_begins_the_silence_anew(ahead_from_ms: int | None, ahead_for_ms: int) -> None:
     """An hour ahead from the start on, or from later: silent two drifts and a window from when it is set right."""
     cluster = _beating()
     node = cluster.nodes[3]
