@@ -222,10 +222,8 @@ def _silence_cause(state: State, silence: Silence) -> Reason:
         behind_ms = (silence.ahead_ms - state.now.ledger_ms) // rate
         text = f"{text}; its clock is behind: it committed a block that is {behind_ms / 1000:.1f} s ahead of it"
     elif ahead_ms > 2 * state.drift_ms and state.behind_since_ms is None:
-        text = (
-            f"{text}; its clock seems to be ahead: it was {ahead_ms // rate / 1000:.1f} s past the time of the last block "
-            "as that was committed; the silence begins anew when it is set"
-        )
+        when = f"{ahead_ms // rate / 1000:.1f} s past the time of the last block as that was committed"
+        text = f"{text}; its clock seems to be ahead: it was {when}; the silence begins anew when it is set"
     left_ms = (silence.not_before_ms + 2 * state.drift_ms - state.now.ledger_ms) // rate
     later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
     return Reason(kind, f"{text}; waits for a block{later}")

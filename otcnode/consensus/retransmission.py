@@ -77,9 +77,9 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
 def _tell_primary(core: Core, silent: Status) -> None:
     """Pass on that a validator is silent: the primary that does not hear it builds no blocks to wake it otherwise."""
     state = core.state
-    if state.primary not in (state.own, silent.validator):
-        if core.silent_told.take(silent.validator, 1, state.now.monotonic_ms):
-            core.send(state.primary, silent)
+    apart = state.primary not in (state.own, silent.validator)
+    if apart and core.silent_told.take(silent.validator, 1, state.now.monotonic_ms):
+        core.send(state.primary, silent)
 
 
 def _told_of_silent(core: Core, sender: bytes, message: Status) -> None:
