@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from otcnode import limits
 from otcnode.blocks import Entry, block_hash
 from otcnode.codec import encode
+from otcnode.consensus import building
+from otcnode.consensus.throughput import STRETCH_MS, Pace
 from otcnode.crypto import sha256
 from otcnode.engine.host import Stage
 from otcnode.engine.primary_watch import NEWCOMER_MS, PrimaryWatch
@@ -63,6 +65,31 @@ def test_a_primary_that_proposes_much_that_never_commits_is_judged_all_the_same(
     watch.proposed(following.header, ())
     watch.committed(following, 0)
     assert watch._passed_over != []
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 60_000])
+def test_who_must_wait_for_the_time_of_the_last_block_is_not_slow(ahead_ms: int) -> None:
+    """Its predecessor's clock was ahead. Without that, a primary that proposes nothing for so long is."""
+    nodes = stations(4)
+    net = Net(nodes)
+    net.start()
+    net.elapse(600)
+    station = nodes[1]
+    engine = station.engine
+    state = engine.replica.state
+    watch = PrimaryWatch(engine.replica, engine.intake, engine.flight, station)
+    watch._throughput._views.append(Pace(60_000, 6_000, 6_000, 600_000))
+    assert station.submit(deposit(station.genesis, 1)) == []
+    station.settle()
+    assert len(engine.intake.pool) == 1 and state.own != state.primary
+    state.tip = replace(state.tip, time_ms=station.now().ledger_ms + ahead_ms)
+    complaints = []
+    for _ in range(2 * STRETCH_MS // 500 + 2):
+        complaints.append(watch.tick())
+        station.now_ms += 500
+        state.now = station.now()
+    assert building.waits_rightly(state) is bool(ahead_ms)
+    assert all(complaint is None for complaint in complaints) is bool(ahead_ms)
 
 
 def test_what_waits_too_long_is_pushed_and_comes_past_the_primarys_quotas() -> None:
