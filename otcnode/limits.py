@@ -40,7 +40,8 @@ channel_rate_per_second = {
 }
 """(messages, bytes) that are read from one peer; twice as much may come at once. More waits in the peer's own TCP."""
 guests_work_us = 250_000
-"""Of each second, for the messages of all peers that are no validators, in equal parts."""
+"""Of each second, for the messages of all peers that are no validators: half of it in equal parts, the other half in
+equal parts for those of them who are held back."""
 flood_ms_max = 3_000
 """A peer that sends more than is read of it for about twice this time is not busy but hostile."""
 control_frames_per_second = 50
@@ -187,7 +188,7 @@ gossip_refused_per_second = 500
 a millisecond each, and a message can hold thousands."""
 gossip_repeats_per_second = 100
 gossip_repeats_burst = 2_000
-"""Bodies that a peer sends again."""
+"""Bodies that a peer sends again, and names that it repeats while they are being asked for."""
 gossip_pushed_remembered_max = 4_096
 gossip_names_per_second = 20_000
 gossip_names_burst = 100_000

@@ -28,7 +28,7 @@ from otcnode.p2p.framing import (
 )
 from otcnode.p2p.handshake import Established, Handshake
 from otcnode.p2p.outbox import Outbox
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket, WorkBudget
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, SharedWork, TokenBucket, WorkBudget
 
 READ_BYTES = 256 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024
@@ -42,6 +42,9 @@ answer or a few, and whether those were asked for is known to whoever reads them
 
 MESSAGES_PER_TURN = 32
 """Handed over before other peers have their turn."""
+
+REAPPORTION_MS = 100
+"""Who waits for its share of the work looks this often how large it is by now."""
 
 TRICKLE_MS = 2_000
 """A peer heard within this time that cannot finish a record is slow by intent; one not heard has lost its network."""
@@ -140,8 +143,12 @@ class Counters:
 
 
 class Connection:
-    """An established session with `node`. `dialled`: this side opened it. `share_us`: the time of the processor that
-    the peer's messages may take in a second, None where that is not bounded."""
+    """An established session with `node`. `dialled`: this side opened it. `shared_work`: that of which the peer's
+    messages get a share, None where the time that they take is not bounded.
+
+    What a peer has not finished or not answered is held against it by a clock that goes on only while this node waits
+    for something to come from it. Else the rest, and the answer, may lie unread in the socket, behind what the peer is
+    held back for or what is still worked on."""
 
     def __init__(
         self,
@@ -153,7 +160,7 @@ class Connection:
         address: str,
         settings: Settings,
         clock_us: Clock,
-        share_us: Callable[[], int | None] = lambda: None,
+        shared_work: Callable[[], SharedWork | None] = lambda: None,
     ) -> None:
         now_ms = clock_us() // 1_000
         self.node = established.node
@@ -176,7 +183,7 @@ class Connection:
         self._clock_us = clock_us
         self._rates = PeerRates(settings.rates, now_ms)
         self._control_rate = TokenBucket(settings.control_frames, now_ms)
-        self._share_us = share_us
+        self._shared_work = shared_work
         self._work = WorkBudget(now_ms)
         self._work_us = 0
         self._backlogged = False
@@ -186,11 +193,15 @@ class Connection:
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
         self._heard_ms = now_ms
+        self._awaited_ms = 0
+        """For how long this node has waited for something to come, as far as that is over."""
+        self._awaiting_since_ms: int | None = None
         self._record_since_ms: int | None = None
         self._untaken_since_ms: int | None = None
         self._ping: tuple[bytes, int] | None = None
         self._pings = 0
         self._pinged_ms = now_ms
+        self._ping_awaiting_ms = 0
         self._early: list[Inbound] = []
         self._said_goodbye = False
 
@@ -226,7 +237,7 @@ class Connection:
         self._write(control_frame(Form.OPEN, b""))
         data = self._leftover
         while True:
-            inbound = self._decoder.feed(data, self._clock_us() // 1_000)
+            inbound = self._decoder.feed(data, self._awaiting_ms(self._clock_us() // 1_000))
             if inbound:
                 break
             data = await _read(self._reader)
@@ -262,34 +273,48 @@ class Connection:
         """Time's part: pings, and peers that are silent or trickle."""
         if self._ended.done():
             return
-        since = self._record_since_ms
-        trickling = now_ms - self._heard_ms <= TRICKLE_MS
-        if since is not None and trickling and now_ms - since > self._settings.record_ms_max:
-            self.close(Reason(CloseCode.SLOW, f"a record was not complete after {now_ms - since} ms"))
-        elif slow := self._slowness(now_ms, trickling):
+        if slow := self._slowness(now_ms):
             self.close(Reason(CloseCode.SLOW, slow))
-        elif now_ms - self._heard_ms > self._settings.silence_ms_max:
-            self.close(Reason(CloseCode.SILENT, f"nothing heard for {now_ms - self._heard_ms} ms"))
-        elif self._ping is None:
-            if self._pings == 0 or now_ms - self._pinged_ms >= self._settings.keepalive_ms:
-                self._send_ping(now_ms)
-        elif now_ms - self._pinged_ms > 2 * self._settings.silence_ms_max:
-            self.close(Reason(CloseCode.SILENT, f"no answer to a ping for {now_ms - self._pinged_ms} ms"))
+        elif silent := self._silence(now_ms):
+            self.close(Reason(CloseCode.SILENT, silent))
+        elif self._ping is None and (self._pings == 0 or now_ms - self._pinged_ms >= self._settings.keepalive_ms):
+            self._send_ping(now_ms)
 
-    def _slowness(self, now_ms: int, talking: bool) -> str:
+    def _slowness(self, now_ms: int) -> str:
         """What a peer does so slowly, though it talks, that it must be by intent: it holds this node's memory."""
-        begun_ms, untaken_ms = self._decoder.oldest_ms(), self._untaken_since_ms
-        if talking and begun_ms is not None and now_ms - begun_ms > self._settings.message_ms_max:
-            return f"a message was not complete after {now_ms - begun_ms} ms"
-        if talking and untaken_ms is not None and now_ms - untaken_ms > self._settings.deaf_ms_max:
+        if now_ms - self._heard_ms > TRICKLE_MS:
+            return ""
+        awaiting_ms = self._awaiting_ms(now_ms)
+        record_ms, begun_ms, untaken_ms = self._record_since_ms, self._decoder.oldest_ms(), self._untaken_since_ms
+        if record_ms is not None and awaiting_ms - record_ms > self._settings.record_ms_max:
+            return f"a record was not complete after {awaiting_ms - record_ms} ms"
+        if begun_ms is not None and awaiting_ms - begun_ms > self._settings.message_ms_max:
+            return f"a message was not complete after {awaiting_ms - begun_ms} ms"
+        if untaken_ms is not None and now_ms - untaken_ms > self._settings.deaf_ms_max:
             return f"nothing sent to it was taken for {now_ms - untaken_ms} ms"
         return ""
+
+    def _silence(self, now_ms: int) -> str:
+        """What makes a peer one that is gone."""
+        since_ms = self._awaiting_since_ms
+        if since_ms is not None and now_ms - since_ms > self._settings.silence_ms_max:
+            return f"nothing heard for {now_ms - since_ms} ms"
+        unanswered_ms = self._awaiting_ms(now_ms) - self._ping_awaiting_ms
+        if self._ping is not None and unanswered_ms > 2 * self._settings.silence_ms_max:
+            return f"no answer to a ping for {unanswered_ms} ms"
+        return ""
+
+    def _awaiting_ms(self, now_ms: int) -> int:
+        """The time by the clock that goes on only while something is waited for."""
+        since_ms = self._awaiting_since_ms
+        return self._awaited_ms + (0 if since_ms is None else now_ms - since_ms)
 
     def _send_ping(self, now_ms: int) -> None:
         self._pings += 1
         token = self._pings.to_bytes(8, "big")
         self._ping = (token, self._clock_us())
         self._pinged_ms = now_ms
+        self._ping_awaiting_ms = self._awaiting_ms(now_ms)
         self.send_control(Form.PING, token)
 
     async def _read_frames(
@@ -301,8 +326,11 @@ class Connection:
             while not self._ended.done():
                 await self._dispatch(inbound, on_message, on_announce)
                 asked_ms = self._clock_us() // 1_000
+                self._awaiting_since_ms = asked_ms
                 data = await self._reader.read(READ_BYTES)
                 now_ms = self._clock_us() // 1_000
+                self._awaiting_since_ms = None
+                self._awaited_ms += now_ms - asked_ms
                 if now_ms > asked_ms:
                     self._waiting_since_ms = now_ms
                 if not data:
@@ -322,14 +350,13 @@ class Connection:
         now_ms = self._clock_us() // 1_000
         message = item if isinstance(item, Message) else None
         rate_ms = 0 if message is None else self._rates.take(message.channel, 1, len(message.payload), now_ms)
-        share_us, took_us, self._work_us = self._share_us(), self._work_us, 0
-        work_ms = 0 if share_us is None else self._work.take(took_us, share_us, now_ms)
-        wait_ms = max(rate_ms, work_ms)
-        if not wait_ms:
+        shared, took_us, self._work_us = self._shared_work(), self._work_us, 0
+        work_ms = 0 if shared is None else self._work.take(took_us, shared.share_us(held_back=False), now_ms)
+        if not rate_ms and not work_ms:
             return False
         waits_for_answers = message is not None and message.channel is not Channel.TRANSACTIONS
         blamed = rate_ms or (self._backlogged and waits_for_answers)
-        await asyncio.sleep(wait_ms / 1_000)
+        await self._wait(now_ms + rate_ms, shared if work_ms else None)
         # The silence was this node's own.
         self._heard_ms = self._clock_us() // 1_000
         self.counters.throttled_ms += self._heard_ms - now_ms
@@ -337,22 +364,37 @@ class Connection:
         self._waiting_since_ms = self._heard_ms
         if blamed and self._saturation.held_back(waited_ms, self._heard_ms):
             raise PeerError(CloseCode.FLOOD, "sends more than is read of it, without end")
-        if self._record_since_ms is not None:
-            self._record_since_ms = self._heard_ms
         return True
+
+    async def _wait(self, until_ms: int, shared: SharedWork | None) -> None:
+        """Until then, and until the peer's share of the `shared` work has paid for what it took: that share changes
+        with the number of those who wait for theirs."""
+        if shared is not None:
+            shared.held_back += 1
+        try:
+            while True:
+                now_ms = self._clock_us() // 1_000
+                work_ms = 0 if shared is None else self._work.take(0, shared.share_us(held_back=True), now_ms)
+                if (wait_ms := max(until_ms - now_ms, work_ms)) <= 0:
+                    return
+                await asyncio.sleep(min(wait_ms, REAPPORTION_MS if work_ms else wait_ms) / 1_000)
+        finally:
+            if shared is not None:
+                shared.held_back -= 1
 
     def _receive(self, data: bytes) -> list[Inbound]:
         began_us = self._clock_us()
         now_ms = began_us // 1_000
         self._heard_ms = now_ms
         self.counters.bytes_in += len(data)
-        inbound = self._decoder.feed(data, now_ms)
+        awaiting_ms = self._awaiting_ms(now_ms)
+        inbound = self._decoder.feed(data, awaiting_ms)
         self._backlogged = _is_backlog(len(data), len(inbound))
         self._work_us += self._clock_us() - began_us
         if not self._decoder.record_open:
             self._record_since_ms = None
         elif inbound or self._record_since_ms is None:
-            self._record_since_ms = now_ms
+            self._record_since_ms = awaiting_ms
         return inbound
 
     async def _dispatch(

@@ -241,7 +241,7 @@ class TransactionGossip:
                 self._on_announced(state, message.hashes, now_ms, origin=True)
             case Have():
                 self._note_greeting(state, len(message.hashes), now_ms)
-                self._on_announced(state, message.hashes, now_ms + limits.gossip_pull_delay_ms, origin=False)
+                self._on_announced(state, message.hashes, now_ms, origin=False)
             case Request():
                 self._on_request(state, message.hashes, now_ms)
             case _:
@@ -307,13 +307,16 @@ class TransactionGossip:
         _charge_repeats(sender, repeats, now_ms)
         return fresh
 
-    def _on_announced(self, sender: _Peer, hashes: Iterable[FullHash], due_ms: int, *, origin: bool) -> None:
+    def _on_announced(self, sender: _Peer, hashes: Iterable[FullHash], now_ms: int, *, origin: bool) -> None:
+        due_ms = now_ms if origin else now_ms + limits.gossip_pull_delay_ms
+        repeats = 0
         for full_hash in hashes:
             knowers = self._seen.get(full_hash)
             if knowers is not None:
                 self._seen.set(full_hash, knowers | sender.bit)
                 continue
             wanted = self._wanted.get(full_hash)
+            repeats += wanted is not None and bool(wanted.announcers & sender.bit)
             if wanted is None:
                 if not self._has_room(sender):
                     continue
@@ -326,6 +329,7 @@ class TransactionGossip:
             wanted.announcers |= sender.bit
             if origin:
                 wanted.origins |= sender.bit
+        _charge_repeats(sender, repeats, now_ms)
 
     def _has_room(self, sender: _Peer) -> bool:
         """Whether one more body of this peer's naming is wanted. Where the table is full, who has less than an equal
@@ -446,7 +450,8 @@ def _charge(sender: _Peer, message: GossipMessage, now_ms: int) -> None:
 
 
 def _charge_repeats(sender: _Peer, repeats: int, now_ms: int) -> None:
-    """An honest peer sends a body twice only after this node has asked again. Raises GossipError."""
+    """An honest peer sends a body twice only after this node has asked again, and does not name again what this node is
+    about to ask for. Raises GossipError."""
     if len(sender.pushed) > limits.gossip_pushed_remembered_max:
         sender.pushed.clear()
     if sender.repeated is None:

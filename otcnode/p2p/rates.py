@@ -70,6 +70,9 @@ class PeerRates:
         return max(by_count.take(messages, now_ms), by_size.take(size, now_ms))
 
 
+SHARE_US_MIN = 1_000
+
+
 class WorkBudget:
     """The processor's time that one peer's messages may take. `share_us` per second can change from call to call; half
     a second of it may be taken at once."""
@@ -84,6 +87,26 @@ class WorkBudget:
         self._updated_ms = max(now_ms, self._updated_ms)
         self._debt_us = max(-share_us // 2, self._debt_us - paid_us) + took_us
         return -(-self._debt_us * 1_000 // share_us) if self._debt_us > 0 else 0
+
+
+class SharedWork:
+    """The processor's time that all guests of a node get together, `work_us` of each second. Half of it is theirs in
+    equal parts; the other half is for those who are held back now, in equal parts. So many who say little keep from
+    nobody what they do not need, and all together never get more, however many they are and whenever they begin."""
+
+    def __init__(self, work_us: int) -> None:
+        self._work_us = work_us
+        self.guests = 0
+        """Connected now."""
+        self.held_back = 0
+        """Of these, those who have to wait for having taken more than their part."""
+
+    def share_us(self, *, held_back: bool) -> int:
+        """What a guest gets of each second, as long as that goes on."""
+        if self.guests <= 1:
+            return max(SHARE_US_MIN, self._work_us)
+        half_us = self._work_us // 2
+        return max(SHARE_US_MIN, half_us // self.guests + (half_us // max(1, self.held_back) if held_back else 0))
 
 
 class Saturation:

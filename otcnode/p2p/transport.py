@@ -30,7 +30,7 @@ from otcnode.p2p.connection import READ_BYTES, Clock, Connection, Settings, hang
 from otcnode.p2p.framing import Channel, Form
 from otcnode.p2p.handshake import SESSION_BYTES, Established, Handshake, Identity, another_node
 from otcnode.p2p.peers import AddressBook, Backoff, Pauses, parse_address
-from otcnode.p2p.rates import Rate, TokenBucket
+from otcnode.p2p.rates import Rate, SharedWork, TokenBucket
 from otcnode.p2p.resolver import Lookup, Resolver, look_up
 from otcnode.types import INTEGER_MAX, ChainId, NodeId
 
@@ -157,6 +157,7 @@ class Transport:
         self._news: dict[NodeId, tuple[NodeAnnouncement, NodeId | None]] = {}
         """To be passed on at the next tick, with who brought it: many together, so that nobody is flooded with them."""
         self._peers: dict[NodeId, _Peer] = {}
+        self._guests_work = SharedWork(self._settings.guests_work_us)
         self._inbound: Counter[str] = Counter()
         self._greeting: dict[asyncio.StreamWriter, str] = {}
         """Inbound connections that have not proven who they are, the oldest first, with their addresses."""
@@ -282,6 +283,7 @@ class Transport:
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1_000)
             now_ms = self._now_ms()
+            self._count_guests()
             for _, state in sorted(self._peers.items()):
                 if state.connection is not None:
                     state.connection.tick(now_ms)
@@ -486,14 +488,12 @@ class Transport:
             address=address,
             settings=self._settings,
             clock_us=self._clock_us,
-            share_us=lambda: self._share_us(established.node),
+            shared_work=lambda: self._guests_work if self._guest(established.node) else None,
         )
 
-    def _share_us(self, node: NodeId) -> int | None:
-        if not self._guest(node):
-            return None
-        guests = sum(self._guest(peer) for peer, state in self._peers.items() if state.connection is not None)
-        return max(1_000, self._settings.guests_work_us // max(1, guests))
+    def _count_guests(self) -> None:
+        connected = (node for node, state in self._peers.items() if state.connection is not None)
+        self._guests_work.guests = sum(map(self._guest, connected))
 
     async def _live(self, connection: Connection) -> None:
         """The useful part of a connection's life."""
@@ -502,6 +502,7 @@ class Transport:
         if state.connection is not None:
             self._replace(node, state, state.connection)
         state.connection = connection
+        self._count_guests()
         state.last_error = ""
         for announcements in in_frames(self._all_announcements()):
             connection.send_control(Form.ANNOUNCE, encode(announcements))

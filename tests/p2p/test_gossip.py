@@ -287,7 +287,7 @@ def test_what_others_hold_too_stays_when_a_liar_that_named_it_first_gives_room()
     name(gossip, node_id(1), shared)
     name(gossip, honest, shared)
     for liar in liars:
-        name(gossip, node_id(liar), made_up(liar, limits.gossip_wanted_per_peer_max))
+        name(gossip, node_id(liar), made_up(20 + liar, limits.gossip_wanted_per_peer_max))
     name(gossip, honest, made_up(10, 100), Offer)
     gossip.disconnected(node_id(1))
     assert {full_hash for peer, full_hash in asked_for(gossip, LATE) if peer == honest} >= set(shared)
@@ -319,14 +319,18 @@ def test_who_names_more_than_anybody_knows_is_told_from_an_honest_peer(kind: typ
     gossip = TransactionGossip(lambda _: None)
     gossip.connected(node_id(1), ())
     count = 256 if kind is Request else 4_096
-    payload = encode(kind(tuple(sha256(b"%d" % number) for number in range(count))))
+    numbers = itertools.count()
+
+    def payload() -> bytes:
+        return encode(kind(tuple(sha256(b"%d" % number) for number in itertools.islice(numbers, count))))
+
     honest = limits.gossip_names_burst // count
     for _ in range(honest):
-        assert gossip.received(node_id(1), payload, 0) == []
-    assert gossip.received(node_id(1), payload, 1_000) == []
-    with pytest.raises(GossipError):
+        assert gossip.received(node_id(1), payload(), 0) == []
+    assert gossip.received(node_id(1), payload(), 1_000) == []
+    with pytest.raises(GossipError, match="more transactions"):
         for _ in range(honest):
-            gossip.received(node_id(1), payload, 1_000)
+            gossip.received(node_id(1), payload(), 1_000)
 
 
 def test_a_body_sent_again_and_again_is_told_from_honest_gossip() -> None:
@@ -340,6 +344,23 @@ def test_a_body_sent_again_and_again_is_told_from_honest_gossip() -> None:
     gossip.connected(node_id(2), ())
     for number in range(2 * limits.gossip_repeats_burst):
         gossip.received(node_id(2), encode(Push((b"another %d" % number,))), 0)
+
+
+@pytest.mark.parametrize("kind", [Have, Offer])
+def test_names_that_are_repeated_while_they_are_asked_for_cost_the_peer(kind: type[Have] | type[Offer]) -> None:
+    """However slowly they are read: a node that is busy reads few, and calls nobody a flood for gossip."""
+    gossip = TransactionGossip(no_body)
+    names = tuple(index.to_bytes(32, "big") for index in range(400))
+    for honest in (1, 2, 3):
+        gossip.connected(node_id(honest), ())
+        gossip.received(node_id(honest), encode(kind(names)), 0)
+    with pytest.raises(GossipError, match="repeats"):
+        for now_ms in range(0, 2_000, 100):
+            gossip.flush(now_ms)
+            gossip.received(node_id(1), encode(kind(names)), now_ms)
+    for number in range(2, 22):
+        fresh = tuple((400 * number + index).to_bytes(32, "big") for index in range(400))
+        gossip.received(node_id(2), encode(kind(fresh)), 1_000)
 
 
 def test_bodies_are_served_at_a_bounded_rate() -> None:

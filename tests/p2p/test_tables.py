@@ -22,7 +22,7 @@ from otcnode.p2p.announcements import (
 from otcnode.p2p.close import PeerError
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.peers import AddressBook, Backoff, Pauses, parse_address
-from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, TokenBucket, WorkBudget
+from otcnode.p2p.rates import ChannelRates, PeerRates, Rate, Saturation, SharedWork, TokenBucket, WorkBudget
 
 NODE, OTHER = b"n" * 32, b"o" * 32
 CHAIN = sha256(b"chain")
@@ -108,6 +108,18 @@ def test_the_work_of_a_peer_is_bounded_in_the_long_run_and_half_a_second_of_its_
         now_ms += budget.take(3_000, 100_000, now_ms)
         worked_us += 3_000
     assert worked_us <= (now_ms - 10_000) * 100 + 3_000
+
+
+@pytest.mark.parametrize("guests", [1, 2, 3, 16, 64])
+def test_all_guests_together_get_no_more_than_their_work_whoever_is_held_back(guests: int) -> None:
+    shared = SharedWork(250_000)
+    shared.guests = guests
+    for held_back in range(guests + 1):
+        shared.held_back = held_back
+        given = held_back * shared.share_us(held_back=True) + (guests - held_back) * shared.share_us(held_back=False)
+        assert 0.45 * 250_000 <= given <= 250_000
+    shared.held_back = 1
+    assert shared.share_us(held_back=True) >= 125_000, "the others have nothing to say"
 
 
 def test_who_is_held_back_half_of_the_time_is_busy_and_who_is_always_is_a_flood() -> None:

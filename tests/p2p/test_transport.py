@@ -847,6 +847,38 @@ async def test_a_guest_that_answers_what_it_is_asked_for_is_no_flood_however_lon
         assert one.bans == [] and one.status(two.node).throttled_ms > 500
 
 
+async def test_who_is_read_late_is_neither_silent_nor_slow_by_what_lies_unread_of_it() -> None:
+    """Answers to pings, and the ends of messages, lie behind what a guest is held back for."""
+    impatient = replace(CROWDED, silence_ms_max=100, message_ms_max=100, record_ms_max=100)
+    one, two = Worker(FIRST, settings=impatient, guest=lambda _: True), Node(SECOND)
+    one.work_ms = 20
+    async with running(one, two):
+        two.dial(one)
+        await two.until_meets(one)
+        for _ in range(20):
+            two.transport.send(one.node, Channel.TRANSACTIONS, bytes(1_200))
+            two.transport.send(one.node, Channel.SYNC, bytes(60_000))
+        await one.until(lambda: len(one.messages) == 40 or bool(one.ends))
+        assert one.ends == [] and one.bans == [] and one.status(SECOND.node).throttled_ms > 2_000
+
+
+async def test_guests_that_say_little_keep_no_time_from_one_that_has_much_to_say() -> None:
+    """Its part of the time would be a fortieth."""
+    idle = [Node(identity(f"idle {number}"), admitted=lambda _: True, listen=False) for number in range(39)]
+    settings = replace(QUICK, guests_work_us=200_000, connections_per_address_max=64)
+    one = Worker(FIRST, settings=settings, guest=lambda _: True, admitted=lambda _: True)
+    two = Node(SECOND)
+    one.work_ms = 10
+    async with running(one, two, *idle):
+        for node in (*idle, two):
+            node.dial(one)
+            await node.until_meets(one)
+        for _ in range(20):
+            two.transport.send(one.node, Channel.TRANSACTIONS, bytes(1_200))
+        await one.until(lambda: len(one.messages) == 20)
+        assert one.bans == [] and one.status(SECOND.node).throttled_ms < 6_000
+
+
 async def test_what_announcements_cost_is_counted_against_the_guest_that_brings_them() -> None:
     """Half a second of its share may be used at once; one signature takes about 50 microseconds."""
     settings = replace(QUICK, guests_work_us=20_000, reconnect_ms_first=60_000, reconnect_ms_max=60_000)
