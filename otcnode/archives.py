@@ -7,7 +7,6 @@ it is damaged or of another version, is `data/archives/unread`.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import NamedTuple
 
 from otcnode.config import Home
 from otcnode.errors import DiskFull, StorageDamage
+from otcnode.home import sync_directory, write_atomically
 from otcnode.storage.level import LevelKeyValue, NoDatabase, directory_bytes
 from otcnode.storage.records import Head, read_record
 from otcnode.storage.schema import Meta
-from otcnode.storage.shelf import rename
+from otcnode.storage.shelf import delete_chain, rename
 
 READING_CACHE_BYTES = 1 << 20
 UNREAD = "unread"
@@ -50,7 +50,7 @@ def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bo
             _keep(home, old, UNREAD, f"what cannot be read of it ({damage})", note)
             return
         if head is None or (head.blocks_first > head.height and not documents_left):
-            shutil.rmtree(old)
+            delete_chain(old)
             return
         if head.blocks_first > head.height:
             _keep(home, old, UNREAD, "its documents that could not be moved", note)
@@ -70,10 +70,23 @@ def archives_of(home: Home) -> list[Archive]:
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:
     target = Home(_free(home.archives / name))
     target.database.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(home.genesis, target.genesis)
+    write_atomically(target.genesis, home.genesis.read_bytes())
+    # The chain is nowhere else once it is moved: what leads to it is durable first.
+    for directory in (home.archives, home.archives.parent):
+        sync_directory(directory)
+    if old.is_symlink():
+        _make_absolute(old)
     rename(old, target.database)
     archive = Archive(target.path, directory_bytes(target.database))
     note(f"a snapshot took the place of the chain; {what} are kept in {archive}, see the operations guide")
+
+
+def _make_absolute(link: Path) -> None:
+    """A relative one would lead elsewhere from another directory."""
+    draft = link.with_name(link.name + ".draft")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(link.resolve())
+    draft.replace(link)
 
 
 def _head_of(database: Path) -> Head:

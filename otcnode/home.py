@@ -50,7 +50,7 @@ def void_record(home: Home) -> bool:
     if not home.record.exists():
         return False
     home.record.unlink()
-    _sync_directory(home.record.parent)
+    sync_directory(home.record.parent)
     return True
 
 
@@ -81,10 +81,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """What it holds by name is durable on return."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
 import signal
 import ssl
 import sys
@@ -43,7 +42,7 @@ from otcnode.rpc.server import RpcServer
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.shelf import DiskShelf, complete_installation
+from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.verifier import Verifier
@@ -67,7 +66,7 @@ def open_store(
     `just_read`: this process has finished that snapshot. `documents_left`: not all documents could be moved from the
     chain, which is put aside then however many blocks are to be kept."""
     keeps_old = documents_left or not configuration.storage.blocks_kept
-    dispose = putting_aside(home, note, documents_left=documents_left) if keeps_old else shutil.rmtree
+    dispose = putting_aside(home, note, documents_left=documents_left) if keeps_old else delete_chain
     damage = complete_installation(
         home.incoming, home.database, lambda: roots_of(genesis), dispose, just_read=just_read
     ).damage

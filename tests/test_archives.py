@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -177,6 +178,46 @@ def test_a_file_that_vanishes_while_archives_are_listed_is_no_obstacle(home: Hom
     (archive,) = archives_of(home)
     Home(archive.path).database.joinpath("000001.ldb").symlink_to("gone")
     assert archives_of(home) == [archive]
+
+
+def test_the_way_to_a_chain_is_durable_before_it_is_moved_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power behind the renaming must not leave the chain under a name that the disk has not got."""
+    synced: set[str] = set()
+    fsync, move = os.fsync, archives.rename
+    moved: list[Path] = []
+
+    def syncing(number: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{number}").removesuffix(".new"))
+        fsync(number)
+
+    def moving(source: Path, target: Path) -> None:
+        moved.append(target)
+        genesis = Home(target.parent.parent).genesis
+        assert {str(path) for path in (genesis, *genesis.parents[:3])} <= synced
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(archives, "rename", moving)
+    start(home)
+    assert len(moved) == 1
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("blocks_kept", [0, 100])
+def test_a_chain_that_an_operator_linked_to_another_disk_makes_way_too(
+    home: Home, blocks_kept: int, relative: bool
+) -> None:
+    elsewhere = home.path.with_name("another disk")
+    home.database.rename(elsewhere)
+    home.database.symlink_to(Path("../..") / elsewhere.name if relative else elsewhere)
+    for _ in range(2):
+        assert start(home, blocks_kept=blocks_kept)[0] == HIGH
+        assert not shelf.former(home.database).is_symlink()
+    if blocks_kept:
+        assert not elsewhere.exists() and archives_of(home) == []
+    else:
+        (archive,) = archives_of(home)
+        assert json.loads(db("verify", "--json", "--home", archive.path))["height"] == LOW
 
 
 def test_what_cannot_be_read_is_kept_too(home: Home) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +25,7 @@ from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
 from otcnode.storage.leaves import depth_of
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.shelf import DiskShelf, complete_installation
+from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
 from otcnode.storage.store import Store
 
@@ -107,7 +106,7 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
 def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:
     """Of the chain whose place the snapshot takes, as a running node does it."""
     keeps_all = not (home.configuration.exists() and load_configuration(home).storage.blocks_kept)
-    return putting_aside(home, _say, documents_left=documents_left) if keeps_all or documents_left else shutil.rmtree
+    return putting_aside(home, _say, documents_left=documents_left) if keeps_all or documents_left else delete_chain
 
 
 def _say(text: str) -> None:

@@ -81,18 +81,18 @@ def complete_installation(
     incoming: Path,
     database: Path,
     roots: Callable[[], Roots],
-    dispose: Callable[[Path], None] = shutil.rmtree,
+    dispose: Callable[[Path], None] | None = None,
     *,
     just_read: bool = False,
 ) -> Installation:
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
-    removes the old chain from where it was moved. `just_read`: see check_finished. Raises ConfigurationError where
+    removes the old chain from where it was moved, by default for good. `just_read`: see check_finished. Raises ConfigurationError where
     files cannot be moved or deleted, DiskFull where nothing can be opened: then nothing was changed.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
-    old = former(database)
+    old, dispose = former(database), dispose or delete_chain
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
@@ -120,6 +120,15 @@ def _dispose(old: Path, dispose: Callable[[Path], None]) -> None:
         dispose(old)
     except OSError as error:
         raise ConfigurationError(f"cannot dispose of the former chain in {old}: {error.strerror or error}") from None
+
+
+def delete_chain(path: Path) -> None:
+    """Where an operator has put it elsewhere and a link in its place, there: the link goes first, so that a process
+    that is stopped leaves none that leads nowhere. Raises OSError."""
+    target = path.resolve()
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(target)
 
 
 def former(database: Path) -> Path:
