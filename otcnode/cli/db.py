@@ -12,7 +12,7 @@ from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
 from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
-from otcnode.cli.stopped import home_option, json_option, opened, readable, verifying
+from otcnode.cli.stopped import home_option, json_option, open_chain, opened, readable, verifying
 from otcnode.config import Home
 from otcnode.maintenance import inspection
 from otcnode.storage import tools
@@ -115,7 +115,7 @@ def inspect(directory: Path, what: tuple[str, ...], at_height: int | None, limit
     """
     asked = inspection.wanted(what)
     home = Home(directory)
-    kv = LevelKeyValue(home.documents if asked.table.name.startswith("DOCUMENT") else home.database)
+    kv = LevelKeyValue(home.documents) if asked.table.name.startswith("DOCUMENT") else open_chain(home)
     try:
         found = inspection.record(kv, asked, at_height)
         if found is None and asked.table is not Table.HISTORY:

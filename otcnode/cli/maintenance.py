@@ -10,7 +10,7 @@ import msgspec
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import Stopped, home_option, json_option, opened, readable
 from otcnode.config import load_configuration
-from otcnode.errors import ConfigurationError
+from otcnode.errors import ConfigurationError, UnservableState
 from otcnode.genesis import Genesis
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
@@ -117,15 +117,18 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: 
     """Drop old blocks and states, and give the disk back.
 
     The certified headers by which the validator sets are followed stay. Where the node makes snapshots for those who
-    join, and none is there that the blocks that stay lead on from, one is made first. To keep it so, set
-    storage.blocks_kept in node.toml. Stopped by Ctrl-C, the same command goes on.
+    join, and none is there that the blocks that stay lead on from, one is made first, if the state permits. To keep it
+    so, set storage.blocks_kept in node.toml. Stopped by Ctrl-C, the same command goes on.
     """
-    made: int | None = None
+    text, made = "", None
     with opened(directory) as stopped:
         before = stopped.kv.size_bytes()
         try:
             with bars() as show:
-                made = _snapshot_for_joiners(stopped, keep_blocks, show)
+                try:
+                    made = _snapshot_for_joiners(stopped, keep_blocks, show)
+                except UnservableState as error:
+                    text = f"{error}: who joins needs a node that keeps all blocks"
                 found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show)
                 for done, table in enumerate(Table, 1):
                     stopped.kv.compact(table.value)
@@ -133,7 +136,8 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: 
         except KeyboardInterrupt:
             end_stopped("go on with the same command")
         sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}
-    text = "" if made is None else f"a snapshot of height {made} was made first: who joins by it needs no dropped block"
+    if made is not None:
+        text = f"a snapshot of height {made} was made first: who joins by it needs no dropped block"
     _answer({**found._asdict(), **sizes, "snapshot_made": made}, as_json, text)
 
 
@@ -144,7 +148,7 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
         return None
     store = Store.open(stopped.kv, stopped.chain, 0)
     first, folders = store.tip.height - keep_blocks + 1, DirectoryFolders(home.snapshots)
-    if first <= store.blocks_first or snapshot_above(folders, first - 1):
+    if first <= store.blocks_first or snapshot_above(folders, first - 1, store.tip.height):
         return None
     return make_snapshot(store, folders, show)
 

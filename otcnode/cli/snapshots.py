@@ -12,7 +12,7 @@ import msgspec
 from otcnode import genesis as genesis_module
 from otcnode.archives import putting_aside
 from otcnode.cli.progress import bars, end_stopped
-from otcnode.cli.stopped import home_option, json_option
+from otcnode.cli.stopped import home_option, json_option, open_chain
 from otcnode.config import Home, load_configuration
 from otcnode.errors import ConfigurationError, OtherFormat, ProofError, StorageDamage
 from otcnode.genesis import chain_id
@@ -25,7 +25,7 @@ from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
 from otcnode.storage.leaves import depth_of
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain
+from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain, former
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
 from otcnode.storage.store import Store
 
@@ -44,7 +44,7 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
     genesis = genesis_module.load(home.genesis)
     folder = DirectoryFolder(target)
     with ExitStack() as closing:
-        kv = LevelKeyValue(home.database)
+        kv = open_chain(home)
         closing.callback(kv.close)
         source = source_of(Store.open(kv, chain_id(genesis), 0))
         closing.callback(source.reader.close)
@@ -116,11 +116,12 @@ def _say(text: str) -> None:
 def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:
     """Keep other processes away while the node's chain is still there. Raises ConfigurationError if one uses it, or if
     it has reached `height`, or may have, as its format cannot be read. A chain that is damaged, or none, is no
-    obstacle."""
-    if not home.database.exists():
+    obstacle; one that was making way for a snapshot when the node was stopped is the node's."""
+    database = home.database if home.database.exists() else former(home.database)
+    if not database.exists():
         return
     try:
-        kv = LevelKeyValue(home.database)
+        kv = LevelKeyValue(database)
         closing.callback(kv.close)
         tip = Store.open(kv, roots.chain, 0).tip
     except StorageDamage:

@@ -11,10 +11,11 @@ import click
 
 from otcnode import genesis as genesis_module
 from otcnode.config import Home
-from otcnode.errors import StorageDamage
+from otcnode.errors import ConfigurationError, StorageDamage
 from otcnode.genesis import Genesis, chain_id
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.records import advised
+from otcnode.storage.shelf import former
 
 home_option = click.option(
     "--home", "directory", type=click.Path(path_type=Path), required=True, help="The node's home directory."
@@ -36,11 +37,21 @@ def opened(directory: Path) -> Iterator[Stopped]:
     """Raises ConfigurationError if a node is using it, StorageDamage if it cannot be read."""
     home = Home(directory)
     genesis = genesis_module.load(home.genesis)
-    kv = LevelKeyValue(home.database)
+    kv = open_chain(home)
     try:
         yield Stopped(home, genesis, chain_id(genesis), kv)
     finally:
         kv.close()
+
+
+def open_chain(home: Home) -> LevelKeyValue:
+    """Raises ConfigurationError if a node is using it or there is none, StorageDamage if it cannot be read."""
+    if not home.database.exists() and former(home.database).exists():
+        raise ConfigurationError(
+            f"{home.path}: the node was stopped while a snapshot took the place of its chain, which lies in "
+            f"{former(home.database)}: start the node once, it goes on with that"
+        )
+    return LevelKeyValue(home.database)
 
 
 @contextmanager

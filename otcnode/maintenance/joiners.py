@@ -9,14 +9,16 @@ from otcnode.storage.snapshot_maker import make, read_manifest, source_of
 from otcnode.storage.store import Store
 
 
-def snapshot_above(folders: Folders, height: int) -> bool:
-    """Whether a whole snapshot of this height or a higher one is there."""
-    return any(found >= height for found in _heights(folders))
+def snapshot_above(folders: Folders, height: int, tip: int) -> bool:
+    """Whether a whole snapshot of this height or a higher one is there. One above `tip` is of a chain that was taken
+    back since."""
+    return any(height <= found <= tip for found in _heights(folders))
 
 
 def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
     """Of the store's height, under the name by which a running node finds it; goes on with one that was begun.
-    Returns its height. Raises FolderDamage or ConfigurationError."""
+    Returns its height. Raises FolderDamage or ConfigurationError, UnservableState where
+    none can be made."""
     height = store.tip.height
     source = source_of(store)
     try:

@@ -87,8 +87,9 @@ def complete_installation(
 ) -> Installation:
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
-    removes the old chain from where it was moved, by default for good. `just_read`: see check_finished. Raises ConfigurationError where
-    files cannot be moved or deleted, DiskFull where nothing can be opened: then nothing was changed.
+    removes the old chain from where it was moved, by default for good. `just_read`: see check_finished. Raises
+    ConfigurationError where files cannot be moved or deleted, DiskFull where nothing can be opened: then nothing was
+    changed.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """

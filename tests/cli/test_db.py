@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from otcnode import limits
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli import maintenance
 from otcnode.cli.main import otcnode
@@ -26,6 +27,7 @@ from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
+from otcnode.storage.shelf import former
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
@@ -329,6 +331,41 @@ def test_prune_makes_a_snapshot_only_where_one_is_needed(home: Path) -> None:
     Home(home).configuration.write_text('name = "node"\n[snapshots]\ninterval_blocks = 0\n')
     assert asked("prune", "--home", home, "--keep-blocks", 5)["snapshot_made"] is None
     assert not manifest.exists()
+
+
+def test_a_snapshot_of_a_chain_that_was_taken_back_serves_nobody(home: Path) -> None:
+    db("snapshot", "--home", home, "--to", Home(home).snapshots / f"{HEIGHT:012d}")
+    asked("rollback", "--home", home, "--to", 30)
+    assert asked("prune", "--home", home, "--keep-blocks", 5)["snapshot_made"] == 30
+
+
+def test_a_state_of_which_no_snapshot_can_be_made_is_pruned_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may have filled a bucket: disks that are full must be emptied all the same."""
+    monkeypatch.setattr(limits, "snapshot_chunk_pairs_max", 0)
+    said = db("prune", "--home", home, "--keep-blocks", 5).stdout
+    assert "who joins needs a node that keeps all blocks" in said
+    assert asked("verify", "--home", home)["blocks_first"] == HEIGHT - 4
+
+
+def test_a_chain_that_was_making_way_when_the_node_was_stopped_is_told_of_and_not_lost(
+    home: Path, tmp_path: Path
+) -> None:
+    """Between the two renamings the chain has another name."""
+    asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    Home(home).database.rename(former(Home(home).database))
+    for words in (
+        ("verify",),
+        ("inspect", "meta", "head"),
+        ("replay",),
+        ("rollback", "--to", 1),
+        ("prune", "--keep-blocks", 1),
+        ("export", "blocks", "--output", tmp_path / "out"),
+        ("snapshot", "--to", tmp_path / "another"),
+    ):
+        assert "chain.old: start the node once" in refused(ConfigurationError, *words, "--home", home)
+    restore = ("restore", "--home", home, "--from", tmp_path / "snapshot")
+    assert "pass --replace to go back" in refused(ConfigurationError, *restore)
+    assert former(Home(home).database).exists()
 
 
 def test_a_directory_in_use_is_refused_by_every_command(home: Path, tmp_path: Path) -> None:
