@@ -415,7 +415,14 @@ class Client:
             raise NodeLied(connection.url, "a proof of something else")
         self._height_seen = max(self._height_seen, header.height)
         if receipt.code is not Code.OK:
-            raise TransactionRefused(transaction.id, receipt.code.value, "", definite=True, operation=receipt.operation)
+            raise TransactionRefused(
+                transaction.id,
+                receipt.code.value,
+                "",
+                definite=True,
+                operation=receipt.operation,
+                height=header.height,
+            )
         return Outcome(transaction.id, header.height, header, receipt)
 
     async def _confirm_never(self, connection: Connection, transaction: Decoded) -> None:

@@ -42,10 +42,18 @@ class NodeLied(ClientError):
 
 
 class TransactionRefused(ClientError):
-    """A transaction that failed (with its receipt proven), or that was refused. `operation` counts from 0."""
+    """A transaction that failed (with its receipt proven), or that was refused. `operation` counts from 0.
+    `height` is that of the block in which it failed, None where it is in none: its failure shows the state of then."""
 
     def __init__(
-        self, transaction_id: bytes, code: str, detail: str, *, definite: bool, operation: int | None = None
+        self,
+        transaction_id: bytes,
+        code: str,
+        detail: str,
+        *,
+        definite: bool,
+        operation: int | None = None,
+        height: int | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.transaction_id = transaction_id
@@ -53,6 +61,7 @@ class TransactionRefused(ClientError):
         self.detail = detail
         self.definite = definite
         self.operation = operation
+        self.height = height
 
 
 class OutcomeUnknown(ClientError):

@@ -119,6 +119,8 @@ async def test_a_failure_is_definite_and_says_which_operation(node: FakeNode) ->
         with pytest.raises(TransactionRefused) as caught:
             await client.execute(failing)
         assert (caught.value.code, caught.value.operation, caught.value.definite) == ("E_DUP_BANK_REF", 1, True)
+        state = await client.transaction(failing.id)
+        assert caught.value.height == state.height is not None, "a failure shows the state of a height too"
 
 
 async def test_our_own_mistakes_are_found_before_anything_is_sent(node: FakeNode) -> None:

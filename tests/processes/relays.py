@@ -22,7 +22,8 @@ class Relays:
         self._targets = {member.name: member.p2p_port for member in cluster.members}
         pairs = [(one, two) for one in names for two in names if one != two]
         self._ports = {pair: first_port + index for index, pair in enumerate(pairs)}
-        self._cut: set[str] = set()
+        self._cut: set[frozenset[str]] = set()
+        self._names = names
         self._mended = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,7 +49,12 @@ class Relays:
 
     def cut(self, names: Iterable[str]) -> None:
         """These hear nobody and nobody hears them."""
-        self._cut.update(names)
+        self._cut.update(frozenset((one, two)) for one in names for two in self._names if one != two)
+
+    def part(self, names: Iterable[str]) -> None:
+        """These hear each other and none of the rest, and the rest none of these."""
+        group = frozenset(names)
+        self._cut.update(frozenset((one, two)) for one in group for two in self._names if two not in group)
 
     def mend(self) -> None:
         self._cut.clear()
@@ -86,7 +92,7 @@ class Relays:
                 await writer.drain()
 
     async def _passable(self, pair: tuple[str, str]) -> None:
-        while not self._cut.isdisjoint(pair):
+        while frozenset(pair) in self._cut:
             await self._mended.wait()
 
 
