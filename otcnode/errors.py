@@ -117,6 +117,10 @@ class GatheredDamage(StorageDamage):
     """The same of what has been gathered of a snapshot, which can be fetched again."""
 
 
+class DocumentNotKept(OtcnodeError):
+    """The disk does not take a sealed document. No block depends on it: the node goes on, and others may keep it."""
+
+
 class NodeFailed(Exception):
     """A mistake of our own ended a running node; its log has the whole story."""
 

@@ -16,7 +16,7 @@ from otcnode.cli.stopped import home_option, json_option, open_chain, opened, re
 from otcnode.config import Home
 from otcnode.maintenance import inspection
 from otcnode.storage import tools
-from otcnode.storage.documents import ADVICE_DOCUMENTS
+from otcnode.storage.documents import ADVICE_DOCUMENT, ADVICE_DOCUMENTS
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.progress import Progress
 from otcnode.storage.records import ADVICE_RESTORE
@@ -78,15 +78,16 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
 
 def _documents(home: Home, progress: Progress) -> int:
     """Verify the sealed documents; how many there are. The chain does not depend on them."""
-    with verifying(ADVICE_DOCUMENTS):
-        try:
+    try:
+        with verifying(ADVICE_DOCUMENTS):
             kv = LevelKeyValue(home.documents)
-        except NoDatabase:
-            return 0
-        try:
+    except NoDatabase:
+        return 0
+    try:
+        with verifying(ADVICE_DOCUMENT):
             return tools.verify_documents(kv, progress)
-        finally:
-            kv.close()
+    finally:
+        kv.close()
 
 
 @db.command()

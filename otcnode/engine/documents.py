@@ -4,17 +4,21 @@ What is to be kept follows from the committed state: each name filed and not wit
 or begins anew, its state says nothing yet about what was kept at a greater height: that stays until the chain has come
 so far. A file is believed by its hash, so it does not matter who hands it in. A sweep over the state, a few entries at
 a time, finds whatever the news of blocks did not tell: after a restart, a snapshot, a peer that was away.
+
+No block depends on a file, so a disk that harms or refuses them ends no node: what is found damaged is said once, not
+served, left where it is, and fetched from a peer that holds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeAlias, assert_never
 
 from otcnode import limits
 from otcnode.codec import Record, encode
 from otcnode.engine.host import Host
-from otcnode.errors import DecodeError
+from otcnode.errors import DecodeError, DocumentNotKept, StorageDamage
 from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
@@ -24,6 +28,13 @@ from otcnode.vm.documents.records import DOCUMENTS, SEALED_BYTES_MAX, Filing, se
 from otcnode.vm.state import State
 from otcnode.vm.view import StateView
 from otcnode.vm.writes import writes_to
+
+DAMAGED = "a sealed document is damaged on this disk: it is not served, and fetched again from a peer that holds it"
+MENDED = "a sealed document that was damaged on this disk has come again"
+NOT_KEPT = (
+    "the disk takes no more sealed documents: none is kept, handed in or fetched, until the node is started again"
+)
+NOT_DELETED = "sealed documents that the ledger names no more may stay: the disk refuses"
 
 
 class DocumentHeld(Record, frozen=True, tag="held"):
@@ -93,12 +104,16 @@ class Documents:
         self._swept_filed: bytes | None = None
         self._swept_kept: bytes | None = None
         self._sweep_ms = 0
+        self._damaged: set[bytes] = set()
+        """Of which it has been said, the last ones up to a bound."""
+        self._said: set[str] = set()
+        """Of the database as a whole."""
 
     # ---- what clients do
 
     def put(self, raw: bytes) -> Filing | None:
         """Keep a file that a client hands in; None if the committed state does not name a file of this hash and size.
-        Handing it in again is no error."""
+        Handing it in again is no error. Raises DocumentNotKept."""
         name = sealed_name(raw)
         filing = self._filing(name)
         if filing is None or filing.size_bytes != len(raw):
@@ -108,7 +123,7 @@ class Documents:
 
     def get(self, name: Bytes32) -> bytes | None:
         """The file, if it is filed and here."""
-        return None if self._filing(name) is None else self._store.get(name)
+        return None if self._filing(name) is None else self._read(name)
 
     # ---- what the world does
 
@@ -126,7 +141,7 @@ class Documents:
         for name, value in writes_to(DOCUMENTS, writes):
             if value is None:
                 self._forget(name)
-            elif name not in self._store:
+            elif not self._holds(name):
                 self._want(name)
 
     def received(self, peer: bytes, payload: bytes) -> None:
@@ -177,7 +192,7 @@ class Documents:
     def _told(self, peer: bytes, name: bytes) -> None:
         """A peer says that it holds a file: one that is missing here is asked of it first, however many others are."""
         if name not in self._missing:
-            if name in self._store or self._filing(name) is None:
+            if self._holds(name) or self._filing(name) is None:
                 return
             if len(self._missing) >= limits.documents_wanted_max:
                 other = next((other for other, missing in self._missing.items() if not missing.holders), None)
@@ -190,19 +205,63 @@ class Documents:
             missing.holders.append(peer)
             missing.not_before_ms = 0
 
+    def _read(self, name: bytes) -> bytes | None:
+        """The file, if it is here and whole."""
+        if name in self._missing:
+            return None
+        try:
+            return self._store.get(name)
+        except StorageDamage as damage:
+            self._found_damaged(name, damage)
+            return None
+
+    def _holds(self, name: bytes) -> bool:
+        """As far as can be told without reading it."""
+        try:
+            return name in self._store
+        except StorageDamage as damage:
+            self._found_damaged(name, damage)
+            return False
+
+    def _found_damaged(self, name: bytes, damage: StorageDamage) -> None:
+        if name not in self._damaged:
+            if len(self._damaged) >= limits.documents_wanted_max:
+                self._damaged.clear()
+            self._damaged.add(name)
+            self._host.note("error", DAMAGED, document=name.hex(), reason=str(damage))
+        self._want(name)
+
+    def _say_once(self, text: str, damage: StorageDamage) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._host.note("error", text, reason=str(damage))
+
     def _keep(self, name: bytes, raw: bytes) -> None:
-        self._missing.pop(name, None)
-        if name in self._store:
+        """Raises DocumentNotKept."""
+        if self._missing.pop(name, None) is None and self._read(name) is not None:
             return
-        self._store.keep(raw, self._committed_height())
+        self._missing.pop(name, None)
+        try:
+            self._store.keep(raw, self._committed_height())
+        except StorageDamage as damage:
+            self._say_once(NOT_KEPT, damage)
+            self._want(name)
+            raise DocumentNotKept(f"this node's disk does not take document {name.hex()}") from None
+        if name in self._damaged:
+            self._damaged.remove(name)
+            self._host.note("info", MENDED, document=name.hex())
         payload = encode(DocumentHeld(name))
         for peer in sorted(self._peers):
             self._host.send(peer, Channel.DOCUMENTS, payload)
 
     def _forget(self, name: bytes) -> None:
         self._missing.pop(name, None)
-        if name in self._store:
-            self._store.drop(name)
+        self._damaged.discard(name)
+        try:
+            if name in self._store:
+                self._store.drop(name)
+        except StorageDamage as damage:
+            self._say_once(NOT_DELETED, damage)
 
     def _sweep(self) -> None:
         """A few names of the state that may be missing here, and a few files here that may be named no more. It stops
@@ -210,12 +269,16 @@ class Documents:
         state, count = State(self._committed_state()), limits.documents_sweep_entries
         filed = state.scan(DOCUMENTS, b"", after=self._swept_filed, limit=count)
         for name, _ in filed:
-            if name not in self._store and not self._want(name):
+            if not self._holds(name) and not self._want(name):
                 break
             self._swept_filed = name
         else:
             self._swept_filed = filed[-1][0] if len(filed) == count else None
-        kept = list(self._store.kept(self._swept_kept, count))
+        try:
+            kept = list(self._store.kept(self._swept_kept, count))
+        except StorageDamage as damage:
+            self._say_once(NOT_DELETED, damage)
+            kept = []
         for name, height in kept:
             if height <= self._committed_height() and state.get(DOCUMENTS, name) is None:
                 self._forget(name)
@@ -223,7 +286,7 @@ class Documents:
 
     def _ask(self, now_ms: int) -> None:
         """One file of each peer at a time; what somebody said that it holds comes first, and is asked of that one."""
-        if not self._missing:
+        if not self._missing or NOT_KEPT in self._said:
             return
         under_way = {name for name, _ in self._asked.values()}
         for name, missing in sorted(self._missing.items(), key=lambda entry: not entry[1].holders):
@@ -267,4 +330,5 @@ class Documents:
         if sealed_name(content) != name:
             self._host.penalise(peer, "served another document than the one asked for")
         else:
-            self.put(content)
+            with suppress(DocumentNotKept):
+                self.put(content)

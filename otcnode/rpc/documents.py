@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from otcnode.errors import DocumentNotKept
 from otcnode.genesis import Role
 from otcnode.rpc.access import Caller, Subject, forbidden, require_login
 from otcnode.rpc.json_rpc import INVALID_PARAMS, NOT_READY, RpcError
@@ -61,7 +62,12 @@ async def document_put(context: Context, params: DocumentPutParams) -> DocumentP
     """document_put: by whoever is logged in; what is taken is what the ledger names, whoever brings it."""
     require_login(context.caller())
     await read(context, params)
-    filing = context.service.put_document(params.content)
+    try:
+        filing = context.service.put_document(params.content)
+    except DocumentNotKept as error:
+        raise RpcError(
+            NOT_READY, f"{error}: hand it to another one", {"document": sealed_name(params.content)}
+        ) from None
     if filing is None:
         raise RpcError(INVALID_PARAMS, "the ledger names no file of this hash and size: file it first (document.file)")
     return DocumentPutResult(sealed_name(params.content), filing.size_bytes)

@@ -305,7 +305,8 @@ class NodeService(Protocol):
         ...
 
     def put_document(self, raw: bytes) -> Filing | None:
-        """Keep a sealed file and tell the other nodes; None if the ledger names no file of this hash and size."""
+        """Keep a sealed file and tell the other nodes; None if the ledger names no file of this hash and size.
+        Raises DocumentNotKept."""
         ...
 
     def document(self, name: bytes) -> bytes | None:

@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator
 
 from otcnode.errors import DiskFull, StorageDamage
 from otcnode.storage.kv import KeyValue
-from otcnode.storage.records import Head, read_record
+from otcnode.storage.records import Head, advised, read_record
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table
 from otcnode.types import Bytes32
 from otcnode.vm.documents.records import sealed_name
 
-ADVICE_DOCUMENTS = "put data/documents back from a copy, or remove it: what peers hold is fetched again"
+ADVICE_DOCUMENTS = (
+    "put data/documents back from a copy, or move it aside and keep it: what peers hold is fetched again, and what "
+    "only this node holds is nowhere else"
+)
+ADVICE_DOCUMENT = (
+    "leave data/documents as it is, others in it may be nowhere else: the running node fetches this one again from a "
+    "peer that holds it, once somebody asks for it; where nobody does, put data/documents back from a copy"
+)
 _DOCUMENT = Table.DOCUMENT.value
 _KEPT = Table.DOCUMENT_KEPT.value
 
@@ -26,9 +33,14 @@ class DocumentStore:
         return self._kv.get(_KEPT + name) is not None
 
     def get(self, name: Bytes32) -> bytes | None:
-        raw = self._kv.get(_DOCUMENT + name)
+        try:
+            raw = self._kv.get(_DOCUMENT + name)
+        except StorageDamage as damage:
+            raise advised(damage, ADVICE_DOCUMENT) from None
+        if raw is None and name in self:
+            raise StorageDamage(f"document {name.hex()} is missing that was kept; {ADVICE_DOCUMENT}")
         if raw is not None and sealed_name(raw) != name:
-            raise StorageDamage(f"document {name.hex()} is damaged; {ADVICE_DOCUMENTS}")
+            raise StorageDamage(f"document {name.hex()} is damaged; {ADVICE_DOCUMENT}")
         return raw
 
     def keep(self, raw: bytes, height: int) -> None:

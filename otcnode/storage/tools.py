@@ -22,7 +22,7 @@ from otcnode.blocks import (
 from otcnode.codec import decode
 from otcnode.errors import DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
-from otcnode.storage.documents import ADVICE_DOCUMENTS
+from otcnode.storage.documents import ADVICE_DOCUMENT
 from otcnode.storage.kv import Reader
 from otcnode.storage.leaves import hashes_of_leaves, read_bucket_hashes
 from otcnode.storage.progress import Progress, silent
@@ -119,12 +119,12 @@ def verify_documents(reader: Reader, progress: Progress = silent) -> int:
         count += 1
         name = stored[skip:]
         if sealed_name(raw) != name:
-            raise StorageDamage(f"document {name.hex()} has other bytes than its name says; {ADVICE_DOCUMENTS}")
+            raise StorageDamage(f"document {name.hex()} has other bytes than its name says; {ADVICE_DOCUMENT}")
         key, height = next(kept, (b"", b""))
         if key != Table.DOCUMENT_KEPT.value + name or len(height) != HEIGHT_BYTES:
-            raise StorageDamage(f"when document {name.hex()} was kept is damaged or missing; {ADVICE_DOCUMENTS}")
+            raise StorageDamage(f"when document {name.hex()} was kept is damaged or missing; {ADVICE_DOCUMENT}")
     if next(kept, None) is not None:
-        raise StorageDamage(f"a document is missing that was kept; {ADVICE_DOCUMENTS}")
+        raise StorageDamage(f"a document is missing that was kept; {ADVICE_DOCUMENT}")
     reader.get(Meta.DOCUMENTS.value)
     return count
 

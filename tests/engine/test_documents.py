@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from otcnode import limits
 from otcnode.codec import decode, encode
 from otcnode.crypto import sha256
-from otcnode.engine.documents import DocumentContent, DocumentHeld, DocumentMessage, DocumentWanted
-from otcnode.errors import StorageDamage
+from otcnode.engine.documents import (
+    DAMAGED,
+    MENDED,
+    NOT_DELETED,
+    NOT_KEPT,
+    DocumentContent,
+    DocumentHeld,
+    DocumentMessage,
+    DocumentWanted,
+)
+from otcnode.errors import DocumentNotKept, StorageDamage
 from otcnode.genesis import genesis_account_id
 from otcnode.p2p.framing import Channel
 from otcnode.storage.documents import DocumentStore
+from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.schema import Table
+from otcnode.storage.tools import verify_documents
 from otcnode.vm.documents.operations import DocumentFile, DocumentWithdraw
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.operations import Operation
@@ -255,13 +268,117 @@ def test_a_chain_that_was_taken_back_serves_again_what_it_names_again() -> None:
     assert held(anew) == SEALED
 
 
-def test_damage_is_named_and_never_served() -> None:
-    kv = MemoryKeyValue()
+class Unread(MemoryKeyValue):
+    """A disk that refuses to read what begins so."""
+
+    refused: bytes | None = None
+
+    def get(self, key: bytes) -> bytes | None:
+        if self.refused is not None and key.startswith(self.refused):
+            raise StorageDamage("the disk refuses")
+        return super().get(key)
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        if self.refused is not None and prefix.startswith(self.refused):
+            raise StorageDamage("the disk refuses")
+        return super().scan(prefix, after, limit, reverse)
+
+
+def flipped(kv: Unread) -> None:
+    kv.write([(Table.DOCUMENT.value + NAME, SEALED[:-1] + b"?")])
+
+
+def gone(kv: Unread) -> None:
+    kv.write([(Table.DOCUMENT.value + NAME, None)])
+
+
+def unread(kv: Unread) -> None:
+    kv.refused = Table.DOCUMENT.value
+
+
+def holding(harm: Callable[[Unread], None]) -> tuple[Station, Unread, bytes]:
+    """A node that holds a document, to which something happens, and a peer."""
+    kv, peer = Unread(), key_of("one").public
     station = Station(genesis_of(1), key_of("node 0"), documents=DocumentStore(kv))
     station.engine.start()
     station.settle()
     run(station, filing())
     assert station.engine.documents.put(SEALED) is not None
-    kv.write([(Table.DOCUMENT.value + NAME, SEALED[:-1] + b"?")])
-    with pytest.raises(StorageDamage, match=NAME.hex()):
-        held(station)
+    harm(kv)
+    station.engine.connected(peer)
+    station.elapse(50)
+    said(station, peer)
+    return station, kv, peer
+
+
+def told(station: Station, text: str) -> int:
+    return sum(said == text for _, said in station.notes)
+
+
+@pytest.mark.parametrize("harm", [flipped, gone, unread])
+def test_a_damaged_document_is_named_once_not_served_and_ends_no_node(harm: Callable[[Unread], None]) -> None:
+    """Though a peer asks for it again and again; what is there of it stays where it is."""
+    station, kv, peer = holding(harm)
+    before = list(MemoryKeyValue.scan(kv, b""))
+    for _ in range(3):
+        tell(station, peer, DocumentWanted(NAME))
+        assert DocumentContent(NAME, None) in said(station, peer)
+        assert held(station) is None
+        station.elapse(50)
+    assert told(station, DAMAGED) == 1 and not station.engine.halted
+    assert list(MemoryKeyValue.scan(kv, b"")) == before
+    height = station.height
+    run(station, filing(b"the chain goes on"))
+    assert station.height == height + 1
+
+
+@pytest.mark.parametrize("harm", [flipped, gone])
+def test_a_damaged_document_is_fetched_again_and_served(harm: Callable[[Unread], None]) -> None:
+    station, _, peer = holding(harm)
+    assert held(station) is None
+    station.elapse(50)
+    assert said(station, peer) == [DocumentWanted(NAME)]
+    tell(station, peer, DocumentContent(NAME, SEALED))
+    assert held(station) == SEALED and told(station, MENDED) == 1
+    assert verify_documents(station.documents._kv) == 1
+
+
+def test_a_client_that_hands_in_what_is_damaged_here_mends_it() -> None:
+    station, _, _ = holding(flipped)
+    assert station.engine.documents.put(SEALED) is not None
+    assert held(station) == SEALED and (told(station, DAMAGED), told(station, MENDED)) == (1, 1)
+
+
+def test_where_nothing_of_documents_can_be_read_the_node_goes_on() -> None:
+    station, kv, peer = holding(flipped)
+    kv.refused = b""
+    for _ in range(3):
+        station.elapse(limits.documents_sweep_interval_ms)
+        tell(station, peer, DocumentHeld(NAME))
+    run(station, DocumentWithdraw(NAME), salt="withdraw")
+    station.elapse(limits.documents_sweep_interval_ms)
+    assert not station.engine.halted
+    assert told(station, DAMAGED) == told(station, NOT_DELETED) == 1
+
+
+@pytest.mark.parametrize("kind", [FaultKind.FAIL, FaultKind.DISK_FULL])
+def test_where_the_disk_takes_no_documents_whoever_hands_one_in_is_told_and_none_is_fetched(kind: FaultKind) -> None:
+    kv = FaultyKeyValue([Fault(1, kind)])
+    station = Station(genesis_of(1), key_of("node 0"), documents=DocumentStore(kv))
+    station.engine.start()
+    station.settle()
+    run(station, filing())
+    peer = key_of("one").public
+    station.engine.connected(peer)
+    station.elapse(50)
+    assert said(station, peer) == [DocumentWanted(NAME)]
+    tell(station, peer, DocumentContent(NAME, SEALED))
+    with pytest.raises(DocumentNotKept, match=NAME.hex()):
+        station.engine.documents.put(SEALED)
+    station.elapse(3 * limits.documents_pause_ms)
+    assert held(station) is None and told(station, NOT_KEPT) == 1 and DocumentWanted(NAME) not in said(station, peer)
+    height = station.height
+    run(station, filing(b"the chain goes on"))
+    assert station.height == height + 1

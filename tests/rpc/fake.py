@@ -24,7 +24,7 @@ from otcnode.blocks import (
 )
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256, verify_all
-from otcnode.errors import Code, Inadmissible, StorageDamage
+from otcnode.errors import Code, DocumentNotKept, Inadmissible, StorageDamage
 from otcnode.genesis import (
     CashAsset,
     ChainParameters,
@@ -159,6 +159,7 @@ class FakeNode:
         self.held: list[MisconductStatus] = []
         self.damage: list[StorageDamage] = []
         self.kept: dict[bytes, bytes] = {}
+        self.keeps_documents = True
         self._snapshots = [Snapshot(view, 0, genesis_block_hash(self._chain, bytes(32)), origin_ms)]
         self._blocks: list[tuple[Block, Certificate, BlockReceipts]] = []
         self._states: dict[bytes, TransactionState] = {}
@@ -425,6 +426,8 @@ class FakeNode:
         record = State(self._snapshots[-1].view).get(DOCUMENTS, sealed_name(raw))
         if record is None or record.size_bytes != len(raw):
             return None
+        if not self.keeps_documents:
+            raise DocumentNotKept("the disk does not take it")
         self.kept[sealed_name(raw)] = raw
         return record
 

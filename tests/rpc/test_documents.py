@@ -103,6 +103,16 @@ async def test_a_file_is_taken_once_it_is_filed_and_given_to_whom_it_is_for() ->
         assert await api.call("document_get", asked, await api.login(name)) == unknown
 
 
+async def test_whoever_hands_in_what_the_disk_does_not_take_is_sent_to_another_node() -> None:
+    node = FakeNode()
+    api, sealed = Api(node), sealed_to(INVESTOR)
+    await filed(node, sealed)
+    node.keeps_documents = False
+    put = {"content": form.base64_text(sealed.raw)}
+    answer = await api.call("document_put", put, await api.login(ISSUER))
+    assert answer["code"] == -32005 and answer["data"] == {"document": form.base64_text(sealed.name)}
+
+
 async def test_a_regulator_reads_what_it_has_logged_a_reason_for() -> None:
     for item in ("document", "subject"):
         node = FakeNode()
