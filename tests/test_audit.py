@@ -9,14 +9,14 @@ from msgspec.structs import replace
 
 from otcnode.audit import ledger_violations, verified
 from otcnode.bench.chain import ChainBuilder, genesis_of, validator_keys
-from otcnode.blocks import Certificate, commit_preimage
+from otcnode.blocks import Certificate, commit_preimage, validators_hash
 from otcnode.chain import Parent
 from otcnode.codec import decode, encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Commit
 from otcnode.engine.evidence import KeptEvidence, name_of
 from otcnode.errors import StorageDamage
-from otcnode.genesis import KeyPurpose, chain_id
+from otcnode.genesis import KeyPurpose, chain_id, first_epoch
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.records import Indexed, StoredReceipts
 from otcnode.storage.schema import Table, height_key
@@ -139,7 +139,7 @@ def _evidence(epoch: int = 1, forged: bool = False) -> KeptEvidence:
         for block in (b"A" * 32, b"B" * 32)
     ]
     evidence = double_vote(votes[0], replace(votes[1], signature=bytes(64)) if forged else votes[1])
-    return KeptEvidence(Offence(key.public, Kind.DOUBLE_COMMIT, epoch, 0, 3), evidence, 1)
+    return KeptEvidence(Offence(key.public, Kind.DOUBLE_COMMIT, epoch, 0, 3), evidence, 1, None)
 
 
 def _kept(kv: MemoryKeyValue, kept: KeptEvidence) -> bytes:
@@ -153,6 +153,27 @@ def test_evidence_that_proves_what_it_says_is_counted(kv: MemoryKeyValue) -> Non
     assert verified(kv, CHAIN).evidence == 1
     _kept(kv, _evidence(epoch=9))
     assert verified(kv, CHAIN).evidence == 2, "of an epoch that the store was taken back from: nothing to judge it by"
+
+
+def test_evidence_of_an_epoch_that_began_anew_with_others_is_no_damage(kv: MemoryKeyValue) -> None:
+    """After `db rollback` to below its beginning: the validators that prove it are named nowhere any more."""
+    forged = _evidence(forged=True)
+    _kept(kv, replace(forged, epoch_hash=bytes(32)))
+    assert verified(kv, CHAIN).evidence == 1
+    name = _kept(kv, replace(forged, epoch_hash=validators_hash(first_epoch(GENESIS))))
+    with pytest.raises(StorageDamage, match=f"the evidence {name.hex()[:12]}… does not prove"):
+        verified(kv, CHAIN)
+
+
+def test_what_an_earlier_version_kept_is_judged_by_the_epoch_of_its_number(kv: MemoryKeyValue) -> None:
+    kept = _evidence()
+    place = Table.EVIDENCE.value + name_of(kept.offence)
+    kv.write([(place, encode((kept.offence, kept.evidence, kept.seen_ms)))])
+    assert verified(kv, CHAIN).evidence == 1
+    forged = _evidence(forged=True)
+    kv.write([(place, encode((forged.offence, forged.evidence, forged.seen_ms)))])
+    with pytest.raises(StorageDamage, match="does not prove"):
+        verified(kv, CHAIN)
 
 
 @pytest.mark.parametrize(

@@ -556,6 +556,7 @@ class Engine:
         if any(writes_to(NODES, result.writes)):
             self._observer.nodes_changed()
         if speculation.next_epoch.number == header.height + 1:
+            self.evidence.epoch_began(speculation.next_epoch)
             for peer in self._peers:
                 self._begin_charging(peer)
         validators = speculation.next_epoch.validators

@@ -5,6 +5,10 @@ The replica checks a piece of evidence before it comes here. What is kept is bou
 kept once, with the first evidence of it. Where there is no room, the oldest of earlier epochs gives way: nobody buys
 freedom for good with many offences at once. What no transaction can hold has a small room of its own: nobody buys
 freedom from the chain with large ones.
+
+Evidence is judged by the epoch that it belongs to. Where the store was taken back to below that epoch it stays, for the
+same blocks may come again; where they do not, and an epoch of that number begins with other validators or parameters,
+it belongs to a chain that is no more, proves nothing to anybody on this one, and is dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from otcnode import limits
-from otcnode.blocks import Epoch, Verify
+from otcnode.blocks import Epoch, Verify, validators_hash
 from otcnode.codec import Record, decode, encode
 from otcnode.consensus.events import KnownOffence
 from otcnode.consensus.evidence import Offence, check_evidence, claimed_offence, epoch_of, is_large
@@ -23,13 +27,17 @@ from otcnode.mempool import Mempool
 from otcnode.p2p.framing import Channel
 from otcnode.storage.records import ADVICE
 from otcnode.storage.store import Store
-from otcnode.types import Milliseconds
+from otcnode.types import Hash, Milliseconds
 from otcnode.vm.governance.misconduct import OFFENCES_PER_EPOCH_MAX, offence_name
 from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.governance.records import MISCONDUCT, MISCONDUCT_COUNTS
 from otcnode.vm.keys import integer
 from otcnode.vm.state import State
 
+OF_ANOTHER_CHAIN = (
+    "evidence of misbehaviour is dropped: the chain was taken back, and the epoch that it belongs to has begun anew "
+    "with others"
+)
 POST_AGAIN_MS = 60_000
 """After which evidence that is not on the chain is posted once more."""
 POST_TURN_MS = 3_000
@@ -37,7 +45,21 @@ POST_TURN_MS = 3_000
 
 
 class KeptEvidence(Record, frozen=True):
-    """`seen_ms` is the ledger clock of this node when it came."""
+    """`seen_ms` is the ledger clock of this node when it came. `epoch_hash` names the epoch by which it was judged;
+    None: an earlier version kept it, which did not write that down."""
+
+    offence: Offence
+    evidence: Evidence
+    seen_ms: Milliseconds
+    epoch_hash: Hash | None
+
+    def may_belong_to(self, epoch: Epoch) -> bool:
+        """Of those with the number of this one."""
+        return self.epoch_hash is None or self.epoch_hash == validators_hash(epoch)
+
+
+class _EarlierKept(Record, frozen=True):
+    """As earlier versions wrote it."""
 
     offence: Offence
     evidence: Evidence
@@ -48,10 +70,19 @@ def name_of(offence: Offence) -> bytes:
     return offence_name(offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
 
 
+def decode_kept(raw: bytes) -> KeptEvidence:
+    """Raises DecodeError."""
+    try:
+        return decode(KeptEvidence, raw)
+    except DecodeError:
+        earlier = decode(_EarlierKept, raw)
+        return KeptEvidence(earlier.offence, earlier.evidence, earlier.seen_ms, None)
+
+
 def read_kept(name: bytes, raw: bytes) -> KeptEvidence:
     """What is kept under this name. Raises StorageDamage if that is something else."""
     try:
-        kept = decode(KeptEvidence, raw)
+        kept = decode_kept(raw)
     except DecodeError as error:
         raise damaged_evidence(name, f"is damaged ({error})") from None
     if name_of(kept.offence) != name:
@@ -61,10 +92,10 @@ def read_kept(name: bytes, raw: bytes) -> KeptEvidence:
 
 def check_kept(name: bytes, raw: bytes, chain: bytes, epochs: Mapping[int, Epoch], verify: Verify) -> None:
     """What is kept proves the offence that it is kept for. Raises StorageDamage if not. Where the store was taken back
-    to below its epoch, nobody here can tell."""
+    to below its epoch, be it that another one of that number has begun since, nobody here can tell."""
     kept = read_kept(name, raw)
     epoch = epochs.get(epoch_of(kept.evidence))
-    if epoch is None:
+    if epoch is None or not kept.may_belong_to(epoch):
         return
     try:
         proven = check_evidence(kept.evidence, chain, epoch, verify)
@@ -122,11 +153,13 @@ class EvidenceKeeper:
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
         for name, raw in store.evidence():
             self._note(name, read_kept(name, raw))
+        for epoch in store.epochs():
+            self.epoch_began(epoch)
 
     def keep(self, offence: Offence, evidence: Evidence, source: bytes | None) -> bool:
         """Keep and pass on what is new; whether it was."""
         name = name_of(offence)
-        kept = KeptEvidence(offence, evidence, self._host.now().ledger_ms)
+        kept = self._judged_now(offence, evidence)
         raw = encode(kept)
         giving_way = self._giving_way(offence, evidence)
         if name in self._kept or len(raw) > limits.evidence_bytes_max or giving_way is None:
@@ -147,8 +180,20 @@ class EvidenceKeeper:
         offence = claimed_offence(evidence, epoch)
         if name_of(offence) in self._kept:
             return False
-        size_bytes = len(encode(KeptEvidence(offence, evidence, self._host.now().ledger_ms)))
+        size_bytes = len(encode(self._judged_now(offence, evidence)))
         return size_bytes <= limits.evidence_bytes_max and self._giving_way(offence, evidence) is not None
+
+    def epoch_began(self, epoch: Epoch) -> None:
+        """It is part of the committed chain: what belongs to another one of its number is dropped."""
+        for kept in [kept for kept in self._kept.values() if kept.offence.epoch == epoch.number]:
+            if not kept.may_belong_to(epoch):
+                self._drop(kept)
+                self._host.note("warning", OF_ANOTHER_CHAIN, epoch=epoch.number, offence=name_of(kept.offence).hex())
+
+    def _judged_now(self, offence: Offence, evidence: Evidence) -> KeptEvidence:
+        epoch = next((epoch for epoch in self._store.epochs() if epoch.number == offence.epoch), None)
+        epoch_hash = None if epoch is None else validators_hash(epoch)
+        return KeptEvidence(offence, evidence, self._host.now().ledger_ms, epoch_hash)
 
     def greet(self, peer: bytes, epoch: int) -> None:
         """Tell a new peer as much as there is room for: it may have been away. Of epochs that are over only what the

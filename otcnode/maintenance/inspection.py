@@ -13,7 +13,7 @@ import msgspec
 
 from otcnode.blocks import Certificate, Epoch, Header
 from otcnode.codec import decode
-from otcnode.engine.evidence import KeptEvidence
+from otcnode.engine.evidence import decode_kept
 from otcnode.errors import ConfigurationError, DecodeError, Inadmissible, StorageDamage
 from otcnode.ids import Prefix, show
 from otcnode.maintenance.key_words import ID_BYTES, key_of, prefix_of, words_of
@@ -265,6 +265,10 @@ def _as(kind: Any) -> Callable[[Reader, bytes], Shown]:
     return lambda reader, raw: _of_chain(decode(kind, raw))
 
 
+def _evidence(reader: Reader, raw: bytes) -> Shown:
+    return _of_chain(decode_kept(raw))
+
+
 def _body(reader: Reader, raw: bytes) -> Shown:
     return [_transaction(entry) for entry in decode(tuple[bytes, ...], raw)]
 
@@ -339,7 +343,7 @@ _SHOW: Mapping[Table, Callable[[Reader, bytes], Shown]] = {
     Table.TOUCHED: _touched,
     Table.INDEX: _entry,
     Table.INDEXED: _indexed,
-    Table.EVIDENCE: _as(KeptEvidence),
+    Table.EVIDENCE: _evidence,
     Table.DOCUMENT: _document,
     Table.DOCUMENT_KEPT: _height,
 }

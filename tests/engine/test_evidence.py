@@ -11,7 +11,7 @@ from otcnode.codec import encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Accusation, Commit, Evidence
 from otcnode.crypto import SigningKey
-from otcnode.engine.evidence import EvidenceKeeper, name_of
+from otcnode.engine.evidence import OF_ANOTHER_CHAIN, EvidenceKeeper, KeptEvidence, name_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
@@ -19,7 +19,7 @@ from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.governance.records import ParameterChange
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import decode_transaction, sign_as_node
-from tests.engine.network import Net, Station, deposit, stations
+from tests.engine.network import Net, Station, deposit, key_of, stations
 from tests.engine.test_inadmissible_waits import decision, governed
 
 
@@ -117,6 +117,34 @@ def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.Mon
     assert kept() == [(3, 0), (3, 1), (3, 2)]
     again = EvidenceKeeper(station.engine._store, station, lambda: ())
     assert again.all() == keeper.all()
+
+
+@pytest.mark.parametrize("returned", ["the same", "another"])
+def test_evidence_of_an_epoch_that_returns_with_others_is_dropped(returned: str) -> None:
+    """The chain was taken back to below it. What nobody on this chain can prove is told to no peer, who would take it
+    for a lie, and posted to none; what the same epoch proves again stays."""
+    liar, station, *_ = stations(4)
+    store, keeper = station.engine._store, station.engine.evidence
+    offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    assert keeper.keep(offence, double(liar.chain, liar.key), None)
+    (epoch,) = store.epochs()
+    if returned == "another":
+        epoch = replace(epoch, validators=tuple(sorted({*epoch.validators, key_of("newcomer").public} - {liar.own})))
+    keeper.epoch_began(epoch)
+    kept = [offence] if returned == "the same" else []
+    assert [entry.offence for entry in keeper.all()] == kept
+    assert [name for name, _ in store.evidence()] == list(map(name_of, kept))
+    assert (("warning", OF_ANOTHER_CHAIN) in station.notes) == (returned == "another")
+    assert keeper.keep(offence, double(liar.chain, liar.key), None) == (returned == "another"), "there is room for it"
+
+
+def test_evidence_that_was_dropped_by_no_node_that_was_stopped_in_time_is_dropped_at_the_next_start() -> None:
+    liar, station, *_ = stations(4)
+    offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    kept = KeptEvidence(offence, double(liar.chain, liar.key), 1, bytes(32))
+    station.engine._store.keep_evidence(name_of(offence), encode(kept))
+    again = EvidenceKeeper(station.engine._store, station, lambda: ())
+    assert again.all() == [] and list(station.engine._store.evidence()) == []
 
 
 def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

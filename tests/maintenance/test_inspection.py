@@ -184,7 +184,7 @@ def test_beside_the_chain(kv: MemoryKeyValue) -> None:
         Commit(1, 0, 3, block, key.public, key.sign(commit_preimage(chain, 1, 0, 3, block)))
         for block in (b"A" * 32, b"B" * 32)
     ]
-    kept = KeptEvidence(Offence(key.public, Kind.DOUBLE_COMMIT, 1, 0, 3), double_vote(*votes), 1_800_000_000_000)
+    kept = KeptEvidence(Offence(key.public, Kind.DOUBLE_COMMIT, 1, 0, 3), double_vote(*votes), 1_800_000_000_000, None)
     kv.write(
         [(Table.EVIDENCE.value + name_of(kept.offence), encode(kept)), (Table.DOCUMENT.value + bytes(32), b"sealed")]
     )
