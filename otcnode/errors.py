@@ -77,7 +77,8 @@ class ConfigurationError(OtcnodeError):
 
 
 class UnservableState(ConfigurationError):
-    """No snapshot can be made of a state: what is in one bucket of its tree is more than a message carries."""
+    """No snapshot can be made of a state: what is in one bucket of its tree, or the list of all changes of the
+    validators, is more than a message carries."""
 
 
 class LedgerError(OtcnodeError):

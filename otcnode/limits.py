@@ -245,6 +245,8 @@ where somebody has chosen them so that they are not, chunks are cut deeper. A st
 is not served as a snapshot."""
 snapshot_chunk_bytes_max = message_bytes_max - 4_096
 """A state tree one of whose buckets is larger is not served as a snapshot."""
+snapshot_manifest_bytes_max = message_bytes_max - 4_096
+"""It holds every change of the validators since the genesis; where it is larger, no snapshot is served."""
 snapshot_unwritten_bytes_max = 2 << 20
 """Of a snapshot that is gathered: proven, and not yet written; fetched again by whoever is killed. A chunk more may be
 on top of it."""

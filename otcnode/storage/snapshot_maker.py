@@ -101,7 +101,8 @@ def make(
     `room_bytes`: what may be written, asked before anything is and again at every step.
 
     Raises FolderDamage if there is not so much room, or the disk refuses; ConfigurationError if the folder holds
-    anything else; UnservableState if a bucket is too large for a message: keys crowd in it, or the chain has too few.
+    anything else; UnservableState if a bucket is too large for a message (keys crowd in it, or the
+    chain has too few), or all changes of the validators are.
     """
     _claim(folder, source.certificate.block_hash)
     sizes = StateSizes(source.hashes.depth)
@@ -112,6 +113,7 @@ def make(
     keys, size_bytes = sizes.keys, sizes.size_bytes
     yield Step("keys", keys, keys)
     depth = sizes.chunk_depth(chunk_bytes)
+    manifest = _manifest(source, depth, sizes)
     spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
     if room_bytes is not None:
         _check_room(room_bytes(), (2 if spread else 1) * size_bytes)
@@ -125,16 +127,6 @@ def make(
         if room_bytes is not None:
             _check_room(room_bytes(), 0)
         yield step
-    manifest = Manifest(
-        SNAPSHOT_VERSION,
-        source.chain,
-        source.changes,
-        source.header,
-        source.certificate,
-        depth,
-        keys,
-        size_bytes,
-    )
     _discard_scratch(folder)
     for index in range(manifest.chunks):
         folder.sync(chunk_name(index))
@@ -143,6 +135,24 @@ def make(
     folder.write(MANIFEST, encode(manifest))
     folder.sync(MANIFEST)
     yield Step("syncing", manifest.chunks, manifest.chunks)
+
+
+def _manifest(source: Source, depth: int, sizes: StateSizes) -> Manifest:
+    """Raises UnservableState where no message carries it."""
+    manifest = Manifest(
+        SNAPSHOT_VERSION,
+        source.chain,
+        source.changes,
+        source.header,
+        source.certificate,
+        depth,
+        sizes.keys,
+        sizes.size_bytes,
+    )
+    size_bytes = len(encode(manifest))
+    if size_bytes > limits.snapshot_manifest_bytes_max:
+        raise UnservableState(f"the validators have changed too often for a snapshot ({size_bytes} bytes)")
+    return manifest
 
 
 def _check_room(room_bytes: int, needed_bytes: int) -> None:

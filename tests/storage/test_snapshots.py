@@ -227,6 +227,20 @@ def test_a_bucket_with_more_keys_than_a_chunk_may_have_is_refused_before_anythin
     assert folder.names() == [BLOCK]
 
 
+def test_a_manifest_that_no_message_can_carry_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever joins would ban the server that sends it."""
+    folder, store = MemoryFolder(), chain_of(HEIGHT)
+    size_bytes = len(encode(made(store, MemoryFolder())))
+    monkeypatch.setattr(limits, "snapshot_manifest_bytes_max", size_bytes - 1)
+    with pytest.raises(UnservableState, match="the validators have changed too often"):
+        made(store, folder)
+    assert folder.names() == [BLOCK]
+    monkeypatch.setattr(limits, "snapshot_manifest_bytes_max", size_bytes)
+    made(store, folder)
+
+
 def test_chunks_of_an_attempt_at_another_depth_are_made_again() -> None:
     source, folder, expected, kv = chain_of(HEIGHT), MemoryFolder(), MemoryFolder(), MemoryKeyValue()
     list(make(source_of(source), folder, chunk_bytes=20))

@@ -70,8 +70,9 @@ class ValidatorRotate(NodeOperation, frozen=True, tag="validator.rotate"):
     Effects: the successor is admitted for the same organisation. Once it has synced and says that it is ready
     (validator.ready), it votes in the validator's place from the second height on, if no other change is pending. The
     old node stays admitted. Signing over again before that turns the first successor away.
-    Errors: E_NOT_FOUND (not an admitted node), E_AUTH, E_STATE (not a validator), E_DUPLICATE (the successor is
-    admitted), E_FIELD{name, consent}, E_FORBIDDEN (with a sender).
+    Errors: E_NOT_FOUND (not an admitted node), E_AUTH, E_STATE (not a validator, or one that has said less than 20,000
+    blocks ago that it is ready, to become one), E_DUPLICATE (the successor is admitted), E_FIELD{name, consent},
+    E_FORBIDDEN (with a sender).
     """
 
     successor: NodeId

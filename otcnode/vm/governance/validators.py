@@ -45,6 +45,10 @@ from otcnode.vm.view import StateView
 ROTATION_DOMAIN = "otcnode/validator-rotation/1"
 READY_BLOCKS = 64
 """How many blocks old what a joiner said may be."""
+ROTATION_BLOCKS = 20_000
+"""For so long after a node has said that it is ready, which it does to become a validator, it signs over to nobody:
+every change of keys is followed for ever by whoever believes only the genesis, so a validator that changed its key
+without end would make snapshots and evidence too long for everybody. Governance can change the set at any time."""
 ACTIVATION_DISTANCE = 2
 """The header of the block between announces the new validators, so that light verifiers can follow."""
 
@@ -71,6 +75,9 @@ def rotate(context: Context, operation: ValidatorRotate) -> None:
     coming = () if schedule.pending is None else schedule.pending.validators
     if node not in (*schedule.current.validators, *coming):
         fail(Code.STATE, "not a validator")
+    said = context.get(READINESS, node)
+    if said is not None and context.environment.height - said.height < ROTATION_BLOCKS:
+        fail(Code.STATE, f"its key votes since lately: it can be changed from block {said.height + ROTATION_BLOCKS} on")
     if context.get(NODES, successor) is not None:
         fail(Code.DUPLICATE, "successor")
     if not verify(successor, rotation_preimage(context.environment.chain, node, successor), operation.consent):

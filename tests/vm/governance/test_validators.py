@@ -11,6 +11,7 @@ from otcnode.errors import Code, Inadmissible
 from otcnode.vm.accounts.operations import KeyRevoke
 from otcnode.vm.authority import authority_changed
 from otcnode.vm.executor import check_admissible, environment_at
+from otcnode.vm.governance import validators
 from otcnode.vm.governance.operations import ValidatorReady, ValidatorRotate
 from otcnode.vm.governance.records import NODES, NodeAdmit, ParameterChange, ParameterSet, Schedule, ValidatorSet
 from otcnode.vm.governance.validators import READY_BLOCKS, epoch_at, rotation_preimage, schedule_at
@@ -230,8 +231,25 @@ def test_a_validator_signs_over_to_a_new_key_which_votes_once_it_is_ready(counci
     old, new = (council.state.get(NODES, node) for node in (OLD, joiner(1).public))
     assert old is not None and new is not None and new.organisation == old.organisation and new.succeeds is None
     act_as(council, key_of("v"), signing_over(council, 2), Code.STATE)
+
+
+def test_nobody_makes_epochs_without_end_by_changing_its_key(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is in every snapshot and every package of evidence from then on. Saying again that it is ready makes a key
+    no older."""
+    monkeypatch.setattr(validators, "ROTATION_BLOCKS", 10)
+    act_as(council, key_of("v"), signing_over(council, 1))
+    said(council, 1)
+    young_until = council.height - 1 + validators.ROTATION_BLOCKS
     council.block()
+    while council.height + 1 < young_until:
+        act_as(council, joiner(1), signing_over(council, 2, joiner(1)), Code.STATE)
     act_as(council, joiner(1), signing_over(council, 2, joiner(1)))
+    said(council, 2)
+    council.block()
+    act_as(council, joiner(2), signing_over(council, 3, joiner(2)), Code.STATE)
+    said(council, 2)
+    act_as(council, joiner(2), signing_over(council, 3, joiner(2)), Code.STATE)
+    assert epoch_at(council.view, council.height + 1).validators == set_of(2, old=False)
 
 
 def test_signing_over_again_turns_the_first_successor_away(council: Council) -> None:
