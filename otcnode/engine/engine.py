@@ -533,15 +533,16 @@ class Engine:
         self._complain(self._watch.judged())
 
     def _apply_synced(self, speculation: Speculation, certified: CertifiedBlock) -> None:
+        self._watch.synced(speculation, certified.certificate.view)
         try:
             self._finalise(speculation, certified.certificate)
         except BaseException as error:
             self._never_again(error)
             raise
-        self._watch.caught_up()
         # The replica learns of this block before anything lets it ask for the next one.
         self._feed(events.Synced(self.flight.tip()))
         self._work_changed()
+        self._complain(self._watch.judged())
 
     def _finalise(self, speculation: Speculation, certificate: Certificate) -> None:
         self.flight.commit(speculation, certificate)

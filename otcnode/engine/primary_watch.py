@@ -29,6 +29,8 @@ BLIND_MS = 60_000
 """After the last transaction that had no room here, when others came is not known well enough."""
 NEWCOMER_MS = 300_000
 """In which a full pool of 50,000 gets into blocks at 167 a second: what others held when this process began is gone."""
+AWAY_AGAIN_MS = 60_000
+"""Within which this node seems to be away once: what it pushed just before may be lost."""
 SLOWER_MAX = 4
 """How many times slower than this node an honest primary may be."""
 STANDSTILL_MS = 1_000
@@ -56,6 +58,8 @@ class PrimaryWatch:
         self._throughput = Throughput()
         self._proposals: dict[bytes, _Proposal] = {}
         self._passed_over: list[tuple[bytes, str]] = []
+        self._away_ms: int | None = None
+        """When this node last seemed to have been away."""
         self._ticked_ms = 0
         self._scanned_ms = 0
 
@@ -71,9 +75,26 @@ class PrimaryWatch:
             header.height, self._host.now().monotonic_ms, max(known, default=None), len(known) < len(seen)
         )
 
-    def caught_up(self) -> None:
-        """Blocks came by sync: this node was away."""
-        self._restart(self._host.now().monotonic_ms)
+    def synced(self, speculation: Speculation, view: int) -> None:
+        """A block came by sync, before the pool forgets what it holds. Where its proposal had come, it is judged like
+        any other. Else this node may have been away; but a primary can make it seem so, by keeping a proposal from one
+        validator after the other: so only from time to time is what it owes to those who wait forgotten for that."""
+        now_ms = self._host.now().monotonic_ms
+        if speculation.block_hash in self._proposals:
+            self.committed(speculation, view)
+        elif self._away_ms is None or now_ms - self._away_ms >= AWAY_AGAIN_MS:
+            self._away_ms = now_ms
+            self._restart(now_ms)
+        else:
+            self._throughput.restart(now_ms)
+            self._forget_proposals(speculation.header.height)
+            self._inclusion.ended(entry.id for entry in speculation.entries)
+            self._passed_over = []
+
+    def _forget_proposals(self, height: int) -> None:
+        """What lost against a committed block takes no room any more: else who proposes often enough is never judged
+        again."""
+        self._proposals = {name: left for name, left in self._proposals.items() if left.height > height}
 
     def committed(self, speculation: Speculation, view: int) -> None:
         """Before the pool forgets what the block holds."""
@@ -85,8 +106,7 @@ class PrimaryWatch:
         operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
         self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
         proposal = self._proposals.get(speculation.block_hash)
-        # What lost against it takes no room any more: else who proposes often enough is never judged again.
-        self._proposals = {name: left for name, left in self._proposals.items() if left.height > header.height}
+        self._forget_proposals(header.height)
         if speculation.result.is_behind:
             # what is due goes first: nobody may put a transaction into this block
             self._throughput.restart(now_ms)
