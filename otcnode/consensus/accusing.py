@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from otcnode import limits
 from otcnode.consensus import status
-from otcnode.consensus.core import Core
+from otcnode.consensus.core import Core, Seen
 from otcnode.consensus.effects import Accuse, Blame
 from otcnode.consensus.events import KnownOffence
 from otcnode.consensus.evidence import (
@@ -29,7 +29,8 @@ def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
     anything that others could not check."""
     offence = check_evidence(evidence, core.configuration.chain, core.state.epoch, core.verify)
     if _is_news(core, offence, evidence):
-        core.offences.setdefault(offence.validator, {})[offence] = core.state.committed
+        seen = Seen(core.state.committed, core.state.now.ledger_ms)
+        core.offences.setdefault(offence.validator, {})[offence] = seen
         core.large_offences[offence.validator] += is_large(evidence)
         core.effects.append(Accuse(offence, evidence, source))
 
@@ -39,7 +40,7 @@ def recall(core: Core, offences: Iterable[KnownOffence]) -> None:
     state = core.state
     for known in offences:
         seen_at = state.committed if known.seen_ms >= state.tip.time_ms else 0
-        core.offences.setdefault(known.offence.validator, {})[known.offence] = seen_at
+        core.offences.setdefault(known.offence.validator, {})[known.offence] = Seen(seen_at, known.seen_ms)
         core.large_offences[known.offence.validator] += known.large
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,6 +25,13 @@ from otcnode.consensus.resumed import Silence
 from otcnode.consensus.state import Heard, State
 
 Signer = Callable[[bytes], bytes]
+
+
+class Seen(NamedTuple):
+    """The committed height at which something was seen, and the ledger clock of this node then."""
+
+    committed: int
+    ledger_ms: int
 
 
 @dataclass(slots=True)
@@ -55,8 +63,8 @@ class Core:
     status_hastened: bool = False
     served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = field(default_factory=dict)
     """When a peer may be served the same again, and how long it then waits."""
-    offences: dict[bytes, dict[Offence, int]] = field(default_factory=dict)
-    """Of each validator, what it was accused of in this epoch, and at which committed height that was seen; bounded by
+    offences: dict[bytes, dict[Offence, Seen]] = field(default_factory=dict)
+    """Of each validator, what it was accused of in this epoch, and when that was seen; bounded by
     limits.offences_per_validator_max and, for those in `large_offences`, by large_offences_per_validator_max."""
     large_offences: Counter[bytes] = field(default_factory=Counter)
     """How many of them were shown by evidence that no transaction can hold."""

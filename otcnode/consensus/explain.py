@@ -10,7 +10,7 @@ from typing import assert_never
 from otcnode import limits
 from otcnode.codec import Record
 from otcnode.consensus import building
-from otcnode.consensus.core import Core
+from otcnode.consensus.core import Core, Seen
 from otcnode.consensus.events import Now
 from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.messages import Mode
@@ -18,6 +18,10 @@ from otcnode.consensus.resumed import Silence
 from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
+
+
+OLD_LIE_MS = 10_000
+"""After which it is said how long ago a lie was seen."""
 
 
 class PeerView(Record, frozen=True):
@@ -238,20 +242,32 @@ def _ahead_of_last_block_ms(state: State) -> int:
     return state.now.ledger_ms - passed_ms - state.tip.time_ms
 
 
-def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, int]]) -> Iterable[Reason]:
-    """What was proved since the last commit or is of a height in flight; the latest of each kind."""
+def _lie_causes(state: State, offences: Mapping[bytes, Mapping[Offence, Seen]]) -> Iterable[Reason]:
+    """What was proved since the last commit or is of a height in flight; the latest of each kind. What explains no
+    standstill of this view says how long ago it was seen: where nothing waits, the last commit may be long ago."""
     for name, seen in sorted(offences.items()):
         latest: dict[Kind, Offence] = {}
-        for offence, committed in sorted(seen.items(), key=lambda item: (item[0].view, item[0].height)):
-            if committed == state.committed or offence.height > state.committed:
+        for offence, found in sorted(seen.items(), key=lambda item: (item[0].view, item[0].height)):
+            if found.committed == state.committed or offence.height > state.committed:
                 latest[offence.kind] = offence
         for kind, offence in sorted(latest.items()):
-            leads = name == state.epoch.primary(offence.view)
-            misled = kind in (Kind.DOUBLE_PRE_PREPARE, Kind.INVALID_NEW_VIEW) and offence.view + 1 >= state.view
             place = f"height {offence.height}, view {offence.view}" if offence.height else f"view {offence.view}"
             text = f"{short(name)} is proved to lie: {kind} of {place}"
             height = offence.height or None
-            yield Reason(Cause.PRIMARY_LIED if leads and misled else Cause.LIED, text, height, nodes=(name,))
+            if _misleads(state, offence):
+                yield Reason(Cause.PRIMARY_LIED, text, height, nodes=(name,))
+                continue
+            ago_ms = (state.now.ledger_ms - seen[offence].ledger_ms) // state.configuration.clock_rate
+            old = f", seen {ago_ms // 1000} s ago" if ago_ms >= OLD_LIE_MS else ""
+            yield Reason(Cause.LIED, text + old, height, nodes=(name,))
+
+
+def _misleads(state: State, offence: Offence) -> bool:
+    """Whether the primary of this view did it, or that of the view before while this one is not open: an open view owes
+    nothing to the one before."""
+    leads = offence.validator == state.epoch.primary(offence.view)
+    here = offence.view >= state.view or (offence.view + 1 == state.view and not state.active)
+    return leads and here and offence.kind in (Kind.DOUBLE_PRE_PREPARE, Kind.INVALID_NEW_VIEW)
 
 
 def _behind_causes(state: State) -> Iterable[Reason]:
