@@ -72,10 +72,7 @@ def request_missing(core: Core, candidate: Candidate) -> None:
 def _is_wanted(state: State, candidate: Candidate, proved: set[BlockHash]) -> bool:
     certificate = state.certificates.get(candidate.height)
     decided = None if certificate is None else certificate.block_hash
-    return candidate.block_hash in (
-        state.accepted.get(candidate.height),
-        decided,
-    ) or candidate.block_hash in memory.proved_for_view(state)
+    return candidate.block_hash in (state.accepted.get(candidate.height), decided) or candidate.block_hash in proved
 
 
 def ask_again(core: Core) -> None:

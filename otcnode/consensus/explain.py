@@ -19,7 +19,6 @@ from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
 
-
 OLD_LIE_MS = 10_000
 """After which it is said how long ago a lie was seen."""
 

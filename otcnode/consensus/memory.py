@@ -233,12 +233,21 @@ def proved_for_view(state: State) -> set[BlockHash]:
     if state.active or state.new_view is not None or state.own != state.primary:
         return set()
     return {
-        block_hash(proof.header)
+        name
         for message in state.view_changes.values()
         if message.view == state.view
-        for proof in message.proofs
-        if proof.header.height > state.committed
+        for header, name in proved_by(state, message)
+        if header.height > state.committed
     }
+
+
+def proved_by(state: State, message: ViewChange) -> Sequence[tuple[Header, BlockHash]]:
+    """The blocks that a VIEW-CHANGE proves. Asked for at every step until the view is opened, hence remembered."""
+    known = state.proved.get(message.validator)
+    if known is None or known[0] is not message:
+        known = (message, tuple((proof.header, block_hash(proof.header)) for proof in message.proofs))
+        state.proved[message.validator] = known
+    return known[1]
 
 
 def drop_broken_chain(state: State) -> None:

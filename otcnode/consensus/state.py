@@ -101,6 +101,8 @@ class State:
     proofs: dict[int, Proof] = field(default_factory=dict)
     certificates: dict[int, Certificate] = field(default_factory=dict)
     view_changes: dict[bytes, ViewChange] = field(default_factory=dict)
+    proved: dict[bytes, tuple[ViewChange, tuple[tuple[Header, BlockHash], ...]]] = field(default_factory=dict)
+    """What the VIEW-CHANGE of each validator proves, worked out once (see memory.proved_by)."""
 
     # the past and the peers
     committed_ms: dict[int, int] = field(default_factory=dict)

@@ -211,17 +211,17 @@ def open_view(core: Core) -> bool:
 
 
 def _holds_what_it_proves(state: State, message: ViewChange) -> bool:
-    for proof in message.proofs:
-        candidate = state.candidates.get(block_hash(proof.header))
-        if proof.header.height > state.committed and (candidate is None or not candidate.complete):
+    for header, name in memory.proved_by(state, message):
+        candidate = state.candidates.get(name)
+        if header.height > state.committed and (candidate is None or not candidate.complete):
             return False
     return True
 
 
 def _gather_what_it_proves(core: Core, message: ViewChange) -> None:
-    for proof in message.proofs:
-        if proof.header.height > core.state.committed:
-            candidate = memory.remember_candidate(core.state, proof.header)
+    for header, name in memory.proved_by(core.state, message):
+        if header.height > core.state.committed:
+            candidate = core.state.candidates.get(name) or memory.remember_candidate(core.state, header)
             if candidate.requests == 0:
                 candidate.source = message.validator
             bodies.gather(core, candidate)
