@@ -27,6 +27,7 @@ from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
 from otcnode.engine.recording import RecordedConfiguration
+from otcnode.engine.snapshot_taking import DamagePause
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
 from otcnode.event_files import FileRecorder, Sign
 from otcnode.genesis import Genesis, chain_id
@@ -42,7 +43,7 @@ from otcnode.rpc.server import RpcServer
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain
+from otcnode.storage.shelf import DiskShelf, Installation, complete_installation, delete_chain
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.verifier import Verifier
@@ -60,17 +61,20 @@ def open_store(
     note: Callable[[str], None] = lambda text: None,
     just_read: bool = False,
     documents_left: bool = False,
+    installed: Callable[[Installation], None] = lambda installation: None,
 ) -> Store:
     """Open the node's chain: a snapshot that has become whole, else what is there, at the first start the genesis.
     `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one.
     `just_read`: this process has finished that snapshot. `documents_left`: not all documents could be moved from the
-    chain, which is put aside then however many blocks are to be kept."""
+    chain, which is put aside then however many blocks are to be kept. `installed` is told what came of a gathered
+    snapshot."""
     keeps_old = documents_left or not configuration.storage.blocks_kept
     dispose = putting_aside(home, note, documents_left=documents_left) if keeps_old else delete_chain
-    damage = complete_installation(
+    installation = complete_installation(
         home.incoming, home.database, lambda: roots_of(genesis), dispose, just_read=just_read
-    ).damage
-    if damage is not None:
+    )
+    installed(installation)
+    if (damage := installation.damage) is not None:
         note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
@@ -113,6 +117,7 @@ class Node:
         self._ended = False
         self._installing = False
         self._told_to_stop = False
+        self._damage_pause = DamagePause()
         self._stopped = asyncio.Event()
 
     # ---- running
@@ -142,6 +147,7 @@ class Node:
                 self._log.error,
                 just_read=finished_here,
                 documents_left=not documents.has_taken_over,
+                installed=self._installed,
             )
             closing.callback(store.close)
             self._check_view_timeout(store.epochs()[-1].parameters.drift_real_ms)
@@ -168,6 +174,12 @@ class Node:
     def _install(self) -> None:
         self._installing = True
         self._stopped.set()
+
+    def _installed(self, installation: Installation) -> None:
+        if installation.damage is not None:
+            self._damage_pause.begin(self.now().monotonic_ms)
+        elif installation.taken:
+            self._damage_pause.end()
 
     def _stop(self) -> None:
         self._told_to_stop = True
@@ -215,6 +227,7 @@ class Node:
                 self._shelf,
                 self._configuration.snapshot_interval_blocks,
                 self._configuration.snapshots.behind_blocks,
+                pause=self._damage_pause,
             ),
             recorder=recorder,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otcnode import limits
 from otcnode.blocks import CertifiedBlock, Verify
@@ -17,7 +17,7 @@ from otcnode.engine.intake import Intake
 from otcnode.engine.preparing import Preparation
 from otcnode.engine.serving import BlockServer
 from otcnode.engine.snapshot_serving import SnapshotServer
-from otcnode.engine.snapshot_taking import Shelf, SnapshotTaker
+from otcnode.engine.snapshot_taking import DamagePause, Shelf, SnapshotTaker
 from otcnode.errors import DecodeError
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot_sync import Wanted
@@ -48,12 +48,14 @@ class Snapshots:
     """What a node does about snapshots. `interval_blocks`: one is made at every height that this divides (0: none).
     `behind_blocks`: a node that is so far behind takes one instead of the blocks (0: never), unless it keeps all
     blocks and has once caught up; see sync_choice.py. `chunk_bytes`: about how large the chunks of those it
-    makes are, and how much of one it takes may wait to be written (None: as limits.py says)."""
+    makes are, and how much of one it takes may wait to be written (None: as limits.py says). `pause` is that of all
+    engines of one process."""
 
     shelf: Shelf
     interval_blocks: int
     behind_blocks: int
     chunk_bytes: int | None = None
+    pause: DamagePause = field(default_factory=DamagePause)
 
 
 class CatchUp:
@@ -93,7 +95,9 @@ class CatchUp:
             self.snapshot_server = SnapshotServer(
                 store, snapshots.shelf.made, host, snapshots.interval_blocks, snapshots.chunk_bytes
             )
-            self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, verify, snapshots.chunk_bytes)
+            self.snapshot_taker = SnapshotTaker(
+                store, snapshots.shelf, host, verify, snapshots.chunk_bytes, snapshots.pause
+            )
             if snapshots.behind_blocks:
                 self._choice = SyncChoice(snapshots.behind_blocks, store.blocks_kept is None)
 

@@ -10,7 +10,7 @@ from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import FolderDamage, GatheredDamage, ProofError, StorageDamage
+from otcnode.errors import DiskFull, FolderDamage, GatheredDamage, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
@@ -22,10 +22,14 @@ from otcnode.storage.store import Store
 from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
 
 _DONE = object()
-NO_ROOM = "a snapshot is given up: the disk has no room for it beside what is left to the chain"
+NO_ROOM = (
+    "a snapshot is given up, and taken later: the disk has no room for it beside what is left to the chain. What may "
+    "go elsewhere: former chains, where this node has put any aside in data/archives"
+)
 CLAIMED_TOO_LARGE = (
     "a peer is not asked for a snapshot for a while: the disk has no room for it, by the size that the peer tells and "
-    "nobody proves"
+    "nobody proves. If all peers tell it, what may go elsewhere: former chains, where this node has put any aside in "
+    "data/archives"
 )
 GATHERED_TIMES = 2
 """LevelDB writes what is gathered twice, to its log and to tables, and tables again before the old ones go."""
@@ -57,11 +61,38 @@ class Shelf(Protocol):
         ...
 
 
+class DamagePause:
+    """For how long no snapshot is gathered, where some were damaged on this disk: it is fetched again at once the first
+    time, and then ever later, for a disk that goes on harming it must not make the node take it without end. It
+    outlives the engine: what is found damaged when it is to take the chain's place ends one engine and begins
+    another."""
+
+    def __init__(self) -> None:
+        self.until_ms = 0
+        self._next_ms = 0
+
+    def begin(self, now_ms: int) -> None:
+        """One was damaged. `now_ms`: monotonic."""
+        self.until_ms = now_ms + self._next_ms
+        longer_ms = max(limits.snapshot_damage_pause_ms, 2 * self._next_ms)
+        self._next_ms = min(longer_ms, limits.snapshot_damage_pause_ms_max)
+
+    def end(self) -> None:
+        """A sound one has taken the chain's place."""
+        self.until_ms = self._next_ms = 0
+
+
 class SnapshotTaker:
     """Nothing of the node's own chain is touched before the whole snapshot is there and proven."""
 
     def __init__(
-        self, store: Store, shelf: Shelf, host: Host, verify: Verify, unwritten_bytes: int | None = None
+        self,
+        store: Store,
+        shelf: Shelf,
+        host: Host,
+        verify: Verify,
+        unwritten_bytes: int | None = None,
+        pause: DamagePause | None = None,
     ) -> None:
         self._store = store
         self._shelf = shelf
@@ -73,7 +104,7 @@ class SnapshotTaker:
         self._incoming: Incoming | None = None
         self._finishing: Generator[None, None, None] | None = None
         self._not_before_ms = 0
-        self._damage_pause_ms = 0
+        self._pause = pause or DamagePause()
         self.handed_over = False
         """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
         self.sync = SnapshotSync()
@@ -104,13 +135,18 @@ class SnapshotTaker:
         except GatheredDamage as damage:
             self._give_up_damaged(damage)
             return
+        except DiskFull as full:
+            # What has been gathered stays where it is until another one begins.
+            self._wait_for_room(reason=str(full))
+            return
         self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
 
     def poll(self, wanted: Wanted | None) -> None:
         """Ask for what is missing. None: no snapshot is wanted."""
         self._give_up_if_passed()
         now_ms = self._host.now().monotonic_ms
-        for peer, request in self.sync.poll(now_ms, wanted if self._not_before_ms <= now_ms else None):
+        may_begin = max(self._not_before_ms, self._pause.until_ms) <= now_ms
+        for peer, request in self.sync.poll(now_ms, wanted if may_begin else None):
             self._host.send(peer, Channel.SYNC, encode(request))
         if self.sync.phase is Phase.IDLE and self._incoming is not None:
             reason = "nobody offers it any more, or another one promises to come sooner"
@@ -152,6 +188,9 @@ class SnapshotTaker:
         except ProofError as error:
             self._blame(peer, error)
             return
+        except DiskFull as full:
+            self._give_up_for_room(reason=str(full))
+            return
         if not self._has_room_for_claim(peer, manifest):
             return
         self.sync.proven(self._incoming.missing, self._host.now().monotonic_ms)
@@ -171,6 +210,9 @@ class SnapshotTaker:
         except ProofError as error:
             self._blame(peer, error)
             return
+        except DiskFull as full:
+            self._give_up_for_room(reason=str(full))
+            return
         self.sync.kept(peer, index)
         self._install_if_whole()
 
@@ -178,11 +220,11 @@ class SnapshotTaker:
         """Whether a snapshot of the size that its proven manifest tells fits beside what is left to the chain. The size
         is not proven, so where not it speaks only against asking this peer: the next may tell another one. A size that
         is told too small is found out by the room that is left when chunks come."""
-        needed_bytes = GATHERED_TIMES * (manifest.size_bytes + LEAF_BYTES * manifest.keys)
-        room_bytes = self._room_bytes()
-        if room_bytes >= needed_bytes:
+        gathered_bytes = GATHERED_TIMES * (manifest.size_bytes + LEAF_BYTES * manifest.keys)
+        needed_bytes, free_bytes = gathered_bytes + limits.snapshot_spare_bytes, self._free_bytes()
+        if free_bytes is not None and free_bytes >= needed_bytes:
             return True
-        known = {"height": self._height(), "needed_bytes": needed_bytes, "free_bytes": room_bytes}
+        known = {"height": self._height(), "needed_bytes": needed_bytes, "free_bytes": free_bytes}
         self._host.note("warning", CLAIMED_TOO_LARGE, peer=peer.hex()[:12], **known)
         self.sync.distrust(peer, self._host.now().monotonic_ms)
         self._forget()
@@ -191,22 +233,28 @@ class SnapshotTaker:
     def _has_room(self) -> bool:
         """Whether there is more room than what is left to the chain. Where not, the snapshot is given up, and blocks
         are taken for a while."""
-        room_bytes = self._room_bytes()
-        if room_bytes >= 0:
+        free_bytes = self._free_bytes()
+        if free_bytes is None or free_bytes >= limits.snapshot_spare_bytes:
             return True
-        self._host.note("error", NO_ROOM, height=self._height(), free_bytes=room_bytes)
-        self._not_before_ms = self._host.now().monotonic_ms + limits.snapshot_no_room_pause_ms
-        self.sync.abandon()
-        self._forget()
+        self._give_up_for_room(free_bytes=free_bytes, needed_bytes=limits.snapshot_spare_bytes)
         return False
 
-    def _room_bytes(self) -> int:
-        """Beside what is left to the chain."""
+    def _give_up_for_room(self, **known: object) -> None:
+        self._wait_for_room(**known)
+        self.sync.abandon()
+        self._forget()
+
+    def _wait_for_room(self, **known: object) -> None:
+        self._host.note("error", NO_ROOM, height=self._height(), **known)
+        self._not_before_ms = self._host.now().monotonic_ms + limits.snapshot_no_room_pause_ms
+
+    def _free_bytes(self) -> int | None:
+        """As the disk says; None if it does not."""
         try:
-            return self._shelf.made.free_bytes() - limits.snapshot_spare_bytes
+            return self._shelf.made.free_bytes()
         except FolderDamage as damage:
             self._host.note("error", "how much room the disk has cannot be told", reason=str(damage))
-            return 0
+            return None
 
     def _give_up_if_passed(self) -> None:
         """Consensus may have brought the chain as far meanwhile: it never goes back."""
@@ -233,6 +281,9 @@ class SnapshotTaker:
         except GatheredDamage as damage:
             self._give_up_damaged(damage)
             return
+        except DiskFull as full:
+            self._give_up_for_room(reason=str(full))
+            return
         self._incoming = self._finishing = None
         self.handed_over = True
         self._shelf.install()
@@ -254,12 +305,9 @@ class SnapshotTaker:
         return 0 if self._incoming is None else self._incoming.height
 
     def _give_up_damaged(self, damage: GatheredDamage) -> None:
-        """It is fetched again: another start would find the same, and nothing else of the node stands on it. At once
-        the first time; a disk that goes on harming it must not make the node take it without end."""
+        """It is fetched again: another start would find the same, and nothing else of the node stands on it."""
         self._host.note("error", DAMAGED, height=self._height(), reason=str(damage))
-        self._not_before_ms = self._host.now().monotonic_ms + self._damage_pause_ms
-        longer_ms = max(limits.snapshot_damage_pause_ms, 2 * self._damage_pause_ms)
-        self._damage_pause_ms = min(longer_ms, limits.snapshot_damage_pause_ms_max)
+        self._pause.begin(self._host.now().monotonic_ms)
         self.sync.abandon()
         self._forget()
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar, assert_never
 
 from otcnode.codec import Record
-from otcnode.errors import StorageDamage
+from otcnode.errors import DiskFull, StorageDamage
 from otcnode.storage.kv import MemoryKeyValue, Reader, Write
 from otcnode.types import Natural
 
@@ -165,7 +165,7 @@ class FaultyKeyValue:
                 raise self._trouble("the disk refuses to write; check it, then start the node again")
             case FaultKind.DISK_FULL:
                 self._failed = True
-                raise self._trouble("the disk is full; free space, then start the node again")
+                raise DiskFull(str(self._trouble("the disk is full; free space, then start the node again")))
             case FaultKind.UNSYNCED:
                 self._unsynced = [] if self._unsynced is None else self._unsynced
                 self._apply(batch)

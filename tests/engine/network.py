@@ -23,6 +23,7 @@ from otcnode.engine.catch_up import Snapshots
 from otcnode.engine.engine import Engine
 from otcnode.engine.host import TransactionState
 from otcnode.engine.recording import RecordedConfiguration
+from otcnode.engine.snapshot_taking import DamagePause
 from otcnode.event_files import FILE_BYTES, FileRecorder, Sign
 from otcnode.genesis import (
     CashAsset,
@@ -97,6 +98,8 @@ class MemoryShelf:
         self.made: Folders = MemoryFolders()
         self.gathered: KeyValue | None = None
         self.installed: KeyValue | None = None
+        self.pause = DamagePause()
+        """Of the process, which outlives its engines like this shelf."""
 
     def begun(self) -> bool:
         return self.gathered is not None
@@ -149,6 +152,8 @@ class Station:
         self.jobs: deque[tuple[list[SignatureCheck], Callable[[Sequence[bool]], None]]] = deque()
         self.timers: dict[Timer, int] = {}
         self.notes: list[tuple[str, str]] = []
+        self.noted: list[tuple[str, dict[str, object]]] = []
+        """With what else was said."""
         self.committed: list[tuple[int, tuple[bytes, ...]]] = []
         self.ended: list[tuple[bytes, TransactionState]] = []
         self.node_changes = 0
@@ -190,7 +195,7 @@ class Station:
             replica,
             self,
             self,
-            snapshots=Snapshots(self.shelf, interval_blocks, behind_blocks),
+            snapshots=Snapshots(self.shelf, interval_blocks, behind_blocks, pause=self.shelf.pause),
             recorder=self.recorder,
         )
 
@@ -225,6 +230,7 @@ class Station:
 
     def note(self, level: str, text: str, **fields: object) -> None:
         self.notes.append((level, text))
+        self.noted.append((text, fields))
 
     # ---- Observer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from otcnode import limits
-from otcnode.engine.snapshot_taking import DAMAGED
-from otcnode.errors import FolderDamage
-from otcnode.storage.faulty import FaultyKeyValue
+from otcnode.engine.snapshot_taking import DAMAGED, NO_ROOM
+from otcnode.errors import DiskFull, FolderDamage
+from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.folder import MemoryFolders
 from otcnode.storage.kv import KeyValue, Write
 from otcnode.storage.schema import Meta, Table
@@ -78,6 +78,65 @@ def test_where_damage_stays_a_snapshot_is_gathered_ever_less_often() -> None:
     shelf.rotten = 0
     until_installed(net, joiner, 4 * limits.snapshot_damage_pause_ms)
     assert reborn(joiner).height == 30 and joiner.penalised == []
+
+
+def test_what_is_found_damaged_when_it_is_to_take_the_chains_place_is_gathered_ever_less_often() -> None:
+    """Each time one engine ends and another begins: the pause is that of the process."""
+    leader, shelf = leader_at(34), MemoryShelf()
+    leader.store.blocks_needed_above = 30
+    joiner, took_ms = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf), list[int]()
+    for _ in range(4):
+        joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+        began_ms = joiner.now_ms
+        until_installed(link(leader, joiner), joiner)
+        took_ms.append(joiner.now_ms - began_ms)
+        for station in (leader, joiner):
+            station.engine.disconnected(leader.own if station is joiner else joiner.own)
+        # What the next engine's owner finds in it.
+        shelf.installed = None
+        shelf.pause.begin(joiner.now_ms)
+        joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    pause_ms = limits.snapshot_damage_pause_ms
+    assert max(took_ms[:2]) < pause_ms <= took_ms[2] < 2 * pause_ms <= took_ms[3]
+    shelf.pause.end()
+    assert shelf.pause.until_ms == 0
+
+
+class _FullShelf(MemoryShelf):
+    """Its disk is full without saying so beforehand, as with a quota: when the store is opened, or from the write on
+    whose number is told."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at: int | None = at
+
+    def incoming(self) -> KeyValue:
+        if self.gathered is None:
+            if self.at == 0:
+                raise DiskFull("the disk of incoming is full; free space, then start the node again")
+            self.gathered = FaultyKeyValue([] if self.at is None else [Fault(self.at, FaultKind.DISK_FULL)])
+        return self.gathered
+
+
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["opened", "begun", "finished"])
+def test_a_disk_that_is_full_when_a_snapshot_is_gathered_is_waited_for(at: int) -> None:
+    leader, shelf = leader_at(34), _FullShelf(at)
+    leader.store.blocks_needed_above = 30
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+    net = link(leader, joiner)
+    net.elapse(limits.snapshot_no_room_pause_ms // 2, step_ms=100)
+    assert _errors(joiner) == [NO_ROOM] and shelf.gathered is None and joiner.engine.halted is None
+    shelf.at = None
+    until_installed(net, joiner, 2 * limits.snapshot_no_room_pause_ms)
+    assert reborn(joiner).height == 30 and joiner.penalised == []
+
+
+def test_what_was_gathered_stays_where_the_disk_is_full_at_a_start() -> None:
+    leader, shelf = leader_at(34), _FullShelf(0)
+    shelf.begun = lambda: True  # type: ignore[method-assign]
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    assert _errors(joiner) == [NO_ROOM] and joiner.engine.halted is None
 
 
 def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:

@@ -104,6 +104,8 @@ def test_a_snapshot_is_not_taken_where_there_is_no_room_and_blocks_are() -> None
     net.elapse(limits.snapshot_no_room_pause_ms // 2)
     assert joiner.height == leader.height and joiner.shelf.installed is None and joiner.penalised == []
     assert errors(joiner) == [] and CLAIMED_TOO_LARGE in [text for _, text in joiner.notes]
+    known = next(fields for text, fields in joiner.noted if text == CLAIMED_TOO_LARGE)
+    assert known["free_bytes"] == SPARE + 1_000 and int(str(known["needed_bytes"])) > SPARE + 1_000
 
 
 LIES = [{"size_bytes": 2**62}, {"keys": 2**62}]
@@ -146,6 +148,8 @@ def test_a_snapshot_is_given_up_where_the_disk_fills_up_while_it_comes() -> None
     net.elapse(2_000)
     assert joiner.shelf.gathered is None and errors(joiner) == [NO_ROOM] and joiner.penalised == []
     assert joiner.height == leader.height
+    known = next(fields for text, fields in joiner.noted if text == NO_ROOM)
+    assert (known["free_bytes"], known["needed_bytes"]) == (SPARE - 1, SPARE) and "data/archives" in NO_ROOM
 
 
 def test_it_is_taken_once_there_is_room() -> None:
