@@ -60,9 +60,11 @@ STORM_SIZES = (4, 4, 4, 5, 6, 7)
 BESIDE_LIARS = ("kind-loss", "ambush", "crash", "partition", "duplication", "delay")
 PARTLY = (Habit.STALE, Habit.FLOOD)
 """Habits that would drown everything else, were they always followed."""
-TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE)
+TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE, Habit.OVERSTATE)
 """Habits that need the belief of a quorum to do harm."""
-IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN))
+OF_VALID_PARTS = (Habit.OVERSTATE, Habit.MISSIGN, Habit.DOUBLE, Habit.PAD)
+"""Habits that put together what is valid by itself."""
+IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN, *OF_VALID_PARTS))
 """What one client's transactions wait for while everything fails says nothing about the primary."""
 CENSORED_PERMILLE = 20
 WEAK_IN_STORMS_PERMILLE = 400
@@ -70,6 +72,8 @@ DISK_PERMILLE = 250
 SHELF_PERMILLE = 400
 OPENS_PERMILLE = 120
 """Of the lies of all kinds, those that open views early instead."""
+VALID_PARTS_PERMILLE = 180
+"""Of the lies of all kinds, those of valid parts instead."""
 LOST_BESIDE_PERMILLE = 200
 """Of the networks of four or more, those in which somebody loses its record beside those that are weak for good."""
 DIRECTORY_PERMILLE = 400
@@ -505,6 +509,8 @@ class _Generator:
         habit = chance.choice(habits, "habit", node, number)
         if habits is IN_ANY_WEATHER and chance.happens(OPENS_PERMILLE, "opens", node, number):
             habit = Habit.OPEN
+        elif habits is IN_ANY_WEATHER and chance.happens(VALID_PARTS_PERMILLE, "valid parts", node, number):
+            habit = chance.choice(OF_VALID_PARTS, "which valid parts", node, number)
         others = [other for other in self._nodes if other != node]
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number

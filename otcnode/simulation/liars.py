@@ -19,7 +19,9 @@ from otcnode.simulation.alternatives import Alternatives
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.counterfeits import Counterfeits
 from otcnode.simulation.forgery import Asker, Forger
+from otcnode.simulation.overclaims import Overclaims
 from otcnode.simulation.plan import Habit, Liar
+from otcnode.simulation.second_signatures import SecondSignatures
 from otcnode.simulation.signing import Sign
 
 MEMORY_MESSAGES = 300
@@ -40,6 +42,7 @@ class Mouth:
         genesis: Genesis,
         nodes: tuple[bytes, ...],
         sign: Sign,
+        sign_again: Sign,
         chance: Chance,
         honest_half: Callable[[], Engine | None],
         injected: Callable[[str], None],
@@ -51,6 +54,8 @@ class Mouth:
         self._forger = Forger(index, chain_id(genesis), nodes, sign, chance)
         self._counterfeits = Counterfeits(genesis, nodes[index], sign, chance.below(2, "counterfeit", index))
         self._alternatives = Alternatives(self._forger, honest_half)
+        self._overclaims = Overclaims(self._forger, honest_half, chance)
+        self._second = SecondSignatures(chain_id(genesis), nodes[index], sign, sign_again, honest_half)
         self._habits: dict[int, Liar] = {}
         self._memory: deque[bytes] = deque(maxlen=MEMORY_MESSAGES)
 
@@ -135,6 +140,15 @@ class Mouth:
                 return [self._forger.hidden(message)]
             case Habit.REPROPOSE:
                 return [self._alternatives.reproposed(message) if isinstance(message, NewView) and opens else message]
+            case Habit.OVERSTATE:
+                self._overclaims.remember()
+                return [self._overclaims.overstated(message)]
+            case Habit.MISSIGN:
+                return [self._overclaims.missigned(message) if isinstance(message, NewView) and opens else message]
+            case Habit.DOUBLE:
+                return self._second.doubled(message, proposes)
+            case Habit.PAD:
+                return self._second.padded(message)
             case Habit.REWRITE:
                 rewriting = self._alternatives.rewriting(message) if isinstance(message, NewView) and opens else []
                 return [message, *rewriting]

@@ -73,7 +73,8 @@ class Rules:
             signer.lost = dict(signer.voted)
 
     def entered(self, node: int, message: NewView, quorum: int) -> None:
-        """A node acts under a NEW-VIEW: of a quorum, and what it proposes again is what somebody in it proved."""
+        """A node acts under a NEW-VIEW: of a quorum, on a height that a certificate of it shows, and what it proposes
+        again is what somebody in it proved."""
         if node not in self._signers:
             return
         base = max(entry.committed for entry in message.view_changes)
@@ -84,6 +85,11 @@ class Rules:
         where = f"n{node} acts under a NEW-VIEW for view {message.view}"
         if len({entry.validator for entry in message.view_changes}) != quorum:
             raise Violation(Promise.RULES, f"{where} that is not of a quorum")
+        for entry in message.view_changes:
+            shown = message.epoch - 1 if entry.certificate is None else entry.certificate.height
+            if entry.committed != shown:
+                claim = f"with height {entry.committed} claimed and height {shown} shown"
+                raise Violation(Promise.RULES, f"{where} {claim}")
         if heights != list(range(base + 1, base + 1 + len(heights))):
             raise Violation(Promise.RULES, f"{where} on {base} that proposes heights {heights} again")
         if not {block_hash(header) for header in again} <= proved:

@@ -352,6 +352,7 @@ class World:
                 self.genesis,
                 self.validators,
                 self._signatures.signer(node.key),
+                self._signatures.second_signer(node.key),
                 self.chance,
                 lambda: node.engine,
                 self.injected,

@@ -35,11 +35,17 @@ SHELVES = Options(
 EQUIVOCATING = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.EQUIVOCATE,))
 EQUIVOCATING_BEHIND = replace(EQUIVOCATING, snapshots_permille=1_000, safety_ms=24_000)
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
+
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
 )
 """Whoever votes wrongly breaks one of these; where others see it first and stop listening, progress is what is lost."""
+
+
+def _only(habit: Habit) -> Options:
+    """Liars that do nothing else."""
+    return replace(LIARS, habits=(habit,))
 
 
 def _one(promise: Promise, *others: Promise) -> frozenset[Promise]:
@@ -163,6 +169,22 @@ MUTANTS = (
         _SAFETY,
         600,
         options=LIARS,
+    ),
+    Mutant(
+        "certificate of another height",
+        "a VIEW-CHANGE's certificate is of the height that it claims",
+        views.certificate_of_another_height,
+        _SAFETY,
+        150,
+        options=_only(Habit.OVERSTATE),
+    ),
+    Mutant(
+        "re-proposals unsigned",
+        "a re-proposal is the new primary's own PREPARE",
+        views.reproposals_unsigned,
+        _one(P.BLAME),
+        150,
+        options=_only(Habit.MISSIGN),
     ),
     Mutant(
         "base not committed by the primary",

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from otcnode.blocks import Epoch, block_hash
+from msgspec.structs import replace
+
+from otcnode.blocks import Epoch, Verify, block_hash
 from otcnode.consensus import committing, memory, patience, view_change, view_changing
 from otcnode.consensus.core import Core
 from otcnode.consensus.inclusion import InclusionWatch, Proposed
@@ -79,6 +81,32 @@ def view_change_unchecked() -> Plant:
         return None
 
     return planted(*wherever(view_change.check_view_change, believe))
+
+
+def certificate_of_another_height() -> Plant:
+    """Any valid certificate of the epoch shows whatever height is claimed."""
+    right = view_change._check_committed
+
+    def check_committed(message: ViewChange, chain: bytes, epoch: Epoch, verify: Verify) -> None:
+        shown = message.committed if message.certificate is None else message.certificate.height
+        right(replace(message, committed=shown), chain, epoch, verify)
+
+    return planted((view_change, "_check_committed", check_committed))
+
+
+def reproposals_unsigned() -> Plant:
+    """What is proposed again counts as the new primary's PREPARE, whatever it is signed with."""
+    right = view_change.check_new_view
+
+    def check_new_view(message: NewView, chain: bytes, epoch: Epoch, verify: Verify, *known: Any) -> Selection:
+        unread = {again.signature for again in message.reproposals}
+
+        def believe(public: bytes, signed: bytes, signature: bytes) -> bool:
+            return signature in unread or verify(public, signed, signature)
+
+        return right(message, chain, epoch, believe, *known)
+
+    return planted(*wherever(right, check_new_view))
 
 
 def uncommitted_base() -> Plant:
