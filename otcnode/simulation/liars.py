@@ -151,7 +151,8 @@ class Mouth:
                 return self._second.padded(message)
             case Habit.REWRITE:
                 rewriting = self._alternatives.rewriting(message) if isinstance(message, NewView) and opens else []
-                return [message, *rewriting]
+                first = self._chance.happens(500, "rewritten first", *asker)
+                return [*rewriting, message] if first else [message, *rewriting]
             case Habit.ROOTS:
                 if isinstance(message, PrePrepare) and proposes:
                     return [self._alternatives.with_false_root(message)]

@@ -40,6 +40,8 @@ class _Signer:
     """The same at the time its record was last lost: nothing up to either may be signed again."""
     bases: dict[tuple[int, int], int] = field(default_factory=dict)
     """(epoch, view) to the base of the NEW-VIEW it acts under."""
+    fixed: dict[Place, bytes] = field(default_factory=dict)
+    """The blocks that these NEW-VIEWs propose again."""
     floor: int = 0
 
 
@@ -94,6 +96,8 @@ class Rules:
             raise Violation(Promise.RULES, f"{where} on {base} that proposes heights {heights} again")
         if not {block_hash(header) for header in again} <= proved:
             raise Violation(Promise.RULES, f"{where} that proposes again what nobody has proved")
+        for header in again:
+            self._signers[node].fixed[(message.epoch, message.view, header.height)] = block_hash(header)
 
     def wants(self, node: int, message: ViewChange, quorum: int) -> None:
         """A node decides to ask for a view: only after a quorum asked for the one below. Nobody has to ask for view 0,
@@ -169,6 +173,8 @@ class Rules:
             raise Violation(Promise.RULES, f"{what} where its view begins above {base}")
         if signer.committed < base:
             raise Violation(Promise.RULES, f"{what} and has not committed {base}, where its view begins")
+        if signer.fixed.get(place, name) != name:
+            raise Violation(Promise.RULES, f"{what} for another block than its view proposes again")
         if signer.committed < signer.floor:
             raise Violation(Promise.RULES, f"{what} while its store is at {signer.committed}, below {signer.floor}")
         if kind == "COMMIT" and signer.prepared.get(place) != name:

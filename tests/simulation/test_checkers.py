@@ -8,9 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
-from otcnode.blocks import commit_preimage, maximum_faulty, prepare_preimage, quorum
+from otcnode.blocks import (
+    Certificate,
+    Header,
+    block_hash,
+    commit_preimage,
+    maximum_faulty,
+    prepare_preimage,
+    quorum,
+)
 from otcnode.codec import encode
-from otcnode.consensus.messages import Commit, Prepare, ViewChange
+from otcnode.consensus.messages import Commit, NewView, Prepare, Proof, Reproposal, ViewChange
 from otcnode.consensus.record import Asked
 from otcnode.genesis import chain_id
 from otcnode.simulation.checkers import Checkers, quorum_of
@@ -155,6 +163,41 @@ def test_a_vote_is_lawful_only_on_votes_that_exist() -> None:
     rules.forgot_blocks(2)
     with pytest.raises(Violation, match="below 5"):
         rules.voted(2, "PREPARE", place, block, quorum=3, proposes=False)
+
+
+def opening(*view_changes: ViewChange, again: tuple[Header, ...] = ()) -> NewView:
+    names = tuple(replace(entry, validator=bytes([number]) * 32) for number, entry in enumerate(view_changes))
+    reproposals = tuple(Reproposal(header, bytes(64)) for header in again)
+    return NewView(1, 2, names, reproposals, bytes(32), bytes(64))
+
+
+def header_of(height: int) -> Header:
+    hashes = (bytes(32),) * 5
+    return Header(1, bytes(32), height, bytes(32), 1, bytes(32), 0, *hashes)
+
+
+def test_a_view_stands_on_a_height_that_a_certificate_of_it_shows() -> None:
+    rules = Rules(range(4), liars=1)
+    shown = ViewChange(1, 2, 3, Certificate(1, 0, 3, bytes(32), ()), (), bytes(32), bytes(64))
+    at_genesis = replace(shown, committed=0, certificate=None)
+    rules.entered(0, opening(shown, at_genesis, shown), quorum=3)
+    for claimed in (replace(shown, committed=4), replace(shown, committed=2), replace(at_genesis, committed=1)):
+        with pytest.raises(Violation, match=f"height {claimed.committed} claimed") as caught:
+            rules.entered(1, opening(shown, claimed, at_genesis), quorum=3)
+        assert caught.value.promise is Promise.RULES
+
+
+def test_where_a_view_proposes_a_block_again_nobody_votes_for_another() -> None:
+    rules, header = Rules(range(4), liars=1), header_of(1)
+    name, place = block_hash(header), (1, 2, 1)
+    proof = Proof(1, header, ())
+    asking = ViewChange(1, 2, 0, None, (proof,), bytes(32), bytes(64))
+    rules.entered(0, opening(asking, asking, asking, again=(header,)), quorum=3)
+    rules.voted(0, "PREPARE", place, name, quorum=3, proposes=False)
+    rules.voted(1, "PREPARE", place, bytes(32), quorum=3, proposes=False)
+    with pytest.raises(Violation, match="another block than its view proposes again") as caught:
+        rules.voted(0, "PREPARE", place, bytes(32), quorum=3, proposes=False)
+    assert caught.value.promise is Promise.RULES
 
 
 def test_a_view_may_last_as_long_as_its_node_has_reason_to_wait() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from msgspec.structs import replace
 
 from otcnode.blocks import Epoch, Verify, block_hash
-from otcnode.consensus import committing, memory, patience, view_change, view_changing
+from otcnode.consensus import committing, memory, patience, view_change, view_changing, voting
 from otcnode.consensus.core import Core
 from otcnode.consensus.inclusion import InclusionWatch, Proposed
 from otcnode.consensus.messages import NewView, Proof, ViewChange
@@ -133,6 +133,61 @@ def base_barrier_dropped() -> Plant:
         right(state, new_view)
         state.base = state.fresh_above = state.committed
         memory.activate(state)
+
+    return planted((memory, "enter", enter))
+
+
+def below_the_base() -> Plant:
+    """Who acts under a NEW-VIEW and has not committed its base takes part in the heights up to it."""
+    accept, work = voting.accept_next, voting.work_on_blocks
+
+    def accept_next(core: Core) -> bool:
+        with _active_below_the_base(core.state):
+            return accept(core)
+
+    def work_on_blocks(core: Core) -> bool:
+        with _active_below_the_base(core.state):
+            return work(core)
+
+    return planted((voting, "accept_next", accept_next), (voting, "work_on_blocks", work_on_blocks))
+
+
+@contextmanager
+def _active_below_the_base(state: State) -> Iterator[None]:
+    if state.active or state.new_view is None or state.committed >= state.base:
+        yield
+        return
+    kept, state.fresh_above, state.active = state.fresh_above, state.committed, True
+    yield
+    state.fresh_above, state.active = kept, False
+
+
+def another_block_again() -> Plant:
+    """Where a block is proposed again, another one is accepted too."""
+    right = voting.accept_next
+
+    def accept_next(core: Core) -> bool:
+        state = core.state
+        for height, name in sorted(state.reproposals.items()):
+            other = state.waiting.get((state.primary, height))
+            is_other = other is not None and other.view == state.view and block_hash(other.header) != name
+            if is_other and state.accepted.get(height) == name and (state.view, height) not in state.own_prepares:
+                for above in [above for above in state.accepted if above >= height]:
+                    del state.accepted[above]
+                state.fresh_above = height - 1
+        return right(core)
+
+    return planted((voting, "accept_next", accept_next))
+
+
+def fresh_at_once() -> Plant:
+    """Whoever acts under a NEW-VIEW begins with fresh blocks, right above its base."""
+    right = memory.enter
+
+    def enter(state: State, new_view: NewView) -> None:
+        with planted((memory, "select", _select_nothing)):
+            right(state, replace(new_view, reproposals=()))
+        state.new_view = new_view
 
     return planted((memory, "enter", enter))
 

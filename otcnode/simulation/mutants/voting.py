@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from otcnode import blocks
-from otcnode.blocks import Certificate, commit_preimage
-from otcnode.consensus import building, committing, receiving, record, retransmission, view_changing, voting
+from otcnode.blocks import Certificate, Epoch, ValidatorSignature, block_hash, commit_preimage, prepare_preimage
+from otcnode.consensus import (
+    building,
+    committing,
+    memory,
+    proposing,
+    receiving,
+    record,
+    retransmission,
+    view_changing,
+    voting,
+)
 from otcnode.consensus.certificates import proof_from
 from otcnode.consensus.core import Core
-from otcnode.consensus.messages import Commit, Status
+from otcnode.consensus.effects import Build
+from otcnode.consensus.events import Built
+from otcnode.consensus.messages import Commit, Prepare, PrePrepare, Status
 from otcnode.consensus.state import State
 from otcnode.consensus.votes import Vote, VoteBook, absent
-from otcnode.simulation.mutants.planting import planted
+from otcnode.crypto import SignatureCheck
+from otcnode.errors import ProofError
+from otcnode.simulation.mutants.planting import planted, wherever
 
 Plant = AbstractContextManager[None]
 
@@ -121,6 +137,124 @@ def votes_after_view_change() -> Plant:
         return right(core)
 
     return planted((voting, "work_on_blocks", work_on_blocks))
+
+
+def prepares_after_view_change() -> Plant:
+    """What was accepted in the views that were left is still prepared there, once its parent is committed."""
+    right = voting.work_on_blocks
+
+    def work_on_blocks(core: Core) -> bool:
+        state = core.state
+        for name, candidate in sorted(state.candidates.items()):
+            accepted = candidate.recorded
+            if accepted is None or not candidate.executed or candidate.header.parent != state.tip.block_hash:
+                continue
+            view, height = accepted.view, candidate.height
+            if view < state.view and (view, height) not in state.own_prepares and state.may_sign(view):
+                _cast_prepare(core, view, height, name)
+        return right(core)
+
+    return planted((voting, "work_on_blocks", work_on_blocks))
+
+
+def _cast_prepare(core: Core, view: int, height: int, name: bytes) -> None:
+    state = core.state
+    assert state.own is not None
+    signed = prepare_preimage(core.configuration.chain, state.epoch.number, view, height, name)
+    voting._cast(core, Prepare(state.epoch.number, view, height, name, state.own, core.sign(signed)))
+
+
+def proposals_after_view_change() -> Plant:
+    """A primary that has asked for the next view goes on to propose in its own."""
+    build, built = proposing.build, proposing.built
+
+    def goes_on(state: State) -> bool:
+        view, place = state.view - 1, (state.view - 1, state.committed + 1)
+        is_primary = not state.active and view >= 0 and state.epoch.primary(view) == state.own
+        return is_primary and state.may_sign(view) and place not in state.own_prepares
+
+    def build_on(core: Core) -> None:
+        build(core)
+        state = core.state
+        if not goes_on(state) or core.building is not None or core.builder_had_nothing:
+            return
+        core.request += 1
+        time_ms = max(state.now.ledger_ms, state.tip.time_ms + 1)
+        place, most = (state.committed + 1, state.tip.block_hash), state.transactions_max
+        core.building = Build(core.request, *place, time_ms, most, False)
+        core.effects.append(core.building)
+
+    def built_on(core: Core, event: Built) -> None:
+        state, header = core.state, event.header
+        answered = core.building is not None and core.building.request == event.request
+        built(core, event)
+        if not answered or header is None or header.height != state.committed + 1 or not goes_on(state):
+            return
+        assert state.own is not None
+        epoch, view, name = state.epoch.number, state.view - 1, block_hash(header)
+        signature = core.sign(prepare_preimage(core.configuration.chain, epoch, view, header.height, name))
+        memory.remember_own_vote(state, Prepare(epoch, view, header.height, name, state.own, signature))
+        core.save(record.Accepted(epoch, view, header, event.entries, event.bodies, signature))
+        core.broadcast(PrePrepare(epoch, view, header, event.entries, signature))
+
+    return planted((proposing, "build", build_on), (proposing, "built", built_on))
+
+
+class _Doubled:
+    """What VoteBooks hold beside one vote of each validator: its other signatures."""
+
+    def __init__(self) -> None:
+        self.votes: WeakKeyDictionary[VoteBook, dict[tuple[int, int, bytes], dict[bytes, Vote]]] = WeakKeyDictionary()
+
+    def note(self, book: VoteBook, message: Prepare | Commit) -> None:
+        vote = Vote(message.view, message.block_hash, message.signature)
+        places = self.votes.setdefault(book, {})
+        places.setdefault((message.height, message.view, message.block_hash), {})[message.validator] = vote
+
+    def of(self, book: VoteBook, height: int) -> list[tuple[tuple[int, int, bytes], dict[bytes, Vote]]]:
+        return [(place, votes) for place, votes in self.votes.get(book, {}).items() if place[0] == height]
+
+
+def signatures_counted() -> Plant:
+    """Two valid signatures of one validator under one vote are two votes."""
+    take, signatures_of, voters_of = receiving._take_vote, VoteBook.signatures, VoteBook.voters
+    doubled = _Doubled()
+
+    def take_vote(core: Core, sender: bytes, message: Prepare | Commit) -> bool:
+        book = receiving._book(core, message)
+        held = book.get(message.height, message.validator, message.view)
+        taken = take(core, sender, message)
+        other = held is not None and held.block_hash == message.block_hash and held.signature != message.signature
+        if other and receiving._is_authentic_vote(core, message):
+            doubled.note(book, message)
+        return taken
+
+    def signatures(self: VoteBook, height: int, view: int, block: bytes) -> tuple[ValidatorSignature, ...]:
+        more = dict(doubled.of(self, height)).get((height, view, block), {})
+        found = [*signatures_of(self, height, view, block)]
+        found += [ValidatorSignature(name, vote.signature) for name, vote in more.items()]
+        return tuple(sorted(found, key=lambda entry: entry.validator))
+
+    def voters(self: VoteBook, height: int) -> int:
+        return voters_of(self, height) + sum(len(votes) for _, votes in doubled.of(self, height))
+
+    return planted(
+        (receiving, "_take_vote", take_vote), (VoteBook, "signatures", signatures), (VoteBook, "voters", voters)
+    )
+
+
+def signers_counted_twice() -> Plant:
+    """A quorum in a certificate or proof is of different signatures, whoever made them."""
+
+    def vote_checks(signatures: Sequence[ValidatorSignature], message: bytes, epoch: Epoch) -> list[SignatureCheck]:
+        different = {entry.signature for entry in signatures}
+        if not epoch.quorum <= len(different) == len(signatures) <= len(epoch.validators):
+            raise ProofError("too few signatures, or one twice")
+        if not {entry.validator for entry in signatures} <= set(epoch.validators):
+            raise ProofError("a signer is not a validator of this epoch")
+        return [SignatureCheck(entry.validator, message, entry.signature) for entry in signatures]
+
+    return planted(*wherever(blocks.vote_checks, vote_checks))
 
 
 def status_is_a_vote() -> Plant:
