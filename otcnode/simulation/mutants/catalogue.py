@@ -248,7 +248,7 @@ MUTANTS = (
         views.another_block_again,
         _one(P.RULES),
         150,
-        options=_only(Habit.REWRITE),
+        options=replace(STORM, habits=(Habit.REWRITE,)),
     ),
     Mutant(
         "fresh at once",
