@@ -14,6 +14,7 @@ from otcnode import limits, merkle
 from otcnode.codec import Record, encode
 from otcnode.crypto import SignatureCheck, preimage, tagged_hash, verify
 from otcnode.errors import ProofError
+from otcnode.remembered import remembered
 from otcnode.types import (
     BlockHash,
     Bytes32,
@@ -61,7 +62,9 @@ class Header(Record, frozen=True):
     next_validators_hash: Hash
 
 
+@remembered(limits.block_hashes_remembered_max)
 def block_hash(header: Header) -> BlockHash:
+    """Asked of one header in every step from its proposal to its commit, so worked out once."""
     return tagged_hash(BLOCK_DOMAIN, encode(header))
 
 
@@ -172,6 +175,7 @@ def _heights_fitting(validators: int) -> int:
     return (limits.message_bytes_max - certificates_bytes - HEADER_BYTES_MAX) // height_bytes
 
 
+@remembered(limits.validators_hashes_remembered_max)
 def validators_hash(epoch: Epoch) -> Hash:
     """Names who decides, from which height on and by which parameters: a header says so of itself and of the block
     after it, so that nobody needs to execute a block to see that an epoch ends with it."""
@@ -179,11 +183,15 @@ def validators_hash(epoch: Epoch) -> Hash:
     return tagged_hash(VALIDATORS_DOMAIN, encode(epoch))
 
 
+@remembered(limits.vote_preimages_remembered_max)
 def commit_preimage(chain: bytes, epoch: int, view: int, height: int, block: Bytes32) -> bytes:
+    """What every COMMIT of one view for one block signs."""
     return preimage(COMMIT_DOMAIN, chain, epoch, view, height, block)
 
 
+@remembered(limits.vote_preimages_remembered_max)
 def prepare_preimage(chain: bytes, epoch: int, view: int, height: int, block: Bytes32) -> bytes:
+    """What every PREPARE of one view for one block signs."""
     return preimage(PREPARE_DOMAIN, chain, epoch, view, height, block)
 
 

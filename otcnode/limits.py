@@ -215,6 +215,9 @@ sightings_per_outline_max = 160_000
 explanations_remembered_max = 20_000
 blocks_in_flight_kept = 16
 """Above it, executed blocks that the replica no longer considers are dropped."""
+block_hashes_remembered_max = 256
+validators_hashes_remembered_max = 16
+vote_preimages_remembered_max = 64
 
 # storage
 state_buckets_max = 1 << 20

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from otcnode import limits
+from otcnode.codec import Record
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.state import State
 from otcnode.types import BlockHash
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record, frozen=True):
     """A block to build now."""
 
     height: int
@@ -22,8 +20,7 @@ class Plan:
     """Built only for the sake of a silent validator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(Record, frozen=True):
     """Nothing to build before this ledger time (None: before something else happens), and why."""
 
     at_ms: int | None

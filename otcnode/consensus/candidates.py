@@ -21,6 +21,7 @@ class Candidate:
 
     header: Header
     block_hash: bytes
+    height: int = field(init=False)
     entries: tuple[Entry, ...] | None = None
     bodies: dict[int, bytes] = field(default_factory=dict)
     searched: bool = False
@@ -35,6 +36,9 @@ class Candidate:
     since_ms: int = 0
     in_flight: int | None = None
 
+    def __post_init__(self) -> None:
+        self.height = self.header.height
+
     @classmethod
     def of(cls, header: Header, since_ms: int) -> Candidate:
         """A block of which only the header is known; an empty one has no more to know."""
@@ -42,10 +46,6 @@ class Candidate:
         if header.transaction_count == 0:
             candidate.learn_entries(())
         return candidate
-
-    @property
-    def height(self) -> int:
-        return self.header.height
 
     @property
     def missing(self) -> tuple[int, ...]:

@@ -109,8 +109,7 @@ def rotate(core: Core) -> bool:
     """At a height divisible by `rotation_blocks` the primary's turn ends, patience unchanged. A conclusion like any
     other, so that a process that died between the block and this comes to it at its start."""
     state = core.state
-    blocks = state.parameters.rotation_blocks
-    if state.committed % blocks != 0 or state.base >= state.committed or not state.active:
+    if not state.active or state.base >= state.committed or state.committed % state.parameters.rotation_blocks != 0:
         return False
     if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
         return False
@@ -146,7 +145,7 @@ def _begin_epoch(core: Core) -> None:
 
 
 def wake(core: Core) -> bool:
-    if not silence.may_end(core.state):
+    if core.state.silence is None or not silence.may_end(core.state):
         return False
     core.begin_record(silence.view_first(core.state))
     return True

@@ -126,42 +126,43 @@ class Replica:
         else:
             core = self.core
             core.state.now = now
-            self._dispatch(event)
+            self._dispatch(core, event)
         self._advance()
         patience.tend_view_timer(core)
         retransmission.tend_status(core)
         effects, core.effects = core.effects, []
+        if len(effects) < 2:
+            return effects
         # Block sync may make blocks durable by itself; after it, a Commit of this step would come too late.
         last = [effect for effect in effects if isinstance(effect, Sync)]
         return [effect for effect in effects if not isinstance(effect, Sync)] + last if last else effects
 
-    def _dispatch(self, event: Event) -> None:
+    def _dispatch(self, core: Core, event: Event) -> None:
         match event:
             case Received(sender, message):
-                self._received(sender, message)
+                self._received(core, sender, message)
             case Work():
-                self.state.work = event
-                self.core.builder_had_nothing = False
+                core.state.work = event
+                core.builder_had_nothing = False
             case Built():
-                proposing.built(self.core, event)
+                proposing.built(core, event)
             case Fetched():
-                bodies.learn_from_pool(self.core, event)
+                bodies.learn_from_pool(core, event)
             case Executed():
-                voting.executed(self.core, event)
+                voting.executed(core, event)
             case Synced(tip):
-                if tip.height == self.state.committed + 1:
-                    committing.committed(self.core, tip, None)
+                if tip.height == core.state.committed + 1:
+                    committing.committed(core, tip, None)
             case Complaint():
-                patience.complained(self.core, event)
+                patience.complained(core, event)
             case Elapsed(timer):
-                self._elapsed(timer)
+                self._elapsed(core, timer)
             case Started():
                 raise AssertionError("handled by step")
             case _:
                 assert_never(event)
 
-    def _received(self, sender: bytes, message: Message) -> None:
-        core = self.core
+    def _received(self, core: Core, sender: bytes, message: Message) -> None:
         core.hear(sender)
         match message:
             case Status():
@@ -258,16 +259,16 @@ class Replica:
 
     # ---- timers
 
-    def _elapsed(self, timer: Timer) -> None:
+    def _elapsed(self, core: Core, timer: Timer) -> None:
         match timer:
             case Timer.VIEW:
-                patience.view_timer_elapsed(self.core)
+                patience.view_timer_elapsed(core)
             case Timer.STATUS:
-                self.core.status_sent_ms = None
-                self.core.builder_had_nothing = False
-                bodies.ask_again(self.core)
+                core.status_sent_ms = None
+                core.builder_had_nothing = False
+                bodies.ask_again(core)
             case Timer.BUILD:
-                self.core.build_timer_ms = None
-                self.core.builder_had_nothing = False
+                core.build_timer_ms = None
+                core.builder_had_nothing = False
             case _:
                 assert_never(timer)

@@ -57,12 +57,13 @@ class State:
     tip: Tip
     work: Work
 
-    # what follows from the tip and who this is: read at every step, so worked out once an epoch
+    # what follows from the tip and who this is: read at every step, so worked out once a block or an epoch
     own: bytes | None = field(init=False)
     epoch: Epoch = field(init=False)
     is_validator: bool = field(init=False)
     others: tuple[bytes, ...] = field(init=False)
     window: int = field(init=False)
+    committed: int = field(init=False)
 
     # the view
     view: int = 0
@@ -126,11 +127,13 @@ class State:
 
     def __post_init__(self) -> None:
         self.own = self.configuration.own
+        self.committed = self.tip.height
         self._know_epoch(self.tip.next_epoch)
 
     def advance(self, tip: Tip) -> None:
         """A block is durable: it is the tip, and what it says of the next epoch holds."""
         self.tip = tip
+        self.committed = tip.height
         if tip.next_epoch != self.epoch:
             self._know_epoch(tip.next_epoch)
 
@@ -139,10 +142,6 @@ class State:
         self.is_validator = self.configuration.votes(epoch)
         self.others = tuple(name for name in epoch.validators if name != self.own)
         self.window = epoch.window
-
-    @property
-    def committed(self) -> int:
-        return self.tip.height
 
     @property
     def parameters(self) -> ConsensusParameters:

@@ -140,6 +140,8 @@ def join(core: Core) -> bool:
     """Ask for the (f+1)-th highest view among the others' latest VIEW-CHANGEs, if it is above mine: at least one
     honest replica asked for it or more (PBFT, OSDI '99, section 4.5.2)."""
     state = core.state
+    if not state.view_changes:
+        return False
     higher = [
         message.view for name, message in state.view_changes.items() if message.view > state.view and name != state.own
     ]

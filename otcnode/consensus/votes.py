@@ -105,11 +105,11 @@ def bitmap(validators: Sequence[bytes], holders: Iterable[bytes]) -> bytes:
     """Bit i, counted from the lowest of the first byte, is set iff validators[i] is among the holders. Bytes, for a set
     may be larger than an integer of the wire has bits."""
     names = frozenset(holders)
-    bits = sum(1 << index for index, name in enumerate(validators) if name in names)
+    bits = sum([1 << index for index, name in enumerate(validators) if name in names])
     return bits.to_bytes(-(-len(validators) // 8), "little")
 
 
 def absent(validators: Sequence[bytes], bits: bytes) -> tuple[bytes, ...]:
     """The validators whose bit is not set; beyond its end none is."""
     held = int.from_bytes(bits, "little")
-    return tuple(name for index, name in enumerate(validators) if not held >> index & 1)
+    return tuple([name for index, name in enumerate(validators) if not held >> index & 1])

@@ -88,13 +88,13 @@ def work_on_blocks(core: Core) -> bool:
         return False
     changed = False
     lowest, highest = state.committed + 1, state.committed + limits.buffered_heights_windows * state.window
-    for height in sorted(state.accepted.keys() | state.certificates.keys()):
+    for height in sorted({*state.accepted, *state.certificates}):
         if not lowest <= height <= highest:
             continue
         accepted, certified = state.accepted_candidate(height), _certified_candidate(state, height)
-        if accepted is not None:
+        if accepted is not None and not accepted.executing:
             changed = _complete(core, accepted) or changed
-        if certified is not None and certified is not accepted:
+        if certified is not None and certified is not accepted and not certified.executing:
             changed = _complete(core, certified) or changed
         if accepted is not None and accepted.executed and state.active:
             changed = _vote_prepare(core, accepted) or _vote_commit(core, accepted) or changed
@@ -107,9 +107,7 @@ def _certified_candidate(state: State, height: int) -> Candidate | None:
 
 
 def _complete(core: Core, candidate: Candidate) -> bool:
-    """Bring a block to execution: entries, bodies, record, parent."""
-    if candidate.executing:
-        return False
+    """Bring a block that is not executed yet to execution: entries, bodies, record, parent."""
     state = core.state
     if not bodies.gather(core, candidate) or not _parent_is_executed(core, candidate):
         return False

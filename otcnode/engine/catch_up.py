@@ -115,11 +115,6 @@ class CatchUp:
         if self.snapshot_taker is not None:
             self.snapshot_taker.close()
 
-    @property
-    def handed_over(self) -> bool:
-        """Whether a snapshot takes the place of the chain, so that nothing may be added to it."""
-        return self.snapshot_taker is not None and self.snapshot_taker.handed_over
-
     def stop(self) -> None:
         """Something inside is wrong: nothing is asked for or applied any more."""
         self._stopped = True

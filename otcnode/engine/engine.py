@@ -13,7 +13,7 @@ from otcnode.codec import encode
 from otcnode.consensus import effects, events, proposing
 from otcnode.consensus.events import Timer
 from otcnode.consensus.evidence import check_evidence, epoch_of
-from otcnode.consensus.messages import Accusation, Decision, NewView, ViewChange
+from otcnode.consensus.messages import Accusation, Decision, Message, NewView, ViewChange
 from otcnode.consensus.replica import Replica
 from otcnode.consensus.resumed import Resumed
 from otcnode.consensus.sizes import MESSAGES
@@ -53,7 +53,8 @@ class Engine:
     """One node. Give it peers' messages, timers and clients' transactions; it answers through its host.
 
     `before_effect` is called ahead of every effect; the simulator crashes nodes there. `verify` judges the votes in the
-    certificates of synced blocks and snapshots. Without `snapshots` none is made, served or taken.
+    certificates of synced blocks and snapshots. Without `snapshots` none is made, served or taken. `read` decodes
+    consensus messages.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class Engine:
         verify: Verify = crypto.verify,
         snapshots: Snapshots | None = None,
         recorder: Recorder | None = None,
+        read: Callable[[bytes], Message] = MESSAGES.read,
     ) -> None:
         self._chain = chain_id
         self._verify = verify
+        self._read = read
         self._key = key
         self._own = key.public
         self._store = store
@@ -117,6 +120,7 @@ class Engine:
             verify,
             snapshots,
         )
+        self._taker = self.catch_up.snapshot_taker
         self._watch = PrimaryWatch(replica, self.intake, self.flight, host)
 
     # ---- what the world does
@@ -266,7 +270,8 @@ class Engine:
     @property
     def _over(self) -> bool:
         """Whether this engine does nothing any more: something is wrong, or another one follows it on a snapshot."""
-        return self.halted is not None or self.catch_up.handed_over
+        taker = self._taker
+        return self.halted is not None or (taker is not None and taker.handed_over)
 
     @property
     def stopped(self) -> str | None:
@@ -280,11 +285,11 @@ class Engine:
 
     def _consensus(self, peer: bytes, payload: bytes) -> None:
         try:
-            message = MESSAGES.read(payload)
+            message = self._read(payload)
         except DecodeError as error:
             self._host.penalise(peer, str(error))
             return
-        if isinstance(message, _FOR_VIEWS) and self._asks_too_often(peer):
+        if type(message) in _FOR_VIEWS and self._asks_too_often(peer):
             self._host.penalise(peer, "asks for views without end")
             return
         if isinstance(message, Accusation):
@@ -375,6 +380,8 @@ class Engine:
         if self._before_effect is not None:
             self._before_effect(effect)
         match effect:
+            case effects.SetTimer(timer, delay_ms):
+                self._host.set_timer(timer, delay_ms)
             case effects.Save(entries):
                 self._votes_log.append(entries)
                 self._record_dirty = True
@@ -406,8 +413,6 @@ class Engine:
             case effects.Sync(peer, height):
                 # Later: a block applied here, between events that still wait, could be committed by one of them again.
                 self._host.later(lambda: self._hint(peer, height))
-            case effects.SetTimer(timer, delay_ms):
-                self._host.set_timer(timer, delay_ms)
             case effects.Accuse():
                 self._accuse(effect)
             case effects.Blame(peer, reason):

@@ -23,6 +23,7 @@ class Flight:
         self._chain = chain_id
         self._blocks: dict[bytes, Speculation] = {}
         self._epoch = store.epochs()[-1]
+        self._tip = self._committed_tip()
         self._proposed: dict[bytes, int] = {}
 
     def is_proposed(self, transaction_id: bytes) -> bool:
@@ -34,14 +35,17 @@ class Flight:
         return {entry.id for name in blocks if name in self._blocks for entry in self._blocks[name].entries}
 
     def tip(self) -> Tip:
+        return self._tip
+
+    def _committed_tip(self) -> Tip:
         tip = self._store.tip
-        return Tip(tip.height, tip.block_hash, self.time_ms, tip.certificate, self._epoch)
+        time_ms = self._genesis_time_ms if tip.header is None else tip.header.time_ms
+        return Tip(tip.height, tip.block_hash, time_ms, tip.certificate, self._epoch)
 
     @property
     def time_ms(self) -> int:
         """Time of the last committed block; the genesis' own at height 0."""
-        header = self._store.tip.header
-        return self._genesis_time_ms if header is None else header.time_ms
+        return self._tip.time_ms
 
     def get(self, block: bytes) -> Speculation | None:
         return self._blocks.get(block)
@@ -106,6 +110,7 @@ class Flight:
             next_epoch=None if speculation.next_epoch == self._epoch else speculation.next_epoch,
         )
         self._epoch = speculation.next_epoch
+        self._tip = self._committed_tip()
         self._forget_below(speculation)
 
     def keep_only(self, blocks: Collection[bytes]) -> None:

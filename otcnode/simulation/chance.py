@@ -15,7 +15,7 @@ T = TypeVar("T")
 PERMILLE = 1_000
 
 
-class _Stream:
+class Stream:
     """What one asker is told."""
 
     __slots__ = ("_asked", "_asker")
@@ -30,6 +30,11 @@ class _Stream:
         self._asked += 1
         return int.from_bytes(digest.digest(), "big")
 
+    def between(self, low: int, high: int) -> int:
+        """An integer in [low, high]."""
+        assert low <= high
+        return low + self.draw() % (high - low + 1)
+
 
 class Chance:
     """BLAKE2b of (seed, asker, how often this asker has asked)."""
@@ -38,14 +43,18 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self._key = hashlib.blake2b(str(seed).encode(), digest_size=32).digest()
-        self._streams: dict[tuple[str | int, ...], _Stream] = {}
+        self._streams: dict[tuple[str | int, ...], Stream] = {}
+
+    def stream(self, *asker: str | int) -> Stream:
+        """For whoever asks often: what it is told is what `asker` would be told."""
+        stream = self._streams.get(asker)
+        if stream is None:
+            stream = self._streams[asker] = Stream(self._key, asker)
+        return stream
 
     def draw(self, *asker: str | int) -> int:
         """64 even bits."""
-        stream = self._streams.get(asker)
-        if stream is None:
-            stream = self._streams[asker] = _Stream(self._key, asker)
-        return stream.draw()
+        return self.stream(*asker).draw()
 
     def below(self, bound: int, *asker: str | int) -> int:
         """An integer in [0, bound)."""
@@ -54,8 +63,7 @@ class Chance:
 
     def between(self, low: int, high: int, *asker: str | int) -> int:
         """An integer in [low, high]."""
-        assert low <= high
-        return low + self.draw(*asker) % (high - low + 1)
+        return self.stream(*asker).between(low, high)
 
     def happens(self, permille: int, *asker: str | int) -> bool:
         """True in `permille` of 1,000 cases; asks nothing where the answer is certain."""

@@ -9,11 +9,12 @@ import msgpack
 import msgspec
 
 from otcnode.audit import ledger_violations
-from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, VALIDATORS_DOMAIN, Certificate, Header, block_hash
+from otcnode.blocks import COMMIT_DOMAIN, PREPARE_DOMAIN, VALIDATORS_DOMAIN, Certificate, Epoch, Header, block_hash
 from otcnode.codec import decode
 from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, ViewChange
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry
 from otcnode.crypto import tagged_hash, verify
+from otcnode.remembered import remembered
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
 from otcnode.simulation.plan import Plan
@@ -29,6 +30,7 @@ from otcnode.vm.transactions import decode_transaction, signature_checks
 Vote = tuple[int, str, Place]
 """(node, PREPARE or COMMIT, where)"""
 
+EPOCHS_REMEMBERED = 16
 _PREPARE, _COMMIT = "PREPARE", "COMMIT"
 _ENTERED, _ASKED = b"\xa7entered", b"\xa5asked"
 """How the tags of entries of the voting record are encoded."""
@@ -188,7 +190,7 @@ class Checkers:
         wanted."""
         where, height = f"n{node}, height {header.height}", header.height
         announced = store.epoch_of(height + 1)
-        named = tagged_hash(VALIDATORS_DOMAIN, msgpack.packb(_plain(announced)))
+        named = _name_of_epoch(announced)
         if named != header.next_validators_hash or store.epochs()[-1].number > height + 1:
             raise Violation(Promise.CERTIFICATE, f"{where}: another epoch than the header announces")
         begins = announced.number == height + 1
@@ -416,6 +418,12 @@ class Checkers:
             raise Violation(
                 Promise.INVARIANTS, f"n{node}, height {store.tip.height}: {found.invariant}, {found.detail}"
             )
+
+
+@remembered(EPOCHS_REMEMBERED)
+def _name_of_epoch(epoch: Epoch) -> bytes:
+    """By the published rule, in code of its own."""
+    return tagged_hash(VALIDATORS_DOMAIN, msgpack.packb(_plain(epoch)))
 
 
 def _plain(record: msgspec.Struct) -> list[object]:

@@ -3,6 +3,7 @@ reports come back in the order of the jobs, so that the first failure is the sam
 
 from __future__ import annotations
 
+import gc
 import selectors
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from otcnode.simulation.world import run
 
 AHEAD_PER_PROCESS = 16
 """How many jobs may be done ahead of one that takes long."""
+OBJECTS_BEFORE_COLLECTION = 50_000
+"""A simulation leaves some 5,000 objects behind in cycles: they are looked for every few simulations."""
 
 
 class Seed(msgspec.Struct, frozen=True, tag="seed"):
@@ -157,6 +160,8 @@ class _Worker:
 def work() -> None:
     """A worker's life: Ctrl-C is its parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     for line in sys.stdin.buffer:
         job: Job = msgspec.json.decode(line, type=Job)
         sys.stdout.buffer.write(msgspec.json.encode(perform(job)) + b"\n")

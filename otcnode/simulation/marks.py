@@ -207,6 +207,8 @@ class Marks:
     def effect(self, node: int, effect: effects.Effect) -> None:
         seen = self._nodes[node]
         match effect:
+            case effects.SetTimer() | effects.Save():
+                pass
             case effects.Compact():
                 self.hit("voting record compacted")
             case effects.Sync():

@@ -26,14 +26,19 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
         seen.add(id(value))
         if isinstance(value, _COLLECTIONS):
             yield path, len(value)
-            members = value.values() if isinstance(value, dict) else value
             path += "[]"
-            waiting += [(path, member) for member in members if entered[type(member)]]
-        else:
+            for member in value.values() if isinstance(value, dict) else value:
+                if entered[type(member)]:
+                    waiting.append((path, member))
+            continue
+        for name in _slots_of[type(value)]:
             # An empty slot reads as None, which is not entered.
-            slots = [(name, getattr(value, name, None)) for name in _slots_of[type(value)]]
-            attributes = (*slots, *getattr(value, "__dict__", {}).items())
-            waiting += [(f"{path}.{name}", member) for name, member in attributes if entered[type(member)]]
+            member = getattr(value, name, None)
+            if entered[type(member)]:
+                waiting.append((f"{path}.{name}", member))
+        for name, member in getattr(value, "__dict__", {}).items():
+            if entered[type(member)]:
+                waiting.append((f"{path}.{name}", member))
 
 
 class _Entered(dict[type, bool]):

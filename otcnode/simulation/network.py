@@ -15,7 +15,7 @@ from typing import Protocol
 
 from otcnode.p2p.framing import Channel
 from otcnode.simulation import wire
-from otcnode.simulation.chance import Chance
+from otcnode.simulation.chance import Chance, Stream
 from otcnode.simulation.plan import Cut, Delay, Duplication, Loss, Partition, Plan
 from otcnode.simulation.scheduler import Scheduler
 
@@ -51,9 +51,10 @@ class Sent:
 class _Link:
     """One direction of a connection, at its receiver."""
 
-    __slots__ = ("busy_until_ms", "generation", "held", "open")
+    __slots__ = ("busy_until_ms", "delays", "generation", "held", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, delays: Stream) -> None:
+        self.delays = delays
         self.open = False
         self.generation = 0
         self.busy_until_ms = 0
@@ -64,7 +65,7 @@ class Network:
     """All links. `injected` counts the faults that hit a message, by kind."""
 
     def __init__(self, plan: Plan, scheduler: Scheduler, chance: Chance, note: Note) -> None:
-        self._plan = plan
+        self._delay_ms = plan.delay_ms
         self._scheduler = scheduler
         self._chance = chance
         self._note = note
@@ -81,7 +82,8 @@ class Network:
     def attach(self, endpoints: list[Endpoint]) -> None:
         self._endpoints = endpoints
         count = len(endpoints)
-        self._links = {(a, b): _Link() for a in range(count) for b in range(count) if a != b}
+        pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
+        self._links = {ends: _Link(self._chance.stream("delay", *ends)) for ends in pairs}
 
     # ---- faults
 
@@ -174,7 +176,7 @@ class Network:
             if peer == node or not self._links[(node, peer)].open:
                 continue
             self._links[(peer, node)].generation += 1
-            delay_ms = self._delay(node, peer)
+            delay_ms = self._delay(self._links[(node, peer)])
             generation = self._links[(node, peer)].generation
             self._scheduler.after(delay_ms, partial(self._hangup, node, peer, generation))
 
@@ -200,7 +202,9 @@ class Network:
             if channel is Channel.TRANSACTIONS:
                 link.held.append(raw)
             return
-        depart_ms = max(depart_ms, self._scheduler.now_ms)
+        now_ms = self._scheduler.now_ms
+        if depart_ms < now_ms:
+            depart_ms = now_ms
         if self._faults and channel is not Channel.TRANSACTIONS:
             for fault in self._faults.values():
                 match fault:
@@ -212,7 +216,7 @@ class Network:
                         if self._chance.happens(permille, "duplication", name, sender, receiver):
                             self.injected["duplication"] += 1
                             again_ms = depart_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)
-                            self._deliver(ends, link, raw, again_ms + self._delay(sender, receiver))
+                            self._deliver(ends, link, raw, again_ms + self._delay(link))
                     case Delay(id=name, extra_ms=extra_ms):
                         self.injected["delay"] += 1
                         late_ms = self._chance.between(0, extra_ms, "late", name, *ends)
@@ -231,22 +235,22 @@ class Network:
 
     def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, depart_ms: int) -> None:
         """In order of sending."""
-        arrival_ms = link.busy_until_ms = max(depart_ms + self._delay(*ends), link.busy_until_ms)
+        arrival_ms = depart_ms + self._delay(link)
+        if arrival_ms < link.busy_until_ms:
+            arrival_ms = link.busy_until_ms
+        link.busy_until_ms = arrival_ms
         self._deliver(ends, link, raw, arrival_ms)
 
-    def _delay(self, sender: int, receiver: int) -> int:
-        return self._chance.between(*self._plan.delay_ms, "delay", sender, receiver)
+    def _delay(self, link: _Link) -> int:
+        return link.delays.between(*self._delay_ms)
 
     def _deliver(self, ends: tuple[int, int], link: _Link, raw: bytes, arrival_ms: int) -> None:
-        generation = link.generation
+        self._scheduler.at(arrival_ms, partial(self._arrive, ends, link, link.generation, raw))
 
-        def arrive() -> None:
-            if link.generation != generation:
-                return
+    def _arrive(self, ends: tuple[int, int], link: _Link, generation: int, raw: bytes) -> None:
+        if link.generation == generation:
             message = wire.unpack(raw)
             self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
-
-        self._scheduler.at(arrival_ms, arrive)
 
 
 def _kind(channel: Channel, payload: bytes) -> str:

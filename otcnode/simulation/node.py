@@ -23,7 +23,7 @@ from otcnode.errors import Inadmissible, StorageDamage
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.membership import Membership
 from otcnode.p2p.framing import Channel
-from otcnode.simulation import shelves
+from otcnode.simulation import shelves, wire
 from otcnode.simulation.censorship import CensoringPool
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.disk import Disk
@@ -164,6 +164,7 @@ class Node:
             self._before_effect,
             world.verify,
             self._snapshots(),
+            read=wire.read,
         )
         if self.index in plan.censors:
             self.engine.intake.pool = CensoringPool(self._censors, world.censored)
@@ -327,18 +328,16 @@ class Node:
             self.engine.disconnected(self._world.validators[peer])
 
     def arrived(self, peer: int, channel: Channel, payload: bytes) -> None:
-        if peer not in self._peers:
-            return
+        if peer in self._peers:
+            self.run(partial(self._receive, peer, channel, payload))
 
-        def receive() -> None:
-            if self.engine is not None:
-                if self.mouth is not None:
-                    self.mouth.heard(channel, payload)
-                if channel is Channel.SYNC and self._world.plan.blocks_kept:
-                    self._look_at_request(payload)
-                self.engine.received(self._world.validators[peer], channel, payload)
-
-        self.run(receive)
+    def _receive(self, peer: int, channel: Channel, payload: bytes) -> None:
+        if self.engine is not None:
+            if self.mouth is not None:
+                self.mouth.heard(channel, payload)
+            if channel is Channel.SYNC and self._world.plan.blocks_kept:
+                self._look_at_request(payload)
+            self.engine.received(self._world.validators[peer], channel, payload)
 
     def _look_at_request(self, payload: bytes) -> None:
         asks = payload.startswith(BLOCKS_REQUEST_START)
@@ -368,7 +367,9 @@ class Node:
         return now_ms if now_ms > busy_until_ms else busy_until_ms
 
     def now(self) -> Now:
-        now_ms = self._now_ms
+        now_ms, busy_until_ms = self._world.scheduler.now_ms, self._busy_until_ms
+        if now_ms < busy_until_ms:
+            now_ms = busy_until_ms
         return Now(now_ms, TIME_MS + now_ms + self.skew_ms)
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
@@ -387,7 +388,7 @@ class Node:
             return
         if channel is Channel.CONSENSUS and payload is not self._last_said:
             self._last_said = payload
-            world.said(self.index, decode(Message, payload))
+            world.said(self.index, wire.read(payload))
         world.network.send(self.index, receiver, channel, payload, depart_ms)
 
     def penalise(self, peer: bytes, reason: str) -> None:

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from otcnode.crypto import tagged_hash
+from otcnode.remembered import remembered
 from otcnode.storage.state_proof import BUCKET_DOMAIN, KEY_DOMAIN, NODE_DOMAIN, VALUE_DOMAIN
 
 FANOUT = 16
+LEAVES_REMEMBERED = 4_096
 
 
 def list_root_of(leaves: Sequence[bytes]) -> bytes:
@@ -21,13 +23,18 @@ def list_root_of(leaves: Sequence[bytes]) -> bytes:
 
 def state_root_of(pairs: Iterable[tuple[bytes, bytes]], buckets: int) -> bytes:
     """`buckets` is a power of 16; a key is in the bucket that the first nibbles of its hash name."""
-    hashed = sorted((tagged_hash(KEY_DOMAIN, key), tagged_hash(VALUE_DOMAIN, value)) for key, value in pairs)
     members: list[list[bytes]] = [[] for _ in range(buckets)]
-    for name, digest in hashed:
-        members[int.from_bytes(name[:8], "big") * buckets >> 64].append(name + digest)
+    for leaf in sorted(_leaf_of(key, value) for key, value in pairs):
+        members[int.from_bytes(leaf[:8], "big") * buckets >> 64].append(leaf)
     level = [tagged_hash(BUCKET_DOMAIN, b"".join(page)) for page in members]
     while len(level) > 1:
         level = [
             tagged_hash(NODE_DOMAIN, b"".join(level[start : start + FANOUT])) for start in range(0, len(level), FANOUT)
         ]
     return level[0]
+
+
+@remembered(LEAVES_REMEMBERED)
+def _leaf_of(key: bytes, value: bytes) -> bytes:
+    """The same pairs are in the states of many heights."""
+    return tagged_hash(KEY_DOMAIN, key) + tagged_hash(VALUE_DOMAIN, value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import cast
 
 from otcnode import limits
+from otcnode.consensus import messages
+from otcnode.consensus.sizes import MESSAGES
 from otcnode.p2p.framing import (
     FRAGMENT_BYTES,
     Channel,
@@ -17,6 +18,7 @@ from otcnode.p2p.framing import (
     whole_frame,
 )
 from otcnode.p2p.noise import TAG_BYTES, CipherState
+from otcnode.remembered import remembered
 
 UNPACKED_KEPT = 256
 
@@ -46,10 +48,16 @@ def pack(channel: Channel, payload: bytes) -> bytes:
     return b"".join(seal(_PLAIN, frame) for frame in frames)
 
 
-@lru_cache(maxsize=UNPACKED_KEPT)
+@remembered(UNPACKED_KEPT)
 def unpack(raw: bytes) -> Message:
     """The message of whole records, as every receiver finds it: what is sent to many is taken apart once."""
     decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
     (message,) = decoder.feed(raw, 0)
     assert isinstance(message, Message) and not decoder.held_bytes, "records are sent whole"
     return message
+
+
+@remembered(UNPACKED_KEPT)
+def read(payload: bytes) -> messages.Message:
+    """A consensus message as every node reads it: what is sent to many is decoded once. Raises DecodeError."""
+    return MESSAGES.read(payload)

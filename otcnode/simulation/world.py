@@ -414,6 +414,11 @@ class World:
     def effect(self, node: int, effect: effects.Effect) -> None:
         self.marks.effect(node, effect)
         match effect:
+            case effects.SetTimer(timer, delay_ms):
+                if timer is Timer.VIEW and delay_ms is not None:
+                    self.checkers.waits(node, delay_ms)
+            case effects.Save(entries):
+                self.checkers.saved(node, entries)
             case effects.Broadcast(message):
                 self.note(node, f"broadcasts {_brief(message)}")
             case effects.Send(peer, message):
@@ -430,13 +435,7 @@ class World:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {offence.kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
-            case effects.Save(entries):
-                self.checkers.saved(node, entries)
-            case effects.SetTimer(Timer.VIEW, int(delay_ms)):
-                self.checkers.waits(node, delay_ms)
-            case effects.SetTimer() | effects.Execute() | effects.Fetch() | effects.Blame():
-                pass
-            case effects.Compact():
+            case effects.Execute() | effects.Fetch() | effects.Blame() | effects.Compact():
                 pass
             case _:
                 self.note(node, type(effect).__name__)

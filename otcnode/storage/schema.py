@@ -78,7 +78,7 @@ class Meta(bytes, Enum):
 
 
 def height_key(table: Table, height: int) -> bytes:
-    return table.value + height.to_bytes(HEIGHT_BYTES, "big")
+    return table + height.to_bytes(HEIGHT_BYTES, "big")
 
 
 def terminated(key: bytes) -> bytes:

@@ -58,7 +58,8 @@ class Store:
     def __init__(self, kv: KeyValue, meta: ChainMeta, tip: Tip, head: Head, tree: StateTree) -> None:
         self._kv = kv
         self._meta = meta
-        self._tip = tip
+        self.tip = tip
+        """The committed block; `commit` moves it on."""
         self._head = head
         self._epochs = read_epochs(kv)
         self._committed = CommittedState(kv)
@@ -138,10 +139,6 @@ class Store:
         return self._meta.genesis_state_root
 
     @property
-    def tip(self) -> Tip:
-        return self._tip
-
-    @property
     def state(self) -> StateView:
         """The committed state; always the latest, also for who keeps it."""
         return self._committed
@@ -184,7 +181,7 @@ class Store:
         """
         name = block_hash(header)
         height = header.height
-        assert height == self._tip.height + 1 and header.parent == self._tip.block_hash, "not the next block"
+        assert height == self.tip.height + 1 and header.parent == self.tip.block_hash, "not the next block"
         assert certificate.height == height and certificate.block_hash == name, "a certificate of another block"
         assert tree_changes.root == header.state_root, "changes of another block"
         assert len(entries) == len(transactions) == header.transaction_count == len(receipts) - automatic_count
@@ -193,16 +190,16 @@ class Store:
             (height_key(Table.BODY, height), encode(list(transactions))),
             (height_key(Table.CERTIFICATE, height), encode(certificate)),
             (height_key(Table.RECEIPTS, height), encode(StoredReceipts(automatic_count, tuple(receipts)))),
-            (Table.BLOCK_HASH.value + name, height.to_bytes(HEIGHT_BYTES, "big")),
+            (Table.BLOCK_HASH + name, height.to_bytes(HEIGHT_BYTES, "big")),
         ]
         indexed = Indexed(tuple(entry.id for entry in entries), tuple(key for key, _ in index_writes))
         batch.append((height_key(Table.INDEXED, height), encode(indexed)))
-        table = Table.TRANSACTION.value
+        table = Table.TRANSACTION
         places = locations(height, len(entries))
         batch += [(table + entry.id, place) for entry, place in zip(entries, places, strict=True)]
-        table = Table.INDEX.value
+        table = Table.INDEX
         batch += [(table + key, value) for key, value in index_writes]
-        table = Table.STATE.value
+        table = Table.STATE
         batch += [(table + key, value) for key, value in state_writes.items()]
         batch += self.tree.batch(tree_changes)
         head = self._head_after(height, name)
@@ -220,7 +217,7 @@ class Store:
         self._first_way_up_kept = first_way_up
         self.tree.adopt(tree_changes)
         self._committed.update(state_writes)
-        self._tip = Tip(height, name, header, certificate)
+        self.tip = Tip(height, name, header, certificate)
         self._head = head
         if next_epoch is not None and new_epoch:
             self._epochs[next_epoch.number] = next_epoch
@@ -249,7 +246,7 @@ class Store:
     def header(self, height: int) -> Header | None:
         """None above the committed height, for block 0 and where it is no longer kept, here and in the other methods by
         height. Headers and certificates of the last blocks of epochs are always kept."""
-        return self._at(Table.HEADER, height, Header) if self._keeps_header(height) else None
+        return self._at(Table.HEADER, height, Header, "header") if self._keeps_header(height) else None
 
     def block(self, height: int) -> Block | None:
         header = self.header(height)
@@ -258,10 +255,12 @@ class Store:
         return Block(header, read_record(self._kv, height_key(Table.BODY, height), tuple[bytes, ...], f"body {height}"))
 
     def certificate(self, height: int) -> Certificate | None:
-        return self._at(Table.CERTIFICATE, height, Certificate) if self._keeps_header(height) else None
+        return self._at(Table.CERTIFICATE, height, Certificate, "certificate") if self._keeps_header(height) else None
 
     def receipts(self, height: int) -> StoredReceipts | None:
-        return self._at(Table.RECEIPTS, height, StoredReceipts) if height >= self._head.blocks_first else None
+        if height < self._head.blocks_first:
+            return None
+        return self._at(Table.RECEIPTS, height, StoredReceipts, "receipts")
 
     def _keeps_header(self, height: int) -> bool:
         return height >= self._head.blocks_first - 1 or height + 1 in self._epochs
@@ -295,7 +294,7 @@ class Store:
         return PastState(self._kv, height, self._check_kept)
 
     def _check_kept(self, height: int) -> None:
-        first, last = self._head.history_first, self._tip.height
+        first, last = self._head.history_first, self.tip.height
         if not first <= height <= last:
             raise LookupError(f"states of heights {first} to {last} are kept, not {height}")
 
@@ -305,7 +304,7 @@ class Store:
 
     def epoch_of(self, height: int) -> Epoch:
         """The validators that decide `height`, which is at least 1 and at most the height above the tip."""
-        assert 1 <= height <= self._tip.height + 1
+        assert 1 <= height <= self.tip.height + 1
         return self._epochs[max(number for number in self._epochs if number <= height)]
 
     def frozen(self) -> tuple[Reader, TreeHashes]:
@@ -333,7 +332,7 @@ class Store:
     def close(self) -> None:
         self._kv.close()
 
-    def _at(self, table: Table, height: int, kind: type[T]) -> T | None:
-        if not 1 <= height <= self._tip.height:
+    def _at(self, table: Table, height: int, kind: type[T], what: str) -> T | None:
+        if not 1 <= height <= self.tip.height:
             return None
-        return read_record(self._kv, height_key(table, height), kind, f"{table.name.lower()} {height}")
+        return read_record(self._kv, height_key(table, height), kind, f"{what} {height}")

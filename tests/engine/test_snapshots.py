@@ -292,7 +292,8 @@ def test_nothing_is_committed_once_a_snapshot_takes_the_chains_place() -> None:
     until_installed(net, joiner)
     joiner.engine.catch_up.sync.hint(leader.own, 34, 1)
     net.elapse(2_000)
-    assert joiner.height == 0 and joiner.engine.catch_up.handed_over
+    taker = joiner.engine.catch_up.snapshot_taker
+    assert joiner.height == 0 and taker is not None and taker.handed_over
 
 
 # ---- liars
