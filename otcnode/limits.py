@@ -107,6 +107,8 @@ evidence_bytes_max = 4 << 20
 """Of one piece: a NEW-VIEW of a hundred validators is larger than half of it."""
 evidence_greeting_bytes_max = 256 << 10
 """Of evidence that is sent to a peer that has just connected."""
+evidence_greeting_large_bytes_max = 1 << 20
+"""Besides, of one piece that is larger than that by itself: a NEW-VIEW of 31 validators and more."""
 urgent_per_validator_max = 100
 """Waiting transactions that one validator may push past the quotas of the primary's pool."""
 urgent_per_second_max = 200

@@ -201,11 +201,17 @@ class EvidenceKeeper:
         it."""
         state = State(self._store.state)
         room_bytes = limits.evidence_greeting_bytes_max
+        room_for_one_bytes = limits.evidence_greeting_large_bytes_max
         for kept in self._in_turn():
             size_bytes = self._size_bytes[name_of(kept.offence)]
-            if size_bytes > room_bytes or (kept.offence.epoch != epoch and self._is_enough(state, kept.offence)):
+            if kept.offence.epoch != epoch and self._is_enough(state, kept.offence):
                 continue
-            room_bytes -= size_bytes
+            if size_bytes <= room_bytes:
+                room_bytes -= size_bytes
+            elif limits.evidence_greeting_bytes_max < size_bytes <= room_for_one_bytes:
+                room_for_one_bytes = 0
+            else:
+                continue
             self._host.send(peer, Channel.CONSENSUS, encode(Accusation(kept.evidence)))
 
     def _in_turn(self) -> list[KeptEvidence]:

@@ -104,6 +104,7 @@ def test_many_offences_of_one_validator_do_not_keep_a_new_peer_from_hearing_of_o
 
 def test_what_does_not_fit_a_greeting_leaves_its_room_to_smaller_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "evidence_greeting_bytes_max", 3_900)
+    monkeypatch.setattr(limits, "evidence_greeting_large_bytes_max", 0)
     told, small = _greeted([3, 4])
     assert small in told and [len(payload) > 3_000 for payload in told] == [False, True]
 
