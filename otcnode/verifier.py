@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otcnode.crypto import SignatureCheck, verify
@@ -22,6 +25,12 @@ from otcnode.verify_worker import LENGTH_BYTES, pack, verify_packed
 WORKERS_MAX = 4
 INLINE_MAX = 6
 """So few are verified at once on the loop: half a millisecond, less than the way to a worker and back when idle."""
+JOBS_PER_WORKER_MAX = 4
+"""One that a worker is at, and what it finds behind it. A loop that executes one block after another hears of an answer
+two or three blocks later: a worker that had to be given its next batch then would wait for longer than it verifies."""
+PIPE_BYTES = 1 << 20
+"""To a worker: all its jobs fit, even of large blocks. Linux gives 64 kB unasked, and what does not fit waits for the
+loop as well. As much as everybody may have (pipe-max-size in proc(5)); with less it is slower, and no worse."""
 ATTEMPTS_MAX = 3
 """A batch whose workers died so often is verified on the loop: slowly, but it is."""
 
@@ -34,15 +43,40 @@ class _Job(NamedTuple):
     done: Done
 
 
+@dataclass
+class _Worker:
+    """A place for one process after another, with the jobs that it has been given, the oldest first."""
+
+    jobs: deque[_Job] = field(default_factory=deque)
+    has_jobs: asyncio.Event = field(default_factory=asyncio.Event)
+    process: Process | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    def take(self, job: _Job) -> None:
+        self.jobs.append(job)
+        self.has_jobs.set()
+        if self.process is not None:
+            _write(self.process, job)
+
+    def finish(self) -> _Job:
+        job = self.jobs.popleft()
+        if not self.jobs:
+            self.has_jobs.clear()
+        return job
+
+
 class Verifier:
     """Owns the worker processes. They start with the first batch that needs them; `close` ends them, and they end by
     themselves when this process dies."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._waiting: deque[_Job] = deque()
+        self._workers: list[_Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
-        self._processes: dict[int, Process] = {}
         self._closed = False
 
     def verify(self, checks: Sequence[SignatureCheck], done: Done) -> None:
@@ -51,14 +85,15 @@ class Verifier:
             verdicts = [verify(*check) for check in checks]
             self._loop.call_soon(self._tell, done, verdicts)
             return
-        if not self._keepers and not self._closed:
-            count = min(WORKERS_MAX, os.cpu_count() or 1)
-            self._keepers = [self._loop.create_task(self._keep_worker(place)) for place in range(count)]
-        self._jobs.put_nowait(_Job(pack(checks), len(checks), done))
+        if not self._workers and not self._closed:
+            self._workers = [_Worker() for _ in range(min(WORKERS_MAX, os.cpu_count() or 1))]
+            self._keepers = [self._loop.create_task(self._keep(worker)) for worker in self._workers]
+        self._waiting.append(_Job(pack(checks), len(checks), done))
+        self._hand_out()
 
     def process_ids(self) -> list[int]:
         """Of the workers that run now."""
-        return sorted(process.pid for process in self._processes.values() if process.returncode is None)
+        return sorted(worker.process.pid for worker in self._workers if worker.process is not None and worker.runs)
 
     async def close(self) -> None:
         """End every worker and wait for it; nothing is told any more. Safe to call twice."""
@@ -67,51 +102,69 @@ class Verifier:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    async def _keep_worker(self, place: int) -> None:
-        """One worker after another, one job after another; a job whose worker died is given to the next worker."""
+    def _hand_out(self) -> None:
+        """In order, each to the worker with the fewest."""
+        while self._waiting and not self._closed:
+            worker = min(self._workers, key=lambda worker: len(worker.jobs))
+            if len(worker.jobs) >= JOBS_PER_WORKER_MAX:
+                return
+            worker.take(self._waiting.popleft())
+
+    async def _keep(self, worker: _Worker) -> None:
+        """One process after another, one answer after another."""
         try:
             while True:
-                job = await self._jobs.get()
-                verdicts = None
-                for _ in range(ATTEMPTS_MAX):
-                    verdicts = await self._ask(place, job)
-                    if verdicts is not None:
-                        break
-                self._tell(job.done, [bool(verdict) for verdict in verdicts or verify_packed(job.packed)])
+                await worker.has_jobs.wait()
+                verdicts = await _verdicts(worker)
+                job = worker.finish()
+                self._hand_out()
+                self._tell(job.done, [bool(verdict) for verdict in verdicts])
         finally:
-            process = self._processes.pop(place, None)
-            if process is not None:
-                await _end(process)
-
-    async def _ask(self, place: int, job: _Job) -> bytes | None:
-        """The worker's verdicts, None if it died over them or could not be started."""
-        try:
-            process = await self._worker(place)
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(len(job.packed).to_bytes(LENGTH_BYTES, "big") + job.packed)
-            await process.stdin.drain()
-            return await process.stdout.readexactly(job.checks)
-        except (OSError, asyncio.IncompleteReadError):
-            dead = self._processes.pop(place, None)
-            if dead is not None:
-                await _end(dead)
-            return None
-
-    async def _worker(self, place: int) -> Process:
-        process = self._processes.get(place)
-        if process is None or process.returncode is not None:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "otcnode.verify_worker", stdin=PIPE, stdout=PIPE, start_new_session=True
-            )
-            self._processes[place] = process
-        return process
+            await _end(worker)
 
     def _tell(self, done: Done, verdicts: Sequence[bool]) -> None:
         if not self._closed:
             done(verdicts)
 
 
-async def _end(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
+async def _verdicts(worker: _Worker) -> bytes:
+    """Of the worker's oldest job. What a process that dies has not answered, the next one is given."""
+    job = worker.jobs[0]
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            process = await _process(worker)
+            assert process.stdout is not None
+            return await process.stdout.readexactly(job.checks)
+        except (OSError, asyncio.IncompleteReadError):
+            await _end(worker)
+    return verify_packed(job.packed)
+
+
+async def _process(worker: _Worker) -> Process:
+    """The one that runs, or a new one with all the worker's jobs."""
+    if not worker.runs:
+        await _end(worker)
+        worker.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "otcnode.verify_worker", stdin=PIPE, stdout=PIPE, start_new_session=True
+        )
+        assert worker.process.stdin is not None
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(worker.process.stdin.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        for job in worker.jobs:
+            _write(worker.process, job)
+    assert worker.process is not None
+    return worker.process
+
+
+def _write(process: Process, job: _Job) -> None:
+    """Never waits: what the pipe does not hold yet is in memory anyway, as long as the job is not done."""
+    assert process.stdin is not None
+    process.stdin.write(len(job.packed).to_bytes(LENGTH_BYTES, "big") + job.packed)
+
+
+async def _end(worker: _Worker) -> None:
+    process, worker.process = worker.process, None
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Sequence
 
 import pytest
 
 from otcnode.crypto import SignatureCheck, SigningKey
-from otcnode.verifier import INLINE_MAX, Verifier
+from otcnode.verifier import INLINE_MAX, WORKERS_MAX, Verifier
 
 pytestmark = pytest.mark.process
 
@@ -74,6 +76,30 @@ def test_killed_workers_lose_no_batch() -> None:
     asyncio.run(ask())
 
 
+def test_workers_go_on_while_the_loop_is_busy() -> None:
+    """A loop that executes blocks comes to hand out batches only now and then: each worker has another one by then."""
+
+    async def ask() -> None:
+        verifier = Verifier(asyncio.get_running_loop())
+        workers = min(WORKERS_MAX, os.cpu_count() or 1)
+        try:
+            await asyncio.gather(*[verdicts(verifier, [GOOD] * 50) for _ in range(workers)])
+            answers = [os.open(f"/proc/{process}/fd/1", os.O_RDONLY) for process in verifier.process_ids()]
+            batches = [asyncio.create_task(verdicts(verifier, [GOOD] * 50)) for _ in range(2 * workers)]
+            await asyncio.sleep(0)
+            deadline = time.monotonic() + 20
+            while sum(map(_bytes_unread, answers)) < 2 * workers * 50 and time.monotonic() < deadline:
+                os.sched_yield()
+            assert [_bytes_unread(answer) for answer in answers] == [100] * workers
+            assert await asyncio.gather(*batches) == [[True] * 50] * 2 * workers
+            for answer in answers:
+                os.close(answer)
+        finally:
+            await verifier.close()
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize("count", [1, 2_000])
 def test_nothing_is_told_after_the_end(count: int) -> None:
     async def ask() -> list[Sequence[bool]]:
@@ -113,3 +139,7 @@ def _runs(process: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _bytes_unread(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
