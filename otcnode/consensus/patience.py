@@ -47,7 +47,7 @@ def _may_leave(core: Core) -> bool:
     state = core.state
     if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
         return False
-    return state.hears(state.epoch.quorum - 1)
+    return state.hears(state.quorum - 1)
 
 
 def _view_timer_runs(core: Core) -> bool:

@@ -62,7 +62,12 @@ class State:
     epoch: Epoch = field(init=False)
     is_validator: bool = field(init=False)
     others: tuple[bytes, ...] = field(init=False)
+    parameters: ConsensusParameters = field(init=False)
     window: int = field(init=False)
+    quorum: int = field(init=False)
+    drift_ms: int = field(init=False)
+    heartbeat_ms: int = field(init=False)
+    """Both in ledger milliseconds."""
     committed: int = field(init=False)
 
     # the view
@@ -141,22 +146,11 @@ class State:
         self.epoch = epoch
         self.is_validator = self.configuration.votes(epoch)
         self.others = tuple(name for name in epoch.validators if name != self.own)
+        self.parameters = epoch.parameters
         self.window = epoch.window
-
-    @property
-    def parameters(self) -> ConsensusParameters:
-        """Those of the epoch."""
-        return self.epoch.parameters
-
-    @property
-    def drift_ms(self) -> int:
-        """Ledger milliseconds."""
-        return self.parameters.drift_real_ms * self.configuration.clock_rate
-
-    @property
-    def heartbeat_ms(self) -> int:
-        """Ledger milliseconds."""
-        return self.parameters.heartbeat_real_ms * self.configuration.clock_rate
+        self.quorum = epoch.quorum
+        self.drift_ms = epoch.parameters.drift_real_ms * self.configuration.clock_rate
+        self.heartbeat_ms = epoch.parameters.heartbeat_real_ms * self.configuration.clock_rate
 
     @property
     def primary(self) -> bytes:
@@ -183,7 +177,7 @@ class State:
     def is_asked_for(self) -> bool:
         """Whether a quorum asks for this view or a higher one: only then may it be left before it is opened, so that
         whoever asks for a view does so after a quorum asked for the one below (docs/consensus.md)."""
-        return sum(message.view >= self.view for message in self.view_changes.values()) >= self.epoch.quorum
+        return sum(message.view >= self.view for message in self.view_changes.values()) >= self.quorum
 
     def is_heard(self, validator: bytes) -> bool:
         heard = self.heard.get(validator)

@@ -105,10 +105,10 @@ class Checkers:
 
     def committed(self, node: int, store: Store, height: int, transactions: Sequence[bytes]) -> None:
         """A node says that a block is durable."""
-        header, certificate, block = store.header(height), store.certificate(height), store.block(height)
-        if header is None or certificate is None or block is None:
+        certificate, block = store.certificate(height), store.block(height)
+        if certificate is None or block is None:
             raise Violation(Promise.DURABILITY, f"n{node} committed height {height} and does not hold it")
-        witness = self._witnesses[node]
+        header, witness = block.header, self._witnesses[node]
         if height != witness.committed + 1:
             raise Violation(Promise.DURABILITY, f"n{node} committed height {height} after {witness.committed}")
         name = block_hash(header)
