@@ -19,6 +19,7 @@ from otcnode.config import Home
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
 from otcnode.genesis import ChainParameters
 from otcnode.node import Node
+from otcnode.storage.documents import DocumentStore
 from otcnode.storage.level import LevelKeyValue
 from tests.processes.cluster import free_ports
 
@@ -73,6 +74,26 @@ def test_sigterm_during_the_start_ends_it_in_order(home: Home) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     run(node, terminate)
+    assert is_closed(home)
+
+
+def test_sigterm_between_two_engines_ends_it_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop has just noticed it when the first one closes its databases, to make way for another on a snapshot."""
+    node = Node(home)
+    close = DocumentStore.close
+
+    def closing(store: DocumentStore) -> None:
+        if node._installing:
+            node._loop.call_soon(node._stop)
+        close(store)
+
+    monkeypatch.setattr(DocumentStore, "close", closing)
+
+    async def install() -> None:
+        await started(node)
+        node._install()
+
+    run(node, install)
     assert is_closed(home)
 
 

@@ -186,6 +186,8 @@ def export(
     the output exists, or what lies beside it is a part of another export."""
     lowest, highest = store.blocks_first, store.tip.height
     heights = range(lowest if first is None else first, (highest if last is None else last) + 1)
+    if lowest > highest:
+        raise ConfigurationError(f"no block is kept: the state is that of height {highest}")
     if not heights or heights[0] < lowest or heights[-1] > highest:
         raise ConfigurationError(f"blocks {lowest} to {highest} are kept, not {heights.start} to {heights.stop - 1}")
     if form_ is Format.PARQUET:

@@ -20,7 +20,7 @@ from otcnode.blocks import (
     validators_hash,
 )
 from otcnode.codec import decode
-from otcnode.errors import DecodeError, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, DecodeError, ProofError, StorageDamage
 from otcnode.genesis import genesis_block_hash
 from otcnode.storage.documents import ADVICE_DOCUMENT
 from otcnode.storage.kv import Reader
@@ -94,10 +94,13 @@ def verify(
     bodies, every index entry and the evidence.
 
     Of blocks below `first`, which were checked before, only the headers are read. Raises StorageDamage naming the first
-    place that is wrong, ConfigurationError if the store is of another chain.
+    place that is wrong, ConfigurationError if the store is of another chain, or `first` is one that nobody has stopped
+    at.
     """
     meta = read_chain_meta(reader, chain)
     head = read_record(reader, Meta.HEAD.value, Head, "the head")
+    if first is not None and first > head.height + 1:
+        raise ConfigurationError(f"the last block is {head.height}: none would be checked from {first} on")
     try:
         transactions = _verify_blocks(reader, meta, head, judges, progress, first or 1)
     except IndexDiffers:

@@ -91,6 +91,8 @@ def test_verify_says_what_it_found_and_can_leave_out_what_was_checked(home: Path
     assert "certificate 20" in refused(StorageDamage, "verify", "--home", home)
     assert asked("verify", "--home", home, "--from", 21) == found
     assert "blocks first" in db("verify", "--home", home, "--from", 21).stdout
+    said = refused(ConfigurationError, "verify", "--home", home, "--from", HEIGHT + 2)
+    assert said == f"the last block is {HEIGHT}: none would be checked from {HEIGHT + 2} on"
 
 
 def test_whoever_verifies_a_damaged_store_is_told_what_comes_next(home: Path) -> None:
@@ -409,6 +411,12 @@ def test_an_export_is_the_same_in_every_format(home: Path, tmp_path: Path) -> No
         with (tmp_path / f"{kind}.csv").open(newline="") as file:
             read = list(csv.DictReader(file))
         assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in flat]
+
+
+def test_a_store_without_a_block_has_nothing_to_export(home: Path, tmp_path: Path) -> None:
+    asked("rollback", "--home", home, "--to", 0)
+    said = refused(ConfigurationError, "export", "blocks", "--home", home, "--output", tmp_path / "out")
+    assert said == "no block is kept: the state is that of height 0"
 
 
 def test_what_an_export_says(home: Path, tmp_path: Path) -> None:
