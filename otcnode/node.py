@@ -128,8 +128,8 @@ class Node:
         self._loop = asyncio.get_running_loop()
         while not self._told_to_stop and await self._live():
             self._log.info("the snapshot takes the place of the chain")
-            # What the engine that has ended still had to do is dropped before the next one begins, and a signal that came
-            # while it was closed is heard.
+            # What the engine that has ended still had to do is dropped before the next one begins, and a signal that
+            # came while it was closed is heard.
             await asyncio.sleep(0)
 
     async def _live(self) -> bool:
