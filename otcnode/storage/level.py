@@ -28,6 +28,14 @@ _BEYOND = b"\xff" * 64
 """Behind every key of a table, and of all."""
 _TABLES = (".ldb", ".sst")
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
+_REFUSED = (
+    "Permission denied",
+    "Operation not permitted",
+    "Read-only file system",
+    "Too many open files",
+    "Cannot allocate memory",
+)
+"""What is there is as it was: whoever took it for damaged would throw a sound chain away."""
 _IN_USE = ("already held by process", "Resource temporarily unavailable")
 
 
@@ -247,6 +255,8 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if draft.exists():
         shutil.rmtree(draft)
+    # LevelDB does not say why it could not make it.
+    draft.mkdir()
     try:
         plyvel.DB(str(draft), create_if_missing=True, error_if_exists=True).close()
     except plyvel.Error as error:
@@ -272,8 +282,9 @@ def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
     text = _text(error)
     if any(words in text for words in _IN_USE):
         return ConfigurationError(f"the data directory {path} is in use by another otcnode process")
-    if "Permission denied" in text:
-        return ConfigurationError(f"cannot use the data directory {path}: permission denied")
+    refusal = next((words for words in _REFUSED if words in text), None)
+    if refusal is not None:
+        return ConfigurationError(f"cannot use the data directory {path}: {refusal.lower()}")
     return _damage(path, error)
 
 
@@ -281,4 +292,6 @@ def _damage(path: Path, error: plyvel.Error) -> StorageDamage:
     text = _text(error)
     if any(words in text for words in _FULL):
         return DiskFull(f"the disk of {path} is full ({text}); free space, then start the node again")
+    if any(words in text for words in _REFUSED):
+        return StorageDamage(f"{path} cannot be used ({text}); see to that, then start the node again")
     return StorageDamage(f"{path} is damaged ({text}); {ADVICE}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -62,6 +64,51 @@ def test_a_directory_without_a_chain_is_refused_unless_it_is_to_be_made(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot use the data directory"):
         LevelKeyValue(tmp_path / "file", create=True)
+
+
+_READ_ONLY = """
+set -e
+mount -t tmpfs tmpfs "$1"
+"$2" -c 'import sys, pathlib; from otcnode.storage.level import LevelKeyValue as L
+L(pathlib.Path(sys.argv[1]) / "chain", create=True).close()' "$1"
+mount -o remount,ro "$1"
+for name in chain another; do
+"$2" -c 'import sys, pathlib; from otcnode.storage.level import LevelKeyValue as L
+L(pathlib.Path(sys.argv[1]) / sys.argv[2], create=True)' "$1" "$name" 2>&1 | tail -n 1
+done
+"""
+
+
+def test_a_file_system_that_became_read_only_makes_no_chain_damaged(tmp_path: Path) -> None:
+    """As Linux makes it where a disk fails: whoever is told that the chain cannot be trusted deletes a sound one."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace")
+    words = ["unshare", "-m", "bash", "-c", _READ_ONLY, "bash", str(tmp_path), sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    said = "otcnode.errors.ConfigurationError: cannot use the data directory {}: {}"
+    assert done.stdout.splitlines() == [
+        said.format(tmp_path / "chain", "read-only file system"),
+        said.format(tmp_path / "another", "Read-only file system"),
+    ], done.stderr
+
+
+def test_a_process_with_too_many_files_open_takes_no_chain_for_damaged(tmp_path: Path) -> None:
+    LevelKeyValue(tmp_path / "chain", create=True).close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 8, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(3):
+            with pytest.raises(ConfigurationError, match=r"(?i)cannot use the data directory .*: too many open files"):
+                LevelKeyValue(tmp_path / "chain")
+            os.close(taken.pop())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
 
 
 _WRITER = """
