@@ -141,6 +141,20 @@ def test_refuses_a_certificate_of_prepares() -> None:
         check_view_change(asking(NAMES[0], 2, (), forged), CHAIN, EPOCH, fake_verify)
 
 
+def test_refuses_a_certificate_of_another_height_for_what_was_prepared_on_the_true_one_would_be_dropped() -> None:
+    above, _ = block(A2_STATE, "a3")
+    others = [asking(name, 3, (proof(above, 1),), certificate(A2)) for name in NAMES[1:3]]
+    assert select([asking(NAMES[0], 3, (), certificate(A2)), *others]).headers == (above,)
+    for committed, shown in ((2, A1), (1, A2), (3, A2)):
+        plain = ViewChange(1, 3, committed, certificate(shown), (), NAMES[0], bytes(64))
+        message = replace(plain, signature=fake_sign(NAMES[0], view_change_preimage(CHAIN, plain)))
+        assert is_signed_view_change(message, CHAIN, EPOCH, fake_verify)
+        if committed > shown.height:
+            assert select([message, *others]).headers == ()
+        with pytest.raises(ProofError, match="for another height"):
+            check_view_change(message, CHAIN, EPOCH, fake_verify)
+
+
 QUORUM = tuple(asking(name, 1, (proof(A1, 0),)) for name in NAMES[:3])
 
 
@@ -163,6 +177,18 @@ def test_accepts_an_honest_new_view() -> None:
 )
 def test_refuses_a_new_view(message: NewView, reason: str) -> None:
     with pytest.raises(ProofError, match=reason):
+        check_new_view(message, CHAIN, EPOCH, fake_verify)
+
+
+@pytest.mark.parametrize("signed_for", [(0, A1), (2, A1), (1, A2)])
+def test_refuses_a_re_proposal_under_a_prepare_of_another_view_or_block(signed_for: tuple[int, Header]) -> None:
+    """It would be a part of proofs that others find invalid, and they would accuse whoever shows them."""
+    view, header = signed_for
+    honest = opening(1, QUORUM, (A1,))
+    signed = prepare_preimage(CHAIN, 1, view, header.height, block_hash(header))
+    plain = replace(honest, reproposals=(Reproposal(A1, fake_sign(honest.validator, signed)),))
+    message = replace(plain, signature=fake_sign(honest.validator, new_view_preimage(CHAIN, plain)))
+    with pytest.raises(ProofError, match="re-proposal with a false signature"):
         check_new_view(message, CHAIN, EPOCH, fake_verify)
 
 
