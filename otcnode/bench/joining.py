@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -53,7 +53,8 @@ class Options:
 
 class BlocksFigures(msgspec.Struct, frozen=True):
     """`ratio` is transactions per second ÷ what one core verifies in the same run. `cpu_us` is the joiner's own CPU per
-    transaction without its verifying workers, `workers_cpu_us` theirs."""
+    transaction without its verifying workers, `loop_cpu_us` of it the thread of its loop (the rest is LevelDB's),
+    `workers_cpu_us` and `server_cpu_us` that of its workers and of the node that serves the blocks."""
 
     transactions: int
     seconds: float
@@ -61,7 +62,9 @@ class BlocksFigures(msgspec.Struct, frozen=True):
     verifications_per_second: float
     ratio: float
     cpu_us: float
+    loop_cpu_us: float
     workers_cpu_us: float
+    server_cpu_us: float
 
 
 class MemoryPeak(msgspec.Struct, frozen=True):
@@ -122,10 +125,10 @@ def _by_blocks(options: Options, say: Say) -> BlocksFigures:
         with localnet.Cluster(Path(directory)) as cluster:
             _start(cluster)
             first, started = _reaches(cluster, 1), time.perf_counter()
-            before = _cpu_seconds(cluster)
+            before = _spent(cluster)
             _reaches(cluster, options.blocks)
             seconds = time.perf_counter() - started
-            after = _cpu_seconds(cluster)
+            after = _spent(cluster)
     count = (options.blocks - first) * options.transactions
     rate = count / seconds
     return BlocksFigures(
@@ -134,8 +137,10 @@ def _by_blocks(options: Options, say: Say) -> BlocksFigures:
         transactions_per_second=round(rate, 1),
         verifications_per_second=round(verifications),
         ratio=round(rate / verifications, 3),
-        cpu_us=round((after[0] - before[0]) / count * 1e6, 1),
-        workers_cpu_us=round((after[1] - before[1]) / count * 1e6, 1),
+        cpu_us=round((after.joiner - before.joiner) / count * 1e6, 1),
+        loop_cpu_us=round((after.loop - before.loop) / count * 1e6, 1),
+        workers_cpu_us=round((after.workers - before.workers) / count * 1e6, 1),
+        server_cpu_us=round((after.server - before.server) / count * 1e6, 1),
     )
 
 
@@ -168,7 +173,7 @@ def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
             started = _start(cluster)
             _reaches(cluster, manifest.header.height, watch)
             seconds = time.perf_counter() - started
-            own, workers = _cpu_seconds(cluster)
+            spent = _spent(cluster)
     return SnapshotFigures(
         accounts=options.accounts,
         keys=manifest.keys,
@@ -177,7 +182,7 @@ def _by_snapshot(options: Options, say: Say) -> SnapshotFigures:
         making_seconds=round(making, 2),
         seconds=round(seconds, 2),
         keys_per_second=round(manifest.keys / seconds, 1),
-        cpu_seconds=round(own + workers, 2),
+        cpu_seconds=round(spent.joiner + spent.workers, 2),
         server_memory=peaks[SERVER],
         joiner_memory=peaks[JOINER],
     )
@@ -236,8 +241,21 @@ def _height(url: str) -> int:
     return int(answer["result"]["height"])
 
 
-def _cpu_seconds(cluster: localnet.Cluster) -> tuple[float, float]:
-    """Of the joiner itself and of its workers."""
+class _Spent(NamedTuple):
+    """Seconds of CPU since the start."""
+
+    joiner: float
+    loop: float
+    """Of that of the joiner."""
+    workers: float
+    server: float
+
+
+def _spent(cluster: localnet.Cluster) -> _Spent:
     process = cluster.process_id(JOINER)
-    workers = processes.usage(*processes.children(process))
-    return processes.usage(process).cpu_seconds, workers.cpu_seconds
+    return _Spent(
+        joiner=processes.usage(process).cpu_seconds,
+        loop=processes.main_thread_seconds(process),
+        workers=processes.usage(*processes.children(process)).cpu_seconds,
+        server=processes.usage(cluster.process_id(SERVER)).cpu_seconds,
+    )

@@ -22,12 +22,16 @@ def usage(*processes: int) -> Usage:
     """Of all of them together; ProcessLookupError or FileNotFoundError where one has ended."""
     cpu, own, resident = 0.0, 0, 0
     for process in processes:
-        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        cpu += _cpu_seconds(Path(f"/proc/{process}/stat"))
         status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
         own += _bytes(status["RssAnon"])
         resident += _bytes(status["VmRSS"])
     return Usage(cpu, own, resident)
+
+
+def main_thread_seconds(process: int) -> float:
+    """CPU of a node's loop alone: without the thread of LevelDB."""
+    return _cpu_seconds(Path(f"/proc/{process}/task/{process}/stat"))
 
 
 def children(process: int) -> list[int]:
@@ -48,6 +52,11 @@ def disk_bytes(directory: Path) -> int:
             with suppress(OSError):
                 size += (Path(place) / name).stat().st_size
     return size
+
+
+def _cpu_seconds(stat: Path) -> float:
+    fields = stat.read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _bytes(text: str) -> int:

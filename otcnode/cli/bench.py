@@ -209,7 +209,8 @@ def _joining_table(result: joining.JoiningResult) -> Table:
         table.add_row("by blocks", f"{found.transactions} transactions in {found.seconds} s")
         table.add_row("", f"{found.transactions_per_second} transactions/s, one core verifies")
         table.add_row("", f"{found.verifications_per_second}/s: {found.ratio:.1%}")
-        table.add_row("CPU per transaction", f"{found.cpu_us} µs, workers {found.workers_cpu_us} µs")
+        table.add_row("CPU per transaction", f"{found.cpu_us} µs, {found.loop_cpu_us} µs of it the loop's")
+        table.add_row("", f"workers {found.workers_cpu_us} µs, server {found.server_cpu_us} µs")
     if result.snapshot is not None:
         shot = result.snapshot
         table.add_row("by a snapshot", f"{shot.keys} keys, {shot.size_bytes / 1e6:.0f} MB, {shot.chunks} chunks")
