@@ -7,6 +7,7 @@ it is damaged or of another version, is `data/archives/unread`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,9 @@ from otcnode.storage.shelf import delete_chain, rename
 
 READING_CACHE_BYTES = 1 << 20
 UNREAD = "unread"
+LOOKED_AT_MS = 60_000
+"""For so long it is not looked again what archives there are: an operator may move one away."""
+_NAME = re.compile(r"(?P<first>\d+)-(?P<last>\d+)(\.\d+)?")
 
 
 class Archive(NamedTuple):
@@ -29,6 +33,16 @@ class Archive(NamedTuple):
 
     path: Path
     size_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def heights(self) -> tuple[int, int] | None:
+        """First and last of its blocks, as its name tells them; None: it could not be read."""
+        found = _NAME.fullmatch(self.name)
+        return None if found is None else (int(found["first"]), int(found["last"]))
 
     def __str__(self) -> str:
         return f"{self.path} ({self.size_bytes / 1e6:.1f} MB)"
@@ -65,6 +79,21 @@ def archives_of(home: Home) -> list[Archive]:
     """Those that are there, by path."""
     databases = sorted(home.archives.glob("*/data/chain"))
     return [Archive(database.parent.parent, directory_bytes(database)) for database in databases]
+
+
+class ArchivesSeen:
+    """What is put aside in a running node's home, for whoever asks often."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._archives: list[Archive] = []
+        self._looked_ms: int | None = None
+
+    def at(self, now_ms: int) -> list[Archive]:
+        """`now_ms`: monotonic."""
+        if self._looked_ms is None or now_ms - self._looked_ms >= LOOKED_AT_MS:
+            self._archives, self._looked_ms = archives_of(self._home), now_ms
+        return self._archives
 
 
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:

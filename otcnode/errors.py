@@ -114,6 +114,10 @@ class FolderDamage(StorageDamage):
     """The same of a file in a folder of snapshots, which no chain depends on."""
 
 
+class NoRoom(FolderDamage):
+    """There is less room for a snapshot than it needs; nothing is wrong with the disk."""
+
+
 class GatheredDamage(StorageDamage):
     """The same of what has been gathered of a snapshot, which can be fetched again."""
 

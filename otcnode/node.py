@@ -17,7 +17,7 @@ from typing import TextIO, cast
 import structlog
 
 from otcnode import genesis as genesis_module
-from otcnode.archives import archives_of, putting_aside
+from otcnode.archives import ArchivesSeen, archives_of, putting_aside
 from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
@@ -246,6 +246,7 @@ class Node:
             sequence=time.time_ns() // 1_000_000,
             guest=lambda peer: peer not in self._engine.flight.tip().next_epoch.validators,
         )
+        archives = ArchivesSeen(self._home)
         self._service = Service(
             name=self._configuration.name,
             genesis=self._genesis,
@@ -258,6 +259,7 @@ class Node:
             connections=self._transport.peers,
             counters=self._totals,
             disk_writable=lambda: self._engine.halted is None,
+            archives=lambda: archives.at(time.monotonic_ns() // 1_000_000),
             on_damage=self._fail,
         )
         self._rpc = RpcServer(self._service, tls=_tls_context(self._configuration.rpc))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 from otcnode import limits
+from otcnode.archives import Archive
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.codec import decode, encode
 from otcnode.consensus.explain import Cause, PeerView, Reason
@@ -108,6 +109,7 @@ class Service:
         connections: Callable[[], Sequence[Connection]],
         counters: Callable[[], Mapping[str, int]],
         disk_writable: Callable[[], bool],
+        archives: Callable[[], Sequence[Archive]],
         on_damage: Callable[[StorageDamage], None],
     ) -> None:
         self._name = name
@@ -121,6 +123,7 @@ class Service:
         self._connections = connections
         self._counters = counters
         self._disk_writable = disk_writable
+        self._archives = archives
         self.damaged = on_damage
         self._receipts: OrderedDict[int, StoredReceipts] = OrderedDict()
         self._started_ns = time.monotonic_ns()
@@ -335,6 +338,7 @@ class Service:
             synced=target <= tip.height and engine.stopped is None,
             syncing=self._syncing(target),
             blocks_first=self._store.blocks_first,
+            archives=tuple(service.ArchivedChain(one.name, one.heights, one.size_bytes) for one in self._archives()),
             disk_writable=self._disk_writable(),
             halted=engine.stopped,
             mempool_transactions=len(engine.intake.pool),

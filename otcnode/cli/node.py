@@ -50,6 +50,7 @@ _NEEDED = {
         "full_nodes_connected",
         "synced",
         "syncing",
+        "archives",
     },
     "node_explain": {"name", "progressing", "height", "view", "quorum", "validators", "causes"},
 }
@@ -209,9 +210,16 @@ def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
             str(answer["view"]),
             _peers(answer),
             str(answer["mempool_transactions"]),
-            _syncing(answer),
+            _syncing(answer) + _archives(answer),
         )
     return table
+
+
+def _archives(answer: dict[str, Any]) -> str:
+    """What the former chains take that this node has put aside."""
+    archives = answer["archives"]
+    size_bytes = sum(archive["size_bytes"] for archive in archives)
+    return f"\n{len(archives)} in data/archives: {size_bytes / 1e6:,.1f} MB" if archives else ""
 
 
 def _peers(answer: dict[str, Any]) -> str:

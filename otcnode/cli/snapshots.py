@@ -10,16 +10,17 @@ import click
 import msgspec
 
 from otcnode import genesis as genesis_module
+from otcnode import limits
 from otcnode.archives import putting_aside
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option, open_chain
 from otcnode.config import Home, load_configuration
-from otcnode.errors import ConfigurationError, OtherFormat, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, NoRoom, OtherFormat, ProofError, StorageDamage
 from otcnode.genesis import chain_id
 from otcnode.home import void_record
 from otcnode.roots import roots_of
 from otcnode.snapshot import Manifest, check_manifest, decode_chunk
-from otcnode.storage.directory import DirectoryFolder
+from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
@@ -38,7 +39,8 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
     """Write the state at the node's height to a directory that any node of this chain can be restored from.
 
     Sealed documents are not in it, only their names: they lie in data/documents. If it is stopped, the same command
-    goes on where it was.
+    goes on where it was. Where there is no room for it, and on the chain's own file system for 512 MiB more, none is
+    written.
     """
     home = Home(directory)
     genesis = genesis_module.load(home.genesis)
@@ -50,13 +52,24 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
         closing.callback(source.reader.close)
         try:
             with bars() as show:
-                for step in make(source, folder):
+                for step in make(source, folder, None, _room_for(target, home)):
                     show(step.part, step.done, step.whole)
         except KeyboardInterrupt:
             end_stopped("go on with the same command")
+        except NoRoom as refusal:
+            raise ConfigurationError(
+                f"{target}: {refusal}; make room, then go on with the same command, or remove what is there of it"
+            ) from None
     manifest = read_manifest(folder)
     assert manifest is not None
     _tell(manifest, as_json, f"wrote the state at height {manifest.header.height} to {target}")
+
+
+def _room_for(target: Path, home: Home) -> Callable[[], int]:
+    """What may be written there: on the chain's own file system the chain has to go on, as where a node makes one."""
+    folders = DirectoryFolders(target)
+    shared = folders.is_beside(home.database)
+    return lambda: folders.free_bytes() - (limits.snapshot_spare_bytes if shared else 0)
 
 
 @click.command()

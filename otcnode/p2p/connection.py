@@ -94,6 +94,7 @@ class Settings:
     reconnect_ms_max: int = limits.reconnect_ms_max
     misled_ms_first: int = limits.misled_ms_first
     misled_ms_max: int = limits.misled_ms_max
+    moved_ms_max: int = limits.moved_ms_max
     ban_ms_first: int = limits.ban_ms_first
     ban_ms_max: int = limits.ban_ms_max
     connections_inbound_max: int = limits.connections_inbound_max

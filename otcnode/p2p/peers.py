@@ -15,6 +15,7 @@ Subject = TypeVar("Subject", bound=Hashable)
 
 class _Pause(NamedTuple):
     length_ms: int
+    begun_ms: int
     until_ms: int
 
 
@@ -33,7 +34,7 @@ class Pauses(Generic[Subject]):
         last = self._pauses.pop(subject, None)
         forgiven = last is None or now_ms >= last.until_ms + self._max
         length_ms = self._first if last is None or forgiven else min(last.length_ms * 2, self._max)
-        self._pauses[subject] = _Pause(length_ms, now_ms + length_ms)
+        self._pauses[subject] = _Pause(length_ms, now_ms, now_ms + length_ms)
         if len(self._pauses) > self._entries_max:
             self._pauses.popitem(last=False)
         return now_ms + length_ms
@@ -42,6 +43,12 @@ class Pauses(Generic[Subject]):
         """When the pause of `subject` ends; 0 if there is none now."""
         pause = self._pauses.get(subject)
         return pause.until_ms if pause is not None and now_ms < pause.until_ms else 0
+
+    def cut(self, subject: Subject, ms_max: int) -> None:
+        """End the pause that lasts once it has lasted so long; the next is twice as long as it was to be."""
+        pause = self._pauses.get(subject)
+        if pause is not None:
+            self._pauses[subject] = pause._replace(until_ms=min(pause.until_ms, pause.begun_ms + ms_max))
 
     def forget(self, subject: Subject) -> None:
         self._pauses.pop(subject, None)
@@ -77,16 +84,27 @@ class AddressBook:
 
     Where somebody else is found, that source of the node's addresses rests for a time that doubles from
     `misled_ms_first` to `misled_ms_max`; so does what was announced where its host name takes too long to be found.
-    Another announcement does not end the rest: a node that announces what is not its own, each time another address,
-    sends nobody anywhere more often than one that always announces the same. The operator's word ends that of the
+    Another announcement cuts the rest to `moved_ms_max` and does not end it: a node that announces what is not its own,
+    each time another address, sends nobody anywhere more often than that. The operator's word ends that of the
     configured one.
+
+    What was announced and where nobody proves to be anybody rests likewise, up to `moved_ms_max`, until another address
+    is announced: it may be of somebody who knows nothing of this network. What is configured is dialled as ever.
+
+    Where the node is found, all rests of that address end.
     """
 
     def __init__(
-        self, misled_ms_first: int = limits.misled_ms_first, misled_ms_max: int = limits.misled_ms_max
+        self,
+        misled_ms_first: int = limits.misled_ms_first,
+        misled_ms_max: int = limits.misled_ms_max,
+        moved_ms_max: int = limits.moved_ms_max,
     ) -> None:
         self._known: dict[_Source, dict[NodeId, str]] = {source: {} for source in _Source}
         self._rests: Pauses[tuple[_Source, NodeId]] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
+        self._unmet: Pauses[NodeId] = Pauses(misled_ms_first, moved_ms_max, limits.bans_max)
+        """Of what was announced."""
+        self._moved_ms_max = moved_ms_max
 
     def configure(self, node: NodeId, address: str) -> None:
         self._known[_Source.CONFIGURED][node] = address
@@ -96,6 +114,9 @@ class AddressBook:
         """Whether that is another address than it had announced before."""
         changed = self._known[_Source.ANNOUNCED].get(node) != address
         self._known[_Source.ANNOUNCED][node] = address
+        if changed:
+            self._rests.cut((_Source.ANNOUNCED, node), self._moved_ms_max)
+            self._unmet.forget(node)
         return changed
 
     def of(self, node: NodeId) -> tuple[str, ...]:
@@ -104,12 +125,16 @@ class AddressBook:
 
     def to_dial(self, node: NodeId, now_ms: int) -> tuple[str, ...]:
         """Likewise, without those that rest."""
-        ready = (address for source, address in self._sources(node) if not self._rests.until((source, node), now_ms))
+        ready = (address for source, address in self._sources(node) if not self._rests_until(source, node, now_ms))
         return tuple(dict.fromkeys(ready))
 
     def rest_until(self, node: NodeId, now_ms: int) -> int:
         """When the first of its addresses may be dialled again; 0 if one may be now, or none is known."""
-        return min((self._rests.until((source, node), now_ms) for source, _ in self._sources(node)), default=0)
+        return min((self._rests_until(source, node, now_ms) for source, _ in self._sources(node)), default=0)
+
+    def _rests_until(self, source: _Source, node: NodeId, now_ms: int) -> int:
+        until_ms = self._rests.until((source, node), now_ms)
+        return until_ms if source is _Source.CONFIGURED else max(until_ms, self._unmet.until(node, now_ms))
 
     def is_configured(self, node: NodeId, address: str) -> bool:
         """What is not was announced, though it may have been replaced by now."""
@@ -119,6 +144,19 @@ class AddressBook:
         """The name in it was not found in time. A configured one has threads of its own, and is looked up as ever."""
         if not self.is_configured(node, address):
             self._rests.begin((_Source.ANNOUNCED, node), now_ms)
+
+    def unmet(self, node: NodeId, address: str, now_ms: int) -> None:
+        """It was dialled, and nobody there has proven to be the node."""
+        if not self.is_configured(node, address) and self._known[_Source.ANNOUNCED].get(node) == address:
+            self._unmet.begin(node, now_ms)
+
+    def met(self, node: NodeId, address: str) -> None:
+        """The node is there."""
+        if self.is_configured(node, address):
+            self._rests.forget((_Source.CONFIGURED, node))
+        if self._known[_Source.ANNOUNCED].get(node) == address:
+            self._rests.forget((_Source.ANNOUNCED, node))
+            self._unmet.forget(node)
 
     def misled(self, node: NodeId, address: str, now_ms: int) -> None:
         """Somebody else was found there."""

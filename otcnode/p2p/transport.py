@@ -92,7 +92,7 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
 class _Peer:
     """What the transport keeps of a node from one connection to the next."""
 
-    __slots__ = ("arrivals", "backoff", "changed", "connection", "dialling", "last_error", "misled", "offences")
+    __slots__ = ("arrivals", "backoff", "changed", "connection", "dialling", "last_error", "met", "misled", "offences")
 
     def __init__(self, settings: Settings, now_ms: int) -> None:
         self.arrivals = TokenBucket(settings.inbound_per_node, now_ms)
@@ -101,6 +101,8 @@ class _Peer:
         self.backoff = Backoff(settings.reconnect_ms_first, settings.reconnect_ms_max)
         self.last_error = ""
         self.dialling = False
+        self.met = False
+        """Whether it has proven to be where it was dialled last."""
         self.misled = 0
         self.offences: Counter[str] = Counter()
 
@@ -147,7 +149,9 @@ class Transport:
         self._bans: Pauses[NodeId] = Pauses(self._settings.ban_ms_first, self._settings.ban_ms_max, limits.bans_max)
         """Of proven identities only: an IP address may be shared by honest nodes, and what one address can cost is
         bounded by rates and caps."""
-        self._addresses = AddressBook(self._settings.misled_ms_first, self._settings.misled_ms_max)
+        self._addresses = AddressBook(
+            self._settings.misled_ms_first, self._settings.misled_ms_max, self._settings.moved_ms_max
+        )
         self._configured_names = Resolver(lookup)
         self._announced_names = Resolver(lookup)
         self._announcements = AnnouncementTable(chain, admitted)
@@ -355,7 +359,10 @@ class Transport:
                 address = addresses[attempt % len(addresses)]
                 await self._turn(node, address)
                 if state.connection is None and self._admitted(node):
+                    state.met = False
                     await self._dial(node, address)
+                    if not state.met:
+                        self._addresses.unmet(node, address, self._now_ms())
                 attempt += 1
                 state.changed.clear()
             delay_ms = max(pause_ms, state.backoff.delay_ms(self._chance()))
@@ -441,6 +448,9 @@ class Transport:
             tune(writer)
             async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
                 established = await shake_hands(reader, writer, handshake)
+                if expected is not None:
+                    self._peer(expected).met = True
+                    self._addresses.met(expected, address)
                 connection = self._connection(reader, writer, established, address, expected)
                 if expected is None:
                     self._count_arrival(connection.node)

@@ -6,7 +6,7 @@ from otcnode import __version__
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.method import Context, Params, Result
-from otcnode.rpc.service import Stage, Syncing
+from otcnode.rpc.service import ArchivedChain, Stage, Syncing
 
 
 class SyncingResult(Result, frozen=True):
@@ -19,11 +19,21 @@ class SyncingResult(Result, frozen=True):
     whole: int
 
 
+class ArchiveResult(Result, frozen=True):
+    """A former chain in data/archives; `first` and `last` of its blocks, null where it could not be read."""
+
+    name: str
+    first: int | None
+    last: int | None
+    size_bytes: int
+
+
 class NodeStatusResult(Result, frozen=True, kw_only=True):
     """`mode` is what consensus is doing here in a word; `synced` means that nothing above `height` is claimed by more
     than f validators (where too few are heard, by several peers, or by those more than 64 blocks ahead that may yet
     prove it) or proven by a certificate, else `syncing` says how far it is. `peers_connected` of `peers_expected` are
-    other validators. Blocks below `blocks_first` are not kept here."""
+    other validators. Blocks below `blocks_first` are not kept here, unless in one of `archives`: chains that were put
+    aside when a snapshot took their place. They are this node's alone and never deleted by it."""
 
     name: str
     node: form.NodeText
@@ -46,6 +56,7 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     synced: bool
     syncing: SyncingResult | None
     blocks_first: int
+    archives: list[ArchiveResult]
     halted: str | None
     mempool_transactions: int
     mempool_bytes: int
@@ -162,11 +173,17 @@ async def status(context: Context, params: Params) -> NodeStatusResult:
         synced=now.synced,
         syncing=None if now.syncing is None else _syncing(now.syncing),
         blocks_first=now.blocks_first,
+        archives=[_archive(chain) for chain in now.archives],
         halted=now.halted,
         mempool_transactions=now.mempool_transactions,
         mempool_bytes=now.mempool_bytes,
         uptime_ms=now.uptime_ms,
     )
+
+
+def _archive(chain: ArchivedChain) -> ArchiveResult:
+    first, last = chain.heights or (None, None)
+    return ArchiveResult(chain.name, first, last, chain.size_bytes)
 
 
 def _syncing(now: Syncing) -> SyncingResult:

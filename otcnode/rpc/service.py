@@ -102,6 +102,15 @@ class Syncing(Frozen, frozen=True, kw_only=True):
     whole: int
 
 
+class ArchivedChain(Frozen, frozen=True):
+    """A chain whose place a snapshot took, put aside by name; `heights`: first and last of its blocks, None if it could
+    not be read."""
+
+    name: str
+    heights: tuple[int, int] | None
+    size_bytes: int
+
+
 class NodeStatus(Frozen, frozen=True, kw_only=True):
     """A node at one moment. Times are ledger milliseconds, `uptime_ms` real ones."""
 
@@ -136,6 +145,7 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     """None: it is not behind."""
     blocks_first: int = 1
     """The lowest height whose block is kept here."""
+    archives: tuple[ArchivedChain, ...] = ()
 
 
 class Cause(Frozen, frozen=True):

@@ -101,14 +101,28 @@ class DirectoryFolders:
             raise _damage(self._path, error) from None
 
     def free_bytes(self) -> int:
-        path = self._path
-        while not path.exists() and path != path.parent:
-            path = path.parent
+        path = self._there()
         try:
             found = os.statvfs(path)
         except OSError as error:
             raise _damage(path, error) from None
         return found.f_bavail * found.f_frsize
+
+    def is_beside(self, other: Path) -> bool:
+        """Whether they lie, or would, on the file system of `other`, which is there. Raises FolderDamage where the
+        disk does not say."""
+        path = self._there()
+        try:
+            return path.stat().st_dev == other.stat().st_dev
+        except OSError as error:
+            raise _damage(path, error) from None
+
+    def _there(self) -> Path:
+        """This directory, or the one in which it would be made."""
+        path = self._path.absolute()
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        return path
 
     def open(self, name: str) -> DirectoryFolder:
         return DirectoryFolder(self._path / name)

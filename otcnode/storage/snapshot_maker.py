@@ -15,7 +15,7 @@ from otcnode.blocks import Certificate, Header
 from otcnode.codec import decode, encode
 from otcnode.crypto import sha256
 from otcnode.epochs import EpochChange
-from otcnode.errors import ConfigurationError, FolderDamage, ProofError, UnservableState
+from otcnode.errors import ConfigurationError, FolderDamage, NoRoom, ProofError, UnservableState
 from otcnode.snapshot import (
     SNAPSHOT_VERSION,
     Manifest,
@@ -100,7 +100,7 @@ def make(
 
     `room_bytes`: what may be written, asked before anything is and again at every step.
 
-    Raises FolderDamage if there is not so much room, or the disk refuses; ConfigurationError if the folder holds
+    Raises NoRoom if there is not so much room, FolderDamage if the disk refuses; ConfigurationError if the folder holds
     anything else; UnservableState if a bucket is too large for a message (keys crowd in it, or the
     chain has too few), or all changes of the validators are.
     """
@@ -157,7 +157,7 @@ def _manifest(source: Source, depth: int, sizes: StateSizes) -> Manifest:
 
 def _check_room(room_bytes: int, needed_bytes: int) -> None:
     if room_bytes < needed_bytes:
-        raise FolderDamage(
+        raise NoRoom(
             f"the disk has no room for it: {needed_bytes >> 20} MiB are needed, {max(0, room_bytes) >> 20} MiB are "
             "free beside what is left to the chain"
         )

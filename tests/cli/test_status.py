@@ -27,6 +27,7 @@ def shown(**fields: Any) -> str:
         "mempool_transactions": 0,
         "synced": False,
         "syncing": None,
+        "archives": [],
         **fields,
     }
     console = Console(width=160, record=True, file=StringIO())
@@ -51,6 +52,15 @@ def shown(**fields: Any) -> str:
 )
 def test_a_node_says_how_far_it_is(fields: dict[str, Any], text: str) -> None:
     assert text in shown(**fields)
+
+
+def test_what_former_chains_take_is_shown_beside() -> None:
+    archives = [
+        {"name": "1-900", "first": 1, "last": 900, "size_bytes": 3_000_000_000},
+        {"name": "unread", "first": None, "last": None, "size_bytes": 500_000},
+    ]
+    assert "2 in data/archives: 3,000.5 MB" in shown(synced=True, archives=archives)
+    assert "archives" not in shown(synced=True)
 
 
 def test_a_node_that_does_not_answer_is_named() -> None:

@@ -168,6 +168,56 @@ def test_a_node_whose_announcements_lead_to_others_is_looked_for_ever_more_rarel
     assert set(pauses_ms[7:]) == {60_000}
 
 
+def test_another_address_cuts_a_long_rest_and_gives_no_liar_more_than_that() -> None:
+    """A node that somebody else was found in place of for long, and that has moved, is looked for within a minute."""
+    book, dialled_ms = AddressBook(1_000, 600_000, 60_000), []
+    book.announce(NODE, "old:1")
+    now_ms = 0
+    for _ in range(12):
+        book.misled(NODE, "old:1", now_ms)
+        now_ms = book.rest_until(NODE, now_ms)
+    book.misled(NODE, "old:1", now_ms)
+    book.announce(NODE, "new:2")
+    assert book.to_dial(NODE, now_ms + 59_999) == () and book.to_dial(NODE, now_ms + 60_000) == ("new:2",)
+    for later_ms in range(now_ms, now_ms + 600_000, 500):
+        book.announce(NODE, f"somebody:{1 + later_ms // 500}")
+        if book.to_dial(NODE, later_ms):
+            dialled_ms.append(later_ms)
+            book.misled(NODE, f"somebody:{1 + later_ms // 500}", later_ms)
+    assert {later - earlier for earlier, later in itertools.pairwise(dialled_ms)} == {60_000}
+
+
+def test_where_a_node_is_found_its_rest_ends() -> None:
+    book = AddressBook(1_000, 600_000, 60_000)
+    book.configure(NODE, "here:1")
+    for now_ms in (0, 1_000, 3_000):
+        book.misled(NODE, "here:1", now_ms)
+    book.met(NODE, "here:1")
+    assert book.to_dial(NODE, 3_000) == ("here:1",)
+    book.misled(NODE, "here:1", 3_000)
+    assert book.rest_until(NODE, 3_000) == 4_000, "a first one again"
+    book.announce(NODE, "there:2")
+    book.misled(NODE, "there:2", 3_000)
+    book.met(NODE, "here:1")
+    assert book.to_dial(NODE, 3_000) == ("here:1",), "the other source rests for itself"
+
+
+def test_where_nobody_is_found_what_was_announced_is_dialled_ever_more_rarely_and_what_is_configured_is_not() -> None:
+    book, dialled_ms = AddressBook(1_000, 600_000, 60_000), []
+    book.announce(NODE, "nobody:1")
+    for now_ms in range(0, 400_000, 500):
+        if book.to_dial(NODE, now_ms):
+            dialled_ms.append(now_ms)
+            book.unmet(NODE, "nobody:1", now_ms)
+    pauses_ms = [later - earlier for earlier, later in itertools.pairwise(dialled_ms)]
+    assert pauses_ms[:7] == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000]
+    book.announce(NODE, "moved:2")
+    assert book.to_dial(NODE, 400_000) == ("moved:2",)
+    book.configure(OTHER, "nobody:1")
+    book.unmet(OTHER, "nobody:1", 0)
+    assert book.to_dial(OTHER, 0) == ("nobody:1",)
+
+
 def test_each_source_of_a_nodes_addresses_rests_for_itself() -> None:
     book = AddressBook(1_000, 60_000)
     book.configure(NODE, "old:1")

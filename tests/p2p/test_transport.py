@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import threading
 import time
 from collections import deque
@@ -337,6 +338,32 @@ async def test_a_node_that_is_announced_where_it_was_is_not_looked_for_any_soone
         await peer.send(control_frame(Form.PING, b"01234567"))
         assert await peer.next_control(Form.PONG) == b"01234567"
         assert [peer for peer, _ in one.refusals] == [THIRD.node]
+
+
+@pytest.mark.parametrize("there", ["another version", "nobody who speaks", "somebody who hangs up"])
+async def test_an_announced_place_where_nobody_proves_to_be_anybody_is_dialled_ever_more_rarely(there: str) -> None:
+    """It may be that of somebody who knows nothing of this network."""
+    dials_ms: list[int] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dials_ms.append(monotonic_us() // 1_000)
+        with contextlib.suppress(OSError):
+            if there == "another version":
+                writer.write(hello(CHAIN, 2))
+            if there != "somebody who hangs up":
+                await reader.read()
+        writer.close()
+
+    settings = replace(QUICK, misled_ms_first=50, moved_ms_max=10_000, handshake_timeout_ms=50)
+    one, server = Node(FIRST, settings=settings), await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server, running(one), raw_peer(one, SECOND) as peer:
+        port = server.sockets[0].getsockname()[1]
+        news = announce(THIRD.signing, CHAIN, f"127.0.0.1:{port}", 1)
+        await peer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+        await one.until(lambda: len(one.refusals) >= 4)
+        pauses_ms = [later - earlier for earlier, later in itertools.pairwise(dials_ms)]
+        assert all(pause_ms >= least_ms for pause_ms, least_ms in zip(pauses_ms, (50, 100, 200), strict=False))
+        assert one.bans == []
 
 
 async def test_a_peer_that_is_killed_and_started_elsewhere_is_found_again() -> None:
