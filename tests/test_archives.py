@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from otcnode import archives
 from otcnode import genesis as genesis_module
-from otcnode.archives import archives_of
+from otcnode.archives import LOOKED_AT_MS, ArchivesSeen, archives_of
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli.main import otcnode
 from otcnode.config import Home, NodeConfiguration, StorageSection
@@ -87,6 +87,22 @@ def test_every_tool_for_a_stopped_node_works_on_it(home: Home, tmp_path: Path) -
     assert json.loads(db("replay", "--json", "--home", archive.path))["last"] == LOW
     db("export", "blocks", "--home", archive.path, "--output", tmp_path / "blocks")
     assert len((tmp_path / "blocks").read_text().splitlines()) == LOW
+
+
+def test_what_a_running_node_tells_of_them(home: Home) -> None:
+    """By name, blocks and size; what an operator moved away is told no more at the next look."""
+    seen = ArchivesSeen(home)
+    assert seen.at(0) == []
+    start(home)
+    assert seen.at(LOOKED_AT_MS - 1) == []
+    (archive,) = seen.at(LOOKED_AT_MS)
+    assert (archive.name, archive.heights) == (f"1-{LOW}", (1, LOW)) and archive.size_bytes > 0
+    archive.path.rename(archive.path.with_name(f"1-{LOW}.1"))
+    assert [again.heights for again in seen.at(2 * LOOKED_AT_MS)] == [(1, LOW)]
+    shutil.move(home.archives / f"1-{LOW}.1", home.archives / "unread")
+    assert [again.heights for again in seen.at(3 * LOOKED_AT_MS)] == [None]
+    shutil.rmtree(home.archives)
+    assert seen.at(4 * LOOKED_AT_MS) == []
 
 
 def test_it_can_be_put_back(home: Home) -> None:

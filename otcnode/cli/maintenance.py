@@ -10,7 +10,7 @@ import msgspec
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import Stopped, home_option, json_option, opened, readable
 from otcnode.config import load_configuration
-from otcnode.errors import ConfigurationError, UnservableState
+from otcnode.errors import ConfigurationError, NoRoom, UnservableState
 from otcnode.genesis import Genesis
 from otcnode.home import void_record
 from otcnode.maintenance import export as exports
@@ -150,7 +150,13 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
     first, folders = store.tip.height - keep_blocks + 1, DirectoryFolders(home.snapshots)
     if first <= store.blocks_first or snapshot_above(folders, first - 1, store.tip.height):
         return None
-    return make_snapshot(store, folders, show)
+    try:
+        return make_snapshot(store, folders, show)
+    except NoRoom as refusal:
+        raise ConfigurationError(
+            f"nothing was dropped: a snapshot is to be made first, for whoever joins, and {refusal}; make room (former "
+            "chains in data/archives may go elsewhere), or set snapshots.interval_blocks to 0 in node.toml"
+        ) from None
 
 
 @click.command()

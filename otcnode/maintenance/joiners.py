@@ -17,12 +17,12 @@ def snapshot_above(folders: Folders, height: int, tip: int) -> bool:
 
 def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
     """Of the store's height, under the name by which a running node finds it; goes on with one that was begun.
-    Returns its height. Raises FolderDamage or ConfigurationError, UnservableState where
-    none can be made."""
+    Returns its height. Raises NoRoom where it would fill the disk, FolderDamage or ConfigurationError, UnservableState
+    where none can be made."""
     height = store.tip.height
     source = source_of(store)
     try:
-        for step in make(source, folders.open(f"{height:012d}")):
+        for step in make(source, folders.open(f"{height:012d}"), None, folders.free_bytes):
             progress(step.part, step.done, step.whole)
     finally:
         source.reader.close()

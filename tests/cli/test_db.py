@@ -25,6 +25,7 @@ from otcnode.maintenance import replay as replays
 from otcnode.maintenance import scratch as scratches
 from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
+from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.shelf import former
@@ -333,6 +334,31 @@ def test_prune_makes_a_snapshot_only_where_one_is_needed(home: Path) -> None:
     Home(home).configuration.write_text('name = "node"\n[snapshots]\ninterval_blocks = 0\n')
     assert asked("prune", "--home", home, "--keep-blocks", 5)["snapshot_made"] is None
     assert not manifest.exists()
+
+
+def test_a_snapshot_gives_way_to_the_chain_and_goes_on_where_there_is_room(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the chain 512 MiB are left to it; a disk of its own is filled as far as the snapshot fits."""
+    target = tmp_path / "snapshots" / "snapshot"
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryFolders, "free_bytes", lambda self: limits.snapshot_spare_bytes + 10)
+        with pytest.raises(
+            ConfigurationError, match=f"{target}: the disk has no room for it: .* MiB are needed.*; make room"
+        ):
+            db("snapshot", "--home", home, "--to", target)
+        patched.setattr(DirectoryFolders, "is_beside", lambda self, other: False)
+        assert asked("snapshot", "--home", home, "--to", tmp_path / "apart")["height"] == HEIGHT
+    assert asked("snapshot", "--home", home, "--to", target)["height"] == HEIGHT
+
+
+def test_prune_drops_nothing_where_there_is_no_room_for_the_snapshot_that_comes_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectoryFolders, "free_bytes", lambda self: 10)
+    with pytest.raises(ConfigurationError, match=r"nothing was dropped: .* no room for it"):
+        db("prune", "--home", home, "--keep-blocks", 5)
+    assert asked("verify", "--home", home)["blocks_first"] == 1
 
 
 def test_a_snapshot_of_a_chain_that_was_taken_back_serves_nobody(home: Path) -> None:

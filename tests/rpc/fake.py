@@ -40,6 +40,7 @@ from otcnode.genesis import (
     genesis_block_hash,
 )
 from otcnode.rpc.service import (
+    ArchivedChain,
     BlockReceipts,
     Cause,
     Explanation,
@@ -475,6 +476,7 @@ class FakeNode:
             mempool_bytes=sum(len(decoded.raw) for decoded in self._pool),
             uptime_ms=5_000,
             counters={"blocks_committed": tip.height},
+            archives=(ArchivedChain("1-900.2", (1, 900), 7), ArchivedChain("unread", None, 8)),
         )
 
     def explain(self) -> Explanation:
