@@ -18,26 +18,29 @@ REWRITTEN_BELOW = 3
 
 
 class Alternatives:
-    """Built once each. `half` is the honest engine, whose ledger executes them."""
+    """Built once each. `half` is the honest engine, whose ledger executes them; `league` is shared by all liars: hash
+    of what one of them proposed to the others, to that of what it proposed to the victims."""
 
-    def __init__(self, forger: Forger, half: Callable[[], Engine | None]) -> None:
+    def __init__(self, forger: Forger, half: Callable[[], Engine | None], league: dict[bytes, bytes]) -> None:
         self._forger = forger
         self._half = half
+        self._league = league
         self._proposals: dict[bytes, PrePrepare | None] = {}
         """Hash of what was proposed to the others, to what is proposed to the victims."""
         self._rewritten: dict[int, Header] = {}
         """Height to an empty block that could have been there."""
 
     def name_instead(self, name: bytes) -> bytes:
-        """The block that a victim shall believe in where the others know `name`."""
-        held = self._proposals.get(name)
-        return tagged_hash(JUNK_DOMAIN, name) if held is None else block_hash(held.header)
+        """The block that a victim shall believe in where the others know `name`, whichever liar proposed both."""
+        return self._league.get(name) or tagged_hash(JUNK_DOMAIN, name)
 
     def proposal_instead(self, proposal: PrePrepare) -> PrePrepare | None:
         """Another valid block for the same height, with the last half of what waits, in another order."""
         name = block_hash(proposal.header)
         if name not in self._proposals:
-            self._proposals[name] = self._build(proposal)
+            self._proposals[name] = instead = self._build(proposal)
+            if instead is not None:
+                self._league[name] = block_hash(instead.header)
         return self._proposals[name]
 
     def _build(self, proposal: PrePrepare) -> PrePrepare | None:

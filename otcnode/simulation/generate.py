@@ -70,6 +70,7 @@ CENSORED_PERMILLE = 20
 WEAK_IN_STORMS_PERMILLE = 400
 DISK_PERMILLE = 250
 SHELF_PERMILLE = 400
+LEAGUE_PERMILLE = 250
 OPENS_PERMILLE = 120
 """Of the lies of all kinds, those that open views early instead."""
 VALID_PARTS_PERMILLE = 180
@@ -158,6 +159,8 @@ class Options:
     """Somebody loses its record and its blocks, whatever else there is."""
     twins_permille: int = 125
     """Of the plans without a storm, those whose clients circulate two copies of one transaction."""
+    league_permille: int = LEAGUE_PERMILLE
+    """Of the plans in which any two may be weak and may do anything, those whose liars act as one."""
 
 
 def generate(seed: int, options: Options | None = None) -> Plan:
@@ -422,6 +425,10 @@ class _Generator:
         most = maximum_faulty(self._count)
         least = most if self._swarm is Swarm.LIARS else min(1, most)
         weak = chance.sample(self._nodes, chance.between(least, most, "weak"), "weak")
+        in_league = len(weak) > 1 and not self._options.habits and not self._surely_loses
+        if in_league and chance.happens(self._options.league_permille, "league"):
+            self._conspire(weak)
+            return weak
         for node in weak:
             loses_permille = 0 if self._options.habits else 600 if self._snapshots else 300
             if self._surely_loses or chance.happens(loses_permille, "loses", node):
@@ -500,6 +507,27 @@ class _Generator:
             down_ms=down_ms,
         )
         self._faults.append(rot)
+
+    def _conspire(self, weak: list[int]) -> None:
+        """All of them show two halves of the others two chains: the worst that quorums have to bear. Perhaps they also
+        hide what they know of either when the view changes."""
+        chance = self._chance
+        others = [node for node in self._nodes if node not in weak]
+        half = chance.between(len(others) // 2, (len(others) + 1) // 2, "half")
+        victims = tuple(chance.sample(others, half, "victims of a league"))
+        at_ms = chance.between(0, self._options.safety_ms // 12, "league at")
+        hides = chance.happens(500, "league hides")
+        for node in weak:
+            for habit in (Habit.EQUIVOCATE, Habit.HIDE) if hides else (Habit.EQUIVOCATE,):
+                lie = Liar(
+                    id=self._next_id(),
+                    at_ms=at_ms,
+                    node=node,
+                    habit=habit,
+                    victims=victims if habit is Habit.EQUIVOCATE else (),
+                    for_ms=10_000_000,
+                )
+                self._faults.append(lie)
 
     def _lie(self, node: int, number: int) -> None:
         chance = self._chance

@@ -1,7 +1,7 @@
 """Byzantine nodes: an honest engine whose words are changed on their way out.
 
 A liar has its own key and no other's: it may sign anything in its own name, repeat what anybody said, and forge what
-will not verify.
+will not verify. Liars are in league: what one of them proposes to its victims, the others vote for to theirs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Spoken = list[tuple[bytes, int]]
 class Mouth:
     """Rewrites what one node says in consensus, and the bodies it passes on anywhere, while some lie is on.
 
-    `injected` is told of every lie that really changed something."""
+    `injected` is told of every lie that really changed something. `league`: see Alternatives."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Mouth:
         chance: Chance,
         honest_half: Callable[[], Engine | None],
         injected: Callable[[str], None],
+        league: dict[bytes, bytes],
     ) -> None:
         self._nodes = nodes
         self._chance = chance
@@ -53,7 +54,7 @@ class Mouth:
         self._injected = injected
         self._forger = Forger(index, chain_id(genesis), nodes, sign, chance)
         self._counterfeits = Counterfeits(genesis, nodes[index], sign, chance.below(2, "counterfeit", index))
-        self._alternatives = Alternatives(self._forger, honest_half)
+        self._alternatives = Alternatives(self._forger, honest_half, league)
         self._overclaims = Overclaims(self._forger, honest_half, chance)
         self._second = SecondSignatures(chain_id(genesis), nodes[index], sign, sign_again, honest_half)
         self._habits: dict[int, Liar] = {}

@@ -137,6 +137,8 @@ class World:
         self._evidence = EvidenceKept(self.validators)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
+        self._league: dict[bytes, bytes] = {}
+        """Of all liars: see Alternatives."""
         self._frozen: set[int] = set()
         self._healed = False
         self._promises_progress = True
@@ -356,6 +358,7 @@ class World:
                 self.chance,
                 lambda: node.engine,
                 self.injected,
+                self._league,
             )
         mouth = node.mouth
         mouth.begin(liar)

@@ -12,20 +12,13 @@ from otcnode.simulation import plan as plans
 from otcnode.simulation.generate import Options, Swarm, generate
 from otcnode.simulation.marks import TOO_MANY_SILENT
 from otcnode.simulation.plan import Crash, CrashPoint, Habit, Liar, Plan
-from otcnode.simulation.world import Outcome, run
-from tests.simulation import report
+from tests.simulation import keep_promises
 
 REGRESSIONS = sorted((Path(__file__).parent.parent / "regressions").glob("*.json"))
 SEEDS_PER_TEST = 5
 REAL_SEEDS = (1, 5, 9)
 """Run with Ed25519 in place of keyed hashes."""
 BESIDE = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.OPEN,), directories_lost=True)
-
-
-def keep_promises(plan: Plan) -> Outcome:
-    outcome = run(plan)
-    assert outcome.violation is None, report(plan, outcome)
-    return outcome
 
 
 @pytest.mark.parametrize("first", range(1, 501, SEEDS_PER_TEST))
@@ -71,35 +64,6 @@ def test_progress_is_promised_where_the_f_bear_those_that_are_silent() -> None:
     alone = replace(plan, faults=tuple(fault for fault in plan.faults if not isinstance(fault, Liar)))
     assert replace(alone, survivors=tuple(everybody)).promises_progress(alone.silenced)
     assert not replace(alone, survivors=tuple(everybody - {(silenced + 1) % 4})).promises_progress(alone.silenced)
-
-
-@pytest.mark.parametrize("count", [7, 10, 16])
-def test_larger_sets(count: int) -> None:
-    options = Options(validators=count, submissions=4, safety_ms=3_000, swarm=Swarm.STORM)
-    assert keep_promises(generate(count, options)).summary.commits > 0
-
-
-def test_thirty_one_validators() -> None:
-    """The first two primaries are dead, and there is one block of work."""
-    count, faulty = 31, 2
-    dead = tuple(
-        Crash(id=node + 1, at_ms=60, node=node, point=CrashPoint.IDLE, down_ms=10_000_000) for node in range(faulty)
-    )
-    plan = Plan(
-        seed=1,
-        validators=count,
-        view_timeout_ms=500,
-        view_timeout_ms_max=1_000,
-        skews_ms=(0,) * count,
-        safety_ms=500,
-        liveness_ms=60_000,
-        survivors=tuple(range(faulty, count)),
-        rest_frozen=True,
-        workload=(plans.Submission(at_ms=200, node=30, act=plans.Deposit(investor=0, amount=1)),),
-        faults=dead,
-    )
-    summary = keep_promises(plan).summary
-    assert summary.transactions == 1 and summary.view_max >= faulty
 
 
 @pytest.mark.long
