@@ -16,6 +16,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -125,7 +126,7 @@ class Run:
     read_old: list[tuple[str, Operation]] = field(default_factory=list)
     """Reads that asked for no height."""
     never: list[bytes] = field(default_factory=list)
-    """Transactions of which it was proven that they will never happen."""
+    """Transactions that, as a node said, will certainly never happen."""
     withdrawals: dict[str, list[bytes]] = field(default_factory=lambda: {name: [] for name in HOLDERS})
     height: int = 0
     """The greatest that anybody has been shown."""
@@ -150,6 +151,8 @@ class Run:
                 action, transaction = self._something(client, holder, f"{index}-{number}", habit)
                 began = time.monotonic()
                 answer, height = await outcome_of(client, transaction, habit.patience_s)
+                if answer is None and habit.ttl_ms is not None:
+                    answer = await expired(client, transaction.id, habit.patience_s)
                 self.show(height)
                 if answer is Code.TX_EXPIRED:
                     self.never.append(transaction.id)
@@ -309,6 +312,19 @@ async def outcome_of(client: Client, transaction: Decoded, patience_s: float) ->
     return Code.OK, outcome.height
 
 
+async def expired(client: Client, transaction: bytes, patience_s: float) -> Code | None:
+    """What a node says once a final block's time is past the validity of a transaction that it knows; else None."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            while True:
+                with suppress(ClientError):
+                    state = await client.transaction(transaction)
+                    if state.definite and state.state is Stage.EXPIRED:
+                        return Code.TX_EXPIRED
+                await asyncio.sleep(0.5)
+    return None
+
+
 async def positions(client: Client, holder: str, *, min_height: int | None) -> PositionsResult | None:
     """None if the node is down, stands still or is behind."""
     params = PositionsParams(form.account(genesis_account_id(holder)), min_height=min_height)
@@ -405,12 +421,12 @@ def test_what_clients_see_happened_in_one_order(tmp_path: Path, plan: list[Fault
         asyncio.run(play(run, Relays(cluster, base_port + 8), plan))
     told = run.told()
     print(f"{len(run.read)} linearizable reads, {len(run.read_old)} others; {dict(told)}; {', '.join(run.faults)}")
-    assert len(run.read) > 10 and run.read_old and len(run.faults) == len(plan)
-    happened = ("Deposit OK", "Withdraw OK", "Withdraw E_LACK_CASH", "unknown, and happened")
-    ended = ("Pay OK", "Pay E_STATE", "Cancel OK", "Cancel E_STATE", "never") if plan is LONG_PLAN else ()
-    assert all(told[name] for name in (*happened, *ended)), told
     assert contradictions(run.history) == []
     assert against_heights(run.history, [row for _, row in run.read_old]) == []
     assert goes_back([*run.read, *run.read_old]) == []
     _, roots = daemons.audit(cluster, [])
     assert all(len(seen) == 1 for seen in roots.values())
+    assert len(run.read) > 10 and run.read_old and len(run.faults) == len(plan)
+    happened = ("Deposit OK", "Withdraw OK", "Withdraw E_LACK_CASH", "unknown, and happened")
+    ended = ("Pay OK", "Pay E_STATE", "Cancel OK", "Cancel E_STATE", "never") if plan is LONG_PLAN else ()
+    assert all(told[name] for name in (*happened, *ended)), told

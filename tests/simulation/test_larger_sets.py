@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 
@@ -13,10 +14,15 @@ import pytest
 from otcnode.blocks import block_hash, maximum_faulty
 from otcnode.codec import decode
 from otcnode.consensus.messages import Message, Prepare, PrePrepare
+from otcnode.crypto import tagged_hash
 from otcnode.p2p.framing import Channel
+from otcnode.simulation import checkers
+from otcnode.simulation.alternatives import Alternatives
 from otcnode.simulation.generate import Options, Swarm, generate
 from otcnode.simulation.liars import Mouth, Spoken
 from otcnode.simulation.marks import TOO_MANY_SILENT
+from otcnode.simulation.mutants import voting
+from otcnode.simulation.mutants.planting import planted
 from otcnode.simulation.plan import (
     Crash,
     CrashPoint,
@@ -32,6 +38,8 @@ from otcnode.simulation.plan import (
     Submission,
 )
 from otcnode.simulation.summary import Summary
+from otcnode.simulation.violation import Promise
+from otcnode.simulation.world import run
 from tests.simulation import keep_promises
 
 ALL_LIE = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN, Habit.FLOOD))
@@ -176,3 +184,45 @@ def test_liars_in_league_vote_for_what_one_of_them_proposed(monkeypatch: pytest.
     others = [name for name, receivers in proposed.items() if receivers <= set(victims)]
     most = max((len(voted[name, victim]) for name in others for victim in victims), default=0)
     assert most == len(plan.liars) - 1, "the primary's proposal is its vote"
+
+
+def league(count: int) -> Plan:
+    """f liars, the first primary among them, show one half of the others another block, in calm weather."""
+    faulty = maximum_faulty(count)
+    half = tuple(range(faulty, faulty + (count - faulty) // 2))
+    liars = [
+        Liar(id=node + 1, at_ms=0, node=node, habit=Habit.EQUIVOCATE, victims=half, for_ms=FOR_EVER_MS)
+        for node in range(faulty)
+    ]
+    return _one_block_of_work(count, liars, survivors=range(faulty, count))
+
+
+@contextmanager
+def quorum_less_one_that_no_rule_sees() -> Iterator[None]:
+    """Those who judge from outside count as the nodes do, so that only what comes of it can tell."""
+    with (
+        voting.quorum_less_one(),
+        planted((checkers, "quorum_of", lambda count, right=checkers.quorum_of: right(count) - 1)),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("count", [7, 10, 16])
+def test_liars_in_league_fork_a_set_whose_quorum_is_one_too_small(count: int) -> None:
+    plan = league(count)
+    assert keep_promises_and_go_on(plan).faults[Habit.EQUIVOCATE] > 0
+    with quorum_less_one_that_no_rule_sees():
+        violation = run(plan).violation
+    assert violation is not None and violation.promise is Promise.AGREEMENT, violation
+
+
+def test_liars_that_know_nothing_of_each_other_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it takes a league to show whether a quorum of ten is large enough."""
+
+    def own_only(alternatives: Alternatives, name: bytes) -> bytes:
+        held = alternatives._proposals.get(name)
+        return tagged_hash("alone", name) if held is None else block_hash(held.header)
+
+    monkeypatch.setattr(Alternatives, "name_instead", own_only)
+    with quorum_less_one_that_no_rule_sees():
+        assert run(league(10)).violation is None
