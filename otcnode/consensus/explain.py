@@ -15,6 +15,7 @@ from otcnode.consensus.events import Now
 from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.messages import Mode
 from otcnode.consensus.resumed import Silence
+from otcnode.consensus.silence import set_back_ms
 from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import EpochNumber, Height, Milliseconds, Natural, NodeId, View
@@ -224,9 +225,16 @@ def _silence_cause(state: State, silence: Silence) -> Reason:
     if silence.ahead_ms > state.now.ledger_ms:
         behind_ms = (silence.ahead_ms - state.now.ledger_ms) // rate
         text = f"{text}; its clock is behind: it committed a block that is {behind_ms / 1000:.1f} s ahead of it"
+    elif (back_ms := set_back_ms(state, silence)) > state.drift_ms:
+        text = (
+            f"{text}; its clock was set back by {back_ms // rate / 1000:.1f} s since the silence began: if it is right "
+            "now, start the node again, and the silence begins anew"
+        )
     elif ahead_ms > 2 * state.drift_ms and state.behind_since_ms is None:
-        when = f"{ahead_ms // rate / 1000:.1f} s past the time of the last block as that was committed"
-        text = f"{text}; its clock seems to be ahead: it was {when}; the silence begins anew when it is set"
+        text = (
+            f"{text}; its clock seems to be ahead: it was {ahead_ms // rate / 1000:.1f} s past the time of the last "
+            "block as that was committed; set it, and start the node again"
+        )
     left_ms = (silence.not_before_ms + 2 * state.drift_ms - state.now.ledger_ms) // rate
     later = f" of a time {left_ms / 1000:.1f} s from now or later" if left_ms > 0 else ""
     return Reason(kind, f"{text}; waits for a block{later}")

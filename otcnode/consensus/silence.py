@@ -2,8 +2,8 @@
 
 A block that was proposed after the loss was committed by a quorum in a view that is not below any in which the lost
 record may have voted. Its time says that it was, if this clock is right. So the clock is doubted: a block ahead of it
-proves that it is behind, a step of it forward moves the beginning of the silence, and one back begins it anew; and what
-others had committed when they were first heard was proposed before.
+proves that it is behind, a step of it forward moves the beginning of the silence; and what others had committed when
+they were first heard was proposed before.
 """
 
 from __future__ import annotations
@@ -64,22 +64,20 @@ def _reported(state: State, silence: Silence) -> int | None:
 
 
 def _follow_clock(state: State, silence: Silence) -> Silence:
-    """Where the clock was set meanwhile, the beginning was at another time than it seemed.
+    """Where the clock was set forward meanwhile, the beginning was later than it seemed. Where it was set back, either
+    the clock was ahead or it is behind now; nobody here knows which, and only the later beginning is safe."""
+    return replace(silence, since_ms=max(silence.since_ms, _began_ms(state, silence)))
 
-    Set forward, it was later. Set back by more than a right clock may be off, this clock was ahead at some time, or is
-    behind now. Nobody knows which, so the silence begins anew, as it would if this process were started now.
-    """
+
+def _began_ms(state: State, silence: Silence) -> int:
+    """When the silence began by what the clock says now."""
     passed_ms = (state.now.monotonic_ms - silence.began_ms) * state.configuration.clock_rate
-    began_ms = state.now.ledger_ms - passed_ms
-    if silence.since_ms - began_ms <= state.drift_ms:
-        return replace(silence, since_ms=max(silence.since_ms, began_ms))
-    return Silence(
-        state.now.ledger_ms,
-        state.now.monotonic_ms,
-        view_seen=silence.view_seen,
-        shown=silence.shown,
-        ahead_ms=silence.ahead_ms,
-    )
+    return state.now.ledger_ms - passed_ms
+
+
+def set_back_ms(state: State, silence: Silence) -> int:
+    """By how much the clock was set back since it noted the beginning (ledger milliseconds; 0: it was not)."""
+    return max(0, silence.since_ms - _began_ms(state, silence))
 
 
 def _doubt(silence: Silence, reported: int | None) -> Silence:
