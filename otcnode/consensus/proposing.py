@@ -15,7 +15,7 @@ def build(core: Core) -> None:
         return
     plan = building.plan(core.state)
     if isinstance(plan, building.Later):
-        _set_build_timer(core, plan.at_ms)
+        _set_build_timer(core, voting.acceptable_ms(core.state) if plan.at_ms is None else plan.at_ms)
         return
     most = timely_max(core)
     in_flight = core.state.transactions_in_flight

@@ -43,6 +43,20 @@ def accept_next(core: Core) -> bool:
     return True
 
 
+def acceptable_ms(state: State) -> int | None:
+    """The ledger time at which the proposal whose turn it is, and which is too early, is judged again whatever else
+    happens; None: there is none, or it is so far ahead that its view will be over before."""
+    if not state.active or not state.waiting:
+        return None
+    head = state.head()
+    height = (state.committed if head is None else head.height) + 1
+    message = state.waiting.get((state.primary, height))
+    if message is None or message.view != state.view or height in state.accepted:
+        return None
+    early_ms = message.header.time_ms - state.drift_ms - state.now.ledger_ms
+    return state.now.ledger_ms + early_ms if 0 < early_ms <= state.drift_ms else None
+
+
 def _holds_its_prepare(core: Core, message: PrePrepare) -> bool:
     """The PREPARE in a proposal that waited may have been displaced by its author's votes in later views; it is
     held again unless the author has voted for another block here meanwhile."""

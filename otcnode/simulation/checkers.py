@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgpack
@@ -17,7 +17,7 @@ from otcnode.crypto import tagged_hash, verify
 from otcnode.remembered import remembered
 from otcnode.simulation.marks import Marks
 from otcnode.simulation.patience import Patience
-from otcnode.simulation.plan import Plan
+from otcnode.simulation.plan import ClockStep, Plan
 from otcnode.simulation.readiness import Readiness
 from otcnode.simulation.roots import list_root_of, state_root_of
 from otcnode.simulation.rules import Place, Rules
@@ -63,7 +63,9 @@ class Checkers:
         clients: Sequence[Client],
         verify_vote: Verify,
         marks: Marks,
+        now_ms: Callable[[], int],
     ) -> None:
+        """`now_ms` is the right ledger time."""
         honest = frozenset(range(plan.nodes)) - plan.liars
         sets = [tuple(sorted(nodes[index] for index in members)) for members in plan.sets]
         self._chain_id = chain
@@ -76,6 +78,12 @@ class Checkers:
         """Number of an epoch to what headers call its validators, once a block of it is committed."""
         self._honest = honest
         self._verify = verify_vote
+        self._view_max = plan.view_max
+        self._now_ms = now_ms
+        self._ahead_ms_max = plan.drift_ms + max(
+            *plan.skews_ms, 0, *(fault.skew_ms for fault in plan.faults if isinstance(fault, ClockStep))
+        )
+        self._times_ms: dict[int, int] = {}
         self._patience = Patience(plan.view_timeout_ms, plan.view_timeout_ms_max, plan.nodes)
         self._submitted = {client.transaction.raw: client.transaction.id for client in clients}
         self._unauthorised = frozenset(client.transaction.id for client in clients if client.is_unauthorised)
@@ -121,6 +129,7 @@ class Checkers:
             self._bodies[height] = block.transactions
             self._readiness.committed(height, block.transactions)
         self._check_agreement(node, header, block.transactions)
+        self._check_time(node, header)
         self._check_root(node, header, store, known)
         self._check_receipts(node, header, store)
         self._check_epoch(node, store, header)
@@ -141,6 +150,16 @@ class Checkers:
             raise Violation(Promise.AGREEMENT, f"n{node}: block {height} does not extend block {height - 1}")
         if self._bodies[height] != bodies:
             raise Violation(Promise.AGREEMENT, f"n{node} holds other copies of the transactions of block {height}")
+
+    def _check_time(self, node: int, header: Header) -> None:
+        """Later than that of the block below, and within the drift of the honest clock that is furthest ahead."""
+        height, time_ms = header.height, header.time_ms
+        if time_ms <= self._times_ms.get(height - 1, 0):
+            raise Violation(Promise.VALIDITY, f"n{node}: the time of block {height} is not after its parent's")
+        if height not in self._times_ms and time_ms > self._now_ms() + self._ahead_ms_max:
+            ahead_ms = time_ms - self._now_ms()
+            raise Violation(Promise.VALIDITY, f"n{node}: block {height} is {ahead_ms} ms ahead of the time")
+        self._times_ms[height] = time_ms
 
     def _check_validity(self, node: int, height: int, bodies: Sequence[bytes], transactions: Sequence[bytes]) -> None:
         names = [self._name_of(raw) for raw in bodies]
@@ -319,7 +338,16 @@ class Checkers:
                     case Asked(view_change):
                         quorum = quorum_of(len(self._epochs[view_change.epoch]))
                         self._rules.wants(node, view_change, quorum)
+                        self._check_deposed(node, view_change.view)
                         self._patience.asked(node)
+
+    def _check_deposed(self, node: int, view: int) -> None:
+        """Where the plan says that from some view on every primary does its part."""
+        if self._view_max is not None and node in self._honest and view > self._view_max:
+            raise Violation(
+                Promise.LIVENESS,
+                f"n{node} asks for view {view}: the primary of view {self._view_max} does its part, and is deposed",
+            )
 
     def record_durable(self, node: int) -> None:
         """A node's voting record has reached its disk."""

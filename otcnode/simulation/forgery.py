@@ -44,6 +44,8 @@ FAR_VIEW = 10**9
 FAR_HEIGHTS = 1_000
 JUNK_DOMAIN = "otcnode simulation junk"
 Asker = tuple[str | int, ...]
+Spoken = list[tuple[bytes, int]]
+"""(payload, extra delay in ms) in order."""
 
 
 class Forger:

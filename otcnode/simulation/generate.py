@@ -11,6 +11,8 @@ from otcnode.blocks import maximum_faulty, quorum
 from otcnode.simulation.censored import SIZES as CENSORED_SIZES
 from otcnode.simulation.censored import censored
 from otcnode.simulation.chance import Chance
+from otcnode.simulation.clocked import clocked
+from otcnode.simulation.hoarded import hoarded
 from otcnode.simulation.plan import (
     DRIFT_MS,
     Act,
@@ -60,13 +62,17 @@ STORM_SIZES = (4, 4, 4, 5, 6, 7)
 BESIDE_LIARS = ("kind-loss", "ambush", "crash", "partition", "duplication", "delay")
 PARTLY = (Habit.STALE, Habit.FLOOD)
 """Habits that would drown everything else, were they always followed."""
-TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE, Habit.OVERSTATE)
+TO_EVERYBODY = (Habit.ROOTS, Habit.REPROPOSE, Habit.REWRITE, Habit.OVERSTATE, Habit.TIME, Habit.HOARD)
 """Habits that need the belief of a quorum to do harm."""
 OF_VALID_PARTS = (Habit.OVERSTATE, Habit.MISSIGN, Habit.DOUBLE, Habit.PAD)
 """Habits that put together what is valid by itself."""
-IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN, *OF_VALID_PARTS))
+OF_TIMES = (Habit.TIME, Habit.HOARD)
+"""Habits of false times, and of what is shown late."""
+IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN, *OF_VALID_PARTS, *OF_TIMES))
 """What one client's transactions wait for while everything fails says nothing about the primary."""
 CENSORED_PERMILLE = 20
+CLOCKED_PERMILLE = 20
+HOARDED_PERMILLE = 12
 WEAK_IN_STORMS_PERMILLE = 400
 DISK_PERMILLE = 250
 SHELF_PERMILLE = 400
@@ -75,6 +81,17 @@ OPENS_PERMILLE = 120
 """Of the lies of all kinds, those that open views early instead."""
 VALID_PARTS_PERMILLE = 180
 """Of the lies of all kinds, those of valid parts instead."""
+OF_TIMES_PERMILLE = 150
+"""Of the lies of all kinds, those about times, and proofs that are held back, instead."""
+BEYOND_MS = (None, -150, -20, 20, 150, 400, 86_400_000)
+"""False times: that of the block below; a little before and after the latest that is accepted; a day ahead."""
+WIDE_SKEWS_PERMILLE = 150
+"""Of the plans, those in which honest clocks differ by nearly as much as a block's time may differ from them."""
+WIDE_WINDOW_PERMILLE = 200
+WIDE_WINDOWS = (3, 6, 8, 12, 16)
+OTHER_DRIFT_PERMILLE = 200
+"""Of the plans, those in which the drift is so many view timeouts."""
+DRIFTS_TIMEOUTS = (2, 3, 4, 6)
 LOST_BESIDE_PERMILLE = 200
 """Of the networks of four or more, those in which somebody loses its record beside those that are weak for good."""
 DIRECTORY_PERMILLE = 400
@@ -119,8 +136,13 @@ class Swarm(StrEnum):
     """as many nodes as may lie, or lose their record or blocks, and some weather of a storm"""
     CENSORED = "censored"
     """steady work, of which the first primary leaves out what one client sends, and nothing else (censored.py)"""
+    CLOCKS = "clocks"
+    """steady work, while the first primary lies about the time or clocks differ much, and nothing else (clocked.py)"""
+    HOARD = "hoard"
+    """view after view without PREPAREs, while one node keeps the only proof to itself (hoarded.py)"""
 
 
+SCRIPTED = (Swarm.CENSORED, Swarm.CLOCKS, Swarm.HOARD)
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 
 
@@ -166,15 +188,27 @@ class Options:
 def generate(seed: int, options: Options | None = None) -> Plan:
     """The plan of a seed."""
     options = options or Options()
-    if _is_censored(seed, options):
-        return censored(seed, options.validators, options.liveness_ms)
-    return _Generator(seed, options).plan()
+    match _scripted(seed, options):
+        case Swarm.CENSORED:
+            return censored(seed, options.validators, options.liveness_ms)
+        case Swarm.CLOCKS:
+            return clocked(seed, options.validators, options.liveness_ms)
+        case Swarm.HOARD:
+            return hoarded(seed, options.liveness_ms)
+        case _:
+            return _Generator(seed, options).plan()
 
 
-def _is_censored(seed: int, options: Options) -> bool:
-    if options.swarm is None and not options.habits and options.validators in (0, *CENSORED_SIZES):
-        return Chance(seed).happens(CENSORED_PERMILLE, "censored")
-    return options.swarm is Swarm.CENSORED
+def _scripted(seed: int, options: Options) -> Swarm | None:
+    """The swarm, if its plans are made elsewhere."""
+    if options.swarm is not None or options.habits or options.validators not in (0, *CENSORED_SIZES):
+        return options.swarm if options.swarm in SCRIPTED else None
+    chance = Chance(seed)
+    if chance.happens(CENSORED_PERMILLE, "censored"):
+        return Swarm.CENSORED
+    if chance.happens(CLOCKED_PERMILLE, "clocked"):
+        return Swarm.CLOCKS
+    return Swarm.HOARD if options.validators in (0, 4) and chance.happens(HOARDED_PERMILLE, "hoarded") else None
 
 
 class _Generator:
@@ -216,7 +250,7 @@ class _Generator:
         self._shelf_faults()
         self._loss_beside(weak)
         drift_ms = self._drift_ms()
-        skew_ms_max = min(SKEW_MS_MAX, drift_ms // 5)
+        skew_ms_max = self._skew_ms_max(drift_ms)
         strong = [node for node in self._nodes if node not in weak]
         # Whichever set comes to decide, all of it that is strong survives.
         spare = 0 if self._spares else count - quorum(count) - len(weak)
@@ -227,7 +261,7 @@ class _Generator:
             spares=self._spares,
             strangers=self._strangers,
             signatures=Signatures.ED25519 if self._seed % REAL_SIGNATURES_EVERY == 0 else Signatures.HASH,
-            window=chance.choice((1, 2, 4, 4), "window"),
+            window=self._window(),
             drift_ms=drift_ms,
             view_timeout_ms=self._view_timeout_ms,
             view_timeout_ms_max=chance.choice((1_200, 5_000) if self._stormy else (8_000, 30_000), "view timeout max"),
@@ -268,7 +302,7 @@ class _Generator:
                 return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
             case Swarm.MIXED:
                 pass
-            case Swarm.CENSORED:
+            case Swarm.CENSORED | Swarm.CLOCKS | Swarm.HOARD:
                 raise AssertionError("such plans are made elsewhere")
             case _:
                 assert_never(self._swarm)
@@ -491,8 +525,30 @@ class _Generator:
     def _drift_ms(self) -> int:
         lost = any(isinstance(fault, RecordLost | DirectoryLost) for fault in self._faults)
         if not lost or not self._chance.happens(700, "short drift"):
-            return DRIFT_MS
+            return self._other_drift_ms()
         return max(SHORT_DRIFT_MS, 2 * self._view_timeout_ms)
+
+    def _other_drift_ms(self) -> int:
+        chance = self._chance
+        if not chance.happens(OTHER_DRIFT_PERMILLE, "other drift"):
+            return DRIFT_MS
+        return chance.choice(DRIFTS_TIMEOUTS, "drift in timeouts") * self._view_timeout_ms
+
+    def _skew_ms_max(self, drift_ms: int) -> int:
+        """Two clocks may differ by all of the drift but for what a proposal takes to arrive: then it is not too old for
+        the clock that is ahead, and what is too early for the one that is behind waits. Safety bears that, for silence
+        too (docs/consensus.md); who is never deposed while he waits for a time asks for less (clocked.py)."""
+        exact_ms = min(SKEW_MS_MAX, drift_ms // 5)
+        if not self._chance.happens(WIDE_SKEWS_PERMILLE, "wide skews"):
+            return exact_ms
+        arrives_ms = max(drift_ms // 10, 200 + 4 * self._delay_ms[1])
+        return max(exact_ms, (drift_ms - arrives_ms) // 2)
+
+    def _window(self) -> int:
+        chance = self._chance
+        if chance.happens(WIDE_WINDOW_PERMILLE, "wide window"):
+            return chance.choice(WIDE_WINDOWS, "wide window")
+        return chance.choice((1, 2, 4, 4), "window")
 
     def _rot(self, node: int, at_ms: int, down_ms: int) -> None:
         chance = self._chance
@@ -539,6 +595,8 @@ class _Generator:
             habit = Habit.OPEN
         elif habits is IN_ANY_WEATHER and chance.happens(VALID_PARTS_PERMILLE, "valid parts", node, number):
             habit = chance.choice(OF_VALID_PARTS, "which valid parts", node, number)
+        elif habits is IN_ANY_WEATHER and chance.happens(OF_TIMES_PERMILLE, "later habit", node, number):
+            habit = chance.choice(OF_TIMES, "later habit", node, number)
         others = [other for other in self._nodes if other != node]
         victims = chance.sample(
             others, chance.between(1, len(others), "victims", node, number), "victims", node, number
@@ -546,7 +604,7 @@ class _Generator:
         everyone = habit in TO_EVERYBODY or (
             chance.happens(300, "everyone", node, number) and habit is not Habit.EQUIVOCATE
         )
-        partly = habit in PARTLY or chance.happens(300, "partly", node, number)
+        partly = habit in PARTLY or (chance.happens(300, "partly", node, number) and habit not in OF_TIMES)
         self._faults.append(
             Liar(
                 id=self._next_id(),
@@ -558,6 +616,8 @@ class _Generator:
                 victims=() if everyone else tuple(victims),
                 permille=chance.between(50, 500, "permille", node, number) if partly else 1_000,
                 late_ms=chance.between(100, 1_900, "late", node, number) if habit is Habit.SLOW else 0,
+                beyond_ms=chance.choice(BEYOND_MS, "beyond", node, number) if habit is Habit.TIME else None,
+                views=chance.between(1, 8, "hoards for", node, number) if habit is Habit.HOARD else 0,
                 for_ms=chance.choice((self._options.safety_ms, 10_000_000), "lie for", node, number),
             )
         )

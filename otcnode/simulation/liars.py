@@ -18,7 +18,9 @@ from otcnode.p2p.framing import Channel
 from otcnode.simulation.alternatives import Alternatives
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.counterfeits import Counterfeits
-from otcnode.simulation.forgery import Asker, Forger
+from otcnode.simulation.false_times import FalseTimes
+from otcnode.simulation.forgery import Asker, Forger, Spoken
+from otcnode.simulation.hoards import Hoard
 from otcnode.simulation.overclaims import Overclaims
 from otcnode.simulation.plan import Habit, Liar
 from otcnode.simulation.second_signatures import SecondSignatures
@@ -26,9 +28,6 @@ from otcnode.simulation.signing import Sign
 
 MEMORY_MESSAGES = 300
 FLOOD_MESSAGES = 8
-
-Spoken = list[tuple[bytes, int]]
-"""(payload, extra delay in ms) in order."""
 
 
 class Mouth:
@@ -57,6 +56,8 @@ class Mouth:
         self._alternatives = Alternatives(self._forger, honest_half, league)
         self._overclaims = Overclaims(self._forger, honest_half, chance)
         self._second = SecondSignatures(chain_id(genesis), nodes[index], sign, sign_again, honest_half)
+        self._times = FalseTimes(self._forger, honest_half)
+        self._hoard = Hoard(self._forger, honest_half)
         self._habits: dict[int, Liar] = {}
         self._memory: deque[bytes] = deque(maxlen=MEMORY_MESSAGES)
 
@@ -70,6 +71,12 @@ class Mouth:
     def censors(self) -> bool:
         """Whether what the regulator sends is kept out of proposals now (censorship.py)."""
         return any(liar.habit is Habit.CENSOR for liar in self._habits.values())
+
+    @property
+    def clock_ahead_ms(self) -> int:
+        """By how much its clock lies now."""
+        times = [liar for liar in self._habits.values() if liar.habit is Habit.TIME]
+        return self._times.ahead_ms(times[0]) if times else 0
 
     def heard(self, channel: Channel, payload: bytes) -> None:
         if channel is not Channel.CONSENSUS or not self._habits:
@@ -117,6 +124,10 @@ class Mouth:
                 return [*spoken, (self._chance.choice(self._memory, *asker), 0)]
             case Habit.OPEN:
                 return [*spoken, *((encode(lie), 0) for lie in self._opened_early(asker))]
+            case Habit.HOARD:
+                return self._hoard.said_instead(liar, int(asker[-1]), spoken)
+            case Habit.TIME:
+                return self._times.said_instead(liar, spoken, self._injected)
             case Habit.FLOOD:
                 return [*spoken, *((encode(self._far(asker)), 0) for _ in range(FLOOD_MESSAGES))]
             case _:
@@ -164,7 +175,7 @@ class Mouth:
                 return [self._forger.misstated(message, asker)]
             case Habit.COUNTERFEIT | Habit.CENSOR:
                 return [message]
-            case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD | Habit.OPEN:
+            case Habit.MUTE | Habit.SLOW | Habit.STALE | Habit.FLOOD | Habit.OPEN | Habit.TIME | Habit.HOARD:
                 raise AssertionError("no rewriting of one message")
             case _:
                 assert_never(habit)

@@ -12,6 +12,7 @@ from otcnode.consensus.messages import BodyRequest, Entries, Message, Mode, NewV
 from otcnode.consensus.record import Accepted, Asked, Entered, Proved, RecordEntry, floor_of
 from otcnode.simulation.censorship import RESCUED
 from otcnode.simulation.damage import DAMAGE_MARKS
+from otcnode.simulation.situations import SITUATIONS
 
 TOO_MANY_SILENT = "too many silent when it healed for progress to be promised"
 VIEW_CHANGES = ("VIEW-CHANGE", "VIEW-CHANGE with a proof", "VIEW-CHANGE with two prepared heights")
@@ -78,6 +79,7 @@ MARKS = (
     RESCUED,
     "a pruned block asked for",
     *DAMAGE_MARKS,
+    *SITUATIONS,
 )
 """All that are looked for; those that no run has hit are listed as missing. Accusations are counted beside them."""
 

@@ -370,7 +370,13 @@ class Node:
         now_ms, busy_until_ms = self._world.scheduler.now_ms, self._busy_until_ms
         if now_ms < busy_until_ms:
             now_ms = busy_until_ms
-        return Now(now_ms, TIME_MS + now_ms + self.skew_ms)
+        ahead_ms = 0 if self.mouth is None else self.mouth.clock_ahead_ms
+        return Now(now_ms, TIME_MS + now_ms + self.skew_ms + ahead_ms)
+
+    @property
+    def clock_ms(self) -> int:
+        """Ledger time by its clock, which a liar may not go by."""
+        return TIME_MS + self._now_ms + self.skew_ms
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         world = self._world

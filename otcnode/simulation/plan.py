@@ -293,6 +293,11 @@ class Habit(StrEnum):
     """votes for heights and views, and VIEW-CHANGEs for views, far ahead, one after the other"""
     CENSOR = "censor"
     """as primary proposals without what the regulator sends; everybody is told the same"""
+    TIME = "time"
+    """as primary blocks of a false time; everybody is told the same"""
+    HOARD = "hoard"
+    """keeps its proofs to itself and shows them late, where it asks for each next view ahead of everybody else; commits
+    to nothing, opens no view, and serves none of these blocks"""
 
 
 class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
@@ -303,6 +308,11 @@ class Liar(_Fault, frozen=True, kw_only=True, tag="liar"):
     victims: tuple[int, ...]
     permille: int = 1_000
     late_ms: int = 0
+    beyond_ms: int | None = None
+    """False times are so much further ahead of its clock than the drift allowed; None: they are that of the block
+    below."""
+    views: int = 0
+    """A hoarded proof is shown so many views after its own, and later."""
     for_ms: int
 
 
@@ -450,6 +460,9 @@ class Plan(_Part, frozen=True, kw_only=True):
     liveness_ms: int
     survivors: tuple[int, ...]
     rest_frozen: bool = False
+    view_max: int | None = None
+    """No honest node may ask for a higher view: in this plan no primary of that view or above leaves anything undone.
+    None: any may be asked for."""
     workload: tuple[Submission, ...]
     faults: tuple[Fault, ...] = ()
 

@@ -55,6 +55,7 @@ from otcnode.simulation.plan import (
 )
 from otcnode.simulation.scheduler import Scheduler
 from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembered, Sign
+from otcnode.simulation.situations import Situations
 from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
@@ -132,7 +133,16 @@ class World:
             if isinstance(submission.act, Rotate) and not submission.act.usurped
         ]
         self.marks = Marks(plan.nodes, plan.rotation_blocks, plan.block_transactions_max, rotations)
-        self.checkers = Checkers(plan, self._chain, self.validators, self._clients, self.verify, self.marks)
+        self.checkers = Checkers(
+            plan,
+            self._chain,
+            self.validators,
+            self._clients,
+            self.verify,
+            self.marks,
+            lambda: TIME_MS + self.scheduler.now_ms,
+        )
+        self._situations = Situations(plan, self.marks.hit)
         self._hearsay = Hearsay(self.validators, honest)
         self._evidence = EvidenceKept(self.validators)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
@@ -416,6 +426,9 @@ class World:
 
     def effect(self, node: int, effect: effects.Effect) -> None:
         self.marks.effect(node, effect)
+        engine = self._nodes[node].engine
+        if engine is not None and node in self._honest and engine.replica.started:
+            self._situations.effect(node, engine.replica.state, self._nodes[node].clock_ms, effect)
         match effect:
             case effects.SetTimer(timer, delay_ms):
                 if timer is Timer.VIEW and delay_ms is not None:

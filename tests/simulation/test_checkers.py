@@ -30,7 +30,7 @@ from otcnode.simulation.rules import Rules
 from otcnode.simulation.signing import HashSignatures
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
-from otcnode.simulation.workload import clients_of, genesis_of, validator_keys
+from otcnode.simulation.workload import TIME_MS, clients_of, genesis_of, validator_keys
 from otcnode.simulation.world import World
 from otcnode.storage.kv import MemoryKeyValue
 from otcnode.storage.store import Store
@@ -57,7 +57,7 @@ def checkers() -> tuple[Checkers, bytes, HashSignatures]:
     chain = chain_id(genesis_of(plan))
     names = [key.public for key in keys]
     marks = Marks(4, plan.rotation_blocks, plan.block_transactions_max)
-    return Checkers(plan, chain, names, clients_of(plan), signatures.verify, marks), chain, signatures
+    return Checkers(plan, chain, names, clients_of(plan), signatures.verify, marks, lambda: TIME_MS), chain, signatures
 
 
 def prepared(witness: Checkers, chain: bytes, view: int, height: int, block: bytes) -> None:

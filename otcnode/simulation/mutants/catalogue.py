@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from otcnode.simulation.generate import Options, Swarm
-from otcnode.simulation.mutants import blocks, disks, joining, membership, offences, records, views, voting
+from otcnode.simulation.mutants import blocks, disks, joining, membership, offences, records, times, views, voting
 from otcnode.simulation.mutants.planting import Mutant
 from otcnode.simulation.plan import Habit
 from otcnode.simulation.violation import Promise
@@ -35,7 +35,7 @@ SHELVES = Options(
 EQUIVOCATING = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.EQUIVOCATE,))
 EQUIVOCATING_BEHIND = replace(EQUIVOCATING, snapshots_permille=1_000, safety_ms=24_000)
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
-
+CLOCKS, HOARD = Options(validators=4, swarm=Swarm.CLOCKS), Options(validators=4, swarm=Swarm.HOARD)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
@@ -289,6 +289,47 @@ MUTANTS = (
         _one(P.LIVENESS),
         50,
         options=Options(validators=4, swarm=Swarm.CENSORED),
+    ),
+    # times, and what is shown late
+    Mutant(
+        "no excuse for waiting",
+        "a successor that waits for the time of the last block is not deposed for it",
+        times.no_excuse_for_waiting,
+        _one(P.LIVENESS),
+        50,
+        options=CLOCKS,
+    ),
+    Mutant(
+        "too early is dropped",
+        "a proposal whose time is too early is kept",
+        times.too_early_dropped,
+        _one(P.LIVENESS),
+        50,
+        options=CLOCKS,
+    ),
+    Mutant(
+        "half the drift",
+        "all of the drift is allowed",
+        times.half_the_drift,
+        _one(P.LIVENESS),
+        50,
+        options=CLOCKS,
+    ),
+    Mutant(
+        "any time ahead",
+        "a quorum's clocks bound the time of a block",
+        times.any_time_ahead,
+        _one(P.VALIDITY),
+        300,
+        options=Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.TIME,)),
+    ),
+    Mutant(
+        "proved blocks not held",
+        "a primary opens a view with blocks that it can serve",
+        times.proved_blocks_not_held,
+        _one(P.LIVENESS),
+        50,
+        options=HOARD,
     ),
     # records
     Mutant("skipped sync", "durable before it leaves", records.skipped_sync, _SAFETY, 300),
