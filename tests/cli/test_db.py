@@ -26,6 +26,7 @@ from otcnode.maintenance import scratch as scratches
 from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
 from otcnode.storage.directory import DirectoryFolders
+from otcnode.storage.documents import ADVICE_DOCUMENTS
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.shelf import former
@@ -214,7 +215,7 @@ def test_damaged_documents_do_not_make_the_chain_one_that_cannot_be_trusted(home
     assert asked("verify", "--home", home)["documents"] == 0
     (documents / "CURRENT").unlink()
     said = refused(StorageDamage, "verify", "--home", home)
-    assert "data/documents" in said and said.endswith("or remove it: what peers hold is fetched again")
+    assert said.endswith(ADVICE_DOCUMENTS) and "data/documents" in said and "move it aside and keep it" in said
     assert "restore" not in said
 
 
