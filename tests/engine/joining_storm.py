@@ -17,6 +17,7 @@ from functools import cache
 import msgspec
 
 from otcnode.codec import decode, encode
+from otcnode.engine.snapshot_taking import DamagePause
 from otcnode.genesis import chain_id
 from otcnode.p2p.framing import Channel
 from otcnode.simulation.counterfeits import Counterfeits
@@ -58,6 +59,7 @@ class Shelf:
         self.made: Folders = MemoryFolders()
         self.gathered: FaultyKeyValue | None = None
         self.installing = False
+        self.pause = DamagePause()
 
     def begun(self) -> bool:
         return self.gathered is not None
@@ -251,6 +253,7 @@ class Storm:
             self._marks["installed"] += 1
         if shelf.gathered is not None:
             self._marks["resumed"] += 1
+        shelf.pause = DamagePause()  # of a process, and every start is a new one
         try:
             joiner = Station(
                 self._genesis,

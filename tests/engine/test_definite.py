@@ -29,6 +29,7 @@ def service_of(station: Station) -> Service:
         connections=tuple,
         counters=Counter,
         disk_writable=lambda: True,
+        archives=tuple,
         on_damage=lambda error: None,
     )
 
