@@ -1,4 +1,5 @@
-"""A steady load for a long time: memory must stay flat, finality short, and no view may end.
+"""A steady load for a long time: memory must stay flat but for what the state grows by, finality
+short, and no view may end but by the turn of its primary.
 
 Transactions are signed while the load runs, a second's worth ahead and in a process beside, as one that was signed an
 hour ago would no longer be valid. A deposit leaves one record in the state for ever, its bank reference; its id is
