@@ -389,7 +389,7 @@ MUTANTS = (
         records.floor_ignored,
         _SAFETY,
         600,
-        options=Options(validators=4, swarm=Swarm.STORM, stores_lost=True),
+        options=Options(validators=4, swarm=Swarm.MIXED, stores_lost=True),
     ),
     Mutant(
         "block not synced",
