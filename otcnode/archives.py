@@ -2,13 +2,16 @@
 
 Each chain that is put aside is a home of its own, `data/archives/FIRST-LAST` with the genesis file beside the chain, so
 that every command for a stopped node's data works on it, and so that it can be moved back. One that cannot be read, as
-it is damaged or of another version, is `data/archives/unread`.
+it is damaged or of another version, is `data/archives/unread`. Where `data/archives` is on another
+file system, which no renaming reaches, `data/archives-beside` takes its place: the node starts, and copies no chain.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +22,7 @@ from otcnode.home import sync_directory, write_atomically
 from otcnode.storage.level import LevelKeyValue, NoDatabase, directory_bytes
 from otcnode.storage.records import Head, read_record
 from otcnode.storage.schema import Meta
-from otcnode.storage.shelf import delete_chain, rename
+from otcnode.storage.shelf import OtherFileSystem, delete_chain, rename
 
 READING_CACHE_BYTES = 1 << 20
 UNREAD = "unread"
@@ -77,7 +80,7 @@ def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bo
 
 def archives_of(home: Home) -> list[Archive]:
     """Those that are there, by path."""
-    databases = sorted(home.archives.glob("*/data/chain"))
+    databases = [path for place in (home.archives, home.archives_beside) for path in sorted(place.glob("*/data/chain"))]
     return [Archive(database.parent.parent, directory_bytes(database)) for database in databases]
 
 
@@ -97,17 +100,34 @@ class ArchivesSeen:
 
 
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:
-    target = Home(_free(home.archives / name))
+    if old.is_symlink():
+        _make_absolute(old)
+    apart = ""
+    try:
+        archive = _moved(home, old, home.archives / name)
+    except OtherFileSystem:
+        archive = _moved(home, old, home.archives_beside / name)
+        apart = f", as {home.archives} is on another file system: move it there, if you wish"
+    note(f"a snapshot took the place of the chain; {what} are kept in {archive}{apart}, see the operations guide")
+
+
+def _moved(home: Home, old: Path, path: Path) -> Archive:
+    """Raises OtherFileSystem, and then leaves nothing there."""
+    target = Home(_free(path))
     target.database.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target.genesis, home.genesis.read_bytes())
     # The chain is nowhere else once it is moved: what leads to it is durable first.
-    for directory in (home.archives, home.archives.parent):
+    for directory in (path.parent, path.parent.parent):
         sync_directory(directory)
-    if old.is_symlink():
-        _make_absolute(old)
-    rename(old, target.database)
-    archive = Archive(target.path, directory_bytes(target.database))
-    note(f"a snapshot took the place of the chain; {what} are kept in {archive}, see the operations guide")
+    try:
+        rename(old, target.database)
+    except OtherFileSystem:
+        with suppress(OSError):
+            target.genesis.unlink()
+            target.database.parent.rmdir()
+            target.path.rmdir()
+        raise
+    return Archive(target.path, directory_bytes(target.database))
 
 
 def _make_absolute(link: Path) -> None:
@@ -128,6 +148,7 @@ def _head_of(database: Path) -> Head:
 
 
 def _free(path: Path) -> Path:
-    """The path, or one that is told from it where a chain lies there already."""
+    """The path, or one that is told from it where a chain lies there already, or a link to one whose disk may not be
+    there now."""
     names = (path if not number else path.with_name(f"{path.name}.{number}") for number in count())
-    return next(name for name in names if not Home(name).database.exists())
+    return next(name for name in names if not os.path.lexists(Home(name).database))

@@ -92,6 +92,8 @@ class Home:
         """The store in which a snapshot is gathered before it takes the place of the database."""
         self.archives = path / "data" / "archives"
         """Chains with blocks whose place a snapshot took, each in a home of its own."""
+        self.archives_beside = path / "data" / "archives-beside"
+        """The same, where `archives` is on another file system than the chain."""
         self.log = path / "node.log"
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -146,8 +148,133 @@ def test_nothing_that_was_put_aside_is_overwritten(home: Home, built: Path) -> N
     assert [archive.path.name for archive in archives_of(home)] == [f"1-{LOW}", f"1-{LOW}.1", f"1-{LOW}.2"]
 
 
+@pytest.fixture
+def other_disk(home: Home) -> Iterator[Path]:
+    """A directory on another file system."""
+    path = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        if path.stat().st_dev == home.path.stat().st_dev:
+            pytest.skip("the machine has one file system only")
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def test_archives_on_another_disk_keep_no_node_from_starting(home: Home, built: Path, other_disk: Path) -> None:
+    """No renaming reaches it: the chain is put aside beside, and told like all others. The operator moves it."""
+    home.archives.symlink_to(other_disk)
+    height, (note,) = start(home)
+    beside = home.archives_beside / f"1-{LOW}"
+    assert height == HIGH and str(beside) in note and f"{home.archives} is on another file system" in note
+    assert list(other_disk.iterdir()) == []
+    assert [archive.path for archive in archives_of(home)] == [beside]
+    assert json.loads(db("verify", "--json", "--home", beside))["height"] == LOW
+    shutil.move(beside, home.archives / beside.name)
+    assert start(home) == (HIGH, [])
+    made_way_again(home, built)
+    assert start(home)[0] == HIGH
+    assert [archive.path for archive in archives_of(home)] == [home.archives / beside.name, beside]
+
+
+def made_way_again(home: Home, built: Path) -> None:
+    shutil.rmtree(home.database)
+    shutil.copytree(Home(built / "low").database, home.database)
+    shutil.copytree(Home(built / "founded").database, home.incoming)
+
+
+def linked(home: Home, name: str) -> Path:
+    """The chain's directory, which an operator has put elsewhere."""
+    elsewhere = home.path.with_name(name)
+    home.database.rename(elsewhere)
+    home.database.symlink_to(elsewhere)
+    return elsewhere
+
+
+def test_a_link_to_an_archive_whose_disk_is_not_there_is_not_overwritten(home: Home, built: Path) -> None:
+    earlier = linked(home, "earlier disk")
+    start(home)
+    earlier.rename(earlier.with_name("not mounted"))
+    made_way_again(home, built)
+    later = linked(home, "later disk")
+    start(home)
+    found = [home.archives / name / "data" / "chain" for name in (f"1-{LOW}", f"1-{LOW}.1")]
+    assert [path.readlink() for path in found] == [earlier, later]
+
+
+def test_a_link_to_a_former_chain_whose_disk_is_not_there_is_not_overwritten(home: Home) -> None:
+    linked(home, "disk")
+    old = shelf.former(home.database)
+    old.symlink_to(home.path / "not mounted")
+    with pytest.raises(ConfigurationError, match=r"cannot dispose of the former chain in .*chain\.old: No such file"):
+        start(home)
+    assert old.readlink() == home.path / "not mounted"
+    old.unlink()
+    assert start(home)[0] == HIGH
+
+
+def test_a_chain_whose_disk_is_not_there_is_not_replaced_by_the_former_one(home: Home, built: Path) -> None:
+    shutil.rmtree(home.incoming)
+    old = shelf.former(home.database)
+    old.symlink_to(built / "low" / "data" / "chain")
+    home.database.rename(home.path / "away")
+    home.database.symlink_to(home.path / "not mounted")
+    with pytest.raises(ConfigurationError):
+        start(home)
+    assert home.database.readlink() == home.path / "not mounted" and old.is_symlink()
+
+
 class Killed(BaseException):
     pass
+
+
+@pytest.mark.parametrize("chain", ["plain", "linked", "founded"])
+def test_a_chain_that_nobody_needs_is_gone_whenever_the_node_is_killed_over_it(
+    home: Home, built: Path, chain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead of each file that is deleted. What is left of it is no chain that would have to be put aside."""
+    blocks_kept = 0 if chain == "founded" else 1_000
+    unlink, killed = os.unlink, True
+    for number in range(1, 100):
+        shutil.rmtree(home.path)
+        shutil.copytree(built / "low", home.path)
+        shutil.copytree(Home(built / "founded").database, home.incoming)
+        if chain == "founded":
+            shutil.rmtree(home.database)
+            shutil.copytree(Home(built / "founded").database, home.database)
+        elsewhere = linked(home, "disk") if chain == "linked" else home.path.with_name("disk")
+        steps = iter(range(1, number))
+
+        def killing(*path: Any, steps: Iterator[int] = steps, **options: Any) -> None:
+            if next(steps, None) is None:
+                raise Killed
+            unlink(*path, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "unlink", killing)
+            try:
+                start(home, blocks_kept)
+                killed = False
+            except Killed:
+                pass
+        assert start(home) == (HIGH, [])
+        assert [entry.name for entry in home.database.parent.iterdir()] == ["chain"] and not elsewhere.exists()
+        if not killed:
+            break
+    assert not killed and number > 4
+
+
+def test_of_a_chain_elsewhere_only_its_own_is_deleted(home: Home) -> None:
+    """As where the root of a disk is its directory: that stays, with what the system has there."""
+    elsewhere = linked(home, "disk")
+    (elsewhere / "lost+found").mkdir()
+    (elsewhere / "lost+found" / "file").touch()
+    for _ in range(2):
+        assert start(home, blocks_kept=1_000) == (HIGH, [])
+        assert [entry.name for entry in home.database.parent.iterdir()] == ["chain"]
+        assert [str(path.relative_to(elsewhere)) for path in sorted(elsewhere.rglob("*"))] == [
+            "lost+found",
+            "lost+found/file",
+        ]
 
 
 @pytest.mark.parametrize("number", range(1, 5))

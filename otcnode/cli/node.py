@@ -219,7 +219,7 @@ def _archives(answer: dict[str, Any]) -> str:
     """What the former chains take that this node has put aside."""
     archives = answer["archives"]
     size_bytes = sum(archive["size_bytes"] for archive in archives)
-    return f"\n{len(archives)} in data/archives: {size_bytes / 1e6:,.1f} MB" if archives else ""
+    return f"\nformer chains: {len(archives)}, {size_bytes / 1e6:,.1f} MB" if archives else ""
 
 
 def _peers(answer: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ class SyncingResult(Result, frozen=True):
 
 
 class ArchiveResult(Result, frozen=True):
-    """A former chain in data/archives; `first` and `last` of its blocks, null where it could not be read."""
+    """A former chain that was put aside; `first` and `last` of its blocks, null where it could not be read."""
 
     name: str
     first: int | None

@@ -7,9 +7,11 @@ renaming: at any instant either the old chain is there in full or the new one. T
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,10 @@ from otcnode.storage.level import LevelKeyValue, NoDatabase
 INCOMING_CACHE_BYTES = 8 << 20
 INCOMING_FILES_OPEN_MAX = 74
 """The fewest that LevelDB takes: 64 tables, each mapped, of which nothing is read at random."""
+
+
+class OtherFileSystem(ConfigurationError):
+    """Renaming does not reach so far."""
 
 
 class DiskShelf:
@@ -94,6 +100,8 @@ def complete_installation(
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
     old, dispose = former(database), dispose or delete_chain
+    if _doomed(old).exists():
+        _dispose(_doomed(old), _delete)
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
@@ -104,11 +112,11 @@ def complete_installation(
         shutil.rmtree(incoming, ignore_errors=True)
     if whole:
         if database.exists():
-            if old.exists():
+            if os.path.lexists(old):
                 _dispose(old, dispose)
             rename(database, old)
         rename(incoming, database)
-    if old.exists() and not database.exists():
+    if old.exists() and not os.path.lexists(database):
         # Stopped between the two renamings, and what was to come is of no use, or was deleted by whoever found that.
         rename(old, database)
     if database.exists() and old.exists():
@@ -117,19 +125,42 @@ def complete_installation(
 
 
 def _dispose(old: Path, dispose: Callable[[Path], None]) -> None:
+    """Of a link to a disk that is not there nothing is known, so neither does another chain come under its name."""
     try:
+        old.stat()
         dispose(old)
     except OSError as error:
         raise ConfigurationError(f"cannot dispose of the former chain in {old}: {error.strerror or error}") from None
 
 
 def delete_chain(path: Path) -> None:
-    """Where an operator has put it elsewhere and a link in its place, there: the link goes first, so that a process
-    that is stopped leaves none that leads nowhere. Raises OSError."""
+    """Under a name that says so: what a process that is stopped over it leaves is no chain that somebody may have to
+    keep, and the next start goes on. Raises OSError."""
+    os.rename(path, _doomed(path))
+    _sync(path.parent)
+    _delete(_doomed(path))
+
+
+def _doomed(old: Path) -> Path:
+    """Where a former chain lies while it is deleted."""
+    return old.with_name(old.name + ".deleted")
+
+
+def _delete(path: Path) -> None:
+    """Where an operator has put a chain elsewhere and a link in its place, there: its files go, for LevelDB has nothing
+    else, then the link, so that it is found again until then, and at last the directory, unless it is a mount point or
+    holds what is not the chain's. Raises OSError."""
+    if not path.is_symlink():
+        shutil.rmtree(path)
+        return
     target = path.resolve()
-    if path.is_symlink():
-        path.unlink()
-    shutil.rmtree(target)
+    for entry in target.iterdir():
+        if entry.is_symlink() or not entry.is_dir():
+            entry.unlink()
+    _sync(target)
+    path.unlink()
+    with suppress(OSError):
+        target.rmdir()
 
 
 def former(database: Path) -> Path:
@@ -152,13 +183,19 @@ def _is_whole(incoming: Path, roots: Callable[[], Roots], just_read: bool) -> bo
 
 
 def rename(source: Path, target: Path) -> None:
-    """Durably. Raises ConfigurationError."""
+    """Durably. Raises ConfigurationError, of it OtherFileSystem where only copying would do."""
     try:
         os.rename(source, target)
-        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync(target.parent)
     except OSError as error:
-        raise ConfigurationError(f"cannot rename {source} to {target.name}: {error.strerror}") from None
+        kind = OtherFileSystem if error.errno == errno.EXDEV else ConfigurationError
+        raise kind(f"cannot rename {source} to {target.name}: {error.strerror}") from None
+
+
+def _sync(path: Path) -> None:
+    """What the directory holds by name is durable on return."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

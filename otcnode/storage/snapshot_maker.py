@@ -98,7 +98,7 @@ def make(
     made again. They are synced when all are there: by then the system
     has written most of them by itself, and nobody waits for the disk once per chunk.
 
-    `room_bytes`: what may be written, asked before anything is and again at every step.
+    `room_bytes`: what may be written, asked before anything is and again at every step, unless all chunks are there.
 
     Raises NoRoom if there is not so much room, FolderDamage if the disk refuses; ConfigurationError if the folder holds
     anything else; UnservableState if a bucket is too large for a message (keys crowd in it, or the
@@ -114,20 +114,18 @@ def make(
     yield Step("keys", keys, keys)
     depth = sizes.chunk_depth(chunk_bytes)
     manifest = _manifest(source, depth, sizes)
-    spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
-    if room_bytes is not None:
-        _check_room(room_bytes(), (2 if spread else 1) * size_bytes)
     _discard_scratch(folder)
-    there = {name for name in folder.names() if name.startswith("chunk-")}
-    for name in [name for name in there if not _is_made(folder, name, depth)]:
-        folder.remove(name)
-        there.remove(name)
-    chunks = _Chunks(source, folder, depth, there)
-    for step in _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys):
+    there = _sound_chunks(folder, depth)
+    if len(there) < manifest.chunks:
+        spread = size_bytes + _PAIR_BYTES * keys > MEMORY_BYTES
         if room_bytes is not None:
-            _check_room(room_bytes(), 0)
-        yield step
-    _discard_scratch(folder)
+            _check_room(room_bytes(), (2 if spread else 1) * size_bytes - sum(there.values()))
+        chunks = _Chunks(source, folder, depth, set(there))
+        for step in _from_scratch(source, chunks, keys) if spread else _from_memory(source, chunks, keys):
+            if room_bytes is not None:
+                _check_room(room_bytes(), 0)
+            yield step
+        _discard_scratch(folder)
     for index in range(manifest.chunks):
         folder.sync(chunk_name(index))
         if index % STEP_SYNCS == STEP_SYNCS - 1:
@@ -172,13 +170,31 @@ def _claim(folder: Folder, block: bytes) -> None:
     folder.sync(BLOCK)
 
 
-def _is_made(folder: Folder, name: str, depth: int) -> bool:
-    """Whether the chunk is sound, and of a snapshot that is cut at this depth."""
+def _sound_chunks(folder: Folder, depth: int) -> dict[str, int]:
+    """Those that are there already, and how many bytes their pairs have; the others are removed."""
+    names = [name for name in folder.names() if name.startswith("chunk-")]
+    made = {name: _made_bytes(folder, name, depth) for name in names}
+    for name, size_bytes in made.items():
+        if size_bytes is None:
+            folder.remove(name)
+    return {name: size_bytes for name, size_bytes in made.items() if size_bytes is not None}
+
+
+def _made_bytes(folder: Folder, name: str, depth: int) -> int | None:
+    """None: the chunk is not sound, or not one of a snapshot that is cut at this depth."""
     try:
         raw = folder.read(name)
-        return raw is not None and len(decode_chunk(raw).siblings) == depth
+        chunk = None if raw is None else decode_chunk(raw)
     except (FolderDamage, ProofError):
-        return False
+        return None
+    if (
+        chunk is None
+        or len(chunk.siblings) != depth
+        or chunk_name(chunk.index) != name
+        or chunk.index >= chunks_of(depth)
+    ):
+        return None
+    return sum(len(key) + len(value) for key, value in chunk.pairs)
 
 
 class _Chunks:

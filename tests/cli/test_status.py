@@ -59,8 +59,8 @@ def test_what_former_chains_take_is_shown_beside() -> None:
         {"name": "1-900", "first": 1, "last": 900, "size_bytes": 3_000_000_000},
         {"name": "unread", "first": None, "last": None, "size_bytes": 500_000},
     ]
-    assert "2 in data/archives: 3,000.5 MB" in shown(synced=True, archives=archives)
-    assert "archives" not in shown(synced=True)
+    assert "former chains: 2, 3,000.5 MB" in shown(synced=True, archives=archives)
+    assert "former chains" not in shown(synced=True)
 
 
 def test_a_node_that_does_not_answer_is_named() -> None:

@@ -13,7 +13,15 @@ from otcnode import limits
 from otcnode.blocks import Epoch
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256
-from otcnode.errors import ConfigurationError, FolderDamage, GatheredDamage, ProofError, StorageDamage, UnservableState
+from otcnode.errors import (
+    ConfigurationError,
+    FolderDamage,
+    GatheredDamage,
+    NoRoom,
+    ProofError,
+    StorageDamage,
+    UnservableState,
+)
 from otcnode.snapshot import Chunk, Manifest, decode_chunk, part_of
 from otcnode.storage import snapshot_maker
 from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
@@ -442,6 +450,47 @@ def test_a_snapshot_for_which_there_is_no_room_is_not_begun() -> None:
     assert folder.names() == [BLOCK]
     list(make(source_of(source), folder, room_bytes=lambda: 10_000))
     assert read_manifest(folder) is not None
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_what_is_there_of_a_snapshot_needs_no_room_again(spread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped anywhere, and one chunk has become unsound: as much room as the others take is not asked for."""
+    if spread:
+        monkeypatch.setattr(snapshot_maker, "MEMORY_BYTES", 300)
+    source, whole = chain_of(HEIGHT), MemoryFolder()
+    size_bytes, scratch = made(source, whole).size_bytes, made(source, whole).size_bytes if spread else 0
+    names = [name for name in whole.names() if name.startswith("chunk-")]
+    for there in range(len(names)):
+        folder = MemoryFolder()
+        for name in (BLOCK, *names[: there + 1]):
+            folder.write(name, whole.read(name) or b"")
+        folder.write(names[there], b"unsound")
+        pairs = [pair for index in range(there) for pair in chunk_of(whole, index).pairs]
+        needed_bytes = scratch + size_bytes - sum(len(key) + len(value) for key, value in pairs)
+        with pytest.raises(NoRoom):
+            list(make(source_of(source), folder, room_bytes=lambda room=needed_bytes - 1: room))  # type: ignore[misc]
+        assert folder.names() == [BLOCK, *names[:there]]
+        list(make(source_of(source), folder, room_bytes=lambda room=needed_bytes: room))  # type: ignore[misc]
+        assert [folder.read(name) for name in whole.names()] == [whole.read(name) for name in whole.names()]
+
+
+@pytest.mark.parametrize("missing", [(), (MANIFEST,)])
+def test_a_snapshot_of_which_all_chunks_are_there_needs_no_room(missing: tuple[str, ...]) -> None:
+    """Stopped while it was synced, or the same command again; the chain has less than what is left to it."""
+    source, folder = chain_of(HEIGHT), MemoryFolder()
+    made(source, folder)
+    for name in missing:
+        folder.remove(name)
+    list(make(source_of(source), folder, room_bytes=lambda: -1))
+    assert read_manifest(folder) is not None
+
+
+def test_a_chunk_under_the_name_of_another_is_made_again() -> None:
+    source, folder = chain_of(HEIGHT), MemoryFolder()
+    manifest = made(source, folder)
+    folder.write(chunk_name(1), folder.read(chunk_name(0)) or b"")
+    assert made(source, folder) == manifest
+    assert [chunk_of(folder, index).index for index in range(manifest.chunks)] == list(range(manifest.chunks))
 
 
 @pytest.mark.parametrize("change", ["lost", "unreadable", "too many"])
