@@ -71,7 +71,7 @@ misled_ms_first = 1_000
 misled_ms_max = 600_000
 """For how long a node is not looked for again where somebody else was found in its place."""
 moved_ms_max = 60_000
-"""The same once it has announced another address, and where nobody was found at the one that it announced."""
+"""The same once it has announced another address, and where somebody who says not who it is answers at that one."""
 refusals_told_per_second = 1
 refusals_told_burst = 20
 """How many of the refused connections of strangers are reported one by one."""

@@ -50,7 +50,6 @@ _NEEDED = {
         "full_nodes_connected",
         "synced",
         "syncing",
-        "archives",
     },
     "node_explain": {"name", "progressing", "height", "view", "quorum", "validators", "causes"},
 }
@@ -216,8 +215,8 @@ def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
 
 
 def _archives(answer: dict[str, Any]) -> str:
-    """What the former chains take that this node has put aside."""
-    archives = answer["archives"]
+    """What the former chains take that this node has put aside; one of an earlier version does not say."""
+    archives = answer.get("archives") or []
     size_bytes = sum(archive["size_bytes"] for archive in archives)
     return f"\nformer chains: {len(archives)}, {size_bytes / 1e6:,.1f} MB" if archives else ""
 

@@ -45,7 +45,7 @@ class Pauses(Generic[Subject]):
         return pause.until_ms if pause is not None and now_ms < pause.until_ms else 0
 
     def cut(self, subject: Subject, ms_max: int) -> None:
-        """End the pause that lasts once it has lasted so long; the next is twice as long as it was to be."""
+        """End the pause that lasts once it has lasted so long; the next is twice as long as this was to be."""
         pause = self._pauses.get(subject)
         if pause is not None:
             self._pauses[subject] = pause._replace(until_ms=min(pause.until_ms, pause.begun_ms + ms_max))
@@ -88,10 +88,12 @@ class AddressBook:
     each time another address, sends nobody anywhere more often than that. The operator's word ends that of the
     configured one.
 
-    What was announced and where nobody proves to be anybody rests likewise, up to `moved_ms_max`, until another address
-    is announced: it may be of somebody who knows nothing of this network. What is configured is dialled as ever.
+    What was announced and where somebody answers who does not prove to be anybody rests likewise, up to `moved_ms_max`,
+    until another address is announced: it may be of somebody who knows nothing of this network. What is configured is
+    dialled as ever, and so is where nobody can be reached: it may be this node's own network that is down.
 
-    Where the node is found, all rests of that address end.
+    Where the node is found, all rests of that address end. A rest that was ended is followed by one twice as long all
+    the same, or who is found now and then could send others to a third as often as it likes.
     """
 
     def __init__(
@@ -102,8 +104,8 @@ class AddressBook:
     ) -> None:
         self._known: dict[_Source, dict[NodeId, str]] = {source: {} for source in _Source}
         self._rests: Pauses[tuple[_Source, NodeId]] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
-        self._unmet: Pauses[NodeId] = Pauses(misled_ms_first, moved_ms_max, limits.bans_max)
-        """Of what was announced."""
+        self._unmet: Pauses[NodeId] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
+        """Of what was announced; each is cut to `moved_ms_max`."""
         self._moved_ms_max = moved_ms_max
 
     def configure(self, node: NodeId, address: str) -> None:
@@ -116,7 +118,7 @@ class AddressBook:
         self._known[_Source.ANNOUNCED][node] = address
         if changed:
             self._rests.cut((_Source.ANNOUNCED, node), self._moved_ms_max)
-            self._unmet.forget(node)
+            self._unmet.cut(node, 0)
         return changed
 
     def of(self, node: NodeId) -> tuple[str, ...]:
@@ -146,17 +148,18 @@ class AddressBook:
             self._rests.begin((_Source.ANNOUNCED, node), now_ms)
 
     def unmet(self, node: NodeId, address: str, now_ms: int) -> None:
-        """It was dialled, and nobody there has proven to be the node."""
+        """Somebody answered there who has not proven to be anybody."""
         if not self.is_configured(node, address) and self._known[_Source.ANNOUNCED].get(node) == address:
             self._unmet.begin(node, now_ms)
+            self._unmet.cut(node, self._moved_ms_max)
 
     def met(self, node: NodeId, address: str) -> None:
         """The node is there."""
         if self.is_configured(node, address):
-            self._rests.forget((_Source.CONFIGURED, node))
+            self._rests.cut((_Source.CONFIGURED, node), 0)
         if self._known[_Source.ANNOUNCED].get(node) == address:
-            self._rests.forget((_Source.ANNOUNCED, node))
-            self._unmet.forget(node)
+            self._rests.cut((_Source.ANNOUNCED, node), 0)
+            self._unmet.cut(node, 0)
 
     def misled(self, node: NodeId, address: str, now_ms: int) -> None:
         """Somebody else was found there."""

@@ -360,8 +360,8 @@ class Transport:
                 await self._turn(node, address)
                 if state.connection is None and self._admitted(node):
                     state.met = False
-                    await self._dial(node, address)
-                    if not state.met:
+                    answered = await self._dial(node, address)
+                    if answered and not state.met:
                         self._addresses.unmet(node, address, self._now_ms())
                 attempt += 1
                 state.changed.clear()
@@ -375,7 +375,8 @@ class Transport:
         if not self._addresses.is_configured(node, address):
             await asyncio.sleep(self._announced_dials.take(1, self._now_ms()) / 1_000)
 
-    async def _dial(self, node: NodeId, address: str) -> None:
+    async def _dial(self, node: NodeId, address: str) -> bool:
+        """Whether somebody took the connection."""
         host, port = _target(address)
         hosts = await self._hosts(node, address, host)
         others = {ip: other for ip in hosts if (other := self._found_at((ip, port), node)) is not None}
@@ -383,7 +384,7 @@ class Transport:
         if others and not left:
             self._misled(node, address)
             self._refuse(address, node, Reason(CloseCode.IDENTITY, another_node(others[hosts[0]], node)))
-            return
+            return False
         for ip in left:
             try:
                 async with asyncio.timeout(self._settings.handshake_timeout_ms / 1_000):
@@ -393,7 +394,8 @@ class Transport:
                 self._unreached(address, node, error, "no answer in time")
                 continue
             await self._converse(reader, writer, address, node, lambda: None)
-            return
+            return True
+        return False
 
     async def _hosts(self, node: NodeId, address: str, host: str) -> tuple[str, ...]:
         """The IP addresses of a host, none if they are not found. Names that were announced are looked up apart, so

@@ -6,6 +6,7 @@ import asyncio
 from io import StringIO
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from rich.console import Console
@@ -15,21 +16,26 @@ from otcnode.cli.node import _ask, _status_table
 URL = "http://127.0.0.1:26651"
 
 
+ANSWER: dict[str, Any] = {
+    "name": "node1",
+    "mode": "following",
+    "height": 12,
+    "view": 0,
+    "peers_connected": 3,
+    "peers_expected": 4,
+    "full_nodes_connected": 0,
+    "mempool_transactions": 0,
+    "synced": False,
+    "syncing": None,
+    "archives": [],
+}
+
+
 def shown(**fields: Any) -> str:
-    answer = {
-        "name": "node1",
-        "mode": "following",
-        "height": 12,
-        "view": 0,
-        "peers_connected": 3,
-        "peers_expected": 4,
-        "full_nodes_connected": 0,
-        "mempool_transactions": 0,
-        "synced": False,
-        "syncing": None,
-        "archives": [],
-        **fields,
-    }
+    return shown_of(ANSWER | fields)
+
+
+def shown_of(answer: dict[str, Any]) -> str:
     console = Console(width=160, record=True, file=StringIO())
     console.print(_status_table({URL: answer}))
     return console.export_text()
@@ -60,7 +66,7 @@ def test_what_former_chains_take_is_shown_beside() -> None:
         {"name": "unread", "first": None, "last": None, "size_bytes": 500_000},
     ]
     assert "former chains: 2, 3,000.5 MB" in shown(synced=True, archives=archives)
-    assert "former chains" not in shown(synced=True)
+    assert "former chains" not in shown(synced=True) + shown(synced=True, archives=None)
 
 
 def test_a_node_that_does_not_answer_is_named() -> None:
@@ -92,6 +98,19 @@ def test_full_nodes_are_counted_beside_the_validators() -> None:
     ids=lambda body: str(body[:12]),
 )
 async def test_whoever_asks_something_else_than_a_node_is_told_so(method: str, body: bytes) -> None:
+    assert "is no node" in (await asked(body, method))["error"]
+
+
+async def test_a_node_that_does_not_say_what_former_chains_take_is_a_node() -> None:
+    """Those of an earlier version do not."""
+    said = {name: value for name, value in ANSWER.items() if name != "archives"}
+    body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "result": said | {"synced": True}})
+    assert "synced" in shown_of(await asked(body, "node_status"))
+
+
+async def asked(body: bytes, method: str) -> dict[str, Any]:
+    """What is made of an answer."""
+
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")
 
@@ -104,7 +123,6 @@ async def test_whoever_asks_something_else_than_a_node_is_told_so(method: str, b
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with asyncio.timeout(10):
-            answers = await _ask((url,), method)
+            return (await _ask((url,), method))[url]
     finally:
         await runner.cleanup()
-    assert "is no node" in answers[url]["error"]

@@ -195,11 +195,35 @@ def test_where_a_node_is_found_its_rest_ends() -> None:
     book.met(NODE, "here:1")
     assert book.to_dial(NODE, 3_000) == ("here:1",)
     book.misled(NODE, "here:1", 3_000)
-    assert book.rest_until(NODE, 3_000) == 4_000, "a first one again"
+    assert book.rest_until(NODE, 3_000) == 11_000, "twice as long as the one that was ended"
+    book.misled(NODE, "here:1", 611_000)
+    assert book.rest_until(NODE, 611_000) == 612_000, "what is long past is forgiven"
+    book.configure(NODE, "here:1")
     book.announce(NODE, "there:2")
     book.misled(NODE, "there:2", 3_000)
     book.met(NODE, "here:1")
     assert book.to_dial(NODE, 3_000) == ("here:1",), "the other source rests for itself"
+
+
+@pytest.mark.parametrize("there", ["somebody else", "nobody who says who it is"])
+def test_who_is_found_now_and_then_sends_nobody_to_a_third_any_more_often_for_it(there: str) -> None:
+    """It announces the address of a third and its own by turns."""
+    book, dialled_ms = AddressBook(1_000, 600_000, 60_000), []
+    for now_ms in range(0, 1_200_000, 500):
+        place = ("third:1", "own:2")[now_ms // 60_000 % 2]
+        book.announce(NODE, place)
+        if not book.to_dial(NODE, now_ms):
+            continue
+        if place == "own:2":
+            book.met(NODE, place)
+            continue
+        dialled_ms.append(now_ms)
+        if there == "somebody else":
+            book.misled(NODE, place, now_ms)
+        book.unmet(NODE, place, now_ms)
+    assert len(dialled_ms) <= 6 + 1_200_000 // 60_000
+    later_ms = [dial_ms for dial_ms in dialled_ms if dial_ms >= 120_000]
+    assert all(later - earlier >= 60_000 for earlier, later in itertools.pairwise(later_ms))
 
 
 def test_where_nobody_is_found_what_was_announced_is_dialled_ever_more_rarely_and_what_is_configured_is_not() -> None:

@@ -340,6 +340,19 @@ async def test_a_node_that_is_announced_where_it_was_is_not_looked_for_any_soone
         assert [peer for peer, _ in one.refusals] == [THIRD.node]
 
 
+async def test_a_peer_is_found_where_it_announced_to_be_as_soon_as_it_can_be_reached_there() -> None:
+    """A network that was down for minutes is no reason to look for anybody more rarely."""
+    one, two = Node(FIRST, settings=replace(QUICK, misled_ms_first=10 * WAIT_S * 1_000)), Node(THIRD)
+    async with running(two):
+        port = two.transport.port
+    async with running(one), raw_peer(one, SECOND) as peer:
+        news = announce(THIRD.signing, CHAIN, f"127.0.0.1:{port}", 1)
+        await peer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+        await one.until(lambda: len(one.refusals) >= 4)
+        async with running(again := Node(THIRD, port=port)):
+            await one.until_meets(again)
+
+
 @pytest.mark.parametrize("there", ["another version", "nobody who speaks", "somebody who hangs up"])
 async def test_an_announced_place_where_nobody_proves_to_be_anybody_is_dialled_ever_more_rarely(there: str) -> None:
     """It may be that of somebody who knows nothing of this network."""
