@@ -156,7 +156,7 @@ class Node:
             closing.callback(votes_log.close)
             self._shelf = DiskShelf(self._home.snapshots, self._home.incoming, self._install)
             closing.callback(self._shelf.close)
-            self._verifier = Verifier(self._loop)
+            self._verifier = Verifier(self._loop, self._defect)
             closing.push_async_callback(self._verifier.close)
             closing.callback(self._end)
             self._assemble(store, documents, votes_log, closing)

@@ -35,6 +35,8 @@ ATTEMPTS_MAX = 3
 """A batch whose workers died so often is verified on the loop: slowly, but it is."""
 
 Done = Callable[[Sequence[bool]], None]
+Failed = Callable[[Exception], None]
+"""Told of what must never happen to a keeper of workers: the batches that it was to have verified have no answer."""
 
 
 class _Job(NamedTuple):
@@ -50,6 +52,11 @@ class _Worker:
     jobs: deque[_Job] = field(default_factory=deque)
     has_jobs: asyncio.Event = field(default_factory=asyncio.Event)
     process: Process | None = None
+
+    @property
+    def load(self) -> tuple[bool, int]:
+        """What it would be given another job by: only as many may be there, and the signatures are what takes time."""
+        return len(self.jobs) >= JOBS_PER_WORKER_MAX, sum(job.checks for job in self.jobs)
 
     @property
     def runs(self) -> bool:
@@ -72,8 +79,9 @@ class Verifier:
     """Owns the worker processes. They start with the first batch that needs them; `close` ends them, and they end by
     themselves when this process dies."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, failed: Failed) -> None:
         self._loop = loop
+        self._failed = failed
         self._waiting: deque[_Job] = deque()
         self._workers: list[_Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -101,11 +109,12 @@ class Verifier:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*map(_end, self._workers))
 
     def _hand_out(self) -> None:
-        """In order, each to the worker with the fewest."""
+        """In order, each to the worker with the fewest signatures before it."""
         while self._waiting and not self._closed:
-            worker = min(self._workers, key=lambda worker: len(worker.jobs))
+            worker = min(self._workers, key=lambda worker: worker.load)
             if len(worker.jobs) >= JOBS_PER_WORKER_MAX:
                 return
             worker.take(self._waiting.popleft())
@@ -119,6 +128,8 @@ class Verifier:
                 job = worker.finish()
                 self._hand_out()
                 self._tell(job.done, [bool(verdict) for verdict in verdicts])
+        except Exception as error:
+            self._failed(error)
         finally:
             await _end(worker)
 
@@ -148,7 +159,8 @@ async def _process(worker: _Worker) -> Process:
             sys.executable, "-m", "otcnode.verify_worker", stdin=PIPE, stdout=PIPE, start_new_session=True
         )
         assert worker.process.stdin is not None
-        with contextlib.suppress(OSError):
+        # ValueError: it has died already, and its pipe is closed.
+        with contextlib.suppress(OSError, ValueError):
             fcntl.fcntl(worker.process.stdin.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         for job in worker.jobs:
             _write(worker.process, job)
@@ -163,8 +175,9 @@ def _write(process: Process, job: _Job) -> None:
 
 
 async def _end(worker: _Worker) -> None:
-    process, worker.process = worker.process, None
-    if process is not None:
+    """Also after an earlier call that was cancelled while it waited."""
+    if worker.process is not None:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            worker.process.kill()
+        await worker.process.wait()
+        worker.process = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,11 @@ BAD = SignatureCheck(KEY.public, MESSAGE, bytes(64))
 
 WORKER_OF_A_NODE = """
 import asyncio, sys
-from tests.processes.test_verifier import BAD, GOOD, verdicts
+from tests.processes.test_verifier import BAD, GOOD, fail, verdicts
 from otcnode.verifier import Verifier
 
 async def serve():
-    verifier = Verifier(asyncio.get_running_loop())
+    verifier = Verifier(asyncio.get_running_loop(), fail)
     await verdicts(verifier, [GOOD, BAD] * 50)
     print(*verifier.process_ids(), flush=True)
     await asyncio.sleep(600)
@@ -38,6 +39,10 @@ async def serve():
 if __name__ == "__main__":
     asyncio.run(serve())
 """
+
+
+def fail(error: Exception) -> None:
+    raise AssertionError from error
 
 
 async def verdicts(verifier: Verifier, checks: Sequence[SignatureCheck]) -> list[bool]:
@@ -49,7 +54,7 @@ async def verdicts(verifier: Verifier, checks: Sequence[SignatureCheck]) -> list
 @pytest.mark.parametrize("count", [1, INLINE_MAX, INLINE_MAX + 1, 100])
 def test_a_verdict_for_each(count: int) -> None:
     async def ask() -> None:
-        verifier = Verifier(asyncio.get_running_loop())
+        verifier = Verifier(asyncio.get_running_loop(), fail)
         try:
             checks = [GOOD if index % 3 else BAD for index in range(count)]
             assert await verdicts(verifier, checks) == [bool(index % 3) for index in range(count)]
@@ -61,7 +66,7 @@ def test_a_verdict_for_each(count: int) -> None:
 
 def test_killed_workers_lose_no_batch() -> None:
     async def ask() -> None:
-        verifier = Verifier(asyncio.get_running_loop())
+        verifier = Verifier(asyncio.get_running_loop(), fail)
         try:
             await verdicts(verifier, [GOOD] * 50)
             batches = [asyncio.create_task(verdicts(verifier, [GOOD, BAD] * 2_000)) for _ in range(4)]
@@ -76,11 +81,75 @@ def test_killed_workers_lose_no_batch() -> None:
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("busy_ms", [0, 20])
+def test_workers_that_die_at_once_lose_no_batch(busy_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their pipes are closed before the loop comes back to them."""
+    monkeypatch.setattr("otcnode.verifier.sys.executable", shutil.which("false"))
+
+    async def ask() -> None:
+        loop, failures = asyncio.get_running_loop(), list[Exception]()
+        verifier = Verifier(loop, failures.append)
+        busy = [loop.create_task(_busy(busy_ms))] if busy_ms else []
+        try:
+            checks = [GOOD, BAD] * INLINE_MAX
+            assert (
+                await asyncio.gather(*[verdicts(verifier, checks) for _ in range(6)])
+                == [[True, False] * INLINE_MAX] * 6
+            )
+            assert not failures
+        finally:
+            for task in busy:
+                task.cancel()
+            await verifier.close()
+
+    asyncio.run(ask())
+
+
+async def _busy(busy_ms: int) -> None:
+    while True:
+        until = time.monotonic() + busy_ms / 1_000
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+
+
+def test_a_keeper_that_fails_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> Exception:
+        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        verifier = Verifier(asyncio.get_running_loop(), lambda error: failed.done() or failed.set_result(error))
+        try:
+            monkeypatch.setattr("otcnode.verifier.LENGTH_BYTES", "four")
+            verifier.verify([GOOD] * 50, lambda _: None)
+            return await asyncio.wait_for(failed, 60)
+        finally:
+            await verifier.close()
+
+    assert isinstance(asyncio.run(ask()), TypeError)
+
+
+def test_a_small_batch_does_not_wait_behind_a_large_one() -> None:
+    async def ask() -> None:
+        verifier = Verifier(asyncio.get_running_loop(), fail)
+        try:
+            await asyncio.gather(*[verdicts(verifier, [GOOD] * 50) for _ in range(2)])
+            large = asyncio.create_task(verdicts(verifier, [GOOD] * 5_000))
+            await asyncio.sleep(0)
+            await asyncio.gather(*[verdicts(verifier, [GOOD] * 50) for _ in range(3)])
+            assert not large.done()
+            await large
+        finally:
+            await verifier.close()
+
+    if min(WORKERS_MAX, os.cpu_count() or 1) == 1:
+        pytest.skip("there is one worker for all on a machine of one core")
+    asyncio.run(ask())
+
+
 def test_workers_go_on_while_the_loop_is_busy() -> None:
     """A loop that executes blocks comes to hand out batches only now and then: each worker has another one by then."""
 
     async def ask() -> None:
-        verifier = Verifier(asyncio.get_running_loop())
+        verifier = Verifier(asyncio.get_running_loop(), fail)
         workers = min(WORKERS_MAX, os.cpu_count() or 1)
         try:
             await asyncio.gather(*[verdicts(verifier, [GOOD] * 50) for _ in range(workers)])
@@ -104,7 +173,7 @@ def test_workers_go_on_while_the_loop_is_busy() -> None:
 def test_nothing_is_told_after_the_end(count: int) -> None:
     async def ask() -> list[Sequence[bool]]:
         told: list[Sequence[bool]] = []
-        verifier = Verifier(asyncio.get_running_loop())
+        verifier = Verifier(asyncio.get_running_loop(), fail)
         await verdicts(verifier, [GOOD] * 50)
         verifier.verify([GOOD] * count, told.append)
         await verifier.close()
