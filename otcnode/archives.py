@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otcnode.config import Home
-from otcnode.errors import DiskFull, StorageDamage
+from otcnode.errors import StorageDamage, StorageRefused
 from otcnode.home import sync_directory, write_atomically
 from otcnode.storage.level import LevelKeyValue, NoDatabase, directory_bytes
 from otcnode.storage.records import Head, read_record
@@ -61,7 +61,7 @@ def putting_aside(home: Home, note: Callable[[str], None], *, documents_left: bo
             head = _head_of(old)
         except NoDatabase:
             head = None
-        except DiskFull:
+        except StorageRefused:
             raise
         except StorageDamage as damage:
             _keep(home, old, UNREAD, f"what cannot be read of it ({damage})", note)

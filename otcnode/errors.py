@@ -102,7 +102,12 @@ class StorageDamage(OtcnodeError):
     """What is on disk is not what was written. The message names the place and the command that helps."""
 
 
-class DiskFull(StorageDamage):
+class StorageRefused(StorageDamage):
+    """The system refused a read or a write, as it does where too many files are open or a right is missing: what is on
+    disk is as it was, and may be had a moment later."""
+
+
+class DiskFull(StorageRefused):
     """The disk took no more; what is on it is as it was."""
 
 

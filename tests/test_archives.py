@@ -18,15 +18,17 @@ from otcnode import archives
 from otcnode import genesis as genesis_module
 from otcnode.archives import LOOKED_AT_MS, ArchivesSeen, archives_of
 from otcnode.bench.chain import genesis_of, make_home
+from otcnode.cli import snapshots
 from otcnode.cli.main import otcnode
 from otcnode.config import Home, NodeConfiguration, StorageSection
-from otcnode.errors import ConfigurationError
+from otcnode.errors import ConfigurationError, StorageRefused
 from otcnode.node import open_store
 from otcnode.storage import shelf
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Meta, Table
 from otcnode.vm.documents.records import sealed_name
+from tests.storage.few_files import refused
 
 GENESIS = genesis_of(buckets=256)
 CHAIN = genesis_module.chain_id(GENESIS)
@@ -136,6 +138,46 @@ def test_a_chain_with_documents_that_could_not_be_moved_is_never_deleted(
     height, (note,) = start(home, blocks_kept=1_000, documents_left=True)
     assert height == HIGH and name in note
     assert [archive.path.name for archive in archives_of(home)] == [name]
+
+
+@pytest.mark.parametrize("read", ["finished", "check_finished"])
+def test_a_gathered_chain_that_the_system_refuses_to_read_takes_its_place_a_moment_later(
+    home: Home, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """It was gathered for hours, and nothing of it is damaged."""
+    reading = getattr(shelf, read)
+    with monkeypatch.context() as patch:
+        # Whose read would open the table.
+        patch.setattr(shelf, "finished", lambda kv: True)
+        patch.setattr(shelf, read, refused(reading))
+        with pytest.raises(StorageRefused, match="Too many open files"):
+            start(home)
+    assert home.incoming.exists() and home.database.exists()
+    height, (note,) = start(home)
+    assert height == HIGH and f"blocks 1 to {LOW}" in note
+
+
+def test_what_the_system_refuses_to_read_is_not_restored_over(
+    home: Home, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the chain, which may be higher than the snapshot, nor what has been gathered."""
+    shutil.rmtree(home.incoming)
+    gathered = LevelKeyValue(home.incoming, create=True)
+    gathered.write([(Meta.INCOMING.value, b"of another snapshot")])
+    gathered.close()
+    # What lies in LevelDB's log becomes a table, which is open then; at the next start it is not.
+    for database in (home.incoming, home.database):
+        LevelKeyValue(database).close()
+    for owner, read in ((snapshots.Store, "open"), (snapshots, "begun")):
+        with monkeypatch.context() as patch, pytest.raises(StorageRefused, match="Too many open files"):
+            patch.setattr(owner, read, refused(getattr(owner, read)))
+            db("restore", "--home", home.path, "--from", built / "snapshot")
+        gathered = LevelKeyValue(home.incoming)
+        assert gathered.get(Meta.INCOMING.value) == b"of another snapshot"
+        gathered.close()
+    assert json.loads(db("verify", "--json", "--home", home.path))["height"] == LOW
+    db("restore", "--home", home.path, "--from", built / "snapshot")
+    assert json.loads(db("verify", "--json", "--home", home.path))["height"] == HIGH
 
 
 def test_nothing_that_was_put_aside_is_overwritten(home: Home, built: Path) -> None:

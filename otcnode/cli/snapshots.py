@@ -15,7 +15,7 @@ from otcnode.archives import putting_aside
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option, open_chain
 from otcnode.config import Home, load_configuration
-from otcnode.errors import ConfigurationError, NoRoom, OtherFormat, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, NoRoom, OtherFormat, ProofError, StorageDamage, StorageRefused
 from otcnode.genesis import chain_id
 from otcnode.home import void_record
 from otcnode.roots import roots_of
@@ -137,6 +137,8 @@ def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> N
         kv = LevelKeyValue(database)
         closing.callback(kv.close)
         tip = Store.open(kv, roots.chain, 0).tip
+    except StorageRefused:
+        raise
     except StorageDamage:
         return
     except OtherFormat as other:
@@ -154,6 +156,8 @@ def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
     try:
         if begun(shelf.incoming()) != manifest:
             shelf.discard()
+    except StorageRefused:
+        raise
     except (ProofError, StorageDamage):
         shelf.discard()
     return Incoming(shelf.incoming(), roots, manifest)

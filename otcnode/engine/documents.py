@@ -6,7 +6,8 @@ so far. A file is believed by its hash, so it does not matter who hands it in. A
 a time, finds whatever the news of blocks did not tell: after a restart, a snapshot, a peer that was away.
 
 No block depends on a file, so a disk that harms or refuses them ends no node: what is found damaged is said once, not
-served, left where it is, and fetched from a peer that holds it.
+served, left where it is, and fetched from a peer that holds it. What the system does not let be read is no damage, and
+may be had a moment later: it is not served for now, and no peer is asked for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TypeAlias, assert_never
 from otcnode import limits
 from otcnode.codec import Record, encode
 from otcnode.engine.host import Host
-from otcnode.errors import DecodeError, DocumentNotKept, StorageDamage
+from otcnode.errors import DecodeError, DocumentNotKept, StorageDamage, StorageRefused
 from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
@@ -31,6 +32,8 @@ from otcnode.vm.writes import writes_to
 
 DAMAGED = "a sealed document is damaged on this disk: it is not served, and fetched again from a peer that holds it"
 MENDED = "a sealed document that was damaged on this disk has come again"
+READ_AGAIN = "a sealed document that was found damaged on this disk is read, and whole: it is served again"
+NOT_READ = "the system refuses to read sealed documents: they are served again as soon as it does not, none is damaged"
 NOT_KEPT = (
     "the disk takes no more sealed documents: none is kept, handed in or fetched, until the node is started again"
 )
@@ -206,19 +209,28 @@ class Documents:
             missing.not_before_ms = 0
 
     def _read(self, name: bytes) -> bytes | None:
-        """The file, if it is here and whole."""
-        if name in self._missing:
-            return None
+        """The file, if it is here and whole. The disk is asked each time: it may be the only copy that there is."""
         try:
-            return self._store.get(name)
+            raw = self._store.get(name)
+        except StorageRefused as refused:
+            self._say_once(NOT_READ, refused)
+            return None
         except StorageDamage as damage:
             self._found_damaged(name, damage)
             return None
+        if raw is not None:
+            self._missing.pop(name, None)
+            self._no_longer_damaged(name, READ_AGAIN)
+        return raw
 
     def _holds(self, name: bytes) -> bool:
-        """As far as can be told without reading it."""
+        """As far as can be told without reading it. Where the system refuses to tell, nobody is asked for it: the sweep
+        comes by again."""
         try:
             return name in self._store
+        except StorageRefused as refused:
+            self._say_once(NOT_READ, refused)
+            return True
         except StorageDamage as damage:
             self._found_damaged(name, damage)
             return False
@@ -230,6 +242,11 @@ class Documents:
             self._damaged.add(name)
             self._host.note("error", DAMAGED, document=name.hex(), reason=str(damage))
         self._want(name)
+
+    def _no_longer_damaged(self, name: bytes, text: str) -> None:
+        if name in self._damaged:
+            self._damaged.remove(name)
+            self._host.note("info", text, document=name.hex())
 
     def _say_once(self, text: str, damage: StorageDamage) -> None:
         if text not in self._said:
@@ -247,9 +264,7 @@ class Documents:
             self._say_once(NOT_KEPT, damage)
             self._want(name)
             raise DocumentNotKept(f"this node's disk does not take document {name.hex()}") from None
-        if name in self._damaged:
-            self._damaged.remove(name)
-            self._host.note("info", MENDED, document=name.hex())
+        self._no_longer_damaged(name, MENDED)
         payload = encode(DocumentHeld(name))
         for peer in sorted(self._peers):
             self._host.send(peer, Channel.DOCUMENTS, payload)
@@ -315,9 +330,11 @@ class Documents:
         if served is None:
             rate = limits.documents_served_bytes_per_second
             served = self._served[peer] = TokenBucket(Rate(rate, max(rate, SEALED_BYTES_MAX)), now_ms)
-        content = None if served.take(0, now_ms) else self.get(name)
-        if content is not None:
-            served.take(len(content), now_ms)
+        filing = None if served.take(0, now_ms) else self._filing(name)
+        content = None if filing is None else self._read(name)
+        if filing is not None and (content is not None or name in self._damaged):
+            # To find one damaged costs the disk as much.
+            served.take(filing.size_bytes, now_ms)
         self._host.send(peer, Channel.DOCUMENTS, encode(DocumentContent(name, content)))
 
     def _answered(self, peer: bytes, name: bytes, content: bytes | None) -> None:

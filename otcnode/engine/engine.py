@@ -100,7 +100,7 @@ class Engine:
         """Why this node has stopped taking part, where something inside it is wrong."""
         self._authenticity = Authenticity(host, lambda operation: proves(operation, chain_id, store.epochs(), verify))
         self._candidacy = Candidacy(self._own, lambda: store.state)
-        self.evidence = EvidenceKeeper(store, host, lambda: self._peers)
+        self.evidence = EvidenceKeeper(store, host, lambda: self._peers, verify)
         self.documents = Documents(documents, lambda: store.state, lambda: store.tip.height, host)
         self.flight = Flight(store, chain_id, genesis_time_ms)
         secret = tagged_hash(SIGHTINGS_DOMAIN, key.seed)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec.structs import replace
+
 from otcnode import limits
 from otcnode.blocks import Epoch, Verify, validators_hash
 from otcnode.codec import Record, decode, encode
@@ -46,16 +48,16 @@ POST_TURN_MS = 3_000
 
 class KeptEvidence(Record, frozen=True):
     """`seen_ms` is the ledger clock of this node when it came. `epoch_hash` names the epoch by which it was judged;
-    None: an earlier version kept it, which did not write that down."""
+    None: an earlier version kept it, which did not write that down, so it is judged once more."""
 
     offence: Offence
     evidence: Evidence
     seen_ms: Milliseconds
     epoch_hash: Hash | None
 
-    def may_belong_to(self, epoch: Epoch) -> bool:
-        """Of those with the number of this one."""
-        return self.epoch_hash is None or self.epoch_hash == validators_hash(epoch)
+    def belongs_to(self, epoch: Epoch) -> bool:
+        """As far as it is written down."""
+        return self.epoch_hash == validators_hash(epoch)
 
 
 class _EarlierKept(Record, frozen=True):
@@ -92,10 +94,11 @@ def read_kept(name: bytes, raw: bytes) -> KeptEvidence:
 
 def check_kept(name: bytes, raw: bytes, chain: bytes, epochs: Mapping[int, Epoch], verify: Verify) -> None:
     """What is kept proves the offence that it is kept for. Raises StorageDamage if not. Where the store was taken back
-    to below its epoch, be it that another one of that number has begun since, nobody here can tell."""
+    to below its epoch, be it that another one of that number has begun since, nobody here can tell; nor where an
+    earlier version did not write down which one it was: a node judges that when it starts."""
     kept = read_kept(name, raw)
     epoch = epochs.get(epoch_of(kept.evidence))
-    if epoch is None or not kept.may_belong_to(epoch):
+    if epoch is None or not kept.belongs_to(epoch):
         return
     try:
         proven = check_evidence(kept.evidence, chain, epoch, verify)
@@ -140,10 +143,11 @@ def _waits(offence: Offence, epoch: Epoch, pool: Mempool) -> bool:
 class EvidenceKeeper:
     """`peers` gives those who are connected now."""
 
-    def __init__(self, store: Store, host: Host, peers: Callable[[], Iterable[bytes]]) -> None:
+    def __init__(self, store: Store, host: Host, peers: Callable[[], Iterable[bytes]], verify: Verify) -> None:
         self._store = store
         self._host = host
         self._peers = peers
+        self._verify = verify
         self._kept: dict[bytes, KeptEvidence] = {}
         self._names: dict[tuple[bytes, bool], set[bytes]] = {}
         """Of what is kept of each validator, apart by whether it is large."""
@@ -184,11 +188,25 @@ class EvidenceKeeper:
         return size_bytes <= limits.evidence_bytes_max and self._giving_way(offence, evidence) is not None
 
     def epoch_began(self, epoch: Epoch) -> None:
-        """It is part of the committed chain: what belongs to another one of its number is dropped."""
+        """It is part of the committed chain: what belongs to another one of its number is dropped. Of what an earlier
+        version kept the signatures tell, once."""
         for kept in [kept for kept in self._kept.values() if kept.offence.epoch == epoch.number]:
-            if not kept.may_belong_to(epoch):
+            if kept.epoch_hash is None and self._is_proven(kept, epoch):
+                self._write_down(kept, epoch)
+            elif not kept.belongs_to(epoch):
                 self._drop(kept)
                 self._host.note("warning", OF_ANOTHER_CHAIN, epoch=epoch.number, offence=name_of(kept.offence).hex())
+
+    def _is_proven(self, kept: KeptEvidence, epoch: Epoch) -> bool:
+        try:
+            return check_evidence(kept.evidence, self._store.chain, epoch, self._verify) == kept.offence
+        except ProofError:
+            return False
+
+    def _write_down(self, kept: KeptEvidence, epoch: Epoch) -> None:
+        name, judged = name_of(kept.offence), replace(kept, epoch_hash=validators_hash(epoch))
+        self._store.keep_evidence(name, encode(judged))
+        self._kept[name] = judged
 
     def _judged_now(self, offence: Offence, evidence: Evidence) -> KeptEvidence:
         epoch = next((epoch for epoch in self._store.epochs() if epoch.number == offence.epoch), None)

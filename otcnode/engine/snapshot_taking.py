@@ -10,7 +10,7 @@ from otcnode import limits
 from otcnode.blocks import Verify
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import DiskFull, FolderDamage, GatheredDamage, ProofError, StorageDamage
+from otcnode.errors import DiskFull, FolderDamage, GatheredDamage, ProofError, StorageDamage, StorageRefused
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
 from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
@@ -26,6 +26,7 @@ NO_ROOM = (
     "a snapshot is given up, and taken later: the disk has no room for it beside what is left to the chain. What may "
     "go elsewhere: former chains, where this node has put any aside in data/archives"
 )
+REFUSED = "a snapshot is given up, and taken later: the system refuses what gathering it needs"
 CLAIMED_TOO_LARGE = (
     "a peer is not asked for a snapshot for a while: the disk has no room for it, by the size that the peer tells and "
     "nobody proves. If all peers tell it, what may go elsewhere: former chains, where this node has put any aside in "
@@ -49,7 +50,7 @@ class Shelf(Protocol):
         ...
 
     def incoming(self) -> KeyValue:
-        """The store in which a snapshot is gathered: empty, or as it was left."""
+        """The store in which a snapshot is gathered: empty, or as it was left. Raises StorageRefused."""
         ...
 
     def discard(self) -> None:
@@ -135,9 +136,9 @@ class SnapshotTaker:
         except GatheredDamage as damage:
             self._give_up_damaged(damage)
             return
-        except DiskFull as full:
+        except StorageRefused as refused:
             # What has been gathered stays where it is until another one begins.
-            self._wait_for_room(reason=str(full))
+            self._wait(_why(refused), reason=str(refused))
             return
         self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
 
@@ -188,8 +189,8 @@ class SnapshotTaker:
         except ProofError as error:
             self._blame(peer, error)
             return
-        except DiskFull as full:
-            self._give_up_for_room(reason=str(full))
+        except StorageRefused as refused:
+            self._give_up_for_now(_why(refused), reason=str(refused))
             return
         if not self._has_room_for_claim(peer, manifest):
             return
@@ -210,8 +211,8 @@ class SnapshotTaker:
         except ProofError as error:
             self._blame(peer, error)
             return
-        except DiskFull as full:
-            self._give_up_for_room(reason=str(full))
+        except StorageRefused as refused:
+            self._give_up_for_now(_why(refused), reason=str(refused))
             return
         self.sync.kept(peer, index)
         self._install_if_whole()
@@ -236,16 +237,16 @@ class SnapshotTaker:
         free_bytes = self._free_bytes()
         if free_bytes is None or free_bytes >= limits.snapshot_spare_bytes:
             return True
-        self._give_up_for_room(free_bytes=free_bytes, needed_bytes=limits.snapshot_spare_bytes)
+        self._give_up_for_now(NO_ROOM, free_bytes=free_bytes, needed_bytes=limits.snapshot_spare_bytes)
         return False
 
-    def _give_up_for_room(self, **known: object) -> None:
-        self._wait_for_room(**known)
+    def _give_up_for_now(self, why: str, **known: object) -> None:
+        self._wait(why, **known)
         self.sync.abandon()
         self._forget()
 
-    def _wait_for_room(self, **known: object) -> None:
-        self._host.note("error", NO_ROOM, height=self._height(), **known)
+    def _wait(self, why: str, **known: object) -> None:
+        self._host.note("error", why, height=self._height(), **known)
         self._not_before_ms = self._host.now().monotonic_ms + limits.snapshot_no_room_pause_ms
 
     def _free_bytes(self) -> int | None:
@@ -281,8 +282,8 @@ class SnapshotTaker:
         except GatheredDamage as damage:
             self._give_up_damaged(damage)
             return
-        except DiskFull as full:
-            self._give_up_for_room(reason=str(full))
+        except StorageRefused as refused:
+            self._give_up_for_now(_why(refused), reason=str(refused))
             return
         self._incoming = self._finishing = None
         self.handed_over = True
@@ -319,3 +320,7 @@ class SnapshotTaker:
     def _blame(self, peer: bytes, error: ProofError) -> None:
         self.sync.lied(peer, self._host.now().monotonic_ms)
         self._host.penalise(peer, f"served a false snapshot: {error}")
+
+
+def _why(refused: StorageRefused) -> str:
+    return NO_ROOM if isinstance(refused, DiskFull) else REFUSED

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from otcnode.blocks import Certificate, Header, block_hash
 from otcnode.chain import BlockFault, Speculation
 from otcnode.engine.flight import Flight
-from otcnode.errors import ConfigurationError, DiskFull, Inadmissible, OtcnodeError, StorageDamage
+from otcnode.errors import ConfigurationError, Inadmissible, OtcnodeError, StorageDamage, StorageRefused
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.storage.foundation import foundation, state_batch
 from otcnode.storage.kv import KeyValue, Reader
@@ -103,7 +103,7 @@ def _of_scratch() -> Iterator[None]:
     """What is damaged here is the second store."""
     try:
         yield
-    except DiskFull:
+    except StorageRefused:
         raise
     except StorageDamage as damage:
         raise Unusable(f"damaged ({advised(damage, NOTHING_ELSE)})") from None

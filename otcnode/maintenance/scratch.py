@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 import otcnode
-from otcnode.errors import ConfigurationError, DiskFull, StorageDamage
+from otcnode.errors import ConfigurationError, StorageDamage, StorageRefused
 from otcnode.maintenance.replay import NOTHING_ELSE
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.records import advised
@@ -48,7 +48,7 @@ class Scratch:
         self.begun = self._note() or self._begin(height)
         try:
             self.kv = LevelKeyValue(path / _STORE, create=True)
-        except DiskFull:
+        except StorageRefused:
             raise
         except StorageDamage as damage:
             self._begin_anew(height, f"damaged ({advised(damage, NOTHING_ELSE)})")

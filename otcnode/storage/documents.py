@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from otcnode.errors import DiskFull, StorageDamage
+from otcnode.errors import StorageDamage, StorageRefused
 from otcnode.storage.kv import KeyValue
 from otcnode.storage.records import Head, advised, read_record
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table
@@ -79,7 +79,7 @@ class DocumentStore:
             try:
                 if refused is None:
                     chain.write([(key, None)])
-            except DiskFull:
+            except StorageRefused:
                 raise
             except StorageDamage as damage:
                 # LevelDB refuses all writes once it has met damage; what is to be saved needs none there.

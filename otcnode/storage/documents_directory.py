@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from otcnode.errors import DiskFull, StorageDamage
+from otcnode.errors import StorageDamage, StorageRefused
 from otcnode.storage.documents import ADVICE_DOCUMENTS, DocumentStore
 from otcnode.storage.level import LevelKeyValue, NoDatabase
 from otcnode.storage.records import advised
@@ -44,7 +44,7 @@ def move_documents(path: Path, database: Path, chain: LevelKeyValue, note: Note)
 def _opened(path: Path) -> DocumentStore:
     try:
         return DocumentStore(LevelKeyValue(path, create=True, cache_bytes=CACHE_BYTES))
-    except DiskFull:
+    except StorageRefused:
         raise
     except StorageDamage as damage:
         raise advised(damage, ADVICE_DOCUMENTS) from None
@@ -58,7 +58,7 @@ def _take_over(store: DocumentStore, take: Callable[[], None], database: Path, n
     for taking in (take, lambda: _take_from_closed(store, former(database))):
         try:
             taking()
-        except DiskFull:
+        except StorageRefused:
             raise
         except StorageDamage as damage:
             sound = False

@@ -17,7 +17,7 @@ from otcnode import limits
 from otcnode.blocks import Epoch, Verify
 from otcnode.codec import encode
 from otcnode.crypto import verify as ed25519_verify
-from otcnode.errors import ConfigurationError, GatheredDamage, ProofError, StorageDamage
+from otcnode.errors import ConfigurationError, GatheredDamage, ProofError, StorageDamage, StorageRefused
 from otcnode.snapshot import (
     SNAPSHOT_VERSION,
     Chunk,
@@ -159,9 +159,11 @@ def _begun_raw(kv: Reader) -> bytes | None:
 
 @contextmanager
 def _of_what_is_gathered() -> Iterator[None]:
-    """Damage that is met inside is of nothing that a chain stands on."""
+    """Damage that is met inside is of nothing that a chain stands on. What the system refuses is none."""
     try:
         yield
+    except StorageRefused:
+        raise
     except StorageDamage as damage:
         # To verify the chain helps nobody here.
         raise GatheredDamage(str(damage).removesuffix(f"; {ADVICE}")) from None
@@ -175,9 +177,11 @@ def finished(kv: Reader) -> bool:
 def check_finished(kv: Reader, roots: Roots, verify: Verify = ed25519_verify, *, just_read: bool = False) -> None:
     """Read all of a finished store once more and judge it by the genesis: whatever has changed on the disk since it was
     written must not take the place of a sound chain. `just_read`: state and leaves have been by this process, when it
-    finished, and are not again. Raises GatheredDamage naming what is wrong."""
+    finished, and are not again. Raises GatheredDamage naming what is wrong, StorageRefused where it is not told."""
     try:
         proven = _proven_again(kv, roots, verify)
+    except StorageRefused:
+        raise
     except (StorageDamage, ConfigurationError, ProofError) as error:
         raise GatheredDamage(f"the snapshot is damaged: {str(error).removesuffix(f'; {ADVICE}')}") from None
     header = proven.manifest.header

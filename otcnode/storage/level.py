@@ -12,7 +12,7 @@ from typing import Any
 
 import plyvel
 
-from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage, StorageRefused
 from otcnode.storage.kv import Reader, Write, prefix_end
 from otcnode.storage.records import ADVICE, ADVICE_MISSING
 
@@ -60,7 +60,8 @@ class LevelKeyValue:
         files_open_max: int = FILES_OPEN_MAX,
     ) -> None:
         """Raises ConfigurationError if another process uses the directory, it cannot be made or (unless `create`) it
-        holds nothing; StorageDamage if it cannot be read in full."""
+        holds nothing, and where the system refuses to open it; DiskFull; StorageDamage if it cannot be read in
+        full."""
         self._path = path
         self._failed = False
         _check_directory(path, create)
@@ -79,9 +80,7 @@ class LevelKeyValue:
             raise _opening(path, error) from None
         except OSError as error:
             self._db.close()
-            raise StorageDamage(
-                f"{path} cannot be kept ({error.strerror}); check the disk, then start the node again"
-            ) from None
+            raise _keeping(path, error) from None
 
     def get(self, key: bytes) -> bytes | None:
         return _get(self._db, self._path, key)
@@ -239,7 +238,7 @@ def _check_directory(path: Path, create: bool) -> None:
     except FileNotFoundError:
         raise NoDatabase(f"{path} holds no chain yet") from None
     except OSError as error:
-        raise ConfigurationError(f"cannot use the data directory {path}: {error.strerror}") from None
+        raise _using(path, error) from None
     log = any(name.endswith(".log") for name in names)
     if _CURRENT in names and log:
         return
@@ -278,6 +277,20 @@ def _text(error: plyvel.Error) -> str:
     return detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
 
 
+def _using(path: Path, error: OSError) -> OtcnodeError:
+    reason = error.strerror or str(error)
+    if any(words in reason for words in _FULL):
+        return _full(path, reason)
+    return ConfigurationError(f"cannot use the data directory {path}: {reason}")
+
+
+def _keeping(path: Path, error: OSError) -> OtcnodeError:
+    reason = error.strerror or str(error)
+    if any(words in reason for words in (*_FULL, *_REFUSED)):
+        return _using(path, error)
+    return StorageDamage(f"{path} cannot be kept ({reason}); check the disk, then start the node again")
+
+
 def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
     text = _text(error)
     if any(words in text for words in _IN_USE):
@@ -291,7 +304,11 @@ def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
 def _damage(path: Path, error: plyvel.Error) -> StorageDamage:
     text = _text(error)
     if any(words in text for words in _FULL):
-        return DiskFull(f"the disk of {path} is full ({text}); free space, then start the node again")
+        return _full(path, text)
     if any(words in text for words in _REFUSED):
-        return StorageDamage(f"{path} cannot be used ({text}); see to that, then start the node again")
+        return StorageRefused(f"{path} cannot be used ({text}); see to that, then start the node again")
     return StorageDamage(f"{path} is damaged ({text}); {ADVICE}")
+
+
+def _full(path: Path, reason: str) -> DiskFull:
+    return DiskFull(f"the disk of {path} is full ({reason}); free space, then start the node again")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from otcnode.errors import ConfigurationError, DiskFull, StorageDamage
+from otcnode.errors import ConfigurationError, StorageDamage, StorageRefused
 from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.folder import Folders
 from otcnode.storage.incoming import Roots, check_finished, finished
@@ -39,33 +39,46 @@ class DiskShelf:
         self.made: Folders = DirectoryFolders(made)
         self._path = incoming
         self._incoming: LevelKeyValue | None = None
+        self._given_up = False
+        """What has been gathered is to be deleted, also if the system has refused that."""
 
     def begun(self) -> bool:
         """Whether something has been gathered."""
         return self._incoming is not None or self._path.exists()
 
     def incoming(self) -> KeyValue:
-        """The store in which a snapshot is gathered: empty, or as it was left. Raises DiskFull."""
+        """The store in which a snapshot is gathered: empty, or as it was left. Raises StorageRefused."""
         if self._incoming is None:
             try:
                 self._incoming = self._opened()
-            except DiskFull:
+            except StorageRefused:
                 raise
             except (StorageDamage, NoDatabase):
                 # Nothing in it is needed: it is gathered again.
-                shutil.rmtree(self._path, ignore_errors=True)
+                self.discard()
                 self._incoming = self._opened()
         return self._incoming
 
     def _opened(self) -> LevelKeyValue:
-        return LevelKeyValue(
-            self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES, files_open_max=INCOMING_FILES_OPEN_MAX
-        )
+        if self._given_up:
+            _delete_gathered(self._path)
+            self._given_up = False
+        try:
+            return LevelKeyValue(
+                self._path, create=True, cache_bytes=INCOMING_CACHE_BYTES, files_open_max=INCOMING_FILES_OPEN_MAX
+            )
+        except NoDatabase:
+            raise
+        except ConfigurationError as refusal:
+            # No chain is here: what ends a node at its start is no more than a snapshot that must wait.
+            raise StorageRefused(str(refusal)) from None
 
     def discard(self) -> None:
         """Give up what has been gathered."""
         self.close()
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._given_up = True
+        with suppress(StorageRefused):
+            _delete_gathered(self._path)
 
     def install(self) -> None:
         self._installed()
@@ -74,6 +87,15 @@ class DiskShelf:
         if self._incoming is not None:
             self._incoming.close()
             self._incoming = None
+
+
+def _delete_gathered(path: Path) -> None:
+    """Raises StorageRefused."""
+    try:
+        if path.exists():
+            _delete(path)
+    except OSError as error:
+        raise StorageRefused(f"{path} cannot be deleted ({error.strerror or error})") from None
 
 
 class Installation(NamedTuple):
@@ -94,8 +116,8 @@ def complete_installation(
     """Let a gathered store that is whole and sound take the place of `database`. Neither is open. What is damaged of a
     gathered one is deleted, be it half or whole: it is never needed, and a sound chain is never given for it. `dispose`
     removes the old chain from where it was moved, by default for good. `just_read`: see check_finished. Raises
-    ConfigurationError where files cannot be moved or deleted, DiskFull where nothing can be opened: then nothing was
-    changed.
+    ConfigurationError where files cannot be moved or deleted, StorageRefused where nothing can be opened or read, which
+    is no damage: then nothing was changed.
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
@@ -105,7 +127,7 @@ def complete_installation(
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
-    except DiskFull:
+    except StorageRefused:
         raise
     except (StorageDamage, NoDatabase) as error:
         damage = str(error).partition(";")[0]

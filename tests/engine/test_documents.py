@@ -14,12 +14,14 @@ from otcnode.engine.documents import (
     MENDED,
     NOT_DELETED,
     NOT_KEPT,
+    NOT_READ,
+    READ_AGAIN,
     DocumentContent,
     DocumentHeld,
     DocumentMessage,
     DocumentWanted,
 )
-from otcnode.errors import DocumentNotKept, StorageDamage
+from otcnode.errors import DocumentNotKept, StorageDamage, StorageRefused
 from otcnode.genesis import genesis_account_id
 from otcnode.p2p.framing import Channel
 from otcnode.storage.documents import DocumentStore
@@ -269,20 +271,23 @@ def test_a_chain_that_was_taken_back_serves_again_what_it_names_again() -> None:
 
 
 class Unread(MemoryKeyValue):
-    """A disk that refuses to read what begins so."""
+    """A disk that refuses to read what begins so. `read`: how often documents were."""
 
     refused: bytes | None = None
+    error: type[StorageDamage] = StorageDamage
+    read = 0
 
     def get(self, key: bytes) -> bytes | None:
+        self.read += key.startswith(Table.DOCUMENT.value)
         if self.refused is not None and key.startswith(self.refused):
-            raise StorageDamage("the disk refuses")
+            raise self.error("the disk refuses")
         return super().get(key)
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         if self.refused is not None and prefix.startswith(self.refused):
-            raise StorageDamage("the disk refuses")
+            raise self.error("the disk refuses")
         return super().scan(prefix, after, limit, reverse)
 
 
@@ -296,6 +301,11 @@ def gone(kv: Unread) -> None:
 
 def unread(kv: Unread) -> None:
     kv.refused = Table.DOCUMENT.value
+
+
+def refused(kv: Unread) -> None:
+    """As a process with too many open files is."""
+    kv.refused, kv.error = Table.DOCUMENT.value, StorageRefused
 
 
 def holding(harm: Callable[[Unread], None]) -> tuple[Station, Unread, bytes]:
@@ -332,6 +342,60 @@ def test_a_damaged_document_is_named_once_not_served_and_ends_no_node(harm: Call
     height = station.height
     run(station, filing(b"the chain goes on"))
     assert station.height == height + 1
+
+
+def test_what_the_system_refuses_to_read_is_no_damage_and_served_as_soon_as_it_does_not() -> None:
+    """It may be the only copy that there is, so nobody is asked for it."""
+    station, kv, peer = holding(refused)
+    for _ in range(3):
+        tell(station, peer, DocumentWanted(NAME))
+        assert said(station, peer) == [DocumentContent(NAME, None)]
+        assert held(station) is None
+        station.elapse(limits.documents_sweep_interval_ms)
+    assert (told(station, DAMAGED), told(station, NOT_READ)) == (0, 1) and said(station, peer) == []
+    kv.refused = None
+    assert held(station) == SEALED
+    tell(station, peer, DocumentWanted(NAME))
+    assert said(station, peer) == [DocumentContent(NAME, SEALED)]
+
+
+def test_where_the_system_refuses_all_of_it_what_is_missing_is_found_once_it_does_not() -> None:
+    station, kv, peer = holding(refused)
+    kv.refused = b""
+    other = b"another"
+    run(station, filing(other), salt="other")
+    tell(station, peer, DocumentHeld(NAME))
+    tell(station, peer, DocumentHeld(sealed_name(other)))
+    station.elapse(3 * limits.documents_sweep_interval_ms)
+    assert said(station, peer) == [] and told(station, DAMAGED) == 0 and not station.engine.halted
+    kv.refused = None
+    station.elapse(3 * limits.documents_sweep_interval_ms)
+    assert DocumentWanted(sealed_name(other)) in said(station, peer) and held(station) == SEALED
+
+
+def test_a_document_that_was_found_damaged_and_can_be_read_again_is_served_again() -> None:
+    """Nobody else holds it, and all were asked."""
+    station, kv, peer = holding(unread)
+    assert held(station) is None and told(station, DAMAGED) == 1
+    station.elapse(50)
+    tell(station, peer, DocumentContent(NAME, None))
+    kv.refused = None
+    assert held(station) == SEALED and told(station, READ_AGAIN) == 1
+    said(station, peer)
+    station.elapse(3 * limits.documents_pause_ms)
+    assert said(station, peer) == [] and told(station, DAMAGED) == 1
+
+
+def test_whoever_asks_for_what_is_damaged_here_makes_it_be_read_at_a_bounded_rate() -> None:
+    station, kv, peer = holding(flipped)
+    large = bytes(2_000_000)
+    run(station, filing(large), salt="large")
+    assert station.engine.documents.put(large) is not None
+    kv.write([(Table.DOCUMENT.value + sealed_name(large), large[:-1] + b"?")])
+    read = kv.read
+    for _ in range(50):
+        tell(station, peer, DocumentWanted(sealed_name(large)))
+    assert 1 <= kv.read - read <= 2 + limits.documents_served_bytes_per_second // len(large)
 
 
 @pytest.mark.parametrize("harm", [flipped, gone])

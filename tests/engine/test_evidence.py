@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from otcnode import limits
-from otcnode.blocks import commit_preimage
+from otcnode.blocks import commit_preimage, validators_hash
 from otcnode.codec import encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Accusation, Commit, Evidence
-from otcnode.crypto import SigningKey
-from otcnode.engine.evidence import OF_ANOTHER_CHAIN, EvidenceKeeper, KeptEvidence, name_of
+from otcnode.crypto import SigningKey, verify
+from otcnode.engine.evidence import OF_ANOTHER_CHAIN, EvidenceKeeper, KeptEvidence, decode_kept, name_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
@@ -115,7 +115,7 @@ def test_offences_of_earlier_epochs_give_way_to_new_ones(monkeypatch: pytest.Mon
     assert keep(3, 1) and keep(3, 2)
     assert not keep(3, 3) and not keep(2, 2)
     assert kept() == [(3, 0), (3, 1), (3, 2)]
-    again = EvidenceKeeper(station.engine._store, station, lambda: ())
+    again = EvidenceKeeper(station.engine._store, station, lambda: (), verify)
     assert again.all() == keeper.all()
 
 
@@ -143,8 +143,28 @@ def test_evidence_that_was_dropped_by_no_node_that_was_stopped_in_time_is_droppe
     offence = Offence(liar.own, Kind.DOUBLE_COMMIT, 1, 0, 1)
     kept = KeptEvidence(offence, double(liar.chain, liar.key), 1, bytes(32))
     station.engine._store.keep_evidence(name_of(offence), encode(kept))
-    again = EvidenceKeeper(station.engine._store, station, lambda: ())
+    again = EvidenceKeeper(station.engine._store, station, lambda: (), verify)
     assert again.all() == [] and list(station.engine._store.evidence()) == []
+
+
+@pytest.mark.parametrize("belongs", [True, False])
+def test_what_an_earlier_version_kept_is_judged_once_by_the_epoch_that_is_there(belongs: bool) -> None:
+    """It did not write down by which it had been. What this epoch does not prove would cost us every peer that is told
+    it; what it proves is dropped where another one begins."""
+    liar, station, *_ = stations(4)
+    key = liar.key if belongs else key_of("validator of the chain that was taken back")
+    offence = Offence(key.public, Kind.DOUBLE_COMMIT, 1, 0, 1)
+    store, (epoch,) = station.engine._store, station.engine._store.epochs()
+    store.keep_evidence(name_of(offence), encode((offence, double(liar.chain, key), 1)))
+    keeper = EvidenceKeeper(store, station, lambda: (), verify)
+    assert [kept.offence for kept in keeper.all()] == ([offence] if belongs else [])
+    assert (("warning", OF_ANOTHER_CHAIN) in station.notes) != belongs
+    station.sent.clear()
+    keeper.greet(liar.own, 1)
+    assert bool(station.payloads(liar.own, Channel.CONSENSUS)) == belongs
+    assert [decode_kept(raw).epoch_hash for _, raw in store.evidence()] == ([validators_hash(epoch)] if belongs else [])
+    keeper.epoch_began(replace(epoch, validators=tuple(sorted({*epoch.validators, key_of("newcomer").public}))))
+    assert keeper.all() == [] and list(store.evidence()) == []
 
 
 def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

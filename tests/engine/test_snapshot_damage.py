@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from otcnode import limits
-from otcnode.engine.snapshot_taking import DAMAGED, NO_ROOM
-from otcnode.errors import DiskFull, FolderDamage
+from otcnode.engine.snapshot_taking import DAMAGED, NO_ROOM, REFUSED
+from otcnode.errors import DiskFull, FolderDamage, StorageRefused
 from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.folder import MemoryFolders
-from otcnode.storage.kv import KeyValue, Write
+from otcnode.storage.kv import KeyValue, MemoryKeyValue, Write
 from otcnode.storage.schema import Meta, Table
 from tests.engine.network import MemoryShelf, Station, deposit, key_of
 from tests.engine.test_snapshots import BEHIND, INTERVAL, full_node, leader_at, link, reborn, until_installed
@@ -137,6 +137,50 @@ def test_what_was_gathered_stays_where_the_disk_is_full_at_a_start() -> None:
     shelf.begun = lambda: True  # type: ignore[method-assign]
     joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
     assert _errors(joiner) == [NO_ROOM] and joiner.engine.halted is None
+
+
+class _Refusing(MemoryKeyValue):
+    """The system opens no table of it."""
+
+    def get(self, key: bytes) -> bytes | None:
+        raise StorageRefused("incoming cannot be used (000005.ldb: Too many open files)")
+
+
+class _RefusingShelf(MemoryShelf):
+    """As with too many open files: when the store is opened, or when it is read."""
+
+    def __init__(self, at: str | None) -> None:
+        super().__init__()
+        self.at = at
+
+    def incoming(self) -> KeyValue:
+        if self.at == "opened":
+            raise StorageRefused("cannot use the data directory incoming: too many open files")
+        if self.gathered is None and self.at == "read":
+            self.gathered = _Refusing()
+        return super().incoming()
+
+
+@pytest.mark.parametrize("at", ["opened", "read"])
+def test_a_system_that_refuses_what_gathering_needs_is_waited_for_and_no_damage(at: str) -> None:
+    leader, shelf = leader_at(34), _RefusingShelf(at)
+    leader.store.blocks_needed_above = 30
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+    net = link(leader, joiner)
+    net.elapse(limits.snapshot_no_room_pause_ms // 2, step_ms=100)
+    assert _errors(joiner) == [REFUSED] and shelf.gathered is None and joiner.engine.halted is None
+    shelf.at = None
+    until_installed(net, joiner, 2 * limits.snapshot_no_room_pause_ms)
+    assert reborn(joiner).height == 30 and joiner.penalised == []
+
+
+@pytest.mark.parametrize("at", ["opened", "read"])
+def test_what_was_gathered_stays_where_the_system_refuses_it_at_a_start(at: str) -> None:
+    leader, shelf = leader_at(34), _RefusingShelf(at)
+    shelf.gathered = _Refusing()
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    assert _errors(joiner) == [REFUSED] and joiner.engine.halted is None and shelf.gathered is not None
 
 
 def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:

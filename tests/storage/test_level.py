@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import resource
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.errors import ConfigurationError, StorageDamage, StorageRefused
+from otcnode.storage import level
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.tools import verify
 from tests.storage.chain import CHAIN, append, create, expected_state, reopen
+from tests.storage.few_files import files_left, refused
 
 HEIGHT = 30
 
@@ -79,12 +80,16 @@ done
 """
 
 
-def test_a_file_system_that_became_read_only_makes_no_chain_damaged(tmp_path: Path) -> None:
-    """As Linux makes it where a disk fails: whoever is told that the chain cannot be trusted deletes a sound one."""
+def in_a_mount_namespace(script: str, path: Path) -> subprocess.CompletedProcess[str]:
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("needs a mount namespace")
-    words = ["unshare", "-m", "bash", "-c", _READ_ONLY, "bash", str(tmp_path), sys.executable]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    words = ["unshare", "-m", "bash", "-c", script, "bash", str(path), sys.executable]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_file_system_that_became_read_only_makes_no_chain_damaged(tmp_path: Path) -> None:
+    """As Linux makes it where a disk fails: whoever is told that the chain cannot be trusted deletes a sound one."""
+    done = in_a_mount_namespace(_READ_ONLY, tmp_path)
     said = "otcnode.errors.ConfigurationError: cannot use the data directory {}: {}"
     assert done.stdout.splitlines() == [
         said.format(tmp_path / "chain", "read-only file system"),
@@ -93,22 +98,58 @@ def test_a_file_system_that_became_read_only_makes_no_chain_damaged(tmp_path: Pa
 
 
 def test_a_process_with_too_many_files_open_takes_no_chain_for_damaged(tmp_path: Path) -> None:
+    """Whatever it was about to open: that of the last one as of the first."""
     LevelKeyValue(tmp_path / "chain", create=True).close()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = [os.open("/dev/null", os.O_RDONLY)]
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 8, hard))
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.open("/dev/null", os.O_RDONLY))
-        for _ in range(3):
-            with pytest.raises(ConfigurationError, match=r"(?i)cannot use the data directory .*: too many open files"):
-                LevelKeyValue(tmp_path / "chain")
-            os.close(taken.pop())
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for number in taken:
-            os.close(number)
+    for count in range(20):
+        with files_left(count):
+            try:
+                LevelKeyValue(tmp_path / "chain").close()
+                break
+            except ConfigurationError as error:
+                said = str(error)
+        assert re.match(r"cannot use the data directory .*: too many open files", said, re.IGNORECASE), said
+    assert 3 <= count < 20
+
+
+def test_a_read_that_the_system_refuses_is_no_damage_and_succeeds_a_moment_later(tmp_path: Path) -> None:
+    path = tmp_path / "chain"
+    kv = LevelKeyValue(path, create=True)
+    kv.write([(b"key", b"value")])
+    kv.close()
+    # What lies in LevelDB's log becomes a table, which is open then; at the next start it is not.
+    LevelKeyValue(path).close()
+    kv = LevelKeyValue(path)
+    for read in (lambda: kv.get(b"key"), lambda: list(kv.scan(b""))):
+        with files_left(0), pytest.raises(StorageRefused, match=r"cannot be used .*Too many open files"):
+            read()
+    assert kv.get(b"key") == b"value"
+    kv.close()
+
+
+def test_a_directory_that_the_system_does_not_let_be_synced_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process opened other files since LevelDB opened its own."""
+    LevelKeyValue(tmp_path / "chain", create=True).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(level, "_sync_directory", refused(level._sync_directory))
+        with pytest.raises(ConfigurationError, match=r"(?i)cannot use the data directory .*: too many open files"):
+            LevelKeyValue(tmp_path / "chain")
+    LevelKeyValue(tmp_path / "chain").close()
+
+
+_NO_INODES = """
+set -e
+mount -t tmpfs -o nr_inodes=1 tmpfs "$1"
+"$2" -c 'import sys, pathlib; from otcnode.storage.level import LevelKeyValue as L
+L(pathlib.Path(sys.argv[1]) / "chain", create=True)' "$1" 2>&1 | tail -n 1
+"""
+
+
+def test_a_disk_that_takes_no_directory_more_is_full(tmp_path: Path) -> None:
+    words = in_a_mount_namespace(_NO_INODES, tmp_path)
+    said = f"otcnode.errors.DiskFull: the disk of {tmp_path / 'chain'} is full (No space left on device); free space"
+    assert words.stdout.startswith(said), words
 
 
 _WRITER = """

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from otcnode import archives
 from otcnode.archives import putting_aside
 from otcnode.bench.chain import ChainBuilder, genesis_of
 from otcnode.config import Home
-from otcnode.errors import DiskFull
+from otcnode.errors import DiskFull, StorageRefused
 from otcnode.roots import Roots, roots_of
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.shelf import DiskShelf, complete_installation
 from otcnode.storage.store import Store
+from tests.storage.few_files import files_left, refused
 
 GENESIS = genesis_of(1, buckets=256)
 HEIGHT = 2
@@ -94,5 +96,44 @@ def test_a_full_disk_makes_no_chain_unreadable(tmp_path: Path) -> None:
     home = Home(tmp_path)
     chain_at(home.database)
     with full_disk(), pytest.raises(DiskFull, match="full"):
+        putting_aside(home, lambda text: None)(home.database)
+    assert home.database.exists() and not home.archives.exists()
+
+
+def test_too_many_open_files_cost_nothing_of_what_was_gathered_and_are_no_mistake_of_the_node(tmp_path: Path) -> None:
+    """Whichever file it is that the system does not open."""
+    half(tmp_path / "incoming")
+    shelf = DiskShelf(tmp_path / "made", tmp_path / "incoming", lambda: None)
+    for count in range(20):
+        with files_left(count):
+            try:
+                shelf.incoming()
+                break
+            except StorageRefused as refused:
+                assert "too many open files" in str(refused).lower()
+    assert 3 <= count < 20
+    assert shelf.incoming().get(KEY) == b"value"
+    shelf.close()
+
+
+def test_what_the_system_did_not_let_be_deleted_is_deleted_before_another_is_gathered(tmp_path: Path) -> None:
+    """Two snapshots in one store are none."""
+    half(tmp_path / "incoming")
+    shelf = DiskShelf(tmp_path / "made", tmp_path / "incoming", lambda: None)
+    with files_left(0):
+        shelf.discard()
+        assert shelf.begun()
+        with pytest.raises(StorageRefused, match=r"cannot be deleted .*Too many open files"):
+            shelf.incoming()
+    assert list(shelf.incoming().scan(b"")) == []
+    shelf.close()
+
+
+def test_too_many_open_files_make_no_chain_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    chain_at(home.database)
+    LevelKeyValue(home.database).close()
+    monkeypatch.setattr(archives, "read_record", refused(archives.read_record))
+    with pytest.raises(StorageRefused, match="Too many open files"):
         putting_aside(home, lambda text: None)(home.database)
     assert home.database.exists() and not home.archives.exists()
