@@ -15,7 +15,9 @@ silence_ms_max = 15_000
 record_ms_max = 10_000
 """From the first byte of an encrypted record (at most 64 KiB) to its last."""
 message_ms_max = 120_000
-"""From the first fragment of a message to its last."""
+"""From the first fragment of a message to its last, as far as this node waits for something to come."""
+message_held_ms_max = 1_200_000
+"""The same, however late this node reads what comes: the connection ends, without blame."""
 deaf_ms_max = 10_000
 """A peer that talks but takes nothing of what is sent to it for this long lets it pile up by intent."""
 farewell_ms_max = 1_000

@@ -85,6 +85,7 @@ class Settings:
     silence_ms_max: int = limits.silence_ms_max
     record_ms_max: int = limits.record_ms_max
     message_ms_max: int = limits.message_ms_max
+    message_held_ms_max: int = limits.message_held_ms_max
     deaf_ms_max: int = limits.deaf_ms_max
     farewell_ms_max: int = limits.farewell_ms_max
     guests_work_us: int = limits.guests_work_us
@@ -238,7 +239,8 @@ class Connection:
         self._write(control_frame(Form.OPEN, b""))
         data = self._leftover
         while True:
-            inbound = self._decoder.feed(data, self._awaiting_ms(self._clock_us() // 1_000))
+            now_ms = self._clock_us() // 1_000
+            inbound = self._decoder.feed(data, self._awaiting_ms(now_ms), now_ms)
             if inbound:
                 break
             data = await _read(self._reader)
@@ -286,23 +288,27 @@ class Connection:
         if now_ms - self._heard_ms > TRICKLE_MS:
             return ""
         awaiting_ms = self._awaiting_ms(now_ms)
-        record_ms, begun_ms, untaken_ms = self._record_since_ms, self._decoder.oldest_ms(), self._untaken_since_ms
+        record_ms, begun, untaken_ms = self._record_since_ms, self._decoder.oldest(), self._untaken_since_ms
         if record_ms is not None and awaiting_ms - record_ms > self._settings.record_ms_max:
             return f"a record was not complete after {awaiting_ms - record_ms} ms"
-        if begun_ms is not None and awaiting_ms - begun_ms > self._settings.message_ms_max:
-            return f"a message was not complete after {awaiting_ms - begun_ms} ms"
+        if begun is not None and awaiting_ms - begun.awaited_ms > self._settings.message_ms_max:
+            return f"a message was not complete after {awaiting_ms - begun.awaited_ms} ms"
         if untaken_ms is not None and now_ms - untaken_ms > self._settings.deaf_ms_max:
             return f"nothing sent to it was taken for {now_ms - untaken_ms} ms"
         return ""
 
     def _silence(self, now_ms: int) -> str:
-        """What makes a peer one that is gone."""
+        """What makes a peer one that is gone, or its message one that will not come: the peer may be honest, for what
+        goes first keeps a message waiting for as long as there is more of it than this node reads."""
         since_ms = self._awaiting_since_ms
         if since_ms is not None and now_ms - since_ms > self._settings.silence_ms_max:
             return f"nothing heard for {now_ms - since_ms} ms"
         unanswered_ms = self._awaiting_ms(now_ms) - self._ping_awaiting_ms
         if self._ping is not None and unanswered_ms > 2 * self._settings.silence_ms_max:
             return f"no answer to a ping for {unanswered_ms} ms"
+        begun = self._decoder.oldest()
+        if begun is not None and now_ms - begun.now_ms > self._settings.message_held_ms_max:
+            return f"a message was not complete after {now_ms - begun.now_ms} ms, though this node read late"
         return ""
 
     def _awaiting_ms(self, now_ms: int) -> int:
@@ -389,7 +395,7 @@ class Connection:
         self._heard_ms = now_ms
         self.counters.bytes_in += len(data)
         awaiting_ms = self._awaiting_ms(now_ms)
-        inbound = self._decoder.feed(data, awaiting_ms)
+        inbound = self._decoder.feed(data, awaiting_ms, now_ms)
         self._backlogged = _is_backlog(len(data), len(inbound))
         self._work_us += self._clock_us() - began_us
         if not self._decoder.record_open:

@@ -103,14 +103,22 @@ def seal(cipher: CipherState, plaintext: bytes) -> bytes:
     return _LENGTH.pack(len(ciphertext)) + ciphertext
 
 
+class Begun(NamedTuple):
+    """When the first fragment of a message came: by the clock that goes on while this node waits for something to
+    come, and by the one that always does."""
+
+    awaited_ms: int
+    now_ms: int
+
+
 class _Assembly:
     """A message of which some fragments have arrived. Grows with what came, not with what was promised."""
 
-    __slots__ = ("parts", "since_ms", "total")
+    __slots__ = ("begun", "parts", "total")
 
-    def __init__(self, total: int, start: bytes, since_ms: int) -> None:
+    def __init__(self, total: int, start: bytes, begun: Begun) -> None:
         self.total = total
-        self.since_ms = since_ms
+        self.begun = begun
         self.parts = bytearray(start)
 
 
@@ -122,7 +130,7 @@ class FrameDecoder:
         self._message_bytes_max = {int(channel): size for channel, size in message_bytes_max.items()}
         self._buffer = bytearray()
         self._assemblies: dict[int, _Assembly] = {}
-        self._now_ms = 0
+        self._now = Begun(0, 0)
 
     @property
     def record_open(self) -> bool:
@@ -133,13 +141,13 @@ class FrameDecoder:
     def held_bytes(self) -> int:
         return len(self._buffer) + sum(len(assembly.parts) for assembly in self._assemblies.values())
 
-    def oldest_ms(self) -> int | None:
-        """When the first fragment came of the message that is incomplete for the longest time; None: none is."""
-        return min((assembly.since_ms for assembly in self._assemblies.values()), default=None)
+    def oldest(self) -> Begun | None:
+        """Of the message that is incomplete for the longest time; None: none is."""
+        return min((assembly.begun for assembly in self._assemblies.values()), default=None)
 
-    def feed(self, data: bytes, now_ms: int) -> list[Inbound]:
+    def feed(self, data: bytes, awaited_ms: int, now_ms: int) -> list[Inbound]:
         """Everything that `data` completes, in order. Raises PeerError, naming what is wrong."""
-        self._now_ms = now_ms
+        self._now = Begun(awaited_ms, now_ms)
         inbound: list[Inbound] = []
         for record in self._records(data):
             try:
@@ -198,6 +206,8 @@ class FrameDecoder:
         size_max = self._message_bytes_max.get(channel)
         if size_max is None:
             raise PeerError(CloseCode.MALFORMED, f"channel {channel} is not known")
+        if self._assemblies and (urgent := min(self._assemblies)) < channel:
+            raise PeerError(CloseCode.MALFORMED, f"channel {channel} goes on inside a message of channel {urgent}")
         if form == Form.MORE:
             return self._more(channel, content)
         if channel in self._assemblies:
@@ -215,7 +225,7 @@ class FrameDecoder:
             raise _too_large(channel, total, size_max)
         if total <= FRAGMENT_BYTES:
             raise PeerError(CloseCode.MALFORMED, f"a message of {total} bytes came in fragments")
-        self._assemblies[channel] = _Assembly(total, content[TOTAL_BYTES:], self._now_ms)
+        self._assemblies[channel] = _Assembly(total, content[TOTAL_BYTES:], self._now)
         return None
 
     def _more(self, channel: int, content: bytes) -> Message | None:

@@ -52,7 +52,7 @@ def pack(channel: Channel, payload: bytes) -> bytes:
 def unpack(raw: bytes) -> Message:
     """The message of whole records, as every receiver finds it: what is sent to many is taken apart once."""
     decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
-    (message,) = decoder.feed(raw, 0)
+    (message,) = decoder.feed(raw, 0, 0)
     assert isinstance(message, Message) and not decoder.held_bytes, "records are sent whole"
     return message
 

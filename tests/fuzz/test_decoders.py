@@ -53,7 +53,7 @@ Decoder = Callable[[bytes], object]
 def frames(raw: bytes) -> object:
     """Without a key a cipher passes its text through, so that mutations reach the frames themselves."""
     decoder = FrameDecoder(CipherState(), dict.fromkeys(Channel, 1 << 20))
-    inbound = decoder.feed(raw, 0)
+    inbound = decoder.feed(raw, 0, 0)
     assert decoder.held_bytes <= len(raw)
     return inbound
 

@@ -220,8 +220,8 @@ async def new_connections(attack: Attack) -> None:
 
 
 async def unfinished_messages(attack: Attack) -> None:
-    """Fifteen megabytes on each channel that takes them, and the last piece never."""
-    for channel in (Channel.CONSENSUS, Channel.SYNC, Channel.DOCUMENTS):
+    """Fifteen megabytes on each channel that takes them, in an order that may be, and the last piece never."""
+    for channel in (Channel.DOCUMENTS, Channel.SYNC, Channel.CONSENSUS):
         payload = bytes(limits.channel_message_bytes_max[channel.name.lower()])
         await attack.peer.frames(first_frame(channel, payload))
         for offset in range(FRAGMENT_BYTES, len(payload) - FRAGMENT_BYTES, FRAGMENT_BYTES):

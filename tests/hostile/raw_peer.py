@@ -124,7 +124,7 @@ class RawPeer:
         data = self._first
         with contextlib.suppress(ConnectionError):
             while True:
-                for item in () if self.careless else self._decoder.feed(data, 0):
+                for item in () if self.careless else self._decoder.feed(data, 0, 0):
                     if isinstance(item, Message):
                         self.heard.append(item)
                         self.heard_bytes[item.channel] += len(item.payload)

@@ -64,7 +64,7 @@ def chunks(wire: bytes, sizes: list[int]) -> list[bytes]:
 def feed_frames(*frames: bytes) -> list[Inbound]:
     cipher = CipherState(KEY)
     receiver = decoder()
-    return [item for frame in frames for item in receiver.feed(seal(cipher, frame), 0)]
+    return [item for frame in frames for item in receiver.feed(seal(cipher, frame), 0, 0)]
 
 
 def code_of(*frames: bytes) -> CloseCode:
@@ -95,7 +95,7 @@ def test_every_message_arrives_whole_and_in_order_of_its_channel(
     for channel, payload in payloads:
         assert outbox.put(channel, payload)
     receiver = decoder()
-    arrived = [item for chunk in chunks(records(outbox), sizes) for item in receiver.feed(chunk, 0)]
+    arrived = [item for chunk in chunks(records(outbox), sizes) for item in receiver.feed(chunk, 0, 0)]
     assert not receiver.record_open and receiver.held_bytes == 0 and outbox.empty
     assert set(outbox.queued_bytes().values()) == {0}
     for channel in Channel:
@@ -110,7 +110,7 @@ def test_bytes_one_by_one() -> None:
     outbox.put(Channel.CONSENSUS, b"vote")
     outbox.control(Form.PING, bytes(8))
     receiver = decoder()
-    arrived = [item for byte in records(outbox) for item in receiver.feed(bytes([byte]), 0)]
+    arrived = [item for byte in records(outbox) for item in receiver.feed(bytes([byte]), 0, 0)]
     assert arrived == [
         Control(Form.PING, bytes(8)),
         Message(Channel.CONSENSUS, b"vote"),
@@ -130,24 +130,41 @@ def test_a_consensus_message_overtakes_a_big_one_that_is_being_sent() -> None:
     outbox = Outbox(PLENTY)
     cipher, receiver = CipherState(KEY), decoder()
     outbox.put(Channel.SYNC, b"s" * 1_000_000)
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == []
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0) == []
     outbox.put(Channel.CONSENSUS, b"vote")
     outbox.put(Channel.TRANSACTIONS, b"gossip")
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == [Message(Channel.CONSENSUS, b"vote")]
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0) == [Message(Channel.CONSENSUS, b"vote")]
     rest: list[Inbound] = []
     while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
-        rest += receiver.feed(seal(cipher, plaintext), 0)
+        rest += receiver.feed(seal(cipher, plaintext), 0, 0)
     assert rest == [Message(Channel.SYNC, b"s" * 1_000_000), Message(Channel.TRANSACTIONS, b"gossip")]
+
+
+@settings(deadline=None)
+@given(MESSAGES, st.lists(st.integers(0, 3), min_size=1))
+def test_whatever_is_queued_while_others_are_sent_goes_in_an_order_that_every_receiver_takes(
+    messages: list[tuple[Channel, int]], turns: list[int]
+) -> None:
+    outbox, cipher, receiver = Outbox(PLENTY), CipherState(KEY), decoder()
+    arrived: list[Inbound] = []
+    for index, (channel, size) in enumerate(messages):
+        assert outbox.put(channel, bytes([index]) * size)
+        for _ in range(turns[index % len(turns)]):
+            if plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
+                arrived += receiver.feed(seal(cipher, plaintext), 0, 0)
+    while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
+        arrived += receiver.feed(seal(cipher, plaintext), 0, 0)
+    assert len(arrived) == len(messages) and receiver.held_bytes == 0
 
 
 def test_held_memory_grows_with_what_came_not_with_what_was_promised() -> None:
     cipher, receiver = CipherState(KEY), decoder()
     payload = bytes(SIZES_MAX[Channel.SYNC])
-    receiver.feed(seal(cipher, first_frame(Channel.SYNC, payload)), 0)
+    receiver.feed(seal(cipher, first_frame(Channel.SYNC, payload)), 0, 0)
     assert receiver.held_bytes == FRAGMENT_BYTES
     offset = FRAGMENT_BYTES
     while offset < len(payload):
-        receiver.feed(seal(cipher, more_frame(Channel.SYNC, payload, offset)), 0)
+        receiver.feed(seal(cipher, more_frame(Channel.SYNC, payload, offset)), 0, 0)
         offset += FRAGMENT_BYTES
         assert receiver.held_bytes <= offset
     assert receiver.held_bytes == 0
@@ -174,6 +191,9 @@ FIRST = first_frame(Channel.SYNC, BIG)
         [header(Form.WHOLE, 0, 1) + b"x" + b"\0\0\0"],
         [more_frame(Channel.SYNC, BIG, FRAGMENT_BYTES)],
         [FIRST, more_frame(Channel.TRANSACTIONS, BIG, FRAGMENT_BYTES)],
+        [FIRST, whole_frame(Channel.TRANSACTIONS, b"x")],
+        [FIRST, first_frame(Channel.TRANSACTIONS, BIG)],
+        [FIRST, first_frame(Channel.CONSENSUS, BIG), more_frame(Channel.SYNC, BIG, FRAGMENT_BYTES)],
         [FIRST, FIRST],
         [FIRST, whole_frame(Channel.SYNC, b"x")],
         [FIRST, header(Form.MORE, Channel.SYNC, 0)],
@@ -188,7 +208,7 @@ FIRST = first_frame(Channel.SYNC, BIG)
         [header(Form.OPEN, 0, 1) + b"x"],
         [header(Form.ANNOUNCE, 0, FRAGMENT_BYTES + 1) + bytes(FRAGMENT_BYTES + 1)],
     ],
-    ids=lambda frames: frames[-1][:4].hex(),
+    ids=lambda frames: "-".join(frame[:4].hex() for frame in frames),
 )
 def test_a_frame_that_no_honest_node_sends_is_malformed(frames: list[bytes]) -> None:
     assert code_of(*frames) is CloseCode.MALFORMED
@@ -209,16 +229,16 @@ def test_the_cap_of_a_channel_holds_to_the_byte() -> None:
 @pytest.mark.parametrize("size", range(17))
 def test_an_empty_record_is_refused_by_its_prefix(size: int) -> None:
     with pytest.raises(PeerError) as caught:
-        decoder().feed(size.to_bytes(2, "big"), 0)
+        decoder().feed(size.to_bytes(2, "big"), 0, 0)
     assert caught.value.code is CloseCode.MALFORMED
 
 
 def test_a_replayed_record_is_refused() -> None:
     receiver = decoder()
     record = seal(CipherState(KEY), whole_frame(Channel.CONSENSUS, b"vote"))
-    receiver.feed(record, 0)
+    receiver.feed(record, 0, 0)
     with pytest.raises(PeerError, match="authenticate"):
-        receiver.feed(record, 0)
+        receiver.feed(record, 0, 0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -227,7 +247,7 @@ def test_junk_on_the_wire_only_ever_raises_a_peer_error(parts: list[bytes]) -> N
     receiver = decoder()
     try:
         for part in parts:
-            assert receiver.feed(part, 0) == []
+            assert receiver.feed(part, 0, 0) == []
             assert receiver.held_bytes <= 65_537
     except PeerError as error:
         assert error.code is CloseCode.MALFORMED
@@ -247,7 +267,7 @@ def test_junk_inside_a_record_only_ever_raises_a_peer_error(frames: list[tuple[i
     )
     receiver = decoder()
     try:
-        for item in receiver.feed(seal(CipherState(KEY), plaintext), 0):
+        for item in receiver.feed(seal(CipherState(KEY), plaintext), 0, 0):
             assert item.payload in plaintext
     except PeerError as error:
         assert error.code in (CloseCode.MALFORMED, CloseCode.TOO_LARGE)
@@ -255,7 +275,7 @@ def test_junk_inside_a_record_only_ever_raises_a_peer_error(frames: list[tuple[i
 
 
 def drain(outbox: Outbox) -> list[Inbound]:
-    return decoder().feed(records(outbox), 0)
+    return decoder().feed(records(outbox), 0, 0)
 
 
 @pytest.mark.parametrize("channel", Channel, ids=lambda channel: channel.name)
@@ -281,13 +301,13 @@ def test_a_message_half_sent_is_never_dropped() -> None:
     outbox = Outbox(dict.fromkeys(Channel, 200_000))
     cipher, receiver = CipherState(KEY), decoder()
     outbox.put(Channel.CONSENSUS, b"a" * 150_000)
-    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0) == []
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0) == []
     assert outbox.put(Channel.CONSENSUS, b"b" * 30_000)
     assert outbox.put(Channel.CONSENSUS, b"c" * 49_000)
     assert not outbox.put(Channel.CONSENSUS, b"d" * 100_000)
     arrived: list[Inbound] = []
     while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
-        arrived += receiver.feed(seal(cipher, plaintext), 0)
+        arrived += receiver.feed(seal(cipher, plaintext), 0, 0)
     assert [item.payload[:1] for item in arrived] == [b"a", b"c"]
     assert outbox.dropped()[Channel.CONSENSUS] == 2
 

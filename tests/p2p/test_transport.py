@@ -710,7 +710,7 @@ class RawPeer:
                         return item.payload
                 data = await self.reader.read(65_536)
                 assert data, f"closed without {form.name}"
-                self.unread.extend(self.decoder.feed(data, 0))
+                self.unread.extend(self.decoder.feed(data, 0, 0))
 
     async def until_closed(self) -> Reason:
         payload = await self.next_control(Form.CLOSE)
@@ -900,6 +900,21 @@ async def test_who_is_read_late_is_neither_silent_nor_slow_by_what_lies_unread_o
             two.transport.send(one.node, Channel.SYNC, bytes(60_000))
         await one.until(lambda: len(one.messages) == 40 or bool(one.ends))
         assert one.ends == [] and one.bans == [] and one.status(SECOND.node).throttled_ms > 2_000
+
+
+async def test_a_guest_that_is_always_read_late_is_closed_at_last_without_a_ban_if_it_ends_no_message() -> None:
+    """It may be honest: what goes first can keep a long message waiting for as long as there is more of it."""
+    one = Worker(FIRST, settings=replace(CROWDED, message_ms_max=50, message_held_ms_max=400), guest=lambda _: True)
+    one.work_ms = 20
+    async with running(one), raw_peer(one, SECOND) as peer:
+        began_ms = monotonic_us() // 1_000
+        await peer.send(first_frame(Channel.DOCUMENTS, bytes(1 << 20)))
+        await peer.send(whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 50)
+        await peer.send(whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 50)
+        await one.until(lambda: bool(one.ends))
+        assert monotonic_us() // 1_000 - began_ms > 400
+        assert one.ends[0][1].code is CloseCode.SILENT and "a message was not complete" in str(one.ends[0][1])
+        assert one.bans == [] and len(one.messages) < 100
 
 
 async def test_guests_that_say_little_keep_no_time_from_one_that_has_much_to_say() -> None:
