@@ -5,7 +5,7 @@ from __future__ import annotations
 from otcnode import limits
 from otcnode.codec import Record
 from otcnode.consensus.messages import Mode
-from otcnode.consensus.state import State
+from otcnode.consensus.state import State, Told
 from otcnode.types import BlockHash
 
 
@@ -122,14 +122,14 @@ def to_wake(state: State) -> list[bytes]:
     ]
 
 
-def told_to_wake(state: State) -> list[bytes]:
-    """The validators that pass on that another may not vote yet who is not heard here, as long as they have not had all
-    the blocks that are built because one says so: it may be an old word that is passed on."""
+def told_to_wake(state: State) -> list[Told]:
+    """Who passes on of whom that it may not vote yet, and is not heard here, as long as these two have not had all the
+    blocks that are built for it: it may be an old word that is passed on, and it may be a liar's word of itself."""
     return [
-        name
-        for name, told_ms in sorted(state.told_of_silent_ms.items())
+        told
+        for told, told_ms in sorted(state.told_of_silent_ms.items())
         if state.now.monotonic_ms - told_ms <= limits.hearing_ms_max
-        and state.woken_as_told.get(name, 0) < limits.wake_blocks_max
+        and state.woken_as_told.get(told, 0) < limits.wake_blocks_max
     ]
 
 

@@ -130,6 +130,7 @@ def enter(state: State, new_view: NewView) -> None:
     _leave_view(state)
     selection = select(new_view.view_changes)
     state.new_view = new_view
+    state.proved.clear()
     state.base = selection.base
     state.fresh_above = selection.base + len(selection.headers)
     for entry in new_view.reproposals:

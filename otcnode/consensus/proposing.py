@@ -27,8 +27,8 @@ def build(core: Core) -> None:
     if plan.wakes:
         for silent in building.to_wake(core.state):
             core.state.woken[silent] = core.state.woken.get(silent, 0) + 1
-        for teller in building.told_to_wake(core.state):
-            core.state.woken_as_told[teller] = core.state.woken_as_told.get(teller, 0) + 1
+        for told in building.told_to_wake(core.state):
+            core.state.woken_as_told[told] = core.state.woken_as_told.get(told, 0) + 1
     most = min(core.state.transactions_max, most)
     core.building = Build(core.request, plan.height, plan.parent, plan.time_ms, most, plan.empty_allowed)
     core.effects.append(core.building)

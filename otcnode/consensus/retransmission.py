@@ -85,7 +85,7 @@ def _tell_primary(core: Core, silent: Status) -> None:
 def _told_of_silent(core: Core, sender: bytes, message: Status) -> None:
     """A STATUS that another validator passes on of one that is silent, and that is not heard here."""
     state = core.state
-    told_ms = state.told_of_silent_ms.get(sender)
+    told_ms = state.told_of_silent_ms.get((sender, message.validator))
     known = told_ms is not None and state.now.monotonic_ms - told_ms < limits.status_interval_ms // 2
     both_vote = sender in state.others and message.validator in state.others
     if known or not both_vote or message.epoch != state.epoch.number or state.is_heard(message.validator):
@@ -95,7 +95,7 @@ def _told_of_silent(core: Core, sender: bytes, message: Status) -> None:
     if not core.verify(message.validator, status_preimage(core.configuration.chain, message), message.signature):
         accusing.blame(core, sender, "a STATUS with a false signature")
         return
-    state.told_of_silent_ms[sender] = state.now.monotonic_ms
+    state.told_of_silent_ms[(sender, message.validator)] = state.now.monotonic_ms
 
 
 def _is_soon_again(core: Core, sender: bytes) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TypeAlias
 
 from otcnode import limits
 from otcnode.blocks import Certificate, ConsensusParameters, Epoch, Header, block_hash
@@ -28,6 +29,9 @@ from otcnode.consensus.messages import (
 from otcnode.consensus.resumed import Silence
 from otcnode.consensus.votes import VoteBook
 from otcnode.types import BlockHash
+
+Told: TypeAlias = tuple[bytes, bytes]
+"""Who passed on a STATUS, and whose it is."""
 
 
 class Leaving(Enum):
@@ -115,8 +119,8 @@ class State:
     """When each of the latest heights was committed here (real milliseconds)."""
     heard: dict[bytes, Heard] = field(default_factory=dict)
     """By validator, of the others only."""
-    told_of_silent_ms: dict[bytes, int] = field(default_factory=dict)
-    """When each of the others last passed on that one is silent who is not heard here (real milliseconds)."""
+    told_of_silent_ms: dict[Told, int] = field(default_factory=dict)
+    """When one of the others last passed on that another is silent, who was not heard here then (real milliseconds)."""
     last_commit_ms: int | None = None
     """None: nothing has been committed since the start."""
     behind_since_ms: int | None = None
@@ -127,8 +131,8 @@ class State:
     transactions_max: int = 1
     woken: dict[bytes, int] = field(default_factory=dict)
     """How many blocks were built here to wake each validator, since the last one with a transaction."""
-    woken_as_told: dict[bytes, int] = field(default_factory=dict)
-    """The same, because each passed on that another is silent."""
+    woken_as_told: dict[Told, int] = field(default_factory=dict)
+    """The same, because one passed on that another is silent."""
 
     def __post_init__(self) -> None:
         self.own = self.configuration.own

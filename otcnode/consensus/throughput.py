@@ -53,6 +53,7 @@ class Throughput:
         self._stretch = Pace()
         self._stretch_since_ms = 0
         self._backlog = True
+        self._is_followed = True
         self._asked_ms: int | None = None
 
     def enter(self, now_ms: int, validators: int) -> None:
@@ -69,9 +70,16 @@ class Throughput:
         self._stretch = Pace()
         self._stretch_since_ms = now_ms
         self._backlog = True
+        self._is_followed = True
 
     def committed(self, operations: int, transactions: int, waited_ms: int) -> None:
         self._stretch += Pace(0, operations, transactions, waited_ms)
+
+    def synced(self, operations: int, transactions: int, waited_ms: int) -> None:
+        """The same of a block whose proposal had not come here. Many of them may have waited for this node, and be no
+        pace of a primary: the stretch is judged, and no other is measured by it."""
+        self._is_followed = False
+        self.committed(operations, transactions, waited_ms)
 
     def look(self, now_ms: int, waiting: int, in_flight: int) -> str | None:
         """Several times a second. Why the primary is slow, if a stretch has just ended that says so."""
@@ -84,7 +92,8 @@ class Throughput:
             return None
         pace = self._stretch + Pace(busy_ms=busy_ms)
         reason = self._judge(pace)
-        self._view += pace
+        if self._is_followed:
+            self._view += pace
         self.restart(now_ms)
         if reason is None or (self._asked_ms is not None and now_ms - self._asked_ms < AGAIN_MS):
             return None

@@ -86,7 +86,7 @@ class PrimaryWatch:
             self._away_ms = now_ms
             self._restart(now_ms)
         else:
-            self._throughput.restart(now_ms)
+            self._throughput.synced(*self._pace_of(speculation, now_ms))
             self._forget_proposals(speculation.header.height)
             self._inclusion.ended(entry.id for entry in speculation.entries)
             self._passed_over = []
@@ -96,15 +96,18 @@ class PrimaryWatch:
         again."""
         self._proposals = {name: left for name, left in self._proposals.items() if left.height > height}
 
+    def _pace_of(self, speculation: Speculation, now_ms: int) -> tuple[int, int, int]:
+        """Its operations, its transactions, and how long these waited here, all together."""
+        seen = [self._intake.pool.seen_ms(entry.id) for entry in speculation.entries]
+        operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
+        return operations, len(seen), sum(now_ms - seen_ms for seen_ms in seen if seen_ms is not None)
+
     def committed(self, speculation: Speculation, view: int) -> None:
         """Before the pool forgets what the block holds."""
-        pool, header = self._intake.pool, speculation.header
+        header = speculation.header
         self._passed_over = []
         now_ms = self._host.now().monotonic_ms
-        seen = [pool.seen_ms(entry.id) for entry in speculation.entries]
-        known = [seen_ms for seen_ms in seen if seen_ms is not None]
-        operations = sum(len(decoded.transaction.body.operations) for decoded in speculation.transactions)
-        self._throughput.committed(operations, len(seen), sum(now_ms - seen_ms for seen_ms in known))
+        self._throughput.committed(*self._pace_of(speculation, now_ms))
         proposal = self._proposals.get(speculation.block_hash)
         self._forget_proposals(header.height)
         if speculation.result.is_behind:

@@ -46,6 +46,23 @@ def test_a_little_more_than_half_is_not() -> None:
     assert watched.busy(20_000, 19, 1_000) == []
 
 
+def test_blocks_by_sync_count_and_no_other_primary_is_measured_by_them() -> None:
+    """A slow primary keeps proposals from one validator after the other; who was cut off gets many blocks at once."""
+    watched = Watched()
+    watched.view()
+    watched.busy(20_000, 10, 100)
+    complaints = []
+    for _ in range(10):
+        watched.throughput.synced(1, 1, 1_000)
+        complaints += watched.busy(1_000, 100, 1_000)
+    assert complaints == [25_000]
+    burst = Watched()
+    burst.view()
+    burst.throughput.synced(100_000, 100_000, 100)
+    burst.busy(5_000, 10, 100)
+    assert burst.busy(20_000, 19, 1_000) == []
+
+
 def test_clients_that_send_less_do_not_depose_a_primary() -> None:
     watched = Watched()
     watched.view()

@@ -64,6 +64,23 @@ def test_an_old_word_that_is_passed_on_costs_its_share_of_blocks_and_takes_none_
     assert _replica(cluster.nodes[2]).mode is Mode.ACTIVE, "what it passed on is not counted as its own"
 
 
+def test_a_liar_that_says_of_itself_that_it_is_silent_takes_no_blocks_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says so to all but the primary, and those who are honest pass it on."""
+    monkeypatch.setattr(limits, "wake_blocks_max", 20)
+    cluster = _idle()
+    cluster.cut |= {(0, LIAR), (LIAR, 0)}
+    cluster.liars.add(LIAR)
+    for _ in range(120):
+        cluster.inject(LIAR, 2, _silent(cluster.nodes[LIAR]))
+        cluster.advance(500)
+    assert _replica(cluster.nodes[0]).state.committed == 20
+    _lose(cluster.nodes[CUT_OFF])
+    cluster.advance(30_000)
+    assert _replica(cluster.nodes[CUT_OFF]).mode is Mode.ACTIVE
+
+
 def test_who_is_heard_speaks_for_itself() -> None:
     cluster = _idle()
     cluster.heal()
@@ -85,7 +102,7 @@ def test_what_is_passed_on_is_of_this_epoch_of_its_author_and_of_a_validator() -
     cluster.inject(LIAR, 0, _silent(cut_off, cluster.nodes[LIAR]))
     assert told == {} and [peer for peer, _ in cluster.nodes[0].blamed] == [cluster.nodes[LIAR].name]
     cluster.inject(LIAR, 0, _silent(cut_off))
-    assert set(told) == {cluster.nodes[LIAR].name}
+    assert set(told) == {(cluster.nodes[LIAR].name, cut_off.name)}
 
 
 def test_it_is_passed_on_so_often_and_to_the_primary_alone() -> None:
