@@ -53,6 +53,12 @@ class Pauses(Generic[Subject]):
     def forget(self, subject: Subject) -> None:
         self._pauses.pop(subject, None)
 
+    def forget_all(self) -> tuple[Subject, ...]:
+        """Returns whose pauses were remembered."""
+        subjects = tuple(self._pauses)
+        self._pauses.clear()
+        return subjects
+
 
 class Backoff:
     """Delays that double from `first_ms` to `max_ms`, each shortened by up to half: peers must not march in step."""
@@ -83,7 +89,8 @@ class AddressBook:
     because either may be the one that is out of date.
 
     Where somebody else is found, that source of the node's addresses rests for a time that doubles from
-    `misled_ms_first` to `misled_ms_max`; so does what was announced where its host name takes too long to be found.
+    `misled_ms_first` to `misled_ms_max`; so does what was announced where its host name takes too long to be found,
+    until this node's own network is back, where that was down.
     Another announcement cuts the rest to `moved_ms_max` and does not end it: a node that announces what is not its own,
     each time another address, sends nobody anywhere more often than that. The operator's word ends that of the
     configured one.
@@ -106,6 +113,8 @@ class AddressBook:
         self._rests: Pauses[tuple[_Source, NodeId]] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
         self._unmet: Pauses[NodeId] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
         """Of what was announced; each is cut to `moved_ms_max`."""
+        self._slow: Pauses[NodeId] = Pauses(misled_ms_first, misled_ms_max, limits.bans_max)
+        """Likewise, for their names."""
         self._moved_ms_max = moved_ms_max
 
     def configure(self, node: NodeId, address: str) -> None:
@@ -118,6 +127,7 @@ class AddressBook:
         self._known[_Source.ANNOUNCED][node] = address
         if changed:
             self._rests.cut((_Source.ANNOUNCED, node), self._moved_ms_max)
+            self._slow.cut(node, self._moved_ms_max)
             self._unmet.cut(node, 0)
         return changed
 
@@ -136,7 +146,9 @@ class AddressBook:
 
     def _rests_until(self, source: _Source, node: NodeId, now_ms: int) -> int:
         until_ms = self._rests.until((source, node), now_ms)
-        return until_ms if source is _Source.CONFIGURED else max(until_ms, self._unmet.until(node, now_ms))
+        if source is _Source.CONFIGURED:
+            return until_ms
+        return max(until_ms, self._slow.until(node, now_ms), self._unmet.until(node, now_ms))
 
     def is_configured(self, node: NodeId, address: str) -> bool:
         """What is not was announced, though it may have been replaced by now."""
@@ -145,7 +157,11 @@ class AddressBook:
     def slow_name(self, node: NodeId, address: str, now_ms: int) -> None:
         """The name in it was not found in time. A configured one has threads of its own, and is looked up as ever."""
         if not self.is_configured(node, address):
-            self._rests.begin((_Source.ANNOUNCED, node), now_ms)
+            self._slow.begin(node, now_ms)
+
+    def look_up_again(self) -> tuple[NodeId, ...]:
+        """Let no name rest, for this node could reach nobody until now; returns whose."""
+        return self._slow.forget_all()
 
     def unmet(self, node: NodeId, address: str, now_ms: int) -> None:
         """Somebody answered there who has not proven to be anybody."""
@@ -159,6 +175,7 @@ class AddressBook:
             self._rests.cut((_Source.CONFIGURED, node), 0)
         if self._known[_Source.ANNOUNCED].get(node) == address:
             self._rests.cut((_Source.ANNOUNCED, node), 0)
+            self._slow.cut(node, 0)
             self._unmet.cut(node, 0)
 
     def misled(self, node: NodeId, address: str, now_ms: int) -> None:

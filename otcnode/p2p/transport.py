@@ -511,6 +511,8 @@ class Transport:
         """The useful part of a connection's life."""
         node = connection.node
         state = self._peer(node)
+        if all(other.connection is None for other in self._peers.values()):
+            self._look_up_again()
         if state.connection is not None:
             self._replace(node, state, state.connection)
         state.connection = connection
@@ -536,6 +538,11 @@ class Transport:
         if reason.code in PUNISHED and not reason.by_peer and reason.code is not CloseCode.PENALTY:
             self._punish(node, reason)
         await connection.farewell(reason)
+
+    def _look_up_again(self) -> None:
+        """Somebody is reached again: if names were slow, it may be that this node's network was down."""
+        for node in self._addresses.look_up_again():
+            self._peer(node).changed.set()
 
     def _replace(self, node: NodeId, state: _Peer, old: Connection) -> None:
         reason = Reason(CloseCode.REPLACED, "a newer connection took its place")

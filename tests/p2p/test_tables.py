@@ -274,6 +274,25 @@ def test_an_announced_name_that_is_not_found_in_time_rests_and_a_configured_one_
     assert book.to_dial(NODE, 0) == ("bank.example:1",)
 
 
+def test_a_slow_name_rests_as_long_as_one_that_leads_to_others_and_is_looked_up_again_when_the_network_is_back() -> (
+    None
+):
+    book, dialled_ms = AddressBook(1_000, 600_000, 60_000), []
+    book.announce(NODE, "slow.example:1")
+    for now_ms in range(0, 2_000_000, 500):
+        if book.to_dial(NODE, now_ms):
+            dialled_ms.append(now_ms)
+            book.slow_name(NODE, "slow.example:1", now_ms)
+    pauses_ms = [later - earlier for earlier, later in itertools.pairwise(dialled_ms)]
+    assert pauses_ms[5:] == [32_000, 64_000, 128_000, 256_000, 512_000, 600_000]
+    book.announce(OTHER, "other.example:1")
+    book.misled(OTHER, "other.example:1", 2_000_000)
+    assert book.to_dial(NODE, 2_000_000) == ()
+    assert book.look_up_again() == (NODE,)
+    assert book.to_dial(NODE, 2_000_000) == ("slow.example:1",)
+    assert book.to_dial(OTHER, 2_000_000) == (), "somebody else was found there"
+
+
 def test_the_operators_word_ends_the_rest_of_what_was_configured() -> None:
     book = AddressBook(1_000, 60_000)
     book.configure(NODE, "old:1")

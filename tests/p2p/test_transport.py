@@ -319,6 +319,29 @@ async def test_names_that_are_never_found_hold_up_neither_the_configured_ones_no
         released.set()
 
 
+async def test_a_name_that_is_not_found_while_the_network_is_down_is_looked_up_again_once_a_peer_is_met() -> None:
+    back = threading.Event()
+
+    def name_server(host: str) -> list[str]:
+        back.wait(10 * WAIT_S)
+        return ["127.0.0.1"]
+
+    settings = replace(QUICK, misled_ms_first=10 * WAIT_S * 1_000, handshake_timeout_ms=200)
+    one, two = Node(FIRST, settings=settings, lookup=name_server), Node(THIRD)
+    try:
+        async with running(one, two):
+            async with raw_peer(one, SECOND) as peer:
+                news = announce(THIRD.signing, CHAIN, two.address.replace("127.0.0.1", "bank.example"), 1)
+                await peer.send(control_frame(Form.ANNOUNCE, encode((news,))))
+                await one.until(lambda: bool(one.refusals))
+            await one.until(lambda: not one.up)
+            back.set()
+            async with raw_peer(one, SECOND):
+                await one.until_meets(two)
+    finally:
+        back.set()
+
+
 async def say_that_third_is_at(address: str, node: Node) -> None:
     async with raw_peer(node, THIRD) as peer:
         await peer.send(control_frame(Form.ANNOUNCE, encode((announce(THIRD.signing, CHAIN, address, 1),))))
