@@ -376,6 +376,10 @@ class Checkers:
         entries: list[RecordEntry] = [decode(RecordEntry, raw) for raw in kept or ()]
         self._check_bodies_kept(node, store.tip.height, entries)
         self._marks.started(node, store.tip.height, entries)
+        self._rules.started(node)
+        for entry in entries:
+            if isinstance(entry, Entered):
+                self._rules.entered(node, entry.new_view, quorum_of(len(self._epochs[entry.new_view.epoch])))
         witness = self._witnesses[node]
         height = store.tip.height
         if height < witness.committed:

@@ -42,6 +42,8 @@ class _Signer:
     """(epoch, view) to the base of the NEW-VIEW it acts under."""
     fixed: dict[Place, bytes] = field(default_factory=dict)
     """The blocks that these NEW-VIEWs propose again."""
+    undurable: list[Place] = field(default_factory=list)
+    """Of these, what its record could still lose: nothing that follows from it has left."""
     floor: int = 0
 
 
@@ -57,9 +59,17 @@ class Rules:
         if node in self._signers:
             self._signers[node].committed = height
 
+    def started(self, node: int) -> None:
+        """What its record has lost binds it no more; what it holds it is told of again (`entered`)."""
+        if node in self._signers:
+            for place in self._signers[node].undurable:
+                self._signers[node].fixed.pop(place, None)
+            self._signers[node].undurable.clear()
+
     def record_durable(self, node: int) -> None:
         if node in self._signers:
             self._signers[node].noted = self._signers[node].committed
+            self._signers[node].undurable.clear()
 
     def forgot_blocks(self, node: int) -> None:
         """Its store is gone; its record, and so its floor, is not. A floor that was not durable when the process ended
@@ -97,7 +107,9 @@ class Rules:
         if not {block_hash(header) for header in again} <= proved:
             raise Violation(Promise.RULES, f"{where} that proposes again what nobody has proved")
         for header in again:
-            self._signers[node].fixed[(message.epoch, message.view, header.height)] = block_hash(header)
+            place = (message.epoch, message.view, header.height)
+            self._signers[node].fixed[place] = block_hash(header)
+            self._signers[node].undurable.append(place)
 
     def wants(self, node: int, message: ViewChange, quorum: int) -> None:
         """A node decides to ask for a view: only after a quorum asked for the one below. Nobody has to ask for view 0,
