@@ -18,16 +18,13 @@ from otcnode.consensus.votes import Added, Vote
 def accept_next(core: Core) -> bool:
     """Accept the lowest proposal that can be accepted now."""
     state = core.state
-    if not state.active or not state.waiting:
+    message = _whose_turn_it_is(state)
+    if message is None:
         return False
-    head = state.head()
-    height = (state.committed if head is None else head.height) + 1
-    message = state.waiting.get((state.primary, height))
-    if message is None or message.view != state.view or height in state.accepted:
-        return False
+    height = message.header.height
     if height <= state.fresh_above or height > state.committed + state.window:
         return False
-    refusal = _refusal(core, message, head)
+    refusal = _refusal(core, message, state.head())
     if refusal is not None:
         state.refusals[height] = refusal
         return False
@@ -46,6 +43,15 @@ def accept_next(core: Core) -> bool:
 def acceptable_ms(state: State) -> int | None:
     """The ledger time at which the proposal whose turn it is, and which is too early, is judged again whatever else
     happens; None: there is none, or it is so far ahead that its view will be over before."""
+    message = _whose_turn_it_is(state)
+    if message is None:
+        return None
+    at_ms = message.header.time_ms - state.drift_ms
+    return at_ms if 0 < at_ms - state.now.ledger_ms <= state.drift_ms else None
+
+
+def _whose_turn_it_is(state: State) -> PrePrepare | None:
+    """The waiting proposal of this view's primary for the height above the highest accepted one."""
     if not state.active or not state.waiting:
         return None
     head = state.head()
@@ -53,8 +59,7 @@ def acceptable_ms(state: State) -> int | None:
     message = state.waiting.get((state.primary, height))
     if message is None or message.view != state.view or height in state.accepted:
         return None
-    early_ms = message.header.time_ms - state.drift_ms - state.now.ledger_ms
-    return state.now.ledger_ms + early_ms if 0 < early_ms <= state.drift_ms else None
+    return message
 
 
 def _holds_its_prepare(core: Core, message: PrePrepare) -> bool:
