@@ -8,7 +8,8 @@ freedom from the chain with large ones.
 
 Evidence is judged by the epoch that it belongs to. Where the store was taken back to below that epoch it stays, for the
 same blocks may come again; where they do not, and an epoch of that number begins with other validators or parameters,
-it belongs to a chain that is no more, proves nothing to anybody on this one, and is dropped.
+it belongs to a chain that is no more, proves nothing to anybody on this one, and is dropped. Until its epoch has begun
+here, nobody is told it and it is not posted: others may be further, on a chain whose epoch of that number is another.
 """
 
 from __future__ import annotations
@@ -155,6 +156,8 @@ class EvidenceKeeper:
         """Of each piece of evidence."""
         self._post_ms: dict[bytes, int | None] = {}
         """When to post what is not known to be on the chain, by name (real milliseconds; None: not decided yet)."""
+        self._begun: set[int] = set()
+        """The epochs of the committed chain, by number: what is kept of any other proves nothing here yet."""
         for name, raw in store.evidence():
             self._note(name, read_kept(name, raw))
         for epoch in store.epochs():
@@ -190,6 +193,7 @@ class EvidenceKeeper:
     def epoch_began(self, epoch: Epoch) -> None:
         """It is part of the committed chain: what belongs to another one of its number is dropped. Of what an earlier
         version kept the signatures tell, once."""
+        self._begun.add(epoch.number)
         for kept in [kept for kept in self._kept.values() if kept.offence.epoch == epoch.number]:
             if kept.epoch_hash is None and self._is_proven(kept, epoch):
                 self._write_down(kept, epoch)
@@ -222,6 +226,8 @@ class EvidenceKeeper:
         room_for_one_bytes = limits.evidence_greeting_large_bytes_max
         for kept in self._in_turn():
             size_bytes = self._size_bytes[name_of(kept.offence)]
+            if kept.offence.epoch not in self._begun:
+                continue
             if kept.offence.epoch != epoch and self._is_enough(state, kept.offence):
                 continue
             if size_bytes <= room_bytes:
@@ -250,6 +256,8 @@ class EvidenceKeeper:
         now_ms = self._host.now().monotonic_ms
         state = State(self._store.state)
         for name, post_ms in list(self._post_ms.items()):
+            if self._kept[name].offence.epoch not in self._begun:
+                continue
             if post_ms is None:
                 turn = (epoch.validators.index(own) - name[0]) % len(epoch.validators)
                 post_ms = self._post_ms[name] = now_ms + turn * POST_TURN_MS

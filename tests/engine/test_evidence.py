@@ -11,7 +11,7 @@ from otcnode.codec import encode
 from otcnode.consensus.evidence import Kind, Offence, double_vote
 from otcnode.consensus.messages import Accusation, Commit, Evidence
 from otcnode.crypto import SigningKey, verify
-from otcnode.engine.evidence import OF_ANOTHER_CHAIN, EvidenceKeeper, KeptEvidence, decode_kept, name_of
+from otcnode.engine.evidence import OF_ANOTHER_CHAIN, POST_TURN_MS, EvidenceKeeper, KeptEvidence, decode_kept, name_of
 from otcnode.engine.host import Stage, TransactionState
 from otcnode.errors import StorageDamage
 from otcnode.p2p.framing import Channel
@@ -165,6 +165,43 @@ def test_what_an_earlier_version_kept_is_judged_once_by_the_epoch_that_is_there(
     assert [decode_kept(raw).epoch_hash for _, raw in store.evidence()] == ([validators_hash(epoch)] if belongs else [])
     keeper.epoch_began(replace(epoch, validators=tuple(sorted({*epoch.validators, key_of("newcomer").public}))))
     assert keeper.all() == [] and list(store.evidence()) == []
+
+
+def test_after_a_rollback_nobody_is_told_what_belongs_to_an_epoch_that_has_not_begun_again() -> None:
+    """Others may have begun one of that number with other validators, and would take it for a lie."""
+    liar, honest = in_the_next_epoch()
+    (epoch,) = (epoch for epoch in honest[0].store.epochs() if epoch.number > 1)
+    another = replace(epoch, validators=tuple(sorted({*epoch.validators, key_of("newcomer").public} - {liar.own})))
+    key = key_of("newcomer")
+    offence = Offence(key.public, Kind.DOUBLE_COMMIT, epoch.number, 0, epoch.number)
+    kept = KeptEvidence(
+        offence, double(liar.chain, key, height=epoch.number, epoch=epoch.number), 1, validators_hash(another)
+    )
+    taken_back = Station(honest[1].genesis, honest[1].key)
+    taken_back.store.keep_evidence(name_of(offence), encode(kept))
+    keeper = EvidenceKeeper(taken_back.store, taken_back, lambda: (), verify)
+
+    def told() -> list[bytes]:
+        taken_back.sent.clear()
+        keeper.greet(honest[0].own, 1)
+        return taken_back.payloads(honest[0].own, Channel.CONSENSUS)
+
+    def posted() -> bool:
+        """After everybody has had its turn."""
+        posts = []
+        for _ in another.validators:
+            taken_back.now_ms += POST_TURN_MS
+            posts.append(keeper.due(taken_back.own, another, taken_back.engine.intake.pool))
+        return any(posts)
+
+    for payload in told():
+        honest[0].engine.received(taken_back.own, Channel.CONSENSUS, payload)
+    assert honest[0].penalised == []
+    assert not posted(), "nobody can take it into a block"
+    assert keeper.all() == [kept], "the same blocks may come again"
+    keeper.epoch_began(another)
+    assert told() == [encode(Accusation(kept.evidence))]
+    assert posted()
 
 
 def test_larger_evidence_than_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
