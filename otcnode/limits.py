@@ -17,7 +17,13 @@ record_ms_max = 10_000
 message_ms_max = 120_000
 """From the first fragment of a message to its last, as far as this node waits for something to come."""
 message_held_ms_max = 1_200_000
-"""The same, however late this node reads what comes: the connection ends, without blame."""
+"""The same, however late this node reads what comes: the connection ends, without blame, for as little is read of an
+honest one where many guests want much of this node."""
+overtaking_bytes_max = 64 << 10
+"""What may go ahead of a message that has begun, of each more urgent channel, for every fragment of it: so it ends, and
+whoever holds it up is known, however late this node reads."""
+overtaking_message_bytes_min = 4 << 10
+"""What a message counts at least that goes ahead."""
 deaf_ms_max = 10_000
 """A peer that talks but takes nothing of what is sent to it for this long lets it pile up by intent."""
 farewell_ms_max = 1_000
@@ -26,7 +32,7 @@ channel_message_bytes_max = {
     "consensus": message_bytes_max,
     "sync": message_bytes_max,
     "transactions": 2 << 20,
-    "documents": message_bytes_max,
+    "documents": 3 << 20,
 }
 channel_queue_bytes_max = {
     "consensus": 64 << 20,

@@ -6,9 +6,9 @@ plaintext is a row of whole frames, so that many small messages share one encryp
     form u8, channel u8, size u16, then `size` bytes
 
 A message of up to FRAGMENT_BYTES is one WHOLE frame. A longer one is FIRST (its total size u32, then FRAGMENT_BYTES),
-then MORE frames of the same channel, each full but the last; frames of other channels may come between. There is
-exactly one way to cut a message, so a frame that is not cut that way is refused at once, and a message's total size is
-refused before any of it is kept.
+then MORE frames of the same channel, each full but the last; frames of more urgent channels may come between, so many
+that it gets on. There is exactly one way to cut a message, so a frame that is not cut that way is refused at once, and
+a message's total size is refused before any of it is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from otcnode import limits
 from otcnode.p2p.close import CloseCode, PeerError
 from otcnode.p2p.noise import MESSAGE_BYTES_MAX, TAG_BYTES, CipherState, NoiseError
 
@@ -111,14 +112,39 @@ class Begun(NamedTuple):
     now_ms: int
 
 
+class Overtaking:
+    """What of each more urgent channel has gone ahead of a message that has begun, as far as its fragments have not
+    made up for it. Both sides count alike: a sender gives the message its turn, and a receiver knows who does not."""
+
+    __slots__ = ("_ahead_bytes",)
+
+    def __init__(self) -> None:
+        self._ahead_bytes: dict[int, int] = {}
+
+    def may_begin(self, channel: int) -> bool:
+        """Whether another message of the channel may go ahead, before the next fragment."""
+        return self._ahead_bytes.get(channel, 0) < limits.overtaking_bytes_max
+
+    def went_ahead(self, channel: int, size: int) -> None:
+        """A whole message of this size, or the beginning of one."""
+        cost = max(size, limits.overtaking_message_bytes_min)
+        self._ahead_bytes[channel] = self._ahead_bytes.get(channel, 0) + cost
+
+    def got_on(self) -> None:
+        """By one fragment. Fragments that nothing went ahead of are not saved up."""
+        for channel, ahead_bytes in self._ahead_bytes.items():
+            self._ahead_bytes[channel] = max(0, ahead_bytes - limits.overtaking_bytes_max)
+
+
 class _Assembly:
     """A message of which some fragments have arrived. Grows with what came, not with what was promised."""
 
-    __slots__ = ("begun", "parts", "total")
+    __slots__ = ("begun", "overtaking", "parts", "total")
 
     def __init__(self, total: int, start: bytes, begun: Begun) -> None:
         self.total = total
         self.begun = begun
+        self.overtaking = Overtaking()
         self.parts = bytearray(start)
 
 
@@ -217,6 +243,7 @@ class FrameDecoder:
                 raise PeerError(CloseCode.MALFORMED, f"a whole message of {len(content)} bytes")
             if len(content) > size_max:
                 raise _too_large(channel, len(content), size_max)
+            self._overtakes(channel, len(content))
             return Message(_CHANNELS[channel], content)
         if len(content) != _FIRST_SIZE:
             raise PeerError(CloseCode.MALFORMED, f"a first fragment of {len(content)} bytes")
@@ -225,8 +252,19 @@ class FrameDecoder:
             raise _too_large(channel, total, size_max)
         if total <= FRAGMENT_BYTES:
             raise PeerError(CloseCode.MALFORMED, f"a message of {total} bytes came in fragments")
+        self._overtakes(channel, total)
         self._assemblies[channel] = _Assembly(total, content[TOTAL_BYTES:], self._now)
         return None
+
+    def _overtakes(self, channel: int, size: int) -> None:
+        """A message begins, ahead of the most urgent of those that have begun, if there are any."""
+        if not self._assemblies:
+            return
+        overtaken = min(self._assemblies)
+        overtaking = self._assemblies[overtaken].overtaking
+        if not overtaking.may_begin(channel):
+            raise PeerError(CloseCode.MALFORMED, f"channel {channel} holds up a message of channel {overtaken}")
+        overtaking.went_ahead(channel, size)
 
     def _more(self, channel: int, content: bytes) -> Message | None:
         assembly = self._assemblies.get(channel)
@@ -236,6 +274,7 @@ class FrameDecoder:
         if len(content) != min(missing, FRAGMENT_BYTES):
             raise PeerError(CloseCode.MALFORMED, f"a fragment of {len(content)} bytes where {missing} are missing")
         assembly.parts += content
+        assembly.overtaking.got_on()
         if len(content) < missing:
             return None
         del self._assemblies[channel]

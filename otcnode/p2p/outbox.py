@@ -1,4 +1,5 @@
-"""What waits to be sent to one peer: a bounded queue per channel, strict priority between them. Pure."""
+"""What waits to be sent to one peer: a bounded queue per channel, the more urgent first. A message that has begun gets
+on all the same, by a fragment for so much that goes ahead of it (`framing.Overtaking`). Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from otcnode.p2p.framing import (
     TOTAL_BYTES,
     Channel,
     Form,
+    Overtaking,
     control_frame,
     first_frame,
     more_frame,
@@ -43,13 +45,16 @@ in a block already. Sync and documents answer somebody who asks again: refusing 
 class _Queue:
     """`sent` bytes of the first message are on the wire already, so that it can no longer be dropped."""
 
-    __slots__ = ("bytes", "bytes_max", "dropped", "messages", "sent")
+    __slots__ = ("bytes", "bytes_max", "channel", "dropped", "messages", "overtaking", "sent")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, channel: Channel, bytes_max: int) -> None:
+        self.channel = channel
         self.messages: deque[bytes] = deque()
         self.bytes = 0
         self.bytes_max = bytes_max
         self.sent = 0
+        self.overtaking = Overtaking()
+        """What goes ahead of the first message since it has begun."""
         self.dropped = 0
 
     @property
@@ -63,11 +68,44 @@ class _Queue:
         del self.messages[started]
         self.dropped += 1
 
+    def take_all(self, room: int) -> list[bytes]:
+        """Frames as long as there are some and they fit."""
+        frames: list[bytes] = []
+        while self.messages and (taken := self.take(room)):
+            frames += taken
+            room -= len(taken[0])
+        return frames
+
+    def take(self, room: int) -> list[bytes]:
+        """The next frame of the first message, which is forgotten with the last of them; none if it does not fit."""
+        payload = self.messages[0]
+        if len(payload) <= FRAGMENT_BYTES:
+            if HEADER_BYTES + len(payload) > room:
+                return []
+            self._done()
+            return [whole_frame(self.channel, payload)]
+        if room < HEADER_BYTES + TOTAL_BYTES + FRAGMENT_BYTES:
+            return []
+        if self.sent:
+            frame = more_frame(self.channel, payload, self.sent)
+            self.overtaking.got_on()
+        else:
+            frame = first_frame(self.channel, payload)
+            self.overtaking = Overtaking()
+        self.sent += FRAGMENT_BYTES
+        if self.sent >= len(payload):
+            self._done()
+        return [frame]
+
+    def _done(self) -> None:
+        self.bytes -= len(self.messages.popleft()) + MESSAGE_OVERHEAD_BYTES
+        self.sent = 0
+
 
 class Outbox:
     def __init__(self, queue_bytes_max: Mapping[Channel, int]) -> None:
         self._control: deque[bytes] = deque()
-        self._queues = {channel: _Queue(queue_bytes_max[channel]) for channel in Channel}
+        self._queues = {channel: _Queue(channel, queue_bytes_max[channel]) for channel in Channel}
 
     def put(self, channel: Channel, payload: bytes) -> bool:
         """Queue a message; False if it is the one that the full queue gives up."""
@@ -101,12 +139,29 @@ class Outbox:
             frames.append(frame)
             room -= len(frame)
         if not self._control:
-            for channel, queue in self._queues.items():
-                if queue.messages:
-                    room = _fill_from(channel, queue, frames, room)
-                    if queue.messages:
-                        break
+            while taken := self._next(room):
+                frames += taken
+                room -= sum(map(len, taken))
         return b"".join(frames)
+
+    def _next(self, room: int) -> list[bytes]:
+        """The next frames; none if nothing waits or what is next does not fit."""
+        waiting = [queue for queue in self._queues.values() if queue.messages]
+        if not waiting:
+            return []
+        urgent, *others = waiting
+        begun = next((queue for queue in others if queue.sent), None)
+        if begun is None:
+            return urgent.take_all(room)
+        if urgent.sent:
+            return urgent.take(room)
+        if not begun.overtaking.may_begin(urgent.channel):
+            return begun.take(room)
+        size = len(urgent.messages[0])
+        frames = urgent.take(room)
+        if frames:
+            begun.overtaking.went_ahead(urgent.channel, size)
+        return frames
 
     @property
     def empty(self) -> bool:
@@ -117,29 +172,3 @@ class Outbox:
 
     def dropped(self) -> dict[Channel, int]:
         return {channel: queue.dropped for channel, queue in self._queues.items()}
-
-
-def _fill_from(channel: Channel, queue: _Queue, frames: list[bytes], room: int) -> int:
-    """Take frames of one channel while they fit; returns the room that is left."""
-    messages = queue.messages
-    while messages:
-        payload = messages[0]
-        size = len(payload)
-        if size <= FRAGMENT_BYTES:
-            if HEADER_BYTES + size > room:
-                break
-            frame = whole_frame(channel, payload)
-            done = True
-        else:
-            if room < HEADER_BYTES + TOTAL_BYTES + FRAGMENT_BYTES:
-                break
-            frame = more_frame(channel, payload, queue.sent) if queue.sent else first_frame(channel, payload)
-            queue.sent += FRAGMENT_BYTES
-            done = queue.sent >= size
-        frames.append(frame)
-        room -= len(frame)
-        if done:
-            messages.popleft()
-            queue.bytes -= size + MESSAGE_OVERHEAD_BYTES
-            queue.sent = 0
-    return room

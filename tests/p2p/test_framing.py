@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from otcnode.p2p.close import CloseCode, PeerError
 from otcnode.p2p.framing import (
     FRAGMENT_BYTES,
+    HEADER_BYTES,
     PLAINTEXT_BYTES_MAX,
+    TOTAL_BYTES,
     Channel,
     Control,
     Form,
@@ -155,6 +157,64 @@ def test_whatever_is_queued_while_others_are_sent_goes_in_an_order_that_every_re
     while plaintext := outbox.fill(PLAINTEXT_BYTES_MAX):
         arrived += receiver.feed(seal(cipher, plaintext), 0, 0)
     assert len(arrived) == len(messages) and receiver.held_bytes == 0
+
+
+def overtaken(ahead: Channel, size: int, held: Channel = Channel.SYNC) -> int:
+    """How many messages of this size go ahead of one that has begun before a fragment of it is sent."""
+    outbox, cipher, receiver = Outbox(PLENTY), CipherState(KEY), FrameDecoder(CipherState(KEY), PLENTY)
+    outbox.put(held, b"h" * 1_000_000)
+    receiver.feed(seal(cipher, outbox.fill(TOTAL_BYTES + HEADER_BYTES + FRAGMENT_BYTES)), 0, 0)
+    before = receiver.held_bytes
+    for _ in range(1_000):
+        outbox.put(ahead, b"a" * size)
+    came = 0
+    while receiver.held_bytes == before:
+        came += len(receiver.feed(seal(cipher, outbox.fill(HEADER_BYTES + TOTAL_BYTES + FRAGMENT_BYTES)), 0, 0))
+    return came
+
+
+@pytest.mark.parametrize(("size", "messages"), [(100, 16), (8_192, 8), (16_000, 5)])
+@pytest.mark.parametrize("held", [Channel.SYNC, Channel.TRANSACTIONS, Channel.DOCUMENTS])
+def test_a_message_that_has_begun_gets_on_however_much_there_is_to_go_ahead(
+    size: int, messages: int, held: Channel
+) -> None:
+    for ahead in range(held):
+        assert overtaken(Channel(ahead), size, held) == messages
+
+
+def test_a_vote_waits_for_no_more_than_a_fragment_whatever_else_has_gone_ahead() -> None:
+    """The message in the middle of which it comes is owed a hundred fragments, for what was no vote."""
+    outbox, cipher, receiver = Outbox(PLENTY), CipherState(KEY), FrameDecoder(CipherState(KEY), PLENTY)
+    outbox.put(Channel.DOCUMENTS, b"d" * 2_000_000)
+    receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0)
+    outbox.put(Channel.SYNC, b"s" * 6_553_600)
+    while not receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0):
+        pass
+    outbox.put(Channel.SYNC, b"height")
+    outbox.put(Channel.CONSENSUS, b"vote")
+    assert receiver.feed(seal(cipher, outbox.fill(PLAINTEXT_BYTES_MAX)), 0, 0) == [Message(Channel.CONSENSUS, b"vote")]
+    held_bytes = receiver.held_bytes
+    while not receiver.feed(seal(cipher, outbox.fill(HEADER_BYTES + TOTAL_BYTES + FRAGMENT_BYTES)), 0, 0):
+        pass
+    assert (receiver.held_bytes - held_bytes) // FRAGMENT_BYTES in range(90, 101), "then it is made up for"
+
+
+def test_who_holds_up_a_message_that_it_has_begun_is_to_blame() -> None:
+    gossip = whole_frame(Channel.TRANSACTIONS, bytes(1_000))
+    first, more = first_frame(Channel.DOCUMENTS, bytes(80_000)), more_frame(Channel.DOCUMENTS, bytes(80_000), 16_000)
+    sizes = {**SIZES_MAX, Channel.DOCUMENTS: 1 << 20}
+
+    def feed(*frames: bytes) -> int:
+        cipher, receiver = CipherState(KEY), FrameDecoder(CipherState(KEY), sizes)
+        return sum(len(receiver.feed(seal(cipher, frame), 0, 0)) for frame in frames)
+
+    allowed = [gossip] * 16
+    assert feed(first, *allowed, more, *allowed) == 32
+    assert feed(first, *allowed, whole_frame(Channel.SYNC, b"height"), whole_frame(Channel.CONSENSUS, b"vote")) == 18
+    for frames in ([first, *allowed, gossip], [first, more, more, more, *allowed, gossip]):
+        with pytest.raises(PeerError, match="channel 2 holds up a message of channel 3") as caught:
+            feed(*frames)
+        assert caught.value.code is CloseCode.MALFORMED
 
 
 def test_held_memory_grows_with_what_came_not_with_what_was_promised() -> None:

@@ -926,18 +926,28 @@ async def test_who_is_read_late_is_neither_silent_nor_slow_by_what_lies_unread_o
 
 
 async def test_a_guest_that_is_always_read_late_is_closed_at_last_without_a_ban_if_it_ends_no_message() -> None:
-    """It may be honest: what goes first can keep a long message waiting for as long as there is more of it."""
+    """It may be honest: as little is read of it as is left where many guests want much."""
     one = Worker(FIRST, settings=replace(CROWDED, message_ms_max=50, message_held_ms_max=400), guest=lambda _: True)
     one.work_ms = 20
     async with running(one), raw_peer(one, SECOND) as peer:
         began_ms = monotonic_us() // 1_000
         await peer.send(first_frame(Channel.DOCUMENTS, bytes(1 << 20)))
-        await peer.send(whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 50)
-        await peer.send(whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 50)
+        for channel in (Channel.TRANSACTIONS, Channel.SYNC, Channel.CONSENSUS):
+            await peer.send(whole_frame(channel, bytes(1_200)) * 16)
         await one.until(lambda: bool(one.ends))
         assert monotonic_us() // 1_000 - began_ms > 400
         assert one.ends[0][1].code is CloseCode.SILENT and "a message was not complete" in str(one.ends[0][1])
-        assert one.bans == [] and len(one.messages) < 100
+        assert one.bans == [] and len(one.messages) < 48
+
+
+async def test_a_guest_that_holds_up_its_own_message_by_what_goes_first_is_banned_however_late_it_is_read() -> None:
+    one = Worker(FIRST, settings=CROWDED, guest=lambda _: True)
+    one.work_ms = 20
+    async with running(one), raw_peer(one, SECOND) as peer:
+        await peer.send(first_frame(Channel.DOCUMENTS, bytes(1 << 20)))
+        await peer.send(whole_frame(Channel.TRANSACTIONS, bytes(1_200)) * 17)
+        await one.until(lambda: bool(one.bans))
+        assert one.ends[0][1].code is CloseCode.MALFORMED and "holds up a message" in str(one.ends[0][1])
 
 
 async def test_guests_that_say_little_keep_no_time_from_one_that_has_much_to_say() -> None:
