@@ -60,7 +60,10 @@ def answer_of(cluster: Cluster, node: Node) -> dict[str, object]:
 def check_explanations(cluster: Cluster) -> None:
     """Whatever has happened: every explanation is data that survives its own encoding, whoever waits says for what, and
     nobody honest is called a liar, by a node or by the conclusion of all honest nodes."""
-    honest = [node for node in cluster.nodes if node.index not in cluster.liars and node.replica is not None]
+    truthful = [node for node in cluster.nodes if node.index not in cluster.liars]
+    # One that is down now may have said truly how far it was, and is that far on its disk.
+    highest = max(node.tip_state().height for node in truthful)
+    honest = [node for node in truthful if node.replica is not None]
     for node in honest:
         seen = explained(node)
         assert decode(Explanation, encode(seen)) == seen
@@ -68,7 +71,7 @@ def check_explanations(cluster: Cluster) -> None:
             raise Violation(f"node {node.index} waits and does not say for what")
         for cause in seen.causes:
             accused = [cluster.by_name[name].index for name in cause.nodes] if cause.cause in GUILT else []
-            if cause.cause is Cause.BEHIND and (cause.height or 0) > max(other.tip_state().height for other in honest):
+            if cause.cause is Cause.BEHIND and (cause.height or 0) > highest:
                 raise Violation(f"node {node.index} believes itself behind what no honest node has: {cause.text}")
             if not set(accused) <= cluster.liars:
                 raise Violation(f"node {node.index} says of an honest node: {readable(cluster, cause.text)}")
