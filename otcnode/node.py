@@ -252,6 +252,7 @@ class Node:
             genesis=self._genesis,
             chain_id=self._chain,
             own=self._key.id,
+            sign=self._key.signing.sign,
             engine=self._engine,
             store=store,
             membership=self._membership,

@@ -24,7 +24,8 @@ from otcnode.engine.intake import NEVER
 from otcnode.epochs import EpochChange
 from otcnode.errors import Code, Inadmissible, StorageDamage
 from otcnode.evidence import misconduct
-from otcnode.genesis import PARAMETER_BOUNDS, Genesis
+from otcnode.evidence.absence import Absence, Claim, absence_preimage, first_possible_ms
+from otcnode.genesis import Genesis
 from otcnode.membership import Membership
 from otcnode.p2p.transport import Direction
 from otcnode.p2p.transport import PeerStatus as Connection
@@ -39,11 +40,9 @@ from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import Decoded, decode_transaction, signature_checks
 
 T = TypeVar("T")
+Sign = Callable[[bytes], bytes]
 
 RECEIPTS_OF_BLOCKS_KEPT = 8
-
-_TTL_MS_MAX = PARAMETER_BOUNDS["max_transaction_ttl_ms"][1]
-"""The longest life that governance may ever have allowed to transactions; the genesis may have allowed a longer one."""
 
 
 class Finality:
@@ -102,6 +101,7 @@ class Service:
         genesis: Genesis,
         chain_id: bytes,
         own: bytes,
+        sign: Sign,
         engine: Engine,
         store: Store,
         membership: Membership,
@@ -116,6 +116,7 @@ class Service:
         self._genesis = genesis
         self._chain = chain_id
         self._own = own
+        self._sign = sign
         self._engine = engine
         self._store = store
         self._membership = membership
@@ -172,9 +173,8 @@ class Service:
         valid_until = decode_transaction(raw).transaction.body.valid_until
         if valid_until > self._engine.flight.time_ms:
             return False
-        # A block that held it was not older than the longest life allowed.
-        first_possible_ms = valid_until - max(self._genesis.parameters.max_transaction_ttl_ms, _TTL_MS_MAX)
-        return self._store.blocks_first == 1 or self._store.forgotten_until_ms < first_possible_ms
+        possible_ms = first_possible_ms(self._genesis, valid_until)
+        return self._store.blocks_first == 1 or self._store.forgotten_until_ms < possible_ms
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[service.TransactionState]:
         deadline = time.monotonic() + timeout_ms / 1000
@@ -207,6 +207,13 @@ class Service:
             operation=receipt.operation,
             reason=self._engine.intake.explanation(transaction_id),
         )
+
+    def absence(self, transaction_id: bytes) -> Absence | None:
+        tip = self._store.tip
+        if tip.height == 0 or self._engine.state_of(transaction_id).stage is Stage.COMMITTED:
+            return None
+        claim = Claim(self._chain, transaction_id, self._store.forgotten_until_ms, tip.height)
+        return Absence(claim, self._own, self._sign(absence_preimage(claim)))
 
     def receipt(self, height: int, position: int) -> Receipt:
         """Of the transaction at `position` of a committed block. Many ask for those of the same few blocks."""

@@ -44,7 +44,8 @@ class Actor:
         async def act() -> Outcome:
             async with Client(self.urls, self.genesis) as client:
                 await _learn_parameters(client)
-                return await client.execute(client.sign(client.build(self.account, [operation]), self.keys), TIMEOUT_MS)
+                signed = client.sign(client.build(self.account, [operation]), self.keys)
+                return await _execute(client, signed)
 
         return asyncio.run(act())
 
@@ -65,9 +66,16 @@ def execute_signed(urls: Sequence[str], genesis: Genesis, transaction: Callable[
     async def act() -> Outcome:
         async with Client(urls, genesis) as client:
             await _learn_parameters(client)
-            return await client.execute(transaction(client), TIMEOUT_MS)
+            return await _execute(client, transaction(client))
 
     return asyncio.run(act())
+
+
+async def _execute(client: Client, transaction: Decoded) -> Outcome:
+    outcome = await client.execute(transaction, TIMEOUT_MS)
+    for told in client.passed_over.values():
+        click.echo(f"passed over: {told}", err=True)
+    return outcome
 
 
 async def _learn_parameters(client: Client) -> None:

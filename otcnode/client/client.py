@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -30,10 +30,13 @@ from otcnode.client.errors import (
     RpcFailure,
     TransactionRefused,
 )
+from otcnode.client.never import Pruned, Unproven, Word, proves_never
+from otcnode.client.turns import ask_in_turn
 from otcnode.client.wire import Request
 from otcnode.codec import decode
 from otcnode.crypto import SigningKey, random_bytes, verify_all
 from otcnode.errors import Code, DecodeError, ProofError
+from otcnode.evidence.absence import first_possible_ms
 from otcnode.evidence.package import Leaf
 from otcnode.evidence.trust import TrustedChain
 from otcnode.evidence.verdict import Outcome as PackageOutcome
@@ -51,8 +54,8 @@ from otcnode.vm.results import Receipt
 from otcnode.vm.transactions import TRANSACTION_VERSION, Body, Decoded, sign_transaction, signature_checks
 
 T = TypeVar("T")
-WAIT_MS = 20_000
-"""One tx_wait; longer waits are made of several."""
+WAIT_MS = 2_000
+"""One tx_wait; longer waits are made of several, so that a node that stops answering is soon noticed."""
 PATIENCE_MS = 5_000
 """How long a transaction is waited for at one node before the same bytes are handed to the next: a node may be cut
 off, or turned away by this very transaction."""
@@ -62,6 +65,10 @@ _MORE_FOR_WHO_IS_KNOWN = frozenset({"events_list", "due_list"})
 """Methods that are open to strangers and show more to who has logged in."""
 _ELSEWHERE = frozenset({json_rpc.NOT_READY, json_rpc.OVERLOADED, json_rpc.RATE_LIMIT, json_rpc.INTERNAL_ERROR})
 """Error codes that say something about the node and nothing about the request."""
+
+
+class _CalledDead(Exception):
+    """A node says that a transaction's time is over without it."""
 
 
 class Outcome(Frozen, frozen=True):
@@ -104,6 +111,7 @@ class Client:
         self._trusting = asyncio.Lock()
         self._connections: list[Connection] = []
         self._preferred = 0
+        self._passed_over: dict[str, ClientError] = {}
         self._session: aiohttp.ClientSession | None = None
         self._identity: tuple[bytes, SigningKey] | None = None
         self._height_seen = 0
@@ -124,6 +132,11 @@ class Client:
     @property
     def chain(self) -> bytes:
         return self._trust.chain
+
+    @property
+    def passed_over(self) -> dict[str, str]:
+        """The nodes that could not serve when they were last asked, and why, by URL."""
+        return {url: str(error) for url, error in self._passed_over.items()}
 
     def identify(self, account: bytes, key: SigningKey) -> None:
         """Read as this account from now on: the client logs in at each node when that node first asks for it."""
@@ -178,34 +191,29 @@ class Client:
     async def execute(self, transaction: Decoded, timeout_ms: int = 60_000) -> Outcome:
         """Submit and wait until final, over as many nodes as it takes; the outcome is proven.
 
-        Raises TransactionRefused (see its `definite`), or OutcomeUnknown when the time is over; then the same call
-        with the same transaction goes on waiting, and never makes it happen twice. Where all nodes refuse its validity,
-        the one in force has been learnt for the next transaction.
+        Raises TransactionRefused (see its `definite`), or OutcomeUnknown when the time is over, or when nodes call it
+        dead and cannot prove it; then the same call with the same transaction goes on waiting, and never makes it
+        happen twice. Where all nodes refuse its validity, the one in force has been learnt for the next transaction.
         """
         self._check_own(transaction)
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
-        last: ClientError | str = "no node answered"
-        while (left_ms := _left_ms(deadline)) > 0:
-            refusals: list[TransactionRefused] = []
-            for connection in self._in_order():
-                try:
-                    return await self._execute_at(connection, transaction, min(PATIENCE_MS, _left_ms(deadline)))
-                except TransactionRefused as error:
-                    if error.definite:
-                        raise
-                    refusals.append(error)
-                    last = error
-                except (NodeUnavailable, NodeLied, OutcomeUnknown, RpcFailure) as error:
-                    last = error
-                    if _left_ms(deadline) <= 0:
-                        break
-            if len(refusals) == len(self._connections):
-                if refusals[-1].code == Code.TX_EXPIRED.value:
-                    with contextlib.suppress(ClientError):  # the refusal is what is to be told
-                        await self.learn_parameters()
-                raise refusals[-1]
-            await asyncio.sleep(min(RETRY_MS, left_ms) / 1000)
-        raise OutcomeUnknown(transaction.id, str(last))
+        said: dict[str, ClientError] = {}
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    try:
+                        return await self._in_turn(
+                            lambda node: self._execute_at(node, transaction, min(PATIENCE_MS, _left_ms(deadline))),
+                            _is_undecided,
+                            said,
+                        )
+                    except ClientError as error:
+                        if not _is_undecided(error):
+                            raise
+                    await self._give_up_if_no_use(transaction, said)
+                    await asyncio.sleep(RETRY_MS / 1000)
+        except TimeoutError:
+            raise OutcomeUnknown(transaction.id, "; ".join(_each(said)) or "no node answered") from None
 
     async def submit(self, transaction: Decoded) -> transactions.TransactionResult:
         """Hand it to one node and return at once, with that node's word only."""
@@ -346,29 +354,41 @@ class Client:
         if not all(verify_all(signature_checks(transaction))):
             raise TransactionRefused(transaction.id, Code.AUTH.value, "a signature is wrong", definite=True)
 
+    async def _give_up_if_no_use(self, transaction: Decoded, said: Mapping[str, ClientError]) -> None:
+        """After a round over all nodes: where all refuse it, or all that is to be known of its death is known."""
+        refusals = [error for error in said.values() if isinstance(error, TransactionRefused)]
+        if len(refusals) == len({connection.url for connection in self._connections}):
+            if refusals[-1].code == Code.TX_EXPIRED.value:
+                with contextlib.suppress(ClientError):  # the refusal is what is to be told
+                    await self.learn_parameters()
+            raise refusals[-1]
+        for error in said.values():
+            if isinstance(error, Unproven) and error.all_told:
+                raise error
+
     async def _execute_at(self, connection: Connection, transaction: Decoded, timeout_ms: int) -> Outcome:
-        state = await self._ask(
-            connection,
-            "tx_submit",
-            transactions.SubmitParams(form.base64_text(transaction.raw)),
-            transactions.TransactionResult,
-            transaction.id,
-        )
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        try:
+            state = await self._ask(
+                connection,
+                "tx_submit",
+                transactions.SubmitParams(form.base64_text(transaction.raw)),
+                transactions.TransactionResult,
+                transaction.id,
+            )
+        except _CalledDead:
+            return await self._became(transaction)
         while state.state is not Stage.COMMITTED and not state.definite:
             wait_ms = min(WAIT_MS, _left_ms(deadline))
             if wait_ms <= 0 or state.state in (Stage.DROPPED, Stage.EXPIRED):
-                raise OutcomeUnknown(transaction.id, f"{connection.url}: {state.state.value} {state.reason}".rstrip())
+                raise OutcomeUnknown(transaction.id, f"{state.state.value} {state.reason}".rstrip())
             params = transactions.WaitParams(form.transaction(transaction.id), wait_ms)
             state = await self._ask(
                 connection, "tx_wait", params, transactions.TransactionResult, transaction.id, wait_ms=wait_ms
             )
         if state.state is Stage.COMMITTED:
             return await self._proven(connection, transaction)
-        await self._confirm_never(connection, transaction)
-        raise TransactionRefused(
-            transaction.id, Code.TX_EXPIRED.value, state.reason or "valid_until passed without it", definite=True
-        )
+        return await self._became(transaction)
 
     async def _ask(
         self,
@@ -380,12 +400,15 @@ class Client:
         *,
         wait_ms: int = 0,
     ) -> T:
-        """A refusal by one node is never definite: our own checks have passed, and others may take it."""
+        """A refusal by one node is never definite: our own checks have passed, and others may take it. Raises
+        _CalledDead where the node says that its time is over without it, which is looked into at once."""
         try:
             return await connection.call(method, params, result, wait_ms)
         except RpcFailure as failure:
             if failure.code == json_rpc.LEDGER and isinstance(failure.data, dict):
                 code, detail = str(failure.data.get("code")), str(failure.data.get("detail"))
+                if code == Code.TX_EXPIRED.value and failure.data.get("definite") is True:
+                    raise _CalledDead from None
                 raise TransactionRefused(transaction_id, code, detail, definite=False) from None
             raise NodeUnavailable(connection.url, str(failure)) from None
 
@@ -425,24 +448,63 @@ class Client:
             )
         return Outcome(transaction.id, header.height, header, receipt)
 
-    async def _confirm_never(self, connection: Connection, transaction: Decoded) -> None:
-        """Believe that a transaction never happens only where a final block is past its validity, and no other node
-        can show it committed. Raises NodeLied, or what `_proven` raises."""
-        status = await connection.call("node_status", {}, node_status.NodeStatusResult)
-        if status.height < 1:
-            raise NodeLied(connection.url, "called expired before there was a block")
-        header = await self._header_at(connection, status.height)
-        if header.time_ms < transaction.transaction.body.valid_until:
-            raise NodeLied(connection.url, "called expired before its time")
-        for other in self._connections:
-            try:
-                params = transactions.GetParams(form.transaction(transaction.id))
-                state = await other.call("tx_get", params, transactions.TransactionResult)
-            except (NodeUnavailable, RpcFailure):
-                continue
+    async def _became(self, transaction: Decoded) -> Outcome:
+        """What became of a transaction that a node calls dead, asked of all nodes side by side, for none is believed:
+        the proven outcome if one of them can show it. Raises TransactionRefused, definite, once f + 1 validators have
+        signed that it is in no block and a final block is past its validity (evidence/absence.py); else Unproven."""
+        words: dict[str, Word | ClientError] = {}
+        asked = {asyncio.create_task(self._word(node, transaction)): node for node in self._connections}
+        try:
+            while asked:
+                done, _ = await asyncio.wait(asked, timeout=PATIENCE_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in done:
+                    url, found = asked.pop(task).url, task.result()
+                    if isinstance(found, Outcome):
+                        return found
+                    words[url] = found
+                if proves_never([word for word in words.values() if isinstance(word, Word)]):
+                    detail = "valid_until passed without it, as more than f validators have signed"
+                    raise TransactionRefused(transaction.id, Code.TX_EXPIRED.value, detail, definite=True)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        for node in asked.values():
+            words[node.url] = NodeUnavailable(node.url, f"no answer within {PATIENCE_MS / 1000:g} s")
+        raise Unproven(transaction.id, words)
+
+    async def _word(self, connection: Connection, transaction: Decoded) -> Outcome | Word | ClientError:
+        """Raises TransactionRefused where it is proven to have failed."""
+        try:
+            params = transactions.GetParams(form.transaction(transaction.id))
+            state = await connection.call("tx_get", params, transactions.TransactionResult)
             if state.state is Stage.COMMITTED:
-                await self._proven(other, transaction)
-                raise NodeLied(connection.url, "called expired, but it is committed")
+                return await self._proven(connection, transaction)
+            return await self._absent(connection, transaction)
+        except TransactionRefused:
+            raise
+        except ClientError as error:
+            return error
+
+    async def _absent(self, connection: Connection, transaction: Decoded) -> Word:
+        params = transactions.AbsenceParams(form.transaction(transaction.id))
+        shown = await connection.call("tx_absence", params, transactions.AbsenceResult)
+        try:
+            header, epoch, word = await self._with_epochs(
+                connection,
+                shown.height,
+                lambda: self._trust.absence(shown.header, shown.certificate, shown.absence, transaction.id),
+            )
+        except ProofError as error:
+            raise NodeLied(connection.url, f"a false word: {error}") from None
+        valid_until = transaction.transaction.body.valid_until
+        if header.time_ms < valid_until:
+            raise NodeUnavailable(connection.url, f"is at height {header.height}, which is before valid_until")
+        if word.claim.after_ms and word.claim.after_ms >= first_possible_ms(self._genesis, valid_until):
+            raise Pruned
+        return Word(epoch, word.node)
 
     async def _header_at(self, connection: Connection, height: int) -> Header:
         params = chain.HeightParams(height)
@@ -500,24 +562,29 @@ class Client:
         await self._log_in(connection)
         return await connection.call(method, params, result)
 
-    async def _everywhere(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
-        """The first answer, from the preferred node on; a node that serves becomes the preferred one."""
-        last: ClientError | None = None
-        for connection in self._in_order():
-            try:
-                answer = await ask(connection)
-            except (NodeUnavailable, NodeLied) as error:
-                last = error
-                continue
-            except RpcFailure as failure:
-                if failure.code not in _ELSEWHERE:
-                    raise
-                last = failure
-                continue
-            self._preferred = self._connections.index(connection)
-            return answer
-        assert last is not None
-        raise last
+    async def _everywhere(self, ask: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """The first answer, from the preferred node on."""
+        said: dict[str, ClientError] = {}
+        try:
+            return await self._in_turn(ask, _is_the_node_s, said)
+        except NodeUnavailable as error:
+            others = {url: other for url, other in said.items() if url != error.url}
+            raise NodeUnavailable(error.url, "; ".join([error.reason, *_each(others)])) from None
+
+    async def _in_turn(
+        self,
+        ask: Callable[[Connection], Coroutine[Any, Any, T]],
+        goes_on: Callable[[ClientError], bool],
+        said: dict[str, ClientError],
+    ) -> T:
+        """As ask_in_turn, from the preferred node on; a node that serves becomes the preferred one."""
+        try:
+            connection, answer = await ask_in_turn(self._in_order(), ask, goes_on, said)
+        finally:
+            self._passed_over.update(said)
+        self._passed_over.pop(connection.url, None)
+        self._preferred = self._connections.index(connection)
+        return answer
 
     async def _batches(self, requests: Sequence[Request], wait_ms: int) -> list[Any]:
         connection = self._connections[self._preferred]
@@ -547,6 +614,19 @@ class Client:
 
     def _own_writes(self, at_height: int | None) -> int | None:
         return self._height_seen or None if at_height is None else None
+
+
+def _is_undecided(error: ClientError) -> bool:
+    return not error.definite
+
+
+def _is_the_node_s(error: ClientError) -> bool:
+    """It says something about the node and nothing about the request."""
+    return isinstance(error, NodeUnavailable | NodeLied) or (isinstance(error, RpcFailure) and error.code in _ELSEWHERE)
+
+
+def _each(said: Mapping[str, ClientError]) -> list[str]:
+    return [f"{url}: {error.about_node}" for url, error in said.items()]
 
 
 def _left_ms(deadline: float) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
@@ -16,6 +19,13 @@ T = TypeVar("T")
 RESPONSE_BYTES_MAX = 64 << 20
 MARGIN_SECONDS = 10.0
 """Time for an answer to travel, beyond what the call itself may wait."""
+OVERDUE_SECONDS = 1.0
+"""An answer that has not come by then, beyond what the call itself may wait, is looked for at another node too."""
+
+
+@dataclass
+class _Login:
+    token: str | None = None
 
 
 class Connection:
@@ -26,7 +36,22 @@ class Connection:
         self.url = url
         self._session = session
         self._tls = tls
-        self.token: str | None = None
+        self._login = _Login()
+        self._overdue: Callable[[], None] | None = None
+
+    @property
+    def token(self) -> str | None:
+        return self._login.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self._login.token = token
+
+    def watched(self, overdue: Callable[[], None]) -> Connection:
+        """The same node, with the same login; `overdue` is called when one of its answers is."""
+        watched = copy.copy(self)
+        watched._overdue = overdue
+        return watched
 
     async def call(self, method: str, params: Any, result: type[T], wait_ms: int = 0) -> T:
         raw = await self._post(wire.encode_one(Request(method, params)), wait_ms)
@@ -57,14 +82,19 @@ class Connection:
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
-        timeout = aiohttp.ClientTimeout(total=wait_ms / 1000 + MARGIN_SECONDS, sock_connect=MARGIN_SECONDS / 2)
+        seconds = wait_ms / 1000
+        timeout = aiohttp.ClientTimeout(total=seconds + MARGIN_SECONDS, sock_connect=MARGIN_SECONDS / 2)
+        tell = self._overdue or _nobody
+        timer = asyncio.get_running_loop().call_later(seconds + OVERDUE_SECONDS, tell)
         try:
             async with self._session.post(
                 self.url, data=body, headers=headers, timeout=timeout, ssl=self._tls or True
             ) as response:
                 return await self._read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NodeUnavailable(self.url, str(error) or type(error).__name__) from None
+            raise NodeUnavailable(self.url, _reason(error, seconds)) from None
+        finally:
+            timer.cancel()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
@@ -77,3 +107,13 @@ class Connection:
         if response.status not in (200, 413):
             raise NodeUnavailable(self.url, f"HTTP status {response.status}")
         return b"".join(chunks)
+
+
+def _nobody() -> None:
+    pass
+
+
+def _reason(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {seconds + MARGIN_SECONDS:g} s"
+    return str(error) or type(error).__name__

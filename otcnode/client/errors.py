@@ -12,6 +12,11 @@ class ClientError(OtcnodeError):
 
     definite = False
 
+    @property
+    def about_node(self) -> str:
+        """The message, without the URL of the node that it is about."""
+        return str(self)
+
 
 class NodeUnavailable(ClientError):
     """A node that cannot be reached, answers nonsense, or says that it cannot serve now."""
@@ -20,6 +25,10 @@ class NodeUnavailable(ClientError):
         super().__init__(f"{url}: {reason}")
         self.url = url
         self.reason = reason
+
+    @property
+    def about_node(self) -> str:
+        return self.reason
 
 
 class RpcFailure(ClientError):
@@ -39,6 +48,10 @@ class NodeLied(ClientError):
         super().__init__(f"{url}: {claim}")
         self.url = url
         self.claim = claim
+
+    @property
+    def about_node(self) -> str:
+        return self.claim
 
 
 class TransactionRefused(ClientError):
@@ -65,12 +78,17 @@ class TransactionRefused(ClientError):
 
 
 class OutcomeUnknown(ClientError):
-    """The time is over. The transaction may still happen: wait again with the same bytes, at any node."""
+    """The time is over, or nodes call the transaction dead and do not prove it. It may have happened, or still happen:
+    call `execute` again with the same bytes, at any node. `last`: which node said what."""
 
     def __init__(self, transaction_id: bytes, last: str) -> None:
         super().__init__(f"the outcome is not known yet: {last}")
         self.transaction_id = transaction_id
         self.last = last
+
+    @property
+    def about_node(self) -> str:
+        return self.last
 
 
 class KeystoreError(ClientError):

@@ -11,8 +11,10 @@ from typing import TypeVar
 from otcnode import merkle
 from otcnode.blocks import Certificate, Entry, Epoch, Header
 from otcnode.codec import decode
+from otcnode.crypto import verify
 from otcnode.epochs import EpochChange, ProvenEpochs
 from otcnode.errors import DecodeError, ProofError
+from otcnode.evidence.absence import Absence, absence_preimage
 from otcnode.evidence.package import Leaf
 from otcnode.genesis import Genesis, chain_id, first_epoch
 from otcnode.storage.state_proof import StateProof, verify_state_proof
@@ -62,6 +64,19 @@ class TrustedChain:
         if receipt.transaction != entry.id or outcome.index - place.index != outcome.count - place.count:
             raise ProofError("the receipt is another transaction's")
         return header, receipt
+
+    def absence(
+        self, header_raw: bytes, certificate_raw: bytes, absence_raw: bytes, transaction: bytes
+    ) -> tuple[Header, Epoch, Absence]:
+        """Somebody's word that no block up to that of the final header holds the transaction, and who decides there:
+        whether its signer is one of them, and when to believe it, is for the caller to see."""
+        header, word = self.header(header_raw, certificate_raw), _decoded(Absence, absence_raw)
+        claim = word.claim
+        if (claim.chain, claim.transaction, claim.height) != (self.chain, transaction, header.height):
+            raise ProofError("a word about something else")
+        if not verify(word.node, absence_preimage(claim), word.signature):
+            raise ProofError("the word is not signed by the node it is said to be of")
+        return header, self._epochs.at(header.height), word
 
     def state(
         self, header_raw: bytes, certificate_raw: bytes, proof_raw: bytes, key: bytes, value: bytes | None

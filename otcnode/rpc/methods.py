@@ -104,6 +104,15 @@ METHODS: dict[str, Method] = {
         40,
         transactions.proof,
     ),
+    "tx_absence": Method(
+        "A node's signed word that no block holds a transaction; of f + 1 validators, a proof that it never happens.",
+        transactions.AbsenceParams,
+        transactions.AbsenceResult,
+        Access.OPEN,
+        {"id": _TRANSACTION},
+        40,
+        transactions.absence,
+    ),
     "account_get": Method(
         "An account: status, roles, keys, certificate.",
         accounts.AccountParams,

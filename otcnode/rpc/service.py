@@ -14,6 +14,7 @@ import msgspec
 from otcnode.blocks import Block, Certificate, Epoch, Header
 from otcnode.engine.host import Stage as Stage
 from otcnode.errors import Code, OtcnodeError, StorageDamage
+from otcnode.evidence.absence import Absence
 from otcnode.genesis import Genesis
 from otcnode.storage.state_proof import StateProof
 from otcnode.vm.documents.records import Filing
@@ -276,6 +277,10 @@ class NodeService(Protocol):
         ...
 
     def transaction(self, transaction_id: bytes) -> TransactionState: ...
+
+    def absence(self, transaction_id: bytes) -> Absence | None:
+        """This node's signed word that no block up to its last one holds it; None where one does, or there is none."""
+        ...
 
     async def simulate(self, raw: bytes) -> Simulation | Refused:
         """Run a transaction on the latest state and forget it. Signatures are verified, so that nobody explores with

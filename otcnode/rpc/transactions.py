@@ -15,7 +15,7 @@ from otcnode.errors import Code, DecodeError
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.access import forbidden
-from otcnode.rpc.json_rpc import INVALID_PARAMS, LEDGER, NOT_READY, OVERLOADED, RpcError
+from otcnode.rpc.json_rpc import INVALID_PARAMS, LEDGER, NOT_FOUND, NOT_READY, OVERLOADED, RpcError
 from otcnode.rpc.method import Context, Params, Result
 from otcnode.rpc.render import render
 from otcnode.rpc.service import NotReady, Overloaded, Refused, Stage, Submission, TransactionState
@@ -96,6 +96,21 @@ class ProofResult(Result, frozen=True):
     """Of the transaction among those of the block, which are `transaction_count`."""
     transaction_count: int
     transaction_path: list[Bytes32]
+
+
+class AbsenceParams(Params, frozen=True):
+    id: form.TransactionText
+
+
+class AbsenceResult(Result, frozen=True):
+    """`absence`: this node's signed word that no block up to `height`, whose header and certificate are here, holds the
+    transaction. One node's word proves nothing; those of f + 1 validators prove that it never happens, once the time of
+    the header has reached its `valid_until`. Bytes are canonical MessagePack."""
+
+    height: int
+    header: bytes
+    certificate: bytes
+    absence: bytes
 
 
 def transaction_result(state: TransactionState) -> TransactionResult:
@@ -193,6 +208,16 @@ async def proof(context: Context, params: ProofParams) -> ProofResult:
         len(entries),
         list(merkle.path([entry.id + entry.full_hash for entry in entries], state.index)),
     )
+
+
+async def absence(context: Context, params: AbsenceParams) -> AbsenceResult:
+    """tx_absence: a word for which the node stands with its key."""
+    word = context.service.absence(form.parse_id(Prefix.TRANSACTION, params.id))
+    if word is None:
+        raise RpcError(NOT_FOUND, "a block holds it, or there is no block yet")
+    height = word.claim.height
+    header, certificate = context.service.header(height), context.service.certificate(height)
+    return AbsenceResult(height, encode(header), encode(certificate), encode(word))
 
 
 async def _submit(context: Context, texts: Sequence[str]) -> list[TransactionState | RpcError]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -28,6 +29,7 @@ from otcnode.client import client as client_module
 from otcnode.codec import decode, encode
 from otcnode.crypto import SigningKey
 from otcnode.errors import Code
+from otcnode.evidence.absence import Absence, absence_preimage
 from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import Block, BlockReceipts, Stage, TransactionState
@@ -35,16 +37,24 @@ from otcnode.vm.accounts.operations import CashDeposit
 from otcnode.vm.context import PARAMETERS
 from otcnode.vm.keys import SINGLE
 from otcnode.vm.results import Receipt
+from otcnode.vm.transactions import Decoded
 from tests.rpc.fake import BANK, INVESTOR, OTHER, START_MS, FakeNode, account_of, key_of
 
 DEAD = "http://127.0.0.1:9"
 
 
 @asynccontextmanager
-async def serving(*nodes: FakeNode, dead_first: bool = False, **options: Any) -> AsyncIterator[Client]:
-    """A client of these nodes, in this order; `dead_first` puts an address before them where nobody listens."""
+async def paused() -> AsyncIterator[str]:
+    """The address of a process that was stopped: the system takes connections for it, and nothing is ever answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(*nodes: FakeNode, first: Sequence[str] = (), **options: Any) -> AsyncIterator[Client]:
+    """A client of these nodes, in this order, after the addresses in `first`."""
     async with AsyncExitStack() as stack:
-        urls = [DEAD] if dead_first else []
+        urls = list(first)
         for node in nodes:
             server = RpcServer(node)
             port = await server.start("127.0.0.1", 0)
@@ -141,10 +151,10 @@ async def test_our_own_mistakes_are_found_before_anything_is_sent(node: FakeNode
 
 
 async def test_a_refusal_that_depends_on_the_node_is_not_definite(node: FakeNode) -> None:
-    stale = node.deposit(1, "r", valid_until=START_MS)
+    early = node.deposit(1, "r", valid_until=START_MS + 10_000_000)
     async with serving(node) as client:
-        with pytest.raises(TransactionRefused) as caught:
-            await client.execute(stale)
+        with pytest.raises(TransactionRefused, match="too far ahead") as caught:
+            await client.execute(early)
     assert (caught.value.code, caught.value.definite) == ("E_TX_EXPIRED", False)
 
 
@@ -173,23 +183,11 @@ async def test_a_node_that_gets_nowhere_is_not_waited_for_while_others_might(
     assert stuck.submissions == 1
 
 
-async def test_what_expired_is_believed_once_a_final_block_is_past_it(node: FakeNode) -> None:
-    node.automatic = False
-    deposit = node.deposit(1, "r", valid_until=START_MS + 5_000)
-    async with serving(node) as client:
-        running = asyncio.create_task(client.execute(deposit))
-        await node.waiting.wait()
-        await node.commit(step_ms=5_000)
-        with pytest.raises(TransactionRefused) as caught:
-            await running
-    assert (caught.value.code, caught.value.definite) == ("E_TX_EXPIRED", True)
-
-
 async def test_another_node_is_taken_when_one_is_absent_starting_or_full(node: FakeNode) -> None:
     starting, full = FakeNode(), FakeNode(automatic=False)
     starting.ready = False
     full.pool_max = 0
-    async with serving(starting, full, node, dead_first=True) as client:
+    async with serving(starting, full, node, first=[DEAD]) as client:
         assert client.chain == node.chain
         outcome = await client.execute(node.deposit(1, "r"))
         assert outcome.height == 1
@@ -301,6 +299,130 @@ async def test_a_node_that_calls_a_transaction_dead_is_not_believed() -> None:
     async with serving(liar) as client:
         with pytest.raises(NodeLied, match="a quorum is 3"):
             await client.header(1)
+
+
+async def past(*nodes: FakeNode, deposit: Decoded | None = None) -> None:
+    """A first block, with the deposit if there is one, and a second past every validity."""
+    for node in nodes:
+        if deposit is not None:
+            await node.submit([deposit.raw])
+        await node.commit(step_ms=10_000_000)
+
+
+def calls_dead(liar: FakeNode, deposit: Decoded) -> None:
+    """It has the block with it, and the certified header past its validity, and says and signs the contrary."""
+    dead = TransactionState(deposit.id, Stage.EXPIRED, definite=True, reason="valid_until has passed without it")
+    liar._states[deposit.id] = dead
+
+
+async def test_one_node_alone_never_makes_a_committed_transaction_a_dead_one() -> None:
+    liar, honest = Liar(), FakeNode(place=1)
+    deposit = honest.deposit(1, "r")
+    await past(liar, honest, deposit=deposit)
+    calls_dead(liar, deposit)
+    async with serving(liar) as client:
+        with pytest.raises(OutcomeUnknown, match=r"2 different validators prove that\. Asked: .* has signed") as caught:
+            await client.execute(deposit, timeout_ms=30_000)
+        assert not caught.value.definite
+    async with serving(liar, liar) as client:  # the same validator under two addresses is one
+        with pytest.raises(OutcomeUnknown):
+            await client.execute(deposit, timeout_ms=30_000)
+    async with serving(liar, honest) as client:
+        assert (await client.execute(deposit)).height == 1
+
+
+async def test_what_more_than_f_validators_sign_is_dead(node: FakeNode) -> None:
+    """Also where it is only then first handed in, and while another node is paused."""
+    second = FakeNode(place=1)
+    deposit, waited = node.deposit(1, "r"), node.deposit(1, "w")
+    node.automatic = second.automatic = False
+    async with paused() as url, serving(node, second, first=[url]) as client:
+        running = asyncio.create_task(client.execute(waited))
+        await node.waiting.wait()
+        await second.submit([waited.raw])
+        await past(node, second)
+        for dead in (running, asyncio.create_task(client.execute(deposit))):
+            with pytest.raises(TransactionRefused, match="signed") as caught:
+                await dead
+            assert (caught.value.code, caught.value.definite) == ("E_TX_EXPIRED", True)
+    assert deposit.id not in node._states, "it was refused at the door, and not waited for"
+
+
+def signs_for_another_transaction(liar: FakeNode) -> None:
+    true = liar.absence
+    liar.absence = lambda name: true(bytes(32))  # type: ignore[method-assign]
+
+
+def signs_with_another_key(liar: FakeNode) -> None:
+    true = liar.absence
+
+    def false(name: bytes) -> Absence | None:
+        word = true(name)
+        return word and replace(word, node=liar.validator_keys[2].public)
+
+    liar.absence = false  # type: ignore[method-assign]
+
+
+def is_no_validator(liar: FakeNode) -> None:
+    true, key = liar.absence, SigningKey(bytes(32))
+
+    def false(name: bytes) -> Absence | None:
+        word = true(name)
+        return word and replace(word, node=key.public, signature=key.sign(absence_preimage(word.claim)))
+
+    liar.absence = false  # type: ignore[method-assign]
+
+
+def has_pruned(liar: FakeNode) -> None:
+    """What it keeps begins too late to say what was before."""
+    liar.blocks_first = 2
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        (signs_for_another_transaction, "a false word: a word about something else"),
+        (signs_with_another_key, "a false word: the word is not signed by"),
+        (is_no_validator, "counts for nothing: no validator"),
+        (has_pruned, "has pruned blocks"),
+        (lacks_signatures, "a false word: 2 signatures"),
+    ],
+)
+async def test_a_word_that_is_not_a_validator_s_own_does_not_count(lie: Callable[[FakeNode], None], told: str) -> None:
+    """Beside one true word, where two are needed."""
+    node, liar = FakeNode(), Liar(place=1)
+    deposit = node.deposit(1, "r")
+    await past(node, liar)
+    lie(liar)
+    async with serving(node, liar) as client:
+        with pytest.raises(OutcomeUnknown, match=told):
+            await client.execute(deposit, timeout_ms=30_000)
+
+
+async def test_a_node_that_is_behind_the_validity_is_asked_again_until_the_time_is_over(node: FakeNode) -> None:
+    second = FakeNode(place=1)
+    deposit = node.deposit(1, "r")
+    await past(node)
+    await second.commit()
+    second.automatic = False
+    async with serving(node, second) as client:
+        with pytest.raises(OutcomeUnknown, match="which is before valid_until"):
+            await client.execute(deposit, timeout_ms=1_000)
+        running = asyncio.create_task(client.execute(deposit))
+        await past(second)
+        with pytest.raises(TransactionRefused) as caught:
+            await running
+    assert caught.value.definite
+
+
+async def test_a_paused_node_is_not_waited_for(node: FakeNode) -> None:
+    """It takes connections and answers nothing, as a stopped process does."""
+    async with paused() as url, serving(node, first=[url]) as client:
+        began = asyncio.get_running_loop().time()
+        assert (await client.execute(node.deposit(1, "r"))).height == 1
+        assert asyncio.get_running_loop().time() - began < 5
+        assert list(client.passed_over) == [url] and "no answer" in client.passed_over[url]
+        assert (await client.status()).height == 1
 
 
 async def test_a_header_is_proven_across_epochs(node: FakeNode) -> None:

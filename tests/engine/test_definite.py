@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from otcnode.crypto import verify
 from otcnode.engine.host import Stage
 from otcnode.errors import Code
+from otcnode.evidence.absence import Claim, absence_preimage
 from otcnode.membership import Membership
 from otcnode.node_service import Finality, Service
 from otcnode.rpc import service
@@ -22,6 +24,7 @@ def service_of(station: Station) -> Service:
         genesis=station.genesis,
         chain_id=station.chain,
         own=station.own,
+        sign=station.key.sign,
         engine=station.engine,
         store=station.store,
         membership=Membership(station.own, {}),
@@ -120,6 +123,26 @@ def test_of_what_may_have_been_in_a_pruned_block_nothing_definite_is_said() -> N
         (Code.TX_EXPIRED, False),
         (Code.TX_EXPIRED, True),
     ]
+
+
+def test_a_word_of_absence_is_given_only_of_what_no_block_holds_and_says_of_which_blocks() -> None:
+    station = alone()
+    here, never = (deposit(station.genesis, number, valid_until_ms=START_MS + 1_000) for number in (1, 9))
+    word_of = service_of(station).absence
+    assert word_of(never.id) is None, "there is no header yet to say it under"
+    submit(station, here)
+    assert word_of(here.id) is None
+    word = word_of(never.id)
+    assert word is not None and word.claim == Claim(station.chain, never.id, 0, 1)
+    assert word.node == station.own and verify(word.node, absence_preimage(word.claim), word.signature)
+    station.store.blocks_kept = 1
+    for number in (2, 3):
+        station.now_ms += 2_000
+        submit(station, deposit(station.genesis, number))
+    word, second = word_of(here.id), station.store.header(2)
+    assert second is not None and station.store.blocks_first == 3
+    assert word is not None, "true of the blocks that are kept, which it says"
+    assert (word.claim.after_ms, word.claim.height) == (second.time_ms, 3)
 
 
 def test_a_committed_failure_is_definite_and_found() -> None:

@@ -25,6 +25,7 @@ from otcnode.blocks import (
 from otcnode.codec import encode
 from otcnode.crypto import SigningKey, sha256, verify_all
 from otcnode.errors import Code, DocumentNotKept, Inadmissible, StorageDamage
+from otcnode.evidence.absence import Absence, Claim, absence_preimage
 from otcnode.genesis import (
     CashAsset,
     ChainParameters,
@@ -147,7 +148,11 @@ class MemoryView:
 class FakeNode:
     """Implements NodeService. `commit` makes a block of what is pooled; with `automatic` every submission does."""
 
-    def __init__(self, *, origin_ms: int = START_MS, automatic: bool = True, first_kept: int = 0) -> None:
+    def __init__(
+        self, *, origin_ms: int = START_MS, automatic: bool = True, first_kept: int = 0, place: int = 0
+    ) -> None:
+        """`place`: which of the validators it is."""
+        self._place = place
         self.validator_keys = sorted(
             (SigningKey(sha256(b"validator" + bytes([place]))) for place in range(4)), key=lambda key: key.public
         )
@@ -305,7 +310,7 @@ class FakeNode:
 
     @property
     def node(self) -> bytes:
-        return self._epochs[0].validators[0]
+        return self._epochs[0].validators[self._place]
 
     def now_ms(self) -> int:
         return self.clock_ms
@@ -342,7 +347,8 @@ class FakeNode:
                 State(tip.view), environment_at(tip.view, self._chain, tip.height + 1, tip.time_ms + 1), decoded
             )
         except Inadmissible as error:
-            return Refused(error.code, error.detail, False)
+            over = error.code is Code.TX_EXPIRED and decoded.transaction.body.valid_until <= tip.time_ms
+            return Refused(error.code, error.detail, over)
         self._pool.append(decoded)
         self._states[decoded.id] = TransactionState(decoded.id, Stage.POOLED)
         return self._states[decoded.id]
@@ -363,6 +369,15 @@ class FakeNode:
 
     def transaction(self, transaction_id: bytes) -> TransactionState:
         return self._states.get(transaction_id) or TransactionState(transaction_id, Stage.UNKNOWN)
+
+    def absence(self, transaction_id: bytes) -> Absence | None:
+        tip = self._snapshots[-1]
+        if tip.height == 0 or self.transaction(transaction_id).stage is Stage.COMMITTED:
+            return None
+        after_ms = 0 if self.blocks_first == 1 else self._snapshots[self.blocks_first - 1].time_ms
+        claim = Claim(self._chain, transaction_id, after_ms, tip.height)
+        (key,) = (key for key in self.validator_keys if key.public == self.node)
+        return Absence(claim, self.node, key.sign(absence_preimage(claim)))
 
     async def simulate(self, raw: bytes) -> Simulation | Refused:
         try:

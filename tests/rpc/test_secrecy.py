@@ -65,6 +65,7 @@ FIELDS: dict[tuple[str, str], Secret | Told] = {
     ("tx_proof", "id"): Secret(
         "COMMITTED", form.transaction(NOWHERE), others={"full_hash": form.base64_text(bytes(32))}
     ),
+    ("tx_absence", "id"): TRANSACTION,
     ("tx_proof", "full_hash"): Told("the row above asks with a wrong one"),
     ("account_get", "account"): PARTY,
     ("account_list", "status"): WORD,
