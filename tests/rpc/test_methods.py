@@ -99,6 +99,11 @@ BAD: dict[str, tuple[Callable[[FakeNode], str], str, bool]] = {
     "expired": (
         lambda node: form.base64_text(node.deposit(1, "x", valid_until=START_MS).raw),
         "E_TX_EXPIRED",
+        True,
+    ),
+    "valid for too long": (
+        lambda node: form.base64_text(node.deposit(1, "x", valid_until=START_MS + 10_000_000).raw),
+        "E_TX_EXPIRED",
         False,
     ),
 }
