@@ -68,6 +68,10 @@ class OtcnodeError(Exception):
     """Base of every error that somebody else caused."""
 
 
+class Unreachable(OtcnodeError):
+    """No node that was asked answered, or could serve."""
+
+
 class DecodeError(OtcnodeError):
     """Bytes that are not the canonical encoding of the expected type."""
 

@@ -16,13 +16,25 @@ from otcnode.bench.result import BenchResult
 from otcnode.bench.run import Options, measure
 
 _CLUSTER_OPTIONS = (
-    click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31)),
-    click.option("--transactions", default=20_000, show_default=True, type=click.IntRange(1, 10_000_000)),
+    click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31), help="Daemons that vote."),
+    click.option(
+        "--transactions",
+        default=20_000,
+        show_default=True,
+        type=click.IntRange(1, 10_000_000),
+        help="How many, all signed before the load begins.",
+    ),
     click.option("--rate", type=float, help="Open loop at this many per second; without it, closed loop."),
     click.option(
         "--clients", default=16, show_default=True, type=click.IntRange(1, 1_000), help="Closed loop: callers."
     ),
-    click.option("--per-request", default=100, show_default=True, type=click.IntRange(1, 100)),
+    click.option(
+        "--per-request",
+        default=100,
+        show_default=True,
+        type=click.IntRange(1, 100),
+        help="Closed loop: transactions that a caller sends at a time, and waits for.",
+    ),
     click.option("--profile", type=click.Path(path_type=Path), help="Write a cProfile of the first validator here."),
     click.option("--output", type=click.Path(path_type=Path), help="Write the result as JSON here too."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON for programs."),

@@ -1,7 +1,7 @@
 """Exit codes of the command line, the same for every command; 0 is done."""
 
 EXIT_NO = 1
-"""The answer is no: a failed check, step or transaction."""
+"""The answer is no, or is not known: a failed check, step or transaction."""
 EXIT_USAGE = 2
 """Wrong usage, configuration or data directory."""
 EXIT_UNREACHABLE = 3

@@ -7,44 +7,61 @@ import threading
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
+from otcnode import genesis
 from otcnode import localnet as local
 from otcnode.cli.exits import EXIT_NO
 from otcnode.demo import story
 from otcnode.demo.cast import load_cast, new_cast
+from otcnode.errors import ConfigurationError
 from otcnode.genesis import ChainParameters
 
 DEFAULT_DIRECTORY = Path("localnet")
 
 
 @click.command()
-@click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 31))
+@click.option(
+    "--validators", default=4, show_default=True, type=click.IntRange(1, 31), help="Of a new cluster: nodes that vote."
+)
 @click.option(
     "--full-nodes",
     default=0,
     show_default=True,
     type=click.IntRange(0, 31),
-    help="Nodes that follow, serve clients and do not vote.",
+    help="Of a new cluster: nodes that follow, serve clients and do not vote.",
 )
 @click.option(
     "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY, show_default=True, help="Where it lives."
 )
-@click.option("--port", default=26650, show_default=True, type=click.IntRange(1024, 65_000), help="The first port.")
+@click.option(
+    "--port",
+    default=26650,
+    show_default=True,
+    type=click.IntRange(1024, 65_000),
+    help="Of a new cluster: the first port. Each node takes two, for peers and for clients.",
+)
 @click.option("--reset", is_flag=True, help="Delete an existing cluster in the directory first.")
 @click.option("--demo", is_flag=True, help="Play the story of a product on a fresh cluster (implies --reset).")
-@click.option("--exit", "exit_after", is_flag=True, help="With --demo: stop the cluster when the story is over.")
+@click.option(
+    "--exit", "exit_after", is_flag=True, help="Stop the cluster once it is up, with --demo once the story is over."
+)
 def localnet(
     validators: int, full_nodes: int, directory: Path, port: int, reset: bool, demo: bool, exit_after: bool
 ) -> None:
     """Make and run a cluster on this machine; Ctrl-C stops it.
 
-    Without --reset an existing cluster in the directory is started again where it stopped.
+    Without --reset an existing cluster in the directory is started again where it stopped. A node of it that does not
+    come up is named, and the others run.
     """
     console = Console(highlight=False)
     if reset or demo:
         local.remove(directory)
-    if not any(directory.glob("node*")):
+    is_new = not any(directory.glob("node*"))
+    if not is_new:
+        _refuse_another(directory)
+    else:
         cast = new_cast(directory)
         local.create(
             local.Plan(
@@ -61,7 +78,10 @@ def localnet(
     with local.Cluster(directory) as cluster:
         console.print(f"Starting {len(cluster.members)} nodes in {directory} …")
         cluster.start_all()
-        cluster.wait_ready()
+        if is_new:
+            cluster.wait_ready()
+        else:
+            _wait_for_most(cluster, console)
         if demo and not story.play(cluster, load_cast(directory), console):
             raise SystemExit(EXIT_NO)
         if exit_after:
@@ -72,6 +92,37 @@ def localnet(
             console.print(f"  {member.name}  {member.url}  (log: {member.home.log})")
         told.wait()
         console.print("Stopping …")
+
+
+def _refuse_another(directory: Path) -> None:
+    """Raises UsageError where options describe another cluster than the one that is there."""
+    context, members = click.get_current_context(), local.members(directory)
+    document = genesis.load(members[0].home.genesis)
+    there = {
+        "validators": len(document.validators),
+        "full_nodes": len(document.nodes),
+        "port": members[0].p2p_port,
+    }
+    for name, value in there.items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and context.params[name] != value:
+            raise click.UsageError(
+                f"{directory} holds a cluster of {there['validators']} validators and {there['full_nodes']} full nodes, "
+                f"ports from {there['port']} on: choose another --directory, or pass --reset to delete it"
+            )
+
+
+def _wait_for_most(cluster: local.Cluster, console: Console) -> None:
+    """Raises ConfigurationError if no node comes up."""
+    failed = []
+    for member in cluster.members:
+        try:
+            cluster.wait_ready([member.name])
+        except ConfigurationError as error:
+            failed.append(error)
+            console.print(str(error), style="yellow", markup=False, soft_wrap=True)
+    if len(failed) == len(cluster.members):
+        raise failed[0]
 
 
 def _told_to_stop() -> threading.Event:

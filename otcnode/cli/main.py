@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from otcnode import __version__
-from otcnode.cli.exits import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_NO, EXIT_USAGE
-from otcnode.errors import ConfigurationError, NodeFailed, OtcnodeError, StorageDamage
+from otcnode.cli.exits import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_NO, EXIT_UNREACHABLE, EXIT_USAGE
+from otcnode.errors import ConfigurationError, NodeFailed, OtcnodeError, StorageDamage, Unreachable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "localnet": ("otcnode.cli.localnet", "Make and run a cluster on this machine."),
@@ -81,6 +81,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except NodeFailed as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_DEFECT)
+    except Unreachable as error:
+        click.echo(f"otcnode: {error}", err=True)
+        sys.exit(EXIT_UNREACHABLE)
     except OtcnodeError as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_NO)

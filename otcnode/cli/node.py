@@ -277,7 +277,7 @@ async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dic
         async with session.post(url, json=request) as response:
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return {"error": f"no answer ({error or 'timed out'})"}
+        return {"error": f"no answer ({str(error) or 'timed out'})"}
     try:
         outcome = decode_one(body)
         if isinstance(outcome, RpcFailure):

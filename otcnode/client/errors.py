@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otcnode.errors import OtcnodeError
+from otcnode.errors import OtcnodeError, Unreachable
 
 
 class ClientError(OtcnodeError):
@@ -18,7 +18,7 @@ class ClientError(OtcnodeError):
         return str(self)
 
 
-class NodeUnavailable(ClientError):
+class NodeUnavailable(ClientError, Unreachable):
     """A node that cannot be reached, answers nonsense, or says that it cannot serve now."""
 
     def __init__(self, url: str, reason: str) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from otcnode.cli.exits import EXIT_USAGE
+from otcnode.cli import main as command_line
+from otcnode.cli.exits import EXIT_UNREACHABLE, EXIT_USAGE
 from otcnode.cli.main import main
+from otcnode.client.errors import NodeUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +38,18 @@ def test_a_place_that_cannot_be_used_is_named_in_one_line(
         "File exists",
         "Not a directory",
     )
+
+
+def test_no_node_to_ask_has_an_exit_code_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise NodeUnavailable("http://127.0.0.1:9", "refused; http://127.0.0.1:7: no answer within 10 s")
+
+    monkeypatch.setattr(command_line.otcnode, "main", unreachable)
+    with pytest.raises(SystemExit) as ended:
+        main(["governance", "list"])
+    assert ended.value.code == EXIT_UNREACHABLE
+    assert capsys.readouterr().err.splitlines() == [
+        "otcnode: http://127.0.0.1:9: refused; http://127.0.0.1:7: no answer within 10 s"
+    ]

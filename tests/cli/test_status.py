@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from io import StringIO
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 from rich.console import Console
 
-from otcnode.cli.node import _ask, _status_table
+from otcnode.cli.node import _ask, _ask_one, _status_table
 
 URL = "http://127.0.0.1:26651"
 
@@ -126,3 +128,11 @@ async def asked(body: bytes, method: str) -> dict[str, Any]:
             return (await _ask((url,), method))[url]
     finally:
         await runner.cleanup()
+
+
+async def test_a_node_that_says_nothing_is_told_so() -> None:
+    """A process that was stopped: the system takes the connection for it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.05)) as session:
+            assert await _ask_one(session, url, "node_status") == {"error": "no answer (timed out)"}

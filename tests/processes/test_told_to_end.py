@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import cluster as daemons
 from tests.processes.cluster import free_ports
 
 pytestmark = pytest.mark.process
@@ -48,3 +49,26 @@ def test_no_node_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (130, "stopped")
     assert nodes_of(tmp_path) == []
+
+
+def test_a_node_that_does_not_come_up_again_is_named_and_the_others_run(tmp_path: Path) -> None:
+    """Four of which one is damaged are a network; `localnet` does not end them for its sake."""
+    cluster = daemons.make(tmp_path / "net", 4)
+    cluster.member("node3").home.genesis.write_text("{}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otcnode", "localnet", "--directory", str(tmp_path / "net")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    while not any("The cluster is up" in line for line in said):
+        assert process.poll() is None, said
+        said.append(process.stdout.readline())
+    assert len(nodes_of(tmp_path)) == 3
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert any("node3 ended with code 2" in line for line in said), said
