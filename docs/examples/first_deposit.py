@@ -1,6 +1,7 @@
-"""A custodian credits an account and reads it back. Usage: first_deposit.py CLUSTER_DIRECTORY"""
+"""A custodian credits an account and reads it back. Usage: first_deposit.py CLUSTER_DIRECTORY [NODE_URL...]"""
 
 import asyncio
+import secrets
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ async def main(directory: Path) -> None:
     if len(sys.argv) > 2:
         urls = sys.argv[2:]
     async with Client(urls, document) as client:
-        deposit = CashDeposit(genesis_account_id("TRAFFIC"), "CNY@HARBOUR", 125_00, "HB-2026-000017")
+        deposit = CashDeposit(genesis_account_id("TRAFFIC"), "CNY@HARBOUR", 125_00, f"HB-{secrets.token_hex(4)}")
         transaction = client.sign(client.build(bank, [deposit]), [trade_key])
         outcome = await client.execute(transaction)
         print(f"{ids.show(ids.Prefix.TRANSACTION, outcome.id)} is final at height {outcome.height}")

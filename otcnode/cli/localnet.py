@@ -44,9 +44,7 @@ DEFAULT_DIRECTORY = Path("localnet")
 )
 @click.option("--reset", is_flag=True, help="Delete an existing cluster in the directory first.")
 @click.option("--demo", is_flag=True, help="Play the story of a product on a fresh cluster (implies --reset).")
-@click.option(
-    "--exit", "exit_after", is_flag=True, help="Stop the cluster once it is up, with --demo once the story is over."
-)
+@click.option("--exit", "exit_after", is_flag=True, help="Stop the cluster once it is up, with --demo after the story.")
 def localnet(
     validators: int, full_nodes: int, directory: Path, port: int, reset: bool, demo: bool, exit_after: bool
 ) -> None:
@@ -107,8 +105,8 @@ def _refuse_another(directory: Path) -> None:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and context.params[name] != value:
             raise click.UsageError(
-                f"{directory} holds a cluster of {there['validators']} validators and {there['full_nodes']} full nodes, "
-                f"ports from {there['port']} on: choose another --directory, or pass --reset to delete it"
+                f"{directory} holds a cluster of {there['validators']} validators and {there['full_nodes']} full "
+                f"nodes, ports from {there['port']} on: choose another --directory, or pass --reset to delete it"
             )
 
 
