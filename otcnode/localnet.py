@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -145,6 +147,29 @@ def remove(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What ends this process by an exception can come between the birth of another one and the line that notes it, and
+    would leave one that nobody knows of: it waits until that is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    former = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            former[number] = handler
+            signal.signal(number, lambda received, _: held.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for received in held:
+            signal.raise_signal(received)
+
+
 class Cluster:
     """The running processes of a cluster directory. Use as a context manager: leaving it stops every process."""
 
@@ -176,7 +201,7 @@ class Cluster:
         """Start one node; its output goes to node.log in its home, and at its end a cProfile to `profile`."""
         member = self.member(name)
         profiler = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
-        with member.home.log.open("ab") as log:
+        with member.home.log.open("ab") as log, _signals_wait():
             self._processes[name] = subprocess.Popen(
                 [sys.executable, *profiler, "-m", "otcnode", "run", "--home", str(member.home.path)],
                 stdin=subprocess.DEVNULL,
