@@ -26,7 +26,7 @@ NO_ROOM = (
     "a snapshot is given up, and taken later: the disk has no room for it beside what is left to the chain. What may "
     "go elsewhere: former chains, where this node has put any aside in data/archives"
 )
-REFUSED = "a snapshot is given up, and taken later: the system refuses what gathering it needs"
+REFUSED = "a snapshot waits, and is gone on with later: the system refuses what gathering it needs"
 CLAIMED_TOO_LARGE = (
     "a peer is not asked for a snapshot for a while: the disk has no room for it, by the size that the peer tells and "
     "nobody proves. If all peers tell it, what may go elsewhere: former chains, where this node has put any aside in "
@@ -55,6 +55,10 @@ class Shelf(Protocol):
 
     def discard(self) -> None:
         """Give up what has been gathered."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what has been gathered, which stays as it is."""
         ...
 
     def install(self) -> None:
@@ -105,6 +109,8 @@ class SnapshotTaker:
         self._incoming: Incoming | None = None
         self._finishing: Generator[None, None, None] | None = None
         self._not_before_ms = 0
+        self._set_aside = False
+        """What has been gathered waits on the disk until the system refuses it no more."""
         self._pause = pause or DamagePause()
         self.handed_over = False
         """The snapshot is whole and takes the chain's place: this engine must not add to that chain any more."""
@@ -121,7 +127,7 @@ class SnapshotTaker:
         return self._incoming
 
     def start(self) -> None:
-        """Go on with what was gathered before a stop, if it is still ahead of the chain."""
+        """Go on with what was gathered before a stop or a refusal, if it is still ahead of the chain."""
         if not self._shelf.begun():
             return
         try:
@@ -137,8 +143,7 @@ class SnapshotTaker:
             self._give_up_damaged(damage)
             return
         except StorageRefused as refused:
-            # What has been gathered stays where it is until another one begins.
-            self._wait(_why(refused), reason=str(refused))
+            self._put_aside(refused)
             return
         self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
 
@@ -147,6 +152,10 @@ class SnapshotTaker:
         self._give_up_if_passed()
         now_ms = self._host.now().monotonic_ms
         may_begin = max(self._not_before_ms, self._pause.until_ms) <= now_ms
+        if may_begin and self._set_aside:
+            self._set_aside = False
+            self.start()
+            may_begin = not self._set_aside
         for peer, request in self.sync.poll(now_ms, wanted if may_begin else None):
             self._host.send(peer, Channel.SYNC, encode(request))
         if self.sync.phase is Phase.IDLE and self._incoming is not None:
@@ -160,7 +169,7 @@ class SnapshotTaker:
             case Offers(offers):
                 self.sync.offered(peer, offers)
             case ManifestResponse(snapshot, raw):
-                if self.sync.awaited_manifest(peer, snapshot):
+                if not self._set_aside and self.sync.awaited_manifest(peer, snapshot):
                     self._begin(peer, raw)
             case ChunkResponse(snapshot, index, raw):
                 if self.sync.awaited(peer, index, self._host.now().monotonic_ms) and self._is_chosen(snapshot):
@@ -212,7 +221,7 @@ class SnapshotTaker:
             self._blame(peer, error)
             return
         except StorageRefused as refused:
-            self._give_up_for_now(_why(refused), reason=str(refused))
+            self._refused(refused)
             return
         self.sync.kept(peer, index)
         self._install_if_whole()
@@ -239,6 +248,24 @@ class SnapshotTaker:
             return True
         self._give_up_for_now(NO_ROOM, free_bytes=free_bytes, needed_bytes=limits.snapshot_spare_bytes)
         return False
+
+    def _refused(self, refused: StorageRefused) -> None:
+        """What is there of a snapshot is as it was, and waits. But it gives way on a full disk; and whether it has
+        become a chain is not known where that was refused: then it would take the place of one that is further."""
+        assert self._incoming is not None
+        if isinstance(refused, DiskFull) or self._incoming.may_be_a_chain:
+            self._give_up_for_now(_why(refused), reason=str(refused))
+        else:
+            self._put_aside(refused)
+
+    def _put_aside(self, refused: StorageRefused) -> None:
+        """Blocks are taken meanwhile. What was not written is lost, and asked for again."""
+        self._wait(_why(refused), reason=str(refused))
+        self.sync.abandon()
+        self.stop()
+        self._incoming = None
+        self._set_aside = True
+        self._shelf.close()
 
     def _give_up_for_now(self, why: str, **known: object) -> None:
         self._wait(why, **known)
@@ -283,7 +310,7 @@ class SnapshotTaker:
             self._give_up_damaged(damage)
             return
         except StorageRefused as refused:
-            self._give_up_for_now(_why(refused), reason=str(refused))
+            self._refused(refused)
             return
         self._incoming = self._finishing = None
         self.handed_over = True

@@ -208,6 +208,9 @@ class Disk:
     def discard(self) -> None:
         self._gathered = None
 
+    def close(self) -> None:
+        """What has been gathered stays."""
+
     def install(self) -> None:
         self._whole()
 

@@ -81,6 +81,8 @@ class Incoming:
             there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
         self.missing = set(range(manifest.chunks)) - there
         """Chunks that have not come yet."""
+        self.may_be_a_chain = False
+        """Whether the write that makes it one has begun."""
         self._unwritten: list[Write] = []
         self._unwritten_bytes = 0
         self._unwritten_bytes_max = limits.snapshot_unwritten_bytes_max if unwritten_bytes is None else unwritten_bytes
@@ -142,7 +144,9 @@ class Incoming:
             raise GatheredDamage("the state of the snapshot is not what was written")
         batch = _foundation(self._proven, self._roots, hashes)
         batch += ((_mark(index), None) for index in range(self.manifest.chunks))
-        self._kv.write([*batch, (Meta.INCOMING.value, None), (Meta.FIRST_WAY_UP.value, b""), *beside()])
+        batch += [(Meta.INCOMING.value, None), (Meta.FIRST_WAY_UP.value, b""), *beside()]
+        self.may_be_a_chain = True
+        self._kv.write(batch)
 
 
 def begun(kv: Reader) -> Manifest | None:

@@ -112,6 +112,9 @@ class MemoryShelf:
     def discard(self) -> None:
         self.gathered = None
 
+    def close(self) -> None:
+        """What has been gathered stays."""
+
     def install(self) -> None:
         assert self.installed is None, "once"
         self.installed, self.gathered = self.gathered, None

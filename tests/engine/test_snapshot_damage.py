@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
 import pytest
 
 from otcnode import limits
 from otcnode.engine.snapshot_taking import DAMAGED, NO_ROOM, REFUSED
 from otcnode.errors import DiskFull, FolderDamage, StorageRefused
+from otcnode.p2p.framing import Channel
 from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.folder import MemoryFolders
 from otcnode.storage.kv import KeyValue, MemoryKeyValue, Write
 from otcnode.storage.schema import Meta, Table
+from otcnode.sync_messages import SYNC_MESSAGES, ChunkRequest
 from tests.engine.network import MemoryShelf, Station, deposit, key_of
 from tests.engine.test_snapshots import BEHIND, INTERVAL, full_node, leader_at, link, reborn, until_installed
 
@@ -181,6 +186,112 @@ def test_what_was_gathered_stays_where_the_system_refuses_it_at_a_start(at: str)
     shelf.gathered = _Refusing()
     joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
     assert _errors(joiner) == [REFUSED] and joiner.engine.halted is None and shelf.gathered is not None
+
+
+Met: TypeAlias = Callable[[MemoryKeyValue, tuple[bytes, ...]], bool]
+
+
+class _RefusingOnce(MemoryKeyValue):
+    """The system refuses one operation on it, the first that `met` is true of: a scan of this prefix, or a write of
+    these keys."""
+
+    def __init__(self, met: Met) -> None:
+        super().__init__()
+        self._met = met
+        self.refused = False
+
+    def _refuse_if_met(self, *keys: bytes) -> None:
+        if not self.refused and self._met(self, keys):
+            self.refused = True
+            raise StorageRefused("incoming cannot be used (000005.ldb: Too many open files)")
+
+    def scan(
+        self, prefix: bytes, after: bytes | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        self._refuse_if_met(prefix)
+        return super().scan(prefix, after, limit, reverse)
+
+    def write(self, batch: Sequence[Write]) -> None:
+        self._refuse_if_met(*(key for key, _ in batch))
+        super().write(batch)
+
+
+class _RefusingOnceShelf(MemoryShelf):
+    def __init__(self, met: Met) -> None:
+        super().__init__()
+        self.first = self.gathered = _RefusingOnce(met)
+
+    def begun(self) -> bool:
+        return super().begun() and (self.gathered is not self.first or self.chunks() > 0)
+
+    def discard(self) -> None:
+        """The first store is used although it is given before anything is gathered."""
+        if self.begun():
+            super().discard()
+
+    def chunks(self) -> int:
+        """So many are in the first store."""
+        return _chunks(self.first)
+
+
+def _chunks(kv: MemoryKeyValue) -> int:
+    return len(list(MemoryKeyValue.scan(kv, Meta.INCOMING_CHUNK.value)))
+
+
+def _count_chunks_asked(station: Station) -> list[int]:
+    """The chunks that the station asks for from now on."""
+    asked, send = list[int](), station.send
+
+    def counting(peer: bytes, channel: Channel, payload: bytes) -> None:
+        if channel is Channel.SYNC and isinstance(request := SYNC_MESSAGES.read(payload), ChunkRequest):
+            asked.append(request.index)
+        send(peer, channel, payload)
+
+    station.send = counting  # type: ignore[method-assign]
+    return asked
+
+
+CHUNKS = 16
+REFUSALS: dict[str, tuple[Met, int]] = {
+    "read when it is whole": (lambda kv, keys: keys == (Table.STATE.value,), CHUNKS),
+    "written half-way": (lambda kv, keys: keys[-1].startswith(Meta.INCOMING_CHUNK.value) and _chunks(kv) == 4, 4),
+    "made a chain": (lambda kv, keys: Meta.HEAD.value in keys, 0),
+}
+"""What is refused, and how many chunks are kept."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_is_there_of_a_snapshot_is_not_fetched_again_where_the_system_refuses_it_for_a_moment(
+    refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what was not written. Whether it has become a chain is not known where that was refused: a node that goes
+    on by blocks meanwhile must not find it beside its own at its next start."""
+    monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", 1)
+    met, kept = REFUSALS[refusal]
+    leader, shelf = leader_at(34), _RefusingOnceShelf(met)
+    leader.store.blocks_needed_above = 30
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+    net = link(leader, joiner)
+    net.elapse(limits.snapshot_no_room_pause_ms // 2, step_ms=100)
+    taker = joiner.engine.catch_up.snapshot_taker
+    assert taker is not None and shelf.first.refused
+    assert _errors(joiner) == [REFUSED] and joiner.engine.halted is None and not taker.keeps_from_blocks
+    assert (shelf.chunks() if shelf.gathered is shelf.first else 0) == kept
+    asked = _count_chunks_asked(joiner)
+    until_installed(net, joiner, 2 * limits.snapshot_no_room_pause_ms)
+    assert len(set(asked)) == CHUNKS - kept
+    assert reborn(joiner).height == 30 and joiner.penalised == []
+
+
+def test_what_waits_of_a_snapshot_is_given_up_once_blocks_have_come_as_far() -> None:
+    leader, shelf = leader_at(34), _RefusingOnceShelf(REFUSALS["read when it is whole"][0])
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    net = link(leader, joiner)
+    net.elapse(limits.snapshot_no_room_pause_ms // 2, step_ms=100)
+    assert joiner.height == leader.height and shelf.gathered is shelf.first
+    net.elapse(limits.snapshot_no_room_pause_ms, step_ms=100)
+    assert shelf.gathered is None and shelf.installed is None and _errors(joiner) == [REFUSED]
 
 
 def test_what_cannot_be_read_at_a_start_is_thrown_away() -> None:
