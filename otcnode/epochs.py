@@ -6,6 +6,8 @@ its number, validators and parameters. So whoever holds the genesis file needs t
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from otcnode.blocks import Certificate, Epoch, Header, Verify, block_hash, check_certificate, validators_hash
 from otcnode.codec import Record
 from otcnode.crypto import verify as ed25519_verify
@@ -18,6 +20,10 @@ class EpochChange(Record, frozen=True):
     header: Header
     certificate: Certificate
     epoch: Epoch
+
+
+def _number(epoch: Epoch) -> int:
+    return epoch.number
 
 
 class ProvenEpochs:
@@ -39,7 +45,7 @@ class ProvenEpochs:
         """The validators that decide `height`, as far as is known."""
         if height < 1:
             raise ProofError("the genesis has no certificate")
-        return [epoch for epoch in self._epochs if epoch.number <= height][-1]
+        return self._epochs[bisect_right(self._epochs, height, key=_number) - 1]
 
     def check_header(self, header: Header) -> Epoch:
         """The epoch that decides this header, which names it rightly; whether the header is final is not checked."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import chain as chained
 from itertools import pairwise
 from typing import Annotated, NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ from msgspec import Meta
 from otcnode import limits
 from otcnode.blocks import Certificate, Epoch, Header, Verify
 from otcnode.codec import Record, decode
+from otcnode.crypto import SignatureCheck
 from otcnode.crypto import verify as ed25519_verify
 from otcnode.epochs import EpochChange, ProvenEpochs
 from otcnode.errors import DecodeError, ProofError
@@ -36,6 +37,10 @@ from otcnode.storage.state_proof import (
 from otcnode.types import BlockHash, ChainId, Height, Natural
 
 SNAPSHOT_VERSION = 1
+CHANGES_PER_STEP = 64
+"""Of the validators, looked at in one piece of work, ..."""
+SIGNATURES_PER_STEP = 256
+"""... or fewer with so many signatures."""
 SIBLINGS_BYTES = 15 * HASH_BYTES
 
 
@@ -117,6 +122,24 @@ def check_manifest(
     manifest: Manifest, chain: bytes, first_epoch: Epoch, tree_depth: int, verify: Verify = ed25519_verify
 ) -> Proven:
     """What the manifest proves to whoever has the genesis file. Raises ProofError naming what is wrong."""
+    steps = manifest_steps(manifest, chain, first_epoch, tree_depth)
+    while True:
+        try:
+            signatures = next(steps)
+        except StopIteration as end:
+            proven: Proven = end.value
+            return proven
+        for signature in signatures:
+            if not verify(*signature):
+                raise ProofError(f"the signature of validator {signature.public.hex()[:12]} is wrong")
+
+
+def manifest_steps(
+    manifest: Manifest, chain: bytes, first_epoch: Epoch, tree_depth: int
+) -> Generator[list[SignatureCheck], None, Proven]:
+    """The same in pieces of work, for a chain may have changed its validators thousands of times. Each yields the
+    signatures that it rests on: only if they hold is the next one of use, and what is returned proven. Raises
+    ProofError."""
     if manifest.version != SNAPSHOT_VERSION:
         raise ProofError(f"a snapshot of version {manifest.version}: version {SNAPSHOT_VERSION} is known here")
     if manifest.chain != chain:
@@ -124,15 +147,25 @@ def check_manifest(
     if manifest.chunk_depth > tree_depth:
         raise ProofError(f"chunks at depth {manifest.chunk_depth} of a state tree of depth {tree_depth}")
     header = manifest.header
-    epochs = ProvenEpochs(chain, first_epoch, verify)
-    for change in manifest.changes:
+    signatures: list[SignatureCheck] = []
+
+    def put_down(public: bytes, message: bytes, signature: bytes) -> bool:
+        signatures.append(SignatureCheck(public, message, signature))
+        return True
+
+    epochs = ProvenEpochs(chain, first_epoch, put_down)
+    for number, change in enumerate(manifest.changes, 1):
         if change.header.height > header.height:
             raise ProofError("a change of the validators above the height of the snapshot")
         epochs.extend(change)
+        if number % CHANGES_PER_STEP == 0 or len(signatures) >= SIGNATURES_PER_STEP:
+            yield signatures[:]
+            signatures.clear()
     epochs.check(header, manifest.certificate)
     announced = header.next_validators_hash != header.validators_hash
     if announced and epochs.last.number != header.height + 1:
         raise ProofError("the validators that the header announces are missing")
+    yield signatures
     return Proven(manifest, manifest.certificate.block_hash, epochs.all())
 
 

@@ -46,6 +46,8 @@ class Phase(Enum):
     IDLE = "idle"
     """no snapshot is needed, or none has been chosen yet"""
     MANIFEST = "manifest"
+    PROVING = "proving"
+    """the manifest is here, and being judged"""
     CHUNKS = "chunks"
     WHOLE = "whole"
 
@@ -120,16 +122,21 @@ class SnapshotSync:
     def offered(self, peer: bytes, offers: tuple[Offer, ...]) -> None:
         self._peers.setdefault(peer, _Peer()).offers = offers[: limits.snapshots_offered_max]
 
-    def resume(self, offer: Offer, missing: set[int], now_ms: int) -> None:
-        """Chunks of this snapshot are here already, its manifest is proven."""
-        self.chosen, self._offered_ms = offer, now_ms
-        self._begin(missing, now_ms)
+    def resume(self, offer: Offer) -> None:
+        """The manifest of this snapshot is here already, and chunks of it may be."""
+        self.chosen = offer
+        self.proving()
+
+    def proving(self) -> None:
+        """The manifest of the chosen snapshot has come."""
+        for known in self._peers.values():
+            known.manifest_awaited = False
+        self.phase = Phase.PROVING
 
     def proven(self, missing: set[int], now_ms: int) -> None:
         """The manifest of the chosen snapshot is."""
-        assert self.phase is Phase.MANIFEST
-        for known in self._peers.values():
-            known.manifest_awaited = False
+        assert self.phase is Phase.PROVING
+        self._offered_ms = now_ms
         self._begin(missing, now_ms)
 
     def _begin(self, missing: set[int], now_ms: int) -> None:
@@ -224,7 +231,7 @@ class SnapshotSync:
         match self.phase:
             case Phase.IDLE:
                 return False
-            case Phase.MANIFEST:
+            case Phase.MANIFEST | Phase.PROVING:
                 return self._held_since_ms is not None and now_ms < self._held_since_ms + MANIFEST_HOLD_MS
             case Phase.CHUNKS:
                 return not self._slow
@@ -245,6 +252,8 @@ class SnapshotSync:
         if self.phase is Phase.IDLE:
             assert wanted is not None
             return requests + self._choose(now_ms, wanted)
+        if self.phase is Phase.PROVING:
+            return requests
         servers = self._servers(now_ms)
         if servers:
             self._offered_ms = now_ms

@@ -22,11 +22,13 @@ from otcnode.blocks import (
     validators_hash,
 )
 from otcnode.codec import decode, encode
-from otcnode.crypto import SigningKey, sha256
+from otcnode.crypto import SignatureCheck, SigningKey, sha256, verify
 from otcnode.epochs import EpochChange
 from otcnode.errors import ProofError
 from otcnode.genesis import ChainParameters
 from otcnode.snapshot import (
+    CHANGES_PER_STEP,
+    SIGNATURES_PER_STEP,
     SNAPSHOT_VERSION,
     Chunk,
     Manifest,
@@ -37,6 +39,7 @@ from otcnode.snapshot import (
     decode_chunk,
     decode_manifest,
     make_chunk,
+    manifest_steps,
     part_of,
 )
 from otcnode.storage.kv import MemoryKeyValue
@@ -318,6 +321,48 @@ def test_a_validators_return_is_not_hidden() -> None:
     assert len(check_manifest(whole, CHAIN, FIRST, 2).epochs) == 3
     with pytest.raises(ProofError, match="other validators than those proven"):
         check_manifest(msgspec.structs.replace(whole, changes=()), CHAIN, FIRST, 2)
+
+
+def _long_history(changes: int) -> Manifest:
+    """By turns of two sets of validators, every ten blocks."""
+    sets = [SETS[place % 2] for place in range(changes + 1)]
+    numbers = [1 + 10 * place for place in range(changes + 1)]
+    epochs = [
+        msgspec.structs.replace(FIRST, number=number, validators=names(keys))
+        for number, keys in zip(numbers, sets, strict=True)
+    ]
+    made = []
+    for below, above, keys in zip(epochs, epochs[1:], sets, strict=False):
+        header = header_at(above.number - 1, below, above)
+        made.append(EpochChange(header, signed(header, below.number, keys), above))
+    header = header_at(numbers[-1] + 5, epochs[-1], epochs[-1])
+    return _replaced(30, changes=tuple(made), header=header, certificate=signed(header, numbers[-1], sets[-1]))
+
+
+def test_a_long_history_is_judged_in_small_pieces_and_all_of_it() -> None:
+    changes = 3 * CHANGES_PER_STEP
+    manifest = _long_history(changes)
+    steps = manifest_steps(manifest, CHAIN, FIRST, 2)
+    pieces: list[list[SignatureCheck]] = []
+    while True:
+        try:
+            pieces.append(next(steps))
+        except StopIteration as end:
+            assert len(end.value.epochs) == changes + 1
+            break
+    signatures = sum(len(change.certificate.signatures) for change in manifest.changes)
+    assert sum(map(len, pieces)) == signatures + len(manifest.certificate.signatures)
+    assert max(map(len, pieces)) < SIGNATURES_PER_STEP + 4 and len(pieces) > 3
+    assert all(verify(*check) for piece in pieces for check in piece)
+    assert len(check_manifest(manifest, CHAIN, FIRST, 2).epochs) == changes + 1
+    (false, *others), last = pieces[-2], pieces[-1]
+    assert others and last
+    change = next(c for c in manifest.changes if c.certificate.signatures[0].signature == false.signature)
+    forged = msgspec.structs.replace(change.certificate.signatures[0], signature=bytes(64))
+    certificate = msgspec.structs.replace(change.certificate, signatures=(forged, *change.certificate.signatures[1:]))
+    altered = [msgspec.structs.replace(c, certificate=certificate) if c is change else c for c in manifest.changes]
+    with pytest.raises(ProofError, match="the signature of validator"):
+        check_manifest(msgspec.structs.replace(manifest, changes=tuple(altered)), CHAIN, FIRST, 2)
 
 
 def test_the_records_are_canonical() -> None:

@@ -7,6 +7,7 @@ import pytest
 from otcnode import limits
 from otcnode.snapshot import Offer
 from otcnode.snapshot_sync import (
+    ABANDON_MS,
     DISTRUST_MS_FIRST,
     DISTRUST_MS_MAX,
     LATE_MS_MAX,
@@ -49,6 +50,7 @@ def gathering(*peers: bytes, offer: Offer = OFFER) -> SnapshotSync:
     sync = offered_by(*peers, offer=offer)
     (peer,) = asked_for_manifest(sync, 0)
     assert sync.awaited_manifest(peer, offer.block_hash)
+    sync.proving()
     sync.proven(set(range(16**offer.chunk_depth)), 0)
     return sync
 
@@ -73,6 +75,23 @@ def test_the_same_after_a_new_connection() -> None:
     sync.offered(ONE, (OFFER,))
     assert [peer for now_ms in (50, 100) for peer in asked_for_manifest(sync, now_ms)] == [ONE]
     assert sync.phase is Phase.MANIFEST
+
+
+def test_a_server_is_not_late_for_how_long_its_manifest_is_judged_and_no_other_is_asked() -> None:
+    """Blocks are taken meanwhile, once it takes long."""
+    sync = offered_by(ONE, OTHER)
+    assert asked_for_manifest(sync, 0) == [ONE]
+    assert sync.awaited_manifest(ONE, OFFER.block_hash)
+    sync.proving()
+    end_ms = LATE_MS_MAX + 2 * ABANDON_MS
+    for now_ms in range(100, end_ms, 100):
+        assert asked_for_manifest(sync, now_ms) == [] and asked_for_chunks(sync, now_ms) == []
+        assert sync.keeps_from_blocks(now_ms) == (now_ms < MANIFEST_HOLD_MS)
+    sync.disconnected(ONE)
+    sync.proven(set(range(16)), end_ms)
+    assert sync.chosen == OFFER and sync.keeps_from_blocks(end_ms)
+    sync.offered(OTHER, (OFFER,))
+    assert asked_for_chunks(sync, end_ms, OTHER) == [0]
 
 
 # ---- which one
@@ -261,6 +280,7 @@ def test_a_true_snapshot_in_very_many_chunks_that_drip_is_left_for_one_that_come
             answer(sync, ONE, index, now_ms)
     assert sync.chosen == OFFER and sync.phase is Phase.MANIFEST
     assert sync.awaited_manifest(OTHER, OFFER.block_hash)
+    sync.proving()
     sync.proven(set(range(16)), now_ms)
     drip(sync, OTHER, now_ms)
     assert sync.chosen == OFFER, "as slow as the other, which does not come back for that"

@@ -160,7 +160,7 @@ def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
         raise
     except (ProofError, StorageDamage):
         shelf.discard()
-    return Incoming(shelf.incoming(), roots, manifest)
+    return Incoming.of(shelf.incoming(), roots, manifest)
 
 
 def _gather(incoming: Incoming, folder: Folder, source: Path) -> None:

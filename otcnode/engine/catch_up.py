@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from otcnode import limits
-from otcnode.blocks import CertifiedBlock, Verify
+from otcnode.blocks import CertifiedBlock
 from otcnode.chain import BlockFault, Listed, Speculation
 from otcnode.codec import encode
 from otcnode.engine.authenticity import Authenticity
@@ -72,7 +72,6 @@ class CatchUp:
         host: Host,
         apply: Apply,
         disagree: Callable[[str], None],
-        verify: Verify,
         snapshots: Snapshots | None = None,
     ) -> None:
         self._own = own
@@ -95,9 +94,7 @@ class CatchUp:
             self.snapshot_server = SnapshotServer(
                 store, snapshots.shelf.made, host, snapshots.interval_blocks, snapshots.chunk_bytes
             )
-            self.snapshot_taker = SnapshotTaker(
-                store, snapshots.shelf, host, verify, snapshots.chunk_bytes, snapshots.pause
-            )
+            self.snapshot_taker = SnapshotTaker(store, snapshots.shelf, host, snapshots.chunk_bytes, snapshots.pause)
             if snapshots.behind_blocks:
                 self._choice = SyncChoice(snapshots.behind_blocks, store.blocks_kept is None)
 

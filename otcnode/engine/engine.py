@@ -117,7 +117,6 @@ class Engine:
             host,
             self._apply_synced,
             self._halt,
-            verify,
             snapshots,
         )
         self._taker = self.catch_up.snapshot_taker

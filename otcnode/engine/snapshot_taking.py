@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from otcnode import limits
-from otcnode.blocks import Verify
 from otcnode.codec import encode
+from otcnode.crypto import SignatureCheck
 from otcnode.engine.host import Host
 from otcnode.errors import DiskFull, FolderDamage, GatheredDamage, ProofError, StorageDamage, StorageRefused
 from otcnode.p2p.framing import Channel
-from otcnode.snapshot import Manifest, decode_chunk, decode_manifest
+from otcnode.snapshot import Manifest, Proven, decode_chunk, decode_manifest, manifest_steps
 from otcnode.snapshot_sync import Phase, SnapshotSync, Wanted
 from otcnode.storage.folder import Folders
 from otcnode.storage.incoming import Incoming, Roots, begun
 from otcnode.storage.kv import KeyValue
+from otcnode.storage.leaves import depth_of
 from otcnode.storage.snapshot_maker import offer_of
 from otcnode.storage.store import Store
 from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, SnapshotAnswer
@@ -87,6 +89,14 @@ class DamagePause:
         self.until_ms = self._next_ms = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Proving:
+    """A manifest that is being judged. `server`: None where it was on the disk."""
+
+    server: bytes | None
+    steps: Generator[list[SignatureCheck], None, Proven]
+
+
 class SnapshotTaker:
     """Nothing of the node's own chain is touched before the whole snapshot is there and proven."""
 
@@ -95,18 +105,17 @@ class SnapshotTaker:
         store: Store,
         shelf: Shelf,
         host: Host,
-        verify: Verify,
         unwritten_bytes: int | None = None,
         pause: DamagePause | None = None,
     ) -> None:
         self._store = store
         self._shelf = shelf
         self._host = host
-        self._verify = verify
         self._unwritten_bytes = unwritten_bytes
         first_epoch = store.epochs()[0]
         self._roots = Roots(store.chain, store.genesis_state_root, store.tree.buckets, first_epoch)
         self._incoming: Incoming | None = None
+        self._proving: _Proving | None = None
         self._finishing: Generator[None, None, None] | None = None
         self._not_before_ms = 0
         self._set_aside = False
@@ -132,10 +141,6 @@ class SnapshotTaker:
             return
         try:
             manifest = begun(self._shelf.incoming())
-            if manifest is None or manifest.header.height <= self._store.tip.height:
-                self._shelf.discard()
-                return
-            self._incoming = self._gather(manifest)
         except ProofError:
             self._shelf.discard()
             return
@@ -145,7 +150,11 @@ class SnapshotTaker:
         except StorageRefused as refused:
             self._put_aside(refused)
             return
-        self.sync.resume(offer_of(manifest), self._incoming.missing, self._host.now().monotonic_ms)
+        if manifest is None or manifest.header.height <= self._store.tip.height:
+            self._shelf.discard()
+            return
+        self.sync.resume(offer_of(manifest))
+        self._prove(manifest, None)
 
     def poll(self, wanted: Wanted | None) -> None:
         """Ask for what is missing. None: no snapshot is wanted."""
@@ -175,9 +184,6 @@ class SnapshotTaker:
                 if self.sync.awaited(peer, index, self._host.now().monotonic_ms) and self._is_chosen(snapshot):
                     self._take(peer, index, raw)
 
-    def _gather(self, manifest: Manifest) -> Incoming:
-        return Incoming(self._shelf.incoming(), self._roots, manifest, self._verify, self._unwritten_bytes)
-
     def _is_chosen(self, snapshot: bytes) -> bool:
         return self.sync.chosen is not None and self.sync.chosen.block_hash == snapshot
 
@@ -191,21 +197,69 @@ class SnapshotTaker:
             manifest = decode_manifest(raw)
             if offer_of(manifest) != chosen:
                 raise ProofError("the manifest is of another snapshot than was offered")
-            self._shelf.discard()
-            if not self._has_room():
-                return
-            self._incoming = self._gather(manifest)
         except ProofError as error:
             self._blame(peer, error)
             return
-        except StorageRefused as refused:
-            self._give_up_for_now(_why(refused), reason=str(refused))
+        self.sync.proving()
+        self._prove(manifest, peer)
+
+    def _prove(self, manifest: Manifest, server: bytes | None) -> None:
+        roots = self._roots
+        steps = manifest_steps(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
+        self._proving = _Proving(server, steps)
+        self._go_on_proving(self._proving)
+
+    def _go_on_proving(self, proving: _Proving) -> None:
+        """A piece of it, whose signatures are verified beside the loop; the rest later."""
+        if self._proving is not proving:
             return
-        if not self._has_room_for_claim(peer, manifest):
+
+        def verified(verdicts: Sequence[bool]) -> None:
+            if all(verdicts):
+                self._go_on_proving(proving)
+            elif self._proving is proving:
+                self._end_proving(proving, ProofError("the manifest: a signature of a validator is wrong"))
+
+        try:
+            signatures = next(proving.steps)
+        except StopIteration as end:
+            self._proving = None
+            self._gather(end.value, proving.server)
+        except ProofError as error:
+            self._end_proving(proving, error)
+        else:
+            self._host.verify_votes(signatures, verified)
+
+    def _end_proving(self, proving: _Proving, error: ProofError) -> None:
+        """The manifest is false. What was on the disk under it is of no use."""
+        self.sync.abandon()
+        self._forget()
+        if proving.server is not None:
+            self._blame(proving.server, error)
+
+    def _gather(self, proven: Proven, server: bytes | None) -> None:
+        """`server`: of the manifest, None where it was on the disk, with what has been gathered."""
+        try:
+            if server is not None:
+                self._shelf.discard()
+                if not self._has_room():
+                    return
+            self._incoming = Incoming(self._shelf.incoming(), self._roots, proven, self._unwritten_bytes)
+        except GatheredDamage as damage:
+            self._give_up_damaged(damage)
+            return
+        except StorageRefused as refused:
+            if server is None:
+                self._put_aside(refused)
+            else:
+                self._give_up_for_now(_why(refused), reason=str(refused))
+            return
+        if server is not None and not self._has_room_for_claim(server, proven.manifest):
             return
         self.sync.proven(self._incoming.missing, self._host.now().monotonic_ms)
-        self._host.note("info", "taking a snapshot", height=self._height(), chunks=manifest.chunks)
-        self._give_up_if_passed()
+        if server is not None:
+            self._host.note("info", "taking a snapshot", height=self._height(), chunks=proven.manifest.chunks)
+        self.poll(None)
 
     def _take(self, peer: bytes, index: int, raw: bytes) -> None:
         if self._incoming is None:
@@ -237,6 +291,7 @@ class SnapshotTaker:
         known = {"height": self._height(), "needed_bytes": needed_bytes, "free_bytes": free_bytes}
         self._host.note("warning", CLAIMED_TOO_LARGE, peer=peer.hex()[:12], **known)
         self.sync.distrust(peer, self._host.now().monotonic_ms)
+        self.sync.abandon()
         self._forget()
         return False
 
@@ -325,6 +380,7 @@ class SnapshotTaker:
 
     def stop(self) -> None:
         """Nothing takes the chain's place any more."""
+        self._proving = None
         if self._finishing is not None:
             self._finishing.close()
             self._finishing = None

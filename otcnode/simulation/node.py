@@ -173,7 +173,7 @@ class Node:
         self._guard(self.engine.start)
         if self.engine is not None:
             taker = self.engine.catch_up.snapshot_taker
-            if taker is not None and taker.incoming is not None:
+            if taker is not None and taker.sync.chosen is not None:
                 world.mark("snapshot resumed after a restart")
             self._tick(self.lives)
 

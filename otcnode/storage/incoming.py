@@ -61,18 +61,16 @@ class Incoming:
         self,
         kv: KeyValue,
         roots: Roots,
-        manifest: Manifest,
-        verify: Verify = ed25519_verify,
+        proven: Proven,
         unwritten_bytes: int | None = None,
     ) -> None:
-        """Raises ProofError unless the manifest is true. Goes on with what the store holds of this snapshot; raises
-        GatheredDamage where that cannot be read.
+        """Goes on with what the store holds of this snapshot; raises GatheredDamage where that cannot be read.
         `unwritten_bytes`: how much may wait to be written; None: as limits.py says."""
         self._kv = kv
         self._roots = roots
         self._tree_depth = depth_of(roots.buckets)
-        self._proven = check_manifest(manifest, roots.chain, roots.first_epoch, self._tree_depth, verify)
-        self.manifest = manifest
+        self._proven = proven
+        self.manifest = manifest = proven.manifest
         if _begun_raw(kv) != encode(manifest):
             assert next(kv.scan(b"", limit=1), None) is None, "an empty store, or one with this snapshot"
             kv.write([(Meta.INCOMING.value, encode(manifest))])
@@ -86,6 +84,11 @@ class Incoming:
         self._unwritten: list[Write] = []
         self._unwritten_bytes = 0
         self._unwritten_bytes_max = limits.snapshot_unwritten_bytes_max if unwritten_bytes is None else unwritten_bytes
+
+    @classmethod
+    def of(cls, kv: KeyValue, roots: Roots, manifest: Manifest) -> Incoming:
+        """Raises ProofError unless the manifest is true."""
+        return cls(kv, roots, check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets)))
 
     @property
     def height(self) -> int:

@@ -96,7 +96,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     list(make(source_of(builder.store), found.folder, chunk_bytes=2_000))
     for path, missing in ((found.whole, 0), (found.half, MISSING)):
         kv = LevelKeyValue(path, create=True)
-        incoming = Incoming(kv, roots_of(GENESIS), found.manifest)
+        incoming = Incoming.of(kv, roots_of(GENESIS), found.manifest)
         fill(incoming, found.folder, missing)
         incoming.write()
         if not missing:

@@ -339,7 +339,17 @@ def _unsigned(manifest: Manifest) -> Manifest:
     )
 
 
+def _forged(manifest: Manifest) -> Manifest:
+    """Only whoever verifies the signature knows."""
+    (signed,) = manifest.certificate.signatures
+    false = msgspec.structs.replace(signed, signature=bytes(64))
+    return msgspec.structs.replace(
+        manifest, certificate=msgspec.structs.replace(manifest.certificate, signatures=(false,))
+    )
+
+
 FALSE_MANIFESTS: dict[str, Callable[[Manifest], bytes]] = {
+    "forged": lambda manifest: encode(_forged(manifest)),
     "junk": lambda manifest: b"junk",
     "uncertified": lambda manifest: encode(_unsigned(manifest)),
     "of another chain": lambda manifest: encode(msgspec.structs.replace(manifest, chain=bytes(32))),

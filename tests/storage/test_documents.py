@@ -56,7 +56,7 @@ def gathered_at(path: Path) -> None:
     manifest = read_manifest(folder)
     assert manifest is not None
     kv = LevelKeyValue(path, create=True)
-    incoming = Incoming(kv, roots_of(GENESIS), manifest)
+    incoming = Incoming.of(kv, roots_of(GENESIS), manifest)
     for index in sorted(incoming.missing):
         incoming.put(index, decode_chunk(folder.read(chunk_name(index)) or b""))
     incoming.finish()

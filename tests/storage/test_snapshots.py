@@ -76,7 +76,7 @@ def chunk_of(folder: Folder, index: int) -> Chunk:
 
 
 def gather(kv: KeyValue, folder: Folder, manifest: Manifest) -> None:
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     for index in sorted(incoming.missing):
         incoming.put(index, chunk_of(folder, index))
     incoming.finish()
@@ -268,7 +268,7 @@ def test_chunks_of_an_attempt_at_another_depth_are_made_again() -> None:
 def test_false_chunks_are_named_and_leave_nothing() -> None:
     folder, kv = MemoryFolder(), MemoryKeyValue()
     manifest = made(chain_of(HEIGHT), folder)
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     full = next(index for index in range(16) if len(chunk_of(folder, index).pairs) > 1)
     before = list(kv.scan(b""))
     good = chunk_of(folder, full)
@@ -286,14 +286,14 @@ def test_a_manifest_of_another_chain_begins_nothing() -> None:
     manifest = made(chain_of(HEIGHT), MemoryFolder())
     kv = MemoryKeyValue()
     with pytest.raises(ProofError, match="another chain"):
-        Incoming(kv, roots()._replace(chain=sha256(b"other")), manifest)
+        Incoming.of(kv, roots()._replace(chain=sha256(b"other")), manifest)
     assert next(kv.scan(b""), None) is None
 
 
 def test_gathering_is_no_chain_before_its_end() -> None:
     folder, kv = MemoryFolder(), MemoryKeyValue()
     manifest = made(chain_of(HEIGHT), folder)
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     assert begun(kv) == manifest and not finished(kv)
     with pytest.raises(AssertionError):
         incoming.finish()
@@ -317,7 +317,7 @@ def test_gathering_goes_on_after_a_stop_at_any_write(kind: FaultKind) -> None:
             gather(kv, folder, manifest)
         kv.reopen()
         if not finished(kv):
-            incoming = Incoming(kv, roots(), begun(kv) or manifest)
+            incoming = Incoming.of(kv, roots(), begun(kv) or manifest)
             assert incoming.missing != set() or write == manifest.chunks + 2 or kind is FaultKind.CRASH_AFTER
             gather(kv, folder, manifest)
         assert state_of(reopen(kv)) == expected_state(HEIGHT)
@@ -328,25 +328,25 @@ def test_chunks_are_written_several_at_a_time_each_with_its_note(monkeypatch: py
     monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", 400)
     folder, kv = MemoryFolder(), FaultyKeyValue()
     manifest = made(chain_of(HEIGHT), folder)
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     written = []
     for index in range(10):
         incoming.put(index, chunk_of(folder, index))
         kv.crash()
         kv.reopen()
-        after = Incoming(kv, roots(), manifest)
+        after = Incoming.of(kv, roots(), manifest)
         written.append(16 - len(after.missing))
         for there in set(range(16)) - after.missing:
             assert all(kv.get(Table.STATE.value + key) == value for key, value in chunk_of(folder, there).pairs)
     assert written == sorted(written) and 2 < len(set(written)) < 10, "several at a time"
     incoming.write()
-    assert Incoming(kv, roots(), manifest).missing == set(range(10, 16))
+    assert Incoming.of(kv, roots(), manifest).missing == set(range(10, 16))
 
 
 def test_what_rots_meanwhile_does_not_become_a_chain() -> None:
     folder, kv = MemoryFolder(), MemoryKeyValue()
     manifest = made(chain_of(HEIGHT), folder)
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     for index in sorted(incoming.missing):
         incoming.put(index, chunk_of(folder, index))
     leaf, _ = next(kv.scan(Table.TREE.value))
@@ -360,7 +360,7 @@ def test_what_rots_meanwhile_does_not_become_a_chain() -> None:
 def test_chunks_come_in_any_order_and_twice(seed: int) -> None:
     folder, kv = MemoryFolder(), MemoryKeyValue()
     manifest = made(chain_of(HEIGHT), folder)
-    incoming = Incoming(kv, roots(), manifest)
+    incoming = Incoming.of(kv, roots(), manifest)
     order = list(range(16)) * 2
     random.Random(seed).shuffle(order)
     for index in order:
@@ -375,7 +375,7 @@ def test_an_empty_state_has_a_root_too() -> None:
     append(store, writes={})
     folder, kv = MemoryFolder(), MemoryKeyValue()
     manifest = made(store, folder)
-    incoming = Incoming(kv, roots()._replace(state_root=store.tree.root), manifest)
+    incoming = Incoming.of(kv, roots()._replace(state_root=store.tree.root), manifest)
     assert incoming.put(0, chunk_of(folder, 0)) == 0
     incoming.finish()
     assert reopen(kv).tip.height == 1
@@ -496,7 +496,7 @@ def test_a_chunk_under_the_name_of_another_is_made_again() -> None:
 @pytest.mark.parametrize("change", ["lost", "unreadable", "too many"])
 def test_a_state_that_is_not_what_was_written_is_noticed_before_it_passes_for_a_chain(change: str) -> None:
     folder, kv = MemoryFolder(), FaultyKeyValue()
-    incoming = Incoming(kv, roots(), made(chain_of(HEIGHT), folder))
+    incoming = Incoming.of(kv, roots(), made(chain_of(HEIGHT), folder))
     for index in sorted(incoming.missing):
         incoming.put(index, chunk_of(folder, index))
     match change:
