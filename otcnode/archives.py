@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -40,6 +41,11 @@ class Archive(NamedTuple):
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the node's home."""
+        return f"data/{self.path.parent.name}"
 
     @property
     def heights(self) -> tuple[int, int] | None:
@@ -84,19 +90,42 @@ def archives_of(home: Home) -> list[Archive]:
     return [Archive(database.parent.parent, directory_bytes(database)) for database in databases]
 
 
+def _in_thread(look: Callable[[], None]) -> None:
+    """One that ends with the process, whatever the disk does."""
+    threading.Thread(target=look, name="otcnode-archives", daemon=True).start()
+
+
 class ArchivesSeen:
-    """What is put aside in a running node's home, for whoever asks often."""
+    """What is put aside in a running node's home, for whoever asks often. Who asks waits for no disk: it is looked at
+    in a thread, again only once it has answered. `told` hears in that thread of what was there at the first look."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(
+        self,
+        home: Home,
+        told: Callable[[list[Archive]], None],
+        begin: Callable[[Callable[[], None]], None] = _in_thread,
+    ) -> None:
         self._home = home
-        self._archives: list[Archive] = []
-        self._looked_ms: int | None = None
+        self._told = told
+        self._begin = begin
+        self._archives: list[Archive] | None = None
+        self._looked_ms = 0
+        self._looking = False
 
-    def at(self, now_ms: int) -> list[Archive]:
-        """`now_ms`: monotonic."""
-        if self._looked_ms is None or now_ms - self._looked_ms >= LOOKED_AT_MS:
-            self._archives, self._looked_ms = archives_of(self._home), now_ms
+    def at(self, now_ms: int) -> list[Archive] | None:
+        """As of the last look, None before the first has ended. `now_ms`: monotonic."""
+        if not self._looking and (self._archives is None or now_ms - self._looked_ms >= LOOKED_AT_MS):
+            self._looked_ms, self._looking = now_ms, True
+            self._begin(self._look)
         return self._archives
+
+    def _look(self) -> None:
+        try:
+            first, self._archives = self._archives is None, archives_of(self._home)
+            if first:
+                self._told(self._archives)
+        finally:
+            self._looking = False
 
 
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from typing import TextIO, cast
 import structlog
 
 from otcnode import genesis as genesis_module
-from otcnode.archives import ArchivesSeen, archives_of, putting_aside
+from otcnode.archives import Archive, ArchivesSeen, putting_aside
 from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
 from otcnode.consensus.configuration import Configuration
 from otcnode.consensus.events import Now, Timer
@@ -246,7 +246,7 @@ class Node:
             sequence=time.time_ns() // 1_000_000,
             guest=lambda peer: peer not in self._engine.flight.tip().next_epoch.validators,
         )
-        archives = ArchivesSeen(self._home)
+        self._archives = ArchivesSeen(self._home, self._say_what_is_put_aside)
         self._service = Service(
             name=self._configuration.name,
             genesis=self._genesis,
@@ -260,7 +260,7 @@ class Node:
             connections=self._transport.peers,
             counters=self._totals,
             disk_writable=lambda: self._engine.halted is None,
-            archives=lambda: archives.at(time.monotonic_ns() // 1_000_000),
+            archives=lambda: self._archives.at(self.now().monotonic_ms),
             on_damage=self._fail,
         )
         self._rpc = RpcServer(self._service, tls=_tls_context(self._configuration.rpc))
@@ -272,8 +272,7 @@ class Node:
         self._engine.start()
         self._say_what_was_cut()
         self._say_why_silent()
-        for archive in archives_of(self._home):
-            self._log.info(f"an earlier chain is kept in {archive}, see the operations guide")
+        self._archives.at(self.now().monotonic_ms)
         async with AsyncExitStack() as stopping:
             stopping.push_async_callback(self._transport.stop)
             await self._transport.start()
@@ -337,6 +336,13 @@ class Node:
         while True:
             await asyncio.sleep(TICK_MS / 1000)
             self._guard(self._engine.tick)
+
+    def _say_what_is_put_aside(self, archives: list[Archive]) -> None:
+        """In a thread. The loop may be closed when the disk has answered at last."""
+        with suppress(RuntimeError):
+            for archive in archives:
+                text = f"an earlier chain is kept in {archive}, see the operations guide"
+                self._loop.call_soon_threadsafe(self._log.info, text)
 
     def _guard(self, action: Callable[[], None]) -> None:
         """Run a piece of the engine; what must never happen ends the node loudly instead of being carried on."""

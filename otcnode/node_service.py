@@ -109,7 +109,7 @@ class Service:
         connections: Callable[[], Sequence[Connection]],
         counters: Callable[[], Mapping[str, int]],
         disk_writable: Callable[[], bool],
-        archives: Callable[[], Sequence[Archive]],
+        archives: Callable[[], Sequence[Archive] | None],
         on_damage: Callable[[StorageDamage], None],
     ) -> None:
         self._name = name
@@ -345,7 +345,7 @@ class Service:
             synced=target <= tip.height and engine.stopped is None,
             syncing=self._syncing(target),
             blocks_first=self._store.blocks_first,
-            archives=tuple(service.ArchivedChain(one.name, one.heights, one.size_bytes) for one in self._archives()),
+            archives=self._archived(),
             disk_writable=self._disk_writable(),
             halted=engine.stopped,
             mempool_transactions=len(engine.intake.pool),
@@ -353,6 +353,12 @@ class Service:
             uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
             counters=self._counters(),
         )
+
+    def _archived(self) -> tuple[service.ArchivedChain, ...] | None:
+        archives = self._archives()
+        if archives is None:
+            return None
+        return tuple(service.ArchivedChain(one.name, one.place, one.heights, one.size_bytes) for one in archives)
 
     def _syncing(self, target: int) -> service.Syncing | None:
         taker, height = self._engine.catch_up.snapshot_taker, self._store.tip.height

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from otcnode import archives
 from otcnode import genesis as genesis_module
-from otcnode.archives import LOOKED_AT_MS, ArchivesSeen, archives_of
+from otcnode.archives import LOOKED_AT_MS, Archive, ArchivesSeen, archives_of
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli import snapshots
 from otcnode.cli.main import otcnode
@@ -94,19 +95,44 @@ def test_every_tool_for_a_stopped_node_works_on_it(home: Home, tmp_path: Path) -
 
 
 def test_what_a_running_node_tells_of_them(home: Home) -> None:
-    """By name, blocks and size; what an operator moved away is told no more at the next look."""
-    seen = ArchivesSeen(home)
+    """By name, place, blocks and size; what an operator moved away is told no more at the next look."""
+    told: list[list[Archive]] = []
+    seen = ArchivesSeen(home, told.append, begin=lambda look: look())
     assert seen.at(0) == []
     start(home)
     assert seen.at(LOOKED_AT_MS - 1) == []
-    (archive,) = seen.at(LOOKED_AT_MS)
+    (archive,) = seen.at(LOOKED_AT_MS) or []
     assert (archive.name, archive.heights) == (f"1-{LOW}", (1, LOW)) and archive.size_bytes > 0
+    assert archive.place == "data/archives"
     archive.path.rename(archive.path.with_name(f"1-{LOW}.1"))
-    assert [again.heights for again in seen.at(2 * LOOKED_AT_MS)] == [(1, LOW)]
+    assert [again.heights for again in seen.at(2 * LOOKED_AT_MS) or []] == [(1, LOW)]
     shutil.move(home.archives / f"1-{LOW}.1", home.archives / "unread")
-    assert [again.heights for again in seen.at(3 * LOOKED_AT_MS)] == [None]
-    shutil.rmtree(home.archives)
-    assert seen.at(4 * LOOKED_AT_MS) == []
+    assert [again.heights for again in seen.at(3 * LOOKED_AT_MS) or []] == [None]
+    shutil.move(home.archives, home.archives_beside)
+    assert [again.place for again in seen.at(4 * LOOKED_AT_MS) or []] == ["data/archives-beside"]
+    shutil.rmtree(home.archives_beside)
+    assert seen.at(5 * LOOKED_AT_MS) == [] and told == [[]]
+
+
+def test_who_asks_waits_for_no_disk_and_begins_no_other_look_before_it_has_answered(home: Home) -> None:
+    start(home)
+    looks: list[Callable[[], None]] = []
+    told: list[list[Archive]] = []
+    seen = ArchivesSeen(home, told.append, begin=looks.append)
+    assert [seen.at(hour * 60 * LOOKED_AT_MS) for hour in range(3)] == [None] * 3
+    (look,) = looks
+    look()
+    found = seen.at(1)
+    assert found is not None and [archive.heights for archive in found] == [(1, LOW)] and told == [found]
+    assert seen.at(LOOKED_AT_MS - 1) == found and len(looks) == 1
+    assert seen.at(LOOKED_AT_MS) == found and len(looks) == 2
+
+
+def test_the_look_ends_in_its_own_thread(home: Home) -> None:
+    start(home)
+    told: queue.Queue[list[Archive]] = queue.Queue()
+    ArchivesSeen(home, told.put).at(0)
+    assert [archive.heights for archive in told.get(timeout=60)] == [(1, LOW)]
 
 
 def test_it_can_be_put_back(home: Home) -> None:

@@ -155,7 +155,8 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
     except NoRoom as refusal:
         raise ConfigurationError(
             f"nothing was dropped: a snapshot is to be made first, for whoever joins, and {refusal}; make room (former "
-            "chains in data/archives may go elsewhere), or set snapshots.interval_blocks to 0 in node.toml"
+            "chains in data/archives and data/archives-beside may go elsewhere), or set snapshots.interval_blocks to 0 "
+            "in node.toml"
         ) from None
 
 

@@ -215,10 +215,13 @@ def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
 
 
 def _archives(answer: dict[str, Any]) -> str:
-    """What the former chains take that this node has put aside; one of an earlier version does not say."""
+    """What the former chains take that this node has put aside, and where; one of an earlier version does not say."""
     archives = answer.get("archives") or []
+    if not archives:
+        return ""
     size_bytes = sum(archive["size_bytes"] for archive in archives)
-    return f"\nformer chains: {len(archives)}, {size_bytes / 1e6:,.1f} MB" if archives else ""
+    places = ", ".join(sorted({archive["place"] for archive in archives if "place" in archive}))
+    return f"\nformer chains: {len(archives)}, {size_bytes / 1e6:,.1f} MB" + (f" in {places}" if places else "")
 
 
 def _peers(answer: dict[str, Any]) -> str:

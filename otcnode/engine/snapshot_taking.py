@@ -26,13 +26,13 @@ from otcnode.sync_messages import ChunkResponse, ManifestResponse, Offers, Snaps
 _DONE = object()
 NO_ROOM = (
     "a snapshot is given up, and taken later: the disk has no room for it beside what is left to the chain. What may "
-    "go elsewhere: former chains, where this node has put any aside in data/archives"
+    "go elsewhere: former chains, where this node has put any aside in data/archives or data/archives-beside"
 )
 REFUSED = "a snapshot waits, and is gone on with later: the system refuses what gathering it needs"
 CLAIMED_TOO_LARGE = (
     "a peer is not asked for a snapshot for a while: the disk has no room for it, by the size that the peer tells and "
     "nobody proves. If all peers tell it, what may go elsewhere: former chains, where this node has put any aside in "
-    "data/archives"
+    "data/archives or data/archives-beside"
 )
 GATHERED_TIMES = 2
 """LevelDB writes what is gathered twice, to its log and to tables, and tables again before the old ones go."""

@@ -20,9 +20,11 @@ class SyncingResult(Result, frozen=True):
 
 
 class ArchiveResult(Result, frozen=True):
-    """A former chain that was put aside; `first` and `last` of its blocks, null where it could not be read."""
+    """A former chain that was put aside, `name` at `place` in the node's home; `first` and `last` of its blocks, null
+    where it could not be read."""
 
     name: str
+    place: str
     first: int | None
     last: int | None
     size_bytes: int
@@ -33,7 +35,8 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     than f validators (where too few are heard, by several peers, or by those more than 64 blocks ahead that may yet
     prove it) or proven by a certificate, else `syncing` says how far it is. `peers_connected` of `peers_expected` are
     other validators. Blocks below `blocks_first` are not kept here, unless in one of `archives`: chains that were put
-    aside when a snapshot took their place. They are this node's alone and never deleted by it."""
+    aside when a snapshot took their place, as of the last look at the disk (null: there was none yet). They are this
+    node's alone and never deleted by it."""
 
     name: str
     node: form.NodeText
@@ -56,7 +59,7 @@ class NodeStatusResult(Result, frozen=True, kw_only=True):
     synced: bool
     syncing: SyncingResult | None
     blocks_first: int
-    archives: list[ArchiveResult]
+    archives: list[ArchiveResult] | None
     halted: str | None
     mempool_transactions: int
     mempool_bytes: int
@@ -173,7 +176,7 @@ async def status(context: Context, params: Params) -> NodeStatusResult:
         synced=now.synced,
         syncing=None if now.syncing is None else _syncing(now.syncing),
         blocks_first=now.blocks_first,
-        archives=[_archive(chain) for chain in now.archives],
+        archives=None if now.archives is None else [_archive(chain) for chain in now.archives],
         halted=now.halted,
         mempool_transactions=now.mempool_transactions,
         mempool_bytes=now.mempool_bytes,
@@ -183,7 +186,7 @@ async def status(context: Context, params: Params) -> NodeStatusResult:
 
 def _archive(chain: ArchivedChain) -> ArchiveResult:
     first, last = chain.heights or (None, None)
-    return ArchiveResult(chain.name, first, last, chain.size_bytes)
+    return ArchiveResult(chain.name, chain.place, first, last, chain.size_bytes)
 
 
 def _syncing(now: Syncing) -> SyncingResult:

@@ -104,10 +104,11 @@ class Syncing(Frozen, frozen=True, kw_only=True):
 
 
 class ArchivedChain(Frozen, frozen=True):
-    """A chain whose place a snapshot took, put aside by name; `heights`: first and last of its blocks, None if it could
-    not be read."""
+    """A chain whose place a snapshot took, put aside by name at a place in the node's home; `heights`: first and last
+    of its blocks, None if it could not be read."""
 
     name: str
+    place: str
     heights: tuple[int, int] | None
     size_bytes: int
 
@@ -146,7 +147,8 @@ class NodeStatus(Frozen, frozen=True, kw_only=True):
     """None: it is not behind."""
     blocks_first: int = 1
     """The lowest height whose block is kept here."""
-    archives: tuple[ArchivedChain, ...] = ()
+    archives: tuple[ArchivedChain, ...] | None = ()
+    """None: it has not been looked yet."""
 
 
 class Cause(Frozen, frozen=True):

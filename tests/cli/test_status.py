@@ -64,10 +64,11 @@ def test_a_node_says_how_far_it_is(fields: dict[str, Any], text: str) -> None:
 
 def test_what_former_chains_take_is_shown_beside() -> None:
     archives = [
-        {"name": "1-900", "first": 1, "last": 900, "size_bytes": 3_000_000_000},
-        {"name": "unread", "first": None, "last": None, "size_bytes": 500_000},
+        {"name": "1-900", "place": "data/archives", "first": 1, "last": 900, "size_bytes": 3_000_000_000},
+        {"name": "unread", "place": "data/archives-beside", "first": None, "last": None, "size_bytes": 500_000},
     ]
-    assert "former chains: 2, 3,000.5 MB" in shown(synced=True, archives=archives)
+    text = "former chains: 2, 3,000.5 MB in data/archives, data/archives-beside"
+    assert text in " ".join(shown(synced=True, archives=archives).split())
     assert "former chains" not in shown(synced=True) + shown(synced=True, archives=None)
 
 

@@ -491,7 +491,10 @@ class FakeNode:
             mempool_bytes=sum(len(decoded.raw) for decoded in self._pool),
             uptime_ms=5_000,
             counters={"blocks_committed": tip.height},
-            archives=(ArchivedChain("1-900.2", (1, 900), 7), ArchivedChain("unread", None, 8)),
+            archives=(
+                ArchivedChain("1-900.2", "data/archives", (1, 900), 7),
+                ArchivedChain("unread", "data/archives-beside", None, 8),
+            ),
         )
 
     def explain(self) -> Explanation:

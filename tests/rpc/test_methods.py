@@ -288,8 +288,8 @@ async def test_the_node_tells_how_it_is(node: FakeNode, api: Api) -> None:
     status = await api.call("node_status")
     assert (status["height"], status["mode"], status["node"]) == (0, "active", form.node(node.node))
     assert status["archives"] == [
-        {"name": "1-900.2", "first": 1, "last": 900, "size_bytes": 7},
-        {"name": "unread", "first": None, "last": None, "size_bytes": 8},
+        {"name": "1-900.2", "place": "data/archives", "first": 1, "last": 900, "size_bytes": 7},
+        {"name": "unread", "place": "data/archives-beside", "first": None, "last": None, "size_bytes": 8},
     ]
     assert (await api.call("node_explain"))["peers"] == {"v1": "silent 4.1 s"}
     assert (await api.call("node_peers"))["peers"][0]["silent_ms"] == 12
