@@ -101,6 +101,9 @@ def load_configuration(home: Home) -> NodeConfiguration:
     """Raises ConfigurationError with one readable line."""
     try:
         configuration = msgspec.toml.decode(home.configuration.read_bytes(), type=NodeConfiguration)
+    except FileNotFoundError:
+        advice = "otcnode init with --genesis makes it"
+        raise ConfigurationError(f"{home.path} has no {home.configuration.name}: {advice}") from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {home.configuration}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -13,12 +13,14 @@ import click
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from otcnode import genesis as genesis_module
 from otcnode import ids
 from otcnode.cli.conclusion import conclude
 from otcnode.cli.exits import EXIT_UNREACHABLE
+from otcnode.client.connection import in_words
 from otcnode.client.errors import RpcFailure
 from otcnode.client.wire import Malformed, decode_one, decode_result
 from otcnode.config import Home
@@ -197,10 +199,10 @@ def _watch(urls: tuple[str, ...], answers: dict[str, dict[str, Any]]) -> None:
 
 
 def _status_table(answers: dict[str, dict[str, Any]]) -> Table:
-    table = Table("node", "mode", "height", "view", "peers", "pool", "state")
+    table = Table(Column("node", overflow="fold"), "mode", "height", "view", "peers", "pool", "state")
     for url, answer in answers.items():
         if "error" in answer:
-            table.add_row(url, f"[red]{answer['error']}[/red]", "", "", "", "", "")
+            table.add_row(url, "", "", "", "", "", Text(str(answer["error"]), style="red"))
             continue
         table.add_row(
             str(answer["name"]),
@@ -279,8 +281,10 @@ async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dic
     try:
         async with session.post(url, json=request) as response:
             body = await response.read()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return {"error": f"no answer ({str(error) or 'timed out'})"}
+    except TimeoutError:
+        return {"error": "no answer (timed out)"}
+    except (aiohttp.ClientError, ValueError) as error:
+        return {"error": f"no answer ({in_words(error)})"}
     try:
         outcome = decode_one(body)
         if isinstance(outcome, RpcFailure):

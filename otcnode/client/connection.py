@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,13 @@ def _nobody() -> None:
 
 
 def _reason(error: Exception, seconds: float) -> str:
-    if isinstance(error, TimeoutError):
+    if type(error) is TimeoutError:  # of the whole call; that of connecting says so itself
         return f"no answer within {seconds + MARGIN_SECONDS:g} s"
+    return in_words(error)
+
+
+def in_words(error: Exception) -> str:
+    """What kept a node from being reached, without its address, which whoever asks knows."""
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.os_error.errno or 0) > 0:
+        return os.strerror(error.os_error.errno or 0).lower()
     return str(error) or type(error).__name__

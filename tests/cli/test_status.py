@@ -137,3 +137,8 @@ async def test_a_node_that_says_nothing_is_told_so() -> None:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.05)) as session:
             assert await _ask_one(session, url, "node_status") == {"error": "no answer (timed out)"}
+
+
+async def test_where_nobody_listens_is_told_in_words() -> None:
+    (answer,) = (await _ask(("http://127.0.0.1:9",), "node_status")).values()
+    assert answer == {"error": "no answer (connection refused)"}

@@ -219,7 +219,7 @@ async def test_no_node_at_all_is_an_unknown_outcome(node: FakeNode) -> None:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.execute(node.deposit(1, "r"), timeout_ms=30)
         assert not caught.value.definite
-        with pytest.raises(NodeUnavailable):
+        with pytest.raises(NodeUnavailable, match=f"^{DEAD}: connection refused"):
             await client.status()
 
 

@@ -33,7 +33,7 @@ def test_no_home(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "otcnode", "run", "--home", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == EXIT_USAGE
-    assert "nowhere" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "nowhere has no node.toml: otcnode init" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
