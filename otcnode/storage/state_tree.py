@@ -42,6 +42,8 @@ from otcnode.storage.state_proof import (
 GROUP_BYTES = 16 * HASH_BYTES
 _FIRST_BYTES = struct.Struct(f">I{HASH_BYTES - 4}x")
 """Of a key's hash the number that names its bucket."""
+_put_hash = struct.Struct(f"{HASH_BYTES}s").pack_into
+"""Write a hash into a bytearray: half as dear as assigning to a slice of it, which makes another bytearray first."""
 
 
 class TreeChanges:
@@ -155,7 +157,9 @@ class StateTree:
         numbers = _FIRST_BYTES.iter_unpack(b"".join(names))
         for name, value, (number,) in zip(names, writes.values(), numbers, strict=True):
             bucket, digest = number >> shift, digests[value]
-            page = pages[bucket] if bucket in pages else self._page(bucket, stack)
+            page = pages.get(bucket)
+            if page is None:
+                page = self._page(bucket, stack)
             edited = _edit(page, name, digest)
             if edited != page:
                 pages[bucket] = edited
@@ -245,16 +249,16 @@ class StateTree:
     ) -> tuple[dict[int, bytearray], bytes | None]:
         """The changed groups of 16 siblings by parent node, and the root (None: no bucket has changed)."""
         changed: dict[int, bytearray] = {}
-        level = {self._first_leaf + bucket: digest for bucket, digest in hashes.items()}
-        sha256 = hashlib.sha256
-        while level and 0 not in level:
-            groups = {parent: self._group(parent, stack) for parent in {(node - 1) >> 4 for node in level}}
-            for node, digest in level.items():
-                start = ((node - 1) & 15) * HASH_BYTES
-                groups[(node - 1) >> 4][start : start + HASH_BYTES] = digest
+        # By the node's number less one, which is 16 · its parent's number + its place in the group.
+        level = {self._first_leaf - 1 + bucket: digest for bucket, digest in hashes.items()}
+        sha256, put_hash = hashlib.sha256, _put_hash
+        while level and -1 not in level:
+            groups = {parent: self._group(parent, stack) for parent in {below >> 4 for below in level}}
+            for below, digest in level.items():
+                put_hash(groups[below >> 4], (below & 15) * HASH_BYTES, digest)
             changed.update(groups)
-            level = {parent: sha256(NODE_PREFIX + group).digest() for parent, group in groups.items()}
-        return changed, level.get(0)
+            level = {parent - 1: sha256(NODE_PREFIX + group).digest() for parent, group in groups.items()}
+        return changed, level.get(-1)
 
     def _put_groups(self, groups: Mapping[int, bytearray], root: bytes | None) -> None:
         for parent, group in groups.items():
@@ -290,7 +294,9 @@ def _edit(page: bytes, name: bytes, digest: bytes | None) -> bytes:
     start = page.find(name)
     if start % PAIR_BYTES:
         start = _place(page, name)
-    rest = start + PAIR_BYTES if page.startswith(name, start) else start
+        rest = start + PAIR_BYTES if page.startswith(name, start) else start
+    else:
+        rest = start + PAIR_BYTES
     if digest is None:
         return page[:start] + page[rest:]
     return b"".join((page[:start], name, digest, page[rest:]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from otcnode.storage.kv import Reader, Write
+from otcnode.storage.kv import Reader, Write, prefix_end
 from otcnode.storage.schema import HEIGHT_BYTES, Table, terminated, unterminated
 
 CACHE_BYTES = 32 << 20
 _ENTRY_BYTES = 200
 """What a cached entry costs beside its bytes (two objects and a place in a dictionary), roughly."""
+BEGINNINGS_PREFIX_BYTES = 2
+"""Of so long prefixes, tables and the lanes of the due queue, it is remembered where their keys begin."""
 _END = b"\x00\x01"
 """How `schema.terminated` ends a key."""
 
@@ -25,6 +28,9 @@ class CommittedState:
     """The latest state, with a cache of what was read or written lately, bounded in bytes (or by one block's writes).
 
     The cache has two generations: when the young one is full it becomes the old one, and what is still used moves up.
+
+    A table whose first keys are deleted block after block, such as ids that expire, is not searched from its beginning
+    each time: LevelDB would step over every deletion that it has not merged away yet, tens of thousands of them.
     """
 
     def __init__(self, reader: Reader, cache_bytes: int = CACHE_BYTES) -> None:
@@ -33,23 +39,50 @@ class CommittedState:
         self._old: dict[bytes, bytes | None] = {}
         self._young_bytes = 0
         self._generation_bytes_max = cache_bytes // 2
+        self._empty_until: dict[bytes, bytes] = {}
+        """Per prefix that was scanned: no key that begins with it is this one or lies below."""
 
     def get(self, key: bytes) -> bytes | None:
         if key in self._young:
             return self._young[key]
         value = self._old[key] if key in self._old else self._reader.get(_STATE + key)
+        self._remember(key, value)
+        return value
+
+    def _remember(self, key: bytes, value: bytes | None) -> None:
         self._young[key] = value
         self._young_bytes += _ENTRY_BYTES + len(key) + (0 if value is None else len(value))
         if self._young_bytes > self._generation_bytes_max:
             self._old, self._young, self._young_bytes = self._young, {}, 0
-        return value
 
     def scan(
         self, prefix: bytes, after: bytes | None = None, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        beyond = None if after is None else _STATE + after
-        for key, value in self._reader.scan(_STATE + prefix, beyond, limit):
-            yield key[len(_STATE) :], value
+        """A bounded one is read at once and remembered: a block deletes much of what it finds so, and the history asks
+        what was there."""
+        assert limit is None or limit >= 1
+        empty_until = self._empty_until.get(prefix, b"")
+        from_beginning = after is None or after <= empty_until
+        beyond = empty_until if after is None or from_beginning else after
+        stored = self._reader.scan(_STATE + prefix, _STATE + beyond if beyond else None, limit)
+        pairs: Iterator[tuple[bytes, bytes]] = ((key[len(_STATE) :], value) for key, value in stored)
+        if limit is not None:
+            pairs = self._taken(pairs)
+        if from_beginning and 0 < len(prefix) <= BEGINNINGS_PREFIX_BYTES:
+            first = next(pairs, None)
+            if first is None:
+                self._empty_until[prefix] = prefix_end(prefix) or b""
+                return
+            self._empty_until[prefix] = first[0][:-1]
+            yield first
+        yield from pairs
+
+    def _taken(self, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        found = list(pairs)
+        for key, value in found:
+            if key not in self._young:
+                self._remember(key, value)
+        return iter(found)
 
     def values(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """What is there under each of the keys."""
@@ -64,6 +97,15 @@ class CommittedState:
             self._old, self._young, self._young_bytes = self._young, {}, 0
         self._young.update(writes)
         self._young_bytes += size
+        self._note_beginnings(writes)
+
+    def _note_beginnings(self, writes: Mapping[bytes, bytes | None]) -> None:
+        keys = sorted(writes)
+        for prefix, empty_until in self._empty_until.items():
+            for key in keys[bisect_left(keys, prefix) : bisect_right(keys, empty_until)]:
+                if writes[key] is not None:
+                    self._empty_until[prefix] = key[:-1]
+                    break
 
 
 def history_writes(height: int, keys: Collection[bytes], before: CommittedState) -> list[Write]:

@@ -108,17 +108,15 @@ class BlockExecution:
         left = 2 * self._environment.parameters.block_transactions_max
         until = integer(self._environment.time_ms + 1)
         cursor: bytes | None = None
-        batch = SEEN_BATCH
         while left > 0:
-            entries = self._state.scan(SEEN, after=cursor, limit=min(left, batch))
+            entries = self._state.scan(SEEN, after=cursor, limit=min(left, SEEN_BATCH))
             expired = [suffix for suffix, _ in entries if suffix < until]
             for suffix in expired:
                 self._state.delete(SEEN, suffix)
-            if len(expired) < batch:
+            if len(expired) < SEEN_BATCH:
                 return
             cursor = expired[-1]
             left -= len(expired)
-            batch *= 2
 
     def apply(self, decoded: Decoded) -> Receipt:
         """Execute one transaction. Raises Inadmissible, and then nothing has happened."""

@@ -21,7 +21,6 @@ from otcnode.storage.records import ChainMeta, read_chain_meta
 from otcnode.storage.rollback import rollback
 from otcnode.storage.schema import FORMAT, Meta, Table, terminated, unterminated
 from otcnode.storage.state_proof import key_hash
-from otcnode.storage.state_view import CommittedState
 from otcnode.storage.store import FORGOTTEN_BLOCKS_MAX, Store
 from otcnode.storage.tools import verify
 from tests.storage.chain import (
@@ -330,18 +329,6 @@ def test_only_the_next_block_is_committed() -> None:
             state_writes={},
             tree_changes=changes,
         )
-
-
-def test_the_cache_of_the_committed_state_is_bounded_and_right() -> None:
-    kv = MemoryKeyValue()
-    kv.write([(Table.STATE.value + b"%d" % number, b"value %d" % number) for number in range(300)])
-    state = CommittedState(kv, cache_bytes=4_000)
-    for number in [*range(300), *range(300, 0, -7)]:
-        assert state.get(b"%d" % number) == (b"value %d" % number if number < 300 else None)
-        assert len(state._young) + len(state._old) <= 20
-    kv.write([(Table.STATE.value + b"1", b"new"), (Table.STATE.value + b"2", None)])
-    state.update({b"1": b"new", b"2": None})
-    assert (state.get(b"1"), state.get(b"2")) == (b"new", None)
 
 
 @pytest.mark.parametrize("write", range(1, 8))
