@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,9 @@ class LevelKeyValue:
         try:
             with self._db.write_batch(transaction=True, sync=True) as pending:
                 put, delete = pending.put, pending.delete
-                for key, value in batch:
+                # In order of key each finds its place in LevelDB's memory beside the one before, which saves more than
+                # the sorting costs; writes to one key stay in their order.
+                for key, value in sorted(batch, key=itemgetter(0)):
                     if value is None:
                         delete(key)
                     else:

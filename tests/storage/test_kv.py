@@ -82,6 +82,11 @@ def test_any_writes_and_scans_are_those_of_a_sorted_dictionary(
         assert list(kv.scan(prefix, after, limit, reverse)) == model_scan(model, prefix, after, limit, reverse)
 
 
+def test_of_several_writes_to_one_key_the_last_one_counts(kv: KeyValue) -> None:
+    kv.write([(b"c", b"2"), (b"b", b"1"), (b"a", b"1"), (b"c", b"1"), (b"b", None), (b"a", None), (b"a", b"")])
+    assert list(kv.scan(b"")) == [(b"a", b""), (b"c", b"1")]
+
+
 def test_a_snapshot_and_a_running_scan_do_not_see_later_writes(kv: KeyValue) -> None:
     kv.write([(b"a", b"1"), (b"b", b"1")])
     snapshot = kv.snapshot()
