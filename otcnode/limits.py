@@ -316,7 +316,8 @@ page_entries_default = 100
 page_entries_max = 1_000
 
 # evidence packages
-evidence_package_bytes_max = 64 << 20
+evidence_package_bytes_max = 48_000_000
+"""In base64 it fits an answer that a client takes (`client.connection.RESPONSE_BYTES_MAX`)."""
 evidence_key_bytes_max = 256
 evidence_transactions_max = 4_096
 """Of one contract or trade: what made it, not what happened under it."""

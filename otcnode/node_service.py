@@ -420,7 +420,7 @@ class Service:
 
     def misconduct_file(self, offence: bytes) -> bytes | None:
         kept = self._engine.evidence.get(offence)
-        if kept is None:
+        if kept is None or all(epoch.number != kept.offence.epoch for epoch in self.epochs()):
             return None
         changes = [
             EpochChange(self.header(epoch.number - 1), self.certificate(epoch.number - 1), epoch)

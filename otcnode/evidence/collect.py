@@ -17,6 +17,7 @@ from otcnode.evidence.package import (
     Leaf,
     Package,
     StateEntry,
+    TooLarge,
     TransactionProof,
 )
 from otcnode.genesis import Genesis
@@ -52,10 +53,6 @@ class Source(Protocol):
     def epochs(self) -> Sequence[Epoch]: ...
 
 
-class TooLarge(Exception):
-    """More made this item than a package may hold."""
-
-
 class Shown(NamedTuple):
     """What one block has to show of the subject, and the entrustments that the transactions were made under."""
 
@@ -66,9 +63,7 @@ class Shown(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(proof.raw) + len(proof.receipt) for proof in self.transactions) + sum(
-            len(proof.receipt) for proof in self.automatic
-        )
+        return sum(len(encode(part)) for part in (self.block, *self.transactions, *self.automatic))
 
 
 class Blocks:
@@ -89,11 +84,10 @@ class Blocks:
         shown = self.shown[height] = _show(self._source, height, entry)
         self._transactions += len(shown.transactions)
         self._bytes += shown.size_bytes
-        if (
-            self._transactions > limits.evidence_transactions_max
-            or self._bytes > limits.evidence_package_bytes_max // 2
-        ):
-            raise TooLarge
+        if self._transactions > limits.evidence_transactions_max:
+            raise TooLarge(f"more than {limits.evidence_transactions_max} transactions")
+        if self._bytes > limits.evidence_package_bytes_max:
+            raise TooLarge(f"more than {limits.evidence_package_bytes_max} bytes")
 
 
 def collect(

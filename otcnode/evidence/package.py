@@ -16,7 +16,7 @@ from msgspec import Meta
 from otcnode import limits
 from otcnode.blocks import Certificate, Epoch, Header
 from otcnode.codec import Record, decode, encode
-from otcnode.errors import DecodeError
+from otcnode.errors import DecodeError, OtcnodeError
 from otcnode.evidence.verdict import Outcome, Refused
 from otcnode.storage.state_proof import StateProof
 from otcnode.types import Bytes32, Hash, Height, Natural
@@ -100,8 +100,16 @@ class Package(Record, frozen=True):
     document: Document | None
 
 
+class TooLarge(OtcnodeError):
+    """More made an item than a package may hold."""
+
+
 def write(package: Package) -> bytes:
-    return encode(package)
+    """Raises TooLarge where no reader would take it."""
+    raw = encode(package)
+    if len(raw) > limits.evidence_package_bytes_max:
+        raise TooLarge(f"{len(raw)} bytes, a package has at most {limits.evidence_package_bytes_max}")
+    return raw
 
 
 def read(raw: bytes) -> Package:

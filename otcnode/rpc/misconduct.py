@@ -84,5 +84,7 @@ async def evidence_get(context: Context, params: EvidenceGetParams) -> EvidenceG
         raise DecodeError("an offence is named by 64 hexadecimal digits") from None
     file = context.service.misconduct_file(name)
     if file is None:
-        raise RpcError(NOT_FOUND, "this node holds no evidence of that offence")
+        raise RpcError(
+            NOT_FOUND, "this node holds no evidence of that offence, or of an epoch that its chain does not know"
+        )
     return EvidenceGetResult(file)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from otcnode.evidence.collect import Blocks, TooLarge, collect
-from otcnode.evidence.package import Kind, write
+from otcnode.evidence.collect import Blocks, collect
+from otcnode.evidence.package import Kind, TooLarge, write
 from otcnode.ids import Prefix
 from otcnode.rpc import format as form
 from otcnode.rpc.access import Caller, Subject, forbidden, may_see_parties, require_login
@@ -67,7 +67,7 @@ async def _package(context: Context, kind: Kind, name: Bytes32) -> EvidenceResul
             blocks.show(height, entry)
             await asyncio.sleep(0)  # there may be thousands of blocks: others get their turn in between
         snapshot = context.service.state()
-        package = collect(context.service, kind, name, snapshot.view, snapshot.height, blocks)
-    except TooLarge:
-        raise RpcError(INVALID_PARAMS, "more made it than a package may hold") from None
-    return EvidenceResult(snapshot.height, form.block(snapshot.block_hash), form.time(snapshot.time_ms), write(package))
+        package = write(collect(context.service, kind, name, snapshot.view, snapshot.height, blocks))
+    except TooLarge as error:
+        raise RpcError(INVALID_PARAMS, f"more made it than a package may hold: {error}") from None
+    return EvidenceResult(snapshot.height, form.block(snapshot.block_hash), form.time(snapshot.time_ms), package)

@@ -20,6 +20,7 @@ from otcnode.vm.governance.records import ParameterChange
 from otcnode.vm.operations import Operation
 from otcnode.vm.transactions import decode_transaction, sign_as_node
 from tests.engine.network import Net, Station, deposit, key_of, stations
+from tests.engine.test_definite import service_of
 from tests.engine.test_inadmissible_waits import decision, governed
 
 
@@ -199,6 +200,10 @@ def test_after_a_rollback_nobody_is_told_what_belongs_to_an_epoch_that_has_not_b
     assert honest[0].penalised == []
     assert not posted(), "nobody can take it into a block"
     assert keeper.all() == [kept], "the same blocks may come again"
+    restarted = Station(honest[1].genesis, honest[1].key, kv=taken_back.kv)
+    assert [entry.offence for entry in restarted.engine.evidence.all()] == [offence]
+    file = service_of(restarted).misconduct_file(name_of(offence))
+    assert file is None, "none that anybody could check"
     keeper.epoch_began(another)
     assert told() == [encode(Accusation(kept.evidence))]
     assert posted()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from otcnode import limits
+from otcnode.client.connection import RESPONSE_BYTES_MAX
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import verify
 from otcnode.rpc import format as form
@@ -87,6 +88,26 @@ async def test_what_is_more_than_a_package_holds_is_refused(bound: str, monkeypa
     api = Api(story.node)
     monkeypatch.setattr(limits, bound, 4)
     assert (await api.call(method, params, await api.login(ISSUER)))["code"] == -32602
+
+
+@pytest.mark.parametrize("made", [of_contract, of_trade])
+async def test_what_a_node_makes_a_reader_takes_to_the_byte(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proofs, certificates and the history of the validators count as well as what was signed."""
+    story, method, params = await made()
+    api = Api(story.node)
+    token = await api.login(INVESTOR)
+    raw = base64.b64decode((await api.call(method, params, token))["package"])
+    monkeypatch.setattr(limits, "evidence_package_bytes_max", len(raw))
+    assert verify(raw, story.node.chain).outcome is Outcome.OK
+    assert base64.b64decode((await api.call(method, params, token))["package"]) == raw
+    monkeypatch.setattr(limits, "evidence_package_bytes_max", len(raw) - 1)
+    assert verify(raw, story.node.chain).outcome is Outcome.PROOF_INVALID
+    refused = await api.call(method, params, token)
+    assert refused["code"] == -32602 and "may hold" in refused["message"]
+
+
+def test_the_largest_package_fits_an_answer_that_a_client_takes() -> None:
+    assert len(base64.b64encode(bytes(limits.evidence_package_bytes_max))) + 10_000 < RESPONSE_BYTES_MAX
 
 
 def _another(field: str) -> str:
