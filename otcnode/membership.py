@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 
 from otcnode import ids
@@ -13,6 +15,11 @@ from otcnode.vm.view import StateView
 
 NAME_CHARACTERS_MAX = 32
 """What is longer and begins like an id is meant as one, even if it was mistyped."""
+
+SHORT_CHARACTERS = 12
+_SHORT = re.compile(rf"[0-9a-f]{{{SHORT_CHARACTERS}}}")
+_MISTAKABLE = re.compile(rf"\(|^{_SHORT.pattern}$")
+"""What looks like a name with an id behind it, or like an id."""
 
 
 class Membership:
@@ -37,7 +44,7 @@ class Membership:
         """Take in a committed state; the addresses, other nodes' only, that are new or changed since the last."""
         before = self._addresses
         nodes = dict(State(view).scan(NODES))
-        self._names = {node: record.name for node, record in nodes.items()}
+        self._names = _told_apart({node: record.name for node, record in nodes.items()})
         known = {node: self._by_name.get(record.name, record.address) for node, record in nodes.items()}
         known |= self._by_id
         self._addresses = {
@@ -49,14 +56,31 @@ class Membership:
         return node in self._names or node in self._by_id
 
     def name_of(self, node: bytes) -> str:
-        """The beginning of its id for one that the state does not name."""
-        return self._names.get(node, node.hex()[:12])
+        """No two nodes have the same: where they share a name, or it could be mistaken for another node's, the
+        beginning of the id is told too. Only that for one that the state does not name."""
+        return self._names.get(node, _short(node))
+
+    def own_name(self, configured: str) -> str:
+        """By which other nodes know this one; as it is configured where the state does not name it."""
+        return self._names.get(self._own, configured)
 
     def named(self, text: str) -> str:
         """With the names of nodes in place of the beginnings of their ids."""
-        for node, name in self._names.items():
-            text = text.replace(node.hex()[:12], name)
-        return text
+        names = {_short(node): name for node, name in self._names.items()}
+        return _SHORT.sub(lambda found: names.get(found[0], found[0]), text)
+
+
+def _short(node: bytes) -> str:
+    return node.hex()[:SHORT_CHARACTERS]
+
+
+def _told_apart(names: Mapping[bytes, str]) -> dict[bytes, str]:
+    """The ledger lets nodes share a name: a validator that signs over to a new key may keep its own."""
+    shared = Counter(names.values())
+    return {
+        node: f"{name} ({_short(node)})" if shared[name] > 1 or _MISTAKABLE.search(name) else name
+        for node, name in names.items()
+    }
 
 
 def _is_id(name: str) -> bool:

@@ -384,7 +384,7 @@ class Service:
         if handover is not None:
             state += f"; {handover.text}"
         return service.Explanation(
-            name=self._name,
+            name=self._membership.own_name(self._name),
             text=f"{where}: {state}",
             progressing=goes_on,
             height=seen.inspection.committed,

@@ -12,11 +12,13 @@ from otcnode.demo import story
 from otcnode.errors import ConfigurationError
 from otcnode.genesis import (
     CASH_DECIMALS_MAX,
+    GENESIS_VERSION,
     PARAMETER_BOUNDS,
     ChainParameters,
     Clock,
     Genesis,
     KeyPurpose,
+    chain_id,
     check,
     dump,
     load,
@@ -29,6 +31,14 @@ EDGES = [(name, edge) for name, edges in sorted(PARAMETER_BOUNDS.items()) for ed
 def with_parameter(name: str, value: int) -> Genesis:
     genesis = genesis_of(4)
     return replace(genesis, parameters=replace(genesis.parameters, **{name: value}))
+
+
+def test_a_genesis_of_other_rules_is_refused_and_is_another_chain() -> None:
+    genesis = genesis_of(4)
+    other = replace(genesis, version=GENESIS_VERSION + 1)
+    with pytest.raises(ConfigurationError, match=f"genesis version {GENESIS_VERSION + 1}: this node knows version"):
+        check(other)
+    assert chain_id(other) != chain_id(genesis)
 
 
 def test_every_parameter_has_its_bounds() -> None:

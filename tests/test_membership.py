@@ -35,6 +35,31 @@ def test_a_node_is_let_in_from_the_block_that_admits_it_to_the_one_that_turns_it
     assert not membership.admits(NEW)
 
 
+def test_no_two_nodes_are_told_by_the_same_name() -> None:
+    """The ledger lets them share one; metrics, explanations and logs would take one for the other."""
+    council = Council()
+    membership = Membership(OWN, {})
+    membership.read(council.view)
+    own = membership.name_of(OWN)
+    assert membership.own_name("as configured") == own
+    assert Membership(OWN, {}).own_name("as configured") == "as configured"
+
+    def named(name: str) -> str:
+        """The newcomer, under this name."""
+        council.decide(NodeAdmit(NEW, True, name, "Fifth bank", "10.0.0.5:26650"))
+        membership.read(council.view)
+        return membership.name_of(NEW)
+
+    new, old = NEW.hex()[:12], OWN.hex()[:12]
+    assert named("node5") == "node5" and membership.name_of(OWN) == own
+    assert named(own) == f"{own} ({new})" and membership.name_of(OWN) == f"{own} ({old})"
+    assert membership.named(f"{old} waits for {new}") == f"{own} ({old}) waits for {own} ({new})"
+    assert membership.own_name("as configured") == f"{own} ({old})"
+    assert named(f"{own} ({old})") == f"{own} ({old}) ({new})" and membership.name_of(OWN) == own
+    assert named(old) == f"{old} ({new})"
+    assert membership.named(f"{old} waits for {new}") == f"{own} waits for {old} ({new})"
+
+
 def test_the_operators_addresses_come_before_those_on_the_chain() -> None:
     council = Council()
     admit(council)
