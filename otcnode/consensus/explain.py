@@ -203,9 +203,9 @@ def _own_causes(state: State) -> Iterable[Reason]:
     if state.record_held_back is not None:
         text = f"signs nothing: the store is at height {state.committed}, its voting record at {state.floor}"
         yield Reason(Cause.HELD_BACK, text, state.floor)
-    if state.silence is not None and state.is_validator:
+    if state.silence is not None:
         yield _silence_cause(state, state.silence)
-        if not state.silence.shown:
+        if not state.silence.shown and state.is_validator:
             yield Reason(Cause.SILENT, "if a quorum has lost its records, start with --vote-again-after-loss")
     if state.mode in (Mode.ACTIVE, Mode.INACTIVE) and state.view < state.view_first:
         text = f"signs nothing below view {state.view_first}: a lost record may have voted there"

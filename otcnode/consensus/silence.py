@@ -89,6 +89,8 @@ def _doubt(silence: Silence, reported: int | None) -> Silence:
 
 
 def may_end(state: State) -> bool:
+    """Also while this node only follows: who is to become a validator must not begin its epoch silent, for nothing may
+    be decided there without it, and its silence would then never end."""
     if state.silence is None:
         return False
     silence = state.silence = _follow_clock(state, state.silence)
@@ -96,7 +98,7 @@ def may_end(state: State) -> bool:
         return False
     silence = _listen(state, silence)
     silence = state.silence = _doubt(silence, _reported(state, silence))
-    return silence.height is not None and state.committed >= silence.height + state.window and state.is_validator
+    return silence.height is not None and state.committed >= silence.height + state.window
 
 
 def view_first(state: State) -> int:

@@ -172,6 +172,11 @@ class State:
     def _takes_part(self) -> bool:
         return self.is_validator and self.halted is None and self.record_held_back is None
 
+    @property
+    def may_vote_once_chosen(self) -> bool:
+        """Whether this node would vote as a validator: it has an intact record, and the blocks that it speaks of."""
+        return self.silence is None and self.halted is None and self.committed >= self.floor
+
     def may_sign(self, view: int) -> bool:
         """Whether any of the five messages may be signed for `view` of this epoch."""
         allowed = view >= self.view_first and self.committed >= self.floor

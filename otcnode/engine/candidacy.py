@@ -1,9 +1,10 @@
 """When an admitted node says by itself that it is ready to be a validator.
 
 It does so while an open VALIDATOR_SET proposal names it, or a validator has signed over to it, as long as it is no
-validator, has synced and is connected to a quorum of the validators; again whenever what it said has lost half of its
-worth, so that the approval that completes the proposal finds it fresh; never otherwise, so that nobody's ledger fills
-with what nobody asked for.
+validator, has synced, is connected to a quorum of the validators and has a voting record with which it may vote (else
+the epoch that it joins could begin without a quorum that speaks, for good); again whenever what it said has lost half
+of its worth, so that the approval that completes the proposal finds it fresh; never otherwise, so that nobody's ledger
+fills with what nobody asked for.
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ class Candidacy:
                 self._named.discard(name)
 
     def due(
-        self, tip: Tip, connected: Collection[bytes], claims: Mapping[bytes, int], now_ms: int
+        self, tip: Tip, connected: Collection[bytes], claims: Mapping[bytes, int], may_vote: bool, now_ms: int
     ) -> ValidatorReady | None:
-        """What to say now, if anything. `claims`: what each peer says it has committed."""
+        """What to say now, if anything. `claims`: what each peer says it has committed; `may_vote`: whether the own
+        voting record lets this node vote, so that nobody waits for a validator that is silent."""
         if self._own in tip.next_epoch.validators or now_ms - self._said_ms < limits.ready_interval_ms:
+            return None
+        if not may_vote:
             return None
         state = State(self._committed_state())
         if not (self._is_named(state, tip) and self._is_wanted(state, tip)) and not self._may_take_over(state, tip):

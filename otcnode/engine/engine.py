@@ -254,7 +254,8 @@ class Engine:
         if not self.replica.started:
             return
         claims, now_ms = self.catch_up.sync.claims(), self._host.now().monotonic_ms
-        ready = self._candidacy.due(self.flight.tip(), self._peers, claims, now_ms)
+        may_vote = self.replica.state.may_vote_once_chosen
+        ready = self._candidacy.due(self.flight.tip(), self._peers, claims, may_vote, now_ms)
         if ready is not None:
             self._host.note("info", "says that it is ready to be a validator", height=ready.height)
             self.act_as_node(ready)

@@ -502,8 +502,9 @@ class Plan(_Part, frozen=True, kw_only=True):
 
     @property
     def silenced(self) -> frozenset[int]:
-        """Those that lose their record, and count among the f until they vote again. However many they are nobody is
-        harmed; progress is promised if, at the heal, no more are silent than the f bear beside the weakened."""
+        """Those that lose their record. However many they are nobody is harmed. Who was a validator then, or had said
+        that it is ready, counts among the f until it votes again: progress is promised if, at the heal, no more of
+        them are silent than the f bear beside the weakened. Who only followed comes to decide once it may vote."""
         return frozenset(fault.node for fault in self.faults if isinstance(fault, RecordLost | DirectoryLost))
 
     def promises_progress(self, silent: Set[int]) -> bool:

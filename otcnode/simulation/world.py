@@ -64,12 +64,14 @@ from otcnode.storage.faulty import FaultyKeyValue, SimulatedCrash
 from otcnode.storage.faulty_folders import FaultyFolder, FaultyFolders
 from otcnode.storage.store import Store
 from otcnode.vm.governance.records import NODES
+from otcnode.vm.governance.validators import epoch_at
 from otcnode.vm.state import State
 
 START_MS_MAX = 50
 RETRY_MS = 4_000
 """A client that sees nothing final for so long hands its transaction to the next node."""
 PROGRESS_CHECK_MS = 250
+SAYS_READY = "says that it is ready to be a validator"
 MEMORY_CHECK_MS = 1_000
 """How often the next node's memory is looked at, in turn."""
 UNPROMISED_MS = 20_000
@@ -154,6 +156,10 @@ class World:
         self._promises_progress = True
         self._unpromised_end_ms = plan.safety_ms + min(plan.liveness_ms, UNPROMISED_MS)
         self._down_ms: dict[int, int] = {}
+        self._ready: set[int] = set()
+        """Who has said that it is ready to be a validator."""
+        self._counted_on: set[int] = set()
+        """Whose record was lost when it decided, or had said that it is ready. Nobody else may hold the others up."""
         self._met_full: set[int] = set()
         self._outstanding: tuple[Client, int] | None = None
         """Whose end, at which node, was found outstanding last: it is looked for first."""
@@ -340,6 +346,16 @@ class World:
     def _lose_record(self, index: int) -> None:
         self._nodes[index].disk.votes.lose()
         self.checkers.lost_record(index)
+        if index in self._ready or index in self._deciding():
+            self._counted_on.add(index)
+
+    def _deciding(self) -> set[int]:
+        """The validators, by the newest state that anybody holds."""
+        newest = self._newest()
+        if newest is None:
+            return set(range(self.plan.validators))
+        with damages.seen_from_outside(node.disk for node in self._nodes):
+            return {self.validators.index(name) for name in epoch_at(newest.state, newest.tip.height + 1).validators}
 
     def _set_clock(self, index: int) -> None:
         self._nodes[index].skew_ms = self.plan.skews_ms[index]
@@ -378,7 +394,7 @@ class World:
         """The second phase: the survivors live, see each other and the right time."""
         plan = self.plan
         self._healed = True
-        silent = {index for index in plan.silenced if not self._nodes[index].disk.votes.may_vote}
+        silent = {index for index in self._counted_on if not self._nodes[index].disk.votes.may_vote}
         self._promises_progress = plan.promises_progress(silent)
         rest = sorted(set(range(plan.nodes)) - set(plan.survivors))
         self.note(None, f"heals; survivors {plan.survivors}, {'frozen' if plan.rest_frozen else 'living on'}: {rest}")
@@ -416,9 +432,11 @@ class World:
     def injected(self, kind: str) -> None:
         self._summary.faults[kind] += 1
 
-    def noted(self, text: str) -> None:
+    def noted(self, node: int, text: str) -> None:
         """A node writes a line to its log."""
         self.marks.noted(text)
+        if text == SAYS_READY:
+            self._ready.add(node)
 
     def mark(self, what: str) -> None:
         """A situation worth having been in."""
@@ -576,12 +594,15 @@ class World:
 
     def _follows(self, index: int) -> bool:
         """Whether the node is admitted, by the newest state that anybody holds."""
-        stores = [node.store for node in self._nodes if node.store is not None]
-        newest = max(stores, key=lambda store: store.tip.height, default=None)
+        newest = self._newest()
         if newest is None:
             return False
         with damages.seen_from_outside(node.disk for node in self._nodes):
             return State(newest.state).get(NODES, self.validators[index]) is not None
+
+    def _newest(self) -> Store | None:
+        stores = [node.store for node in self._nodes if node.store is not None]
+        return max(stores, key=lambda store: store.tip.height, default=None)
 
     def _has_ended(self, client: Client, index: int) -> bool:
         store = self._nodes[index].store

@@ -218,6 +218,38 @@ def test_a_key_without_a_record_votes_from_where_its_epoch_begins() -> None:
     assert cluster.advance_until(lambda: min(cluster.heights()) > before + 5, 60_000)
 
 
+def test_a_key_without_a_record_begins_one_while_it_follows_and_a_restart_keeps_it() -> None:
+    """Who is to become a validator must not be silent then: with two such ones of four nothing would be decided."""
+    cluster = Cluster(4, spare=2, parameters=ChainParameters(heartbeat_real_ms=1_000))
+    joiners = cluster.nodes[4:]
+    for joiner in joiners:
+        joiner.disk.record = None
+    cluster.start()
+
+    def follow(seconds: int) -> None:
+        """Nobody tells a node that only follows: it asks."""
+        for _ in range(seconds):
+            cluster.advance(1_000)
+            for joiner in joiners:
+                cluster.sync(joiner, cluster.nodes[0].name)
+
+    follow(5)
+    assert not any(_replica(joiner).state.may_vote_once_chosen for joiner in joiners)
+    (_, reason) = _replica(joiners[0]).explain(joiners[0].now()).causes
+    assert "silent: no intact voting record; waits for a block of a time " in reason.text
+    follow(20)
+    for joiner in joiners:
+        assert _replica(joiner).state.may_vote_once_chosen and _replica(joiner).mode is Mode.FOLLOWING
+        joiner.crash()
+        joiner.start()
+    members = sorted(cluster.nodes[index].name for index in (0, 1, 4, 5))
+    cluster.nodes[0].submit(CHANGE + b"".join(members))
+    follow(5)
+    assert joiners[0].name in cluster.nodes[0].tip_state().epoch.validators
+    before = max(cluster.heights())
+    assert cluster.advance_until(lambda: joiners[1].tip_state().height > before + 5, 30_000)
+
+
 def _asked_alone() -> Node:
     """Node 3 has waited too long for what only it knows, and asked for view 1; then its record is lost."""
     cluster = Cluster(4)

@@ -34,10 +34,13 @@ class Station:
         self.now_ms = 0
 
     def hears(
-        self, connected: Collection[bytes] = (OLD.public,), claims: Mapping[bytes, int] | None = None
+        self,
+        connected: Collection[bytes] = (OLD.public,),
+        claims: Mapping[bytes, int] | None = None,
+        may_vote: bool = True,
     ) -> ValidatorReady | None:
         self.now_ms += limits.ready_interval_ms
-        return self.candidacy.due(self.tip(), connected, claims or {}, self.now_ms)
+        return self.candidacy.due(self.tip(), connected, claims or {}, may_vote, self.now_ms)
 
     def tip(self) -> Tip:
         council = self.council
@@ -125,6 +128,12 @@ def test_only_once_it_has_synced_and_one_liar_holds_nobody_up(station: Station) 
     far = station.council.height + SYNCED_BLOCKS + 1
     assert station.hears(OTHERS, {OTHERS[0]: far, OTHERS[1]: far}) is None
     assert station.hears(OTHERS, {OTHERS[0]: 10**9, OTHERS[1]: far - 1}) is not None
+
+
+def test_not_while_its_voting_record_does_not_let_it_vote(station: Station) -> None:
+    station.propose()
+    assert station.hears(may_vote=False) is None
+    assert station.hears() is not None
 
 
 def test_not_by_a_validator_and_not_by_a_node_that_was_turned_away(station: Station) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from otcnode import chain
 from otcnode.chain import Parent, Speculation
 from otcnode.simulation.generate import Options, generate
+from otcnode.simulation.marks import TOO_MANY_SILENT
 from otcnode.simulation.plan import (
     Act,
     Admit,
@@ -20,6 +21,7 @@ from otcnode.simulation.plan import (
     Fault,
     Partition,
     Plan,
+    RecordLost,
     Reform,
     Rotate,
     Submission,
@@ -74,6 +76,16 @@ def test_four_become_seven_and_four_again_under_load() -> None:
 def test_two_changes_in_quick_succession_come_one_after_the_other() -> None:
     summary = kept(reformed((500, (0, 1, 2, 3, 4)), (600, (1, 2, 3, 5))))
     assert summary.marks["epoch of other validators"] == 2
+
+
+def test_joiners_without_a_record_hold_nobody_up() -> None:
+    """Two of the four that are to decide have lost their records: they say that they are ready only once they may vote,
+    and until then nothing comes of the change."""
+    lost = tuple(RecordLost(id=node, at_ms=1_000, node=node, down_ms=100) for node in (4, 5))
+    plan = reformed((1_600, (0, 1, 4, 5)), (22_000, (0, 1, 4, 5)), faults=lost, safety_ms=2_000)
+    summary = kept(plan)
+    assert summary.marks["a node says that it is ready"] >= 2 and summary.marks["epoch of other validators"] == 1
+    assert not summary.marks[TOO_MANY_SILENT]
 
 
 def test_a_joiner_that_dies_right_after_it_was_added_halts_nobody() -> None:
