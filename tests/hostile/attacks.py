@@ -137,6 +137,10 @@ OFFENCES: dict[str, tuple[CloseCode, Offence]] = {
         CloseCode.MALFORMED,
         frames(b"\x01\0\x3e\x84\0\0\xff\xff" + bytes(FRAGMENT_BYTES), whole_frame(Channel.CONSENSUS, b"x")),
     ),
+    "a document held up by gossip": (
+        CloseCode.MALFORMED,
+        frames(first_frame(Channel.DOCUMENTS, bytes(50_000)), whole_frame(Channel.TRANSACTIONS, words.have(1)) * 17),
+    ),
     "a giant message": (CloseCode.TOO_LARGE, frames(b"\x01\0\x3e\x84\xff\xff\xff\xff" + bytes(FRAGMENT_BYTES))),
     "pings without end": (CloseCode.FLOOD, frames(control_frame(Form.PING, bytes(8)) * 700)),
     "an announcement that is none": (CloseCode.MALFORMED, frames(control_frame(Form.ANNOUNCE, b"\x91\x01"))),
