@@ -208,6 +208,10 @@ gossip_names_burst = 100_000
 gossip_served_bytes_per_second = 16 << 20
 seen_cache_entries_max = 200_000
 verified_cache_entries_max = 100_000
+evidence_verdicts_remembered_max = 10_000
+evidence_judged_at_once_bytes = 64 << 10
+"""Of evidence in transactions, looked at in one go on the loop: ten milliseconds, besides the
+signatures in it, which are verified elsewhere. One piece may go beyond it."""
 signatures_per_batch_min = 128
 signatures_per_batch_max = 4_096
 """Of arriving transactions, verified in one go: about a quarter of a second of one core that has nothing else to do."""

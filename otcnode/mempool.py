@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from otcnode import limits
-from otcnode.vm.governance.operations import NodeOperation
+from otcnode.vm.governance.misconduct import offence_named
+from otcnode.vm.governance.operations import EvidencePost, NodeOperation
 from otcnode.vm.transactions import Body, Decoded
 
 _LEFTOVERS_MAX = 1_000
@@ -69,6 +70,8 @@ class Mempool:
         self._bytes_borne = 0
         self._by_end: list[tuple[int, bytes]] = []
         """(valid_until, id): a heap. What has left the pool is taken out now and then, many at a time."""
+        self._posts: dict[bytes, dict[bytes, int]] = {}
+        """The ids of evidence that waits, each with its valid_until, by the name of the offence."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -144,6 +147,9 @@ class Mempool:
             self._bearer[decoded.id] = bearer
             self._bytes_borne += len(decoded.raw)
         heapq.heappush(self._by_end, (decoded.transaction.body.valid_until, decoded.id))
+        operation = decoded.transaction.body.operations[0]
+        if isinstance(operation, EvidencePost):
+            self._posts.setdefault(offence_named(operation), {})[decoded.id] = decoded.transaction.body.valid_until
         return None
 
     def place(self, transaction_id: bytes) -> int | None:
@@ -168,6 +174,12 @@ class Mempool:
             self._bytes_per_author[author] -= len(decoded.raw)
             if not of_author:
                 del self._per_author[author], self._bytes_per_author[author]
+            operation = decoded.transaction.body.operations[0]
+            if isinstance(operation, EvidencePost):
+                name = offence_named(operation)
+                del self._posts[name][transaction_id]
+                if not self._posts[name]:
+                    del self._posts[name]
         if len(self._by_end) > 2 * len(self._waiting) + _LEFTOVERS_MAX:
             # Ascending order is a heap.
             self._by_end = sorted({entry for entry in self._by_end if entry[1] in self._waiting})
@@ -184,6 +196,10 @@ class Mempool:
     def of_author(self, author: bytes) -> list[Decoded]:
         """What an account or a node has waiting, in order of arrival."""
         return [self._waiting[transaction_id] for transaction_id in self._per_author.get(author, ())]
+
+    def posted_until(self, name: bytes) -> int:
+        """Until when evidence of the offence of that name can wait here; 0: none does."""
+        return max(self._posts.get(name, {}).values(), default=0)
 
     def ending_after(self, time_ms: int) -> list[Decoded]:
         """Those still valid at a time, in order of arrival. Walks through the pool."""

@@ -3,14 +3,16 @@ long as the workers keep up. Where they do not, sources are served in turn (engi
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from otcnode import limits
 from otcnode.engine.host import TransactionState
+from otcnode.engine.proving import signatures_in
 from otcnode.engine.turns import Source, Turns
 from otcnode.types import FullHash, TransactionId
+from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.transactions import Decoded
 
 Answer = Callable[[TransactionState], None]
@@ -78,6 +80,8 @@ class Arrivals:
         self._shares: dict[Source, _Shares] = {}
         """Of every source that has anything here, taken or not."""
         self._ways: dict[bytes, _Share] = {}
+        self._posts: Counter[tuple[bytes, bytes | None]] = Counter()
+        """Pieces of evidence, by the node that says so and by who has brought them."""
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._waiting) + len(self._taken)
@@ -109,6 +113,10 @@ class Arrivals:
         way = self._ways.get(_PUSHED + validator)
         return 0 if way is None else way.count
 
+    def posts_of(self, node: bytes, source: bytes | None) -> int:
+        """How many pieces of evidence of this node have come from the same source and are held."""
+        return self._posts[node, source]
+
     def holds_id(self, transaction_id: TransactionId) -> bool:
         """Some copy of the transaction, true or forged."""
         return transaction_id in self._copies
@@ -124,9 +132,10 @@ class Arrivals:
         else:
             self._number += 1
             self._waiting[decoded.full_hash] = self._number, arrival
-            self._turns.add(source, decoded.full_hash, len(decoded.transaction.signatures))
+            self._turns.add(source, decoded.full_hash, signatures_in(decoded))
         self._copies[decoded.id] = self._copies.get(decoded.id, 0) + 1
         self._enter(source, len(decoded.raw))
+        self._count_post(arrival, 1)
         return True
 
     def hasten(self, decoded: Decoded, validator: bytes) -> None:
@@ -142,6 +151,8 @@ class Arrivals:
             self._leave(arrival.shares_with, size)
             self._urgent[decoded.full_hash] = urgent
             self._enter(urgent.shares_with, size)
+            self._count_post(arrival, -1)
+            self._count_post(urgent, 1)
 
     def take(self, signatures_max: int) -> list[Arrival]:
         """What is urgent, the oldest first; then of the rest a turn of each source after the other, with about as many
@@ -152,7 +163,7 @@ class Arrivals:
         while self._urgent and room > 0:
             _, arrival = self._urgent.popitem(last=False)
             batch.append(arrival)
-            room -= len(arrival.decoded.transaction.signatures)
+            room -= signatures_in(arrival.decoded)
         others: list[tuple[int, Arrival]] = []
         while self._waiting and room > 0:
             for full_hash, signatures in self._turns.take(room):
@@ -166,9 +177,18 @@ class Arrivals:
         decoded = arrival.decoded
         del self._taken[decoded.full_hash]
         self._leave(arrival.shares_with, len(decoded.raw))
+        self._count_post(arrival, -1)
         left = self._copies.pop(decoded.id) - 1
         if left:
             self._copies[decoded.id] = left
+
+    def _count_post(self, arrival: Arrival, change: int) -> None:
+        operation = arrival.decoded.transaction.body.operations[0]
+        if isinstance(operation, EvidencePost):
+            key = operation.node, arrival.source
+            self._posts[key] += change
+            if not self._posts[key]:
+                del self._posts[key]
 
     def _has_room(self, source: Source, size: int) -> bool:
         count, held_bytes = 1, size

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from otcnode import limits
 from otcnode.engine.host import Host
+from otcnode.engine.proving import Proving
 from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.transactions import Decoded, signature_checks
 
@@ -15,9 +16,9 @@ from otcnode.vm.transactions import Decoded, signature_checks
 class Authenticity:
     """Full hashes of envelopes whose every signature is valid; the oldest are forgotten first."""
 
-    def __init__(self, host: Host, proves: Callable[[EvidencePost], bool]) -> None:
+    def __init__(self, host: Host, proving: Proving) -> None:
         self._host = host
-        self._proves = proves
+        self._proving = proving
         self._verified: OrderedDict[bytes, None] = OrderedDict()
 
     def known(self, decoded: Decoded) -> bool:
@@ -31,22 +32,37 @@ class Authenticity:
             return
 
         def verdict(results: Sequence[bool]) -> None:
-            signed = unknown if all(results) else _signed(unknown, results)
-            authentic = [decoded.full_hash for decoded in signed if self._is_proven(decoded)]
-            self._remember(authentic)
+            self._proven(unknown if all(results) else _signed(unknown, results), settle)
+
+        def settle(authentic: list[Decoded]) -> None:
+            full_hashes = [decoded.full_hash for decoded in authentic]
+            self._remember(full_hashes)
             if len(authentic) == len(unknown):
                 done([True] * len(batch))
                 return
-            false_hashes = {decoded.full_hash for decoded in unknown}.difference(authentic)
+            false_hashes = {decoded.full_hash for decoded in unknown}.difference(full_hashes)
             done([decoded.full_hash not in false_hashes for decoded in batch])
 
         self._host.verify([check for decoded in unknown for check in signature_checks(decoded)], verdict)
 
-    def _is_proven(self, decoded: Decoded) -> bool:
-        for operation in decoded.transaction.body.operations:
-            if isinstance(operation, EvidencePost) and not self._proves(operation):
-                return False
-        return True
+    def _proven(self, signed: list[Decoded], settle: Callable[[list[Decoded]], None]) -> None:
+        """Call `settle` with those whose evidence proves what it says, where they carry any; nobody's evidence is
+        looked at whose signature is false."""
+        carried = [
+            (decoded, operation)
+            for decoded in signed
+            for operation in decoded.transaction.body.operations
+            if isinstance(operation, EvidencePost)
+        ]
+        if not carried:
+            settle(signed)
+            return
+
+        def judged(verdicts: list[bool]) -> None:
+            false = {decoded.full_hash for (decoded, _), proven in zip(carried, verdicts, strict=True) if not proven}
+            settle([decoded for decoded in signed if decoded.full_hash not in false])
+
+        self._proving.require([operation for _, operation in carried], judged)
 
     def _remember(self, full_hashes: Sequence[bytes]) -> None:
         self._verified.update(dict.fromkeys(full_hashes))

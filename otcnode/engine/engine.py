@@ -23,11 +23,12 @@ from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
 from otcnode.engine.documents import Documents
-from otcnode.engine.evidence import EvidenceKeeper, proves
+from otcnode.engine.evidence import EvidenceKeeper
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
 from otcnode.engine.primary_watch import PrimaryWatch
+from otcnode.engine.proving import Proving
 from otcnode.engine.recording import Recorder
 from otcnode.errors import DecodeError, Inadmissible, ProofError, StorageDamage
 from otcnode.p2p.framing import Channel
@@ -98,7 +99,7 @@ class Engine:
         self.alarms: deque[str] = deque(maxlen=100)
         self.halted: str | None = None
         """Why this node has stopped taking part, where something inside it is wrong."""
-        self._authenticity = Authenticity(host, lambda operation: proves(operation, chain_id, store.epochs(), verify))
+        self._authenticity = Authenticity(host, Proving(chain_id, store.epochs, host))
         self._candidacy = Candidacy(self._own, lambda: store.state)
         self.evidence = EvidenceKeeper(store, host, lambda: self._peers, verify)
         self.documents = Documents(documents, lambda: store.state, lambda: store.tip.height, host)

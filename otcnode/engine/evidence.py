@@ -117,18 +117,13 @@ def _age(kept: KeptEvidence) -> tuple[int, bytes]:
     return kept.seen_ms, name_of(kept.offence)
 
 
-def proves(operation: EvidencePost, chain: bytes, epochs: Iterable[Epoch], verify: Verify) -> bool:
-    """Whether the evidence in the operation proves the very offence that it names."""
-    epoch = next((epoch for epoch in epochs if epoch.number == operation.epoch), None)
-    if epoch is None:
-        return False
-    try:
-        evidence: Evidence = decode(Evidence, operation.evidence)
-        offence = check_evidence(evidence, chain, epoch, verify)
-    except (DecodeError, ProofError):
-        return False
-    named = (operation.validator, operation.kind, operation.epoch, operation.view, operation.height)
-    return named == (offence.validator, offence.kind, offence.epoch, offence.view, offence.height)
+def is_enough(state: State, validator: bytes, name: bytes, epoch: int) -> bool:
+    """Whether the offence of that name is on the chain, or enough of the validator's in its epoch are: another post of
+    it has no effect."""
+    if state.get(MISCONDUCT, validator + name) is not None:
+        return True
+    counted = state.get(MISCONDUCT_COUNTS, validator + integer(epoch))
+    return counted is not None and counted.offences >= OFFENCES_PER_EPOCH_MAX
 
 
 def _waits(offence: Offence, epoch: Epoch, pool: Mempool) -> bool:
@@ -275,11 +270,7 @@ class EvidenceKeeper:
         return None
 
     def _is_enough(self, state: State, offence: Offence) -> bool:
-        """On the chain, or enough of its kind are."""
-        if state.get(MISCONDUCT, offence.validator + name_of(offence)) is not None:
-            return True
-        counted = state.get(MISCONDUCT_COUNTS, offence.validator + integer(offence.epoch))
-        return counted is not None and counted.offences >= OFFENCES_PER_EPOCH_MAX
+        return is_enough(state, offence.validator, name_of(offence), offence.epoch)
 
     def is_posted(self, offence: Offence) -> bool:
         """Whether the committed state knows of it."""

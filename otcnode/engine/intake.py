@@ -16,6 +16,7 @@ from otcnode import limits
 from otcnode.blocks import Entry, transaction_full_hash
 from otcnode.engine.arrivals import Answer, Arrival, Arrivals
 from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.evidence import is_enough
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
 from otcnode.engine.refusals import NEVER_HAPPENED, Refusals
@@ -28,6 +29,7 @@ from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.store import Store
 from otcnode.vm.context import Environment
 from otcnode.vm.executor import check_admissible, environment_at
+from otcnode.vm.governance.misconduct import offence_named
 from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, decode_transaction
@@ -88,6 +90,7 @@ class Intake:
             answer(self.state(decoded.id))
             return
         self.check(decoded)
+        self._require_use(decoded, None)
         if not self._arrive(decoded, answer=answer, client=client):
             answer(TransactionState(Stage.DROPPED, reason=BUSY))
 
@@ -178,8 +181,33 @@ class Intake:
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             return
         self.check(decoded)
+        self._require_use(decoded, peer)
         if not self._arrive(decoded, source=peer):
             self.gossip.forget([decoded.full_hash])
+
+    def _require_use(self, decoded: Decoded, source: bytes | None, *, urgent: bool = False) -> None:
+        """Raise Inadmissible for evidence that would have no effect, or no room, however true it is: each piece can
+        hold hundreds of signatures, and whoever has signed one offence makes as many pieces of it as it likes."""
+        operation = decoded.transaction.body.operations[0]
+        if not isinstance(operation, EvidencePost) or self._arrivals.holds(decoded.full_hash):
+            return
+        name = offence_named(operation)
+        of_node = len(self.pool.of_author(operation.node)) + self._arrivals.posts_of(operation.node, source)
+        if is_enough(self._committed_state(), operation.validator, name, operation.epoch):
+            refusal = Inadmissible(Code.DUPLICATE, "this offence, or enough of the validator's, is on the chain")
+        elif self.pool.posted_until(name) >= decoded.transaction.body.valid_until:
+            refusal = Inadmissible(Code.DUPLICATE, "evidence of this offence waits, for at least as long")
+        elif of_node >= limits.mempool_transactions_per_node_max and not urgent:
+            refusal = Inadmissible(Code.LIMIT, "what the node says by itself waits, as much as there is room for")
+        else:
+            return
+        # Others may have taken it.
+        self._note_unverified(decoded, self._host.now().monotonic_ms)
+        raise refusal
+
+    def _note_unverified(self, decoded: Decoded, now_ms: int) -> None:
+        if not self._sightings.note_unverified(decoded.full_hash, now_ms):
+            self._lacks_room()
 
     def _lacks_room(self) -> None:
         self.lacked_room_ms = self._host.now().monotonic_ms
@@ -193,6 +221,7 @@ class Intake:
                 if not self._wanted(decoded):
                     continue
                 self.check(decoded)
+                self._require_use(decoded, validator, urgent=True)
             except Inadmissible as error:
                 if error.code in NEVER:
                     self._host.penalise(validator, f"pushed a transaction that can never be valid: {error}")
@@ -349,8 +378,7 @@ class Intake:
         """Whether its source has room for it among what waits to be verified; else that it came is all that stays."""
         height, now_ms = self._store.tip.height, self._host.now().monotonic_ms
         if not self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent, client)):
-            if not self._sightings.note_unverified(decoded.full_hash, now_ms):
-                self._lacks_room()
+            self._note_unverified(decoded, now_ms)
             return False
         if not self._verifying:
             self._verifying = True

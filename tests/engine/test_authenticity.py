@@ -7,6 +7,7 @@ import pytest
 from otcnode import limits
 from otcnode.engine.arrivals import Arrival, Arrivals
 from otcnode.engine.authenticity import Authenticity
+from otcnode.engine.proving import Proving
 from tests.engine.network import Station, deposit, forged, genesis_of, signed_by_stranger, stations
 
 GENESIS = genesis_of(1)
@@ -14,7 +15,7 @@ GENESIS = genesis_of(1)
 
 def asked() -> tuple[Authenticity, Station, list[list[bool]]]:
     (station,) = stations(1)
-    return Authenticity(station, lambda operation: False), station, []
+    return Authenticity(station, Proving(station.chain, station.store.epochs, station)), station, []
 
 
 def test_each_copy_has_its_own_verdict_and_is_verified_once() -> None:

@@ -29,9 +29,14 @@ def offence_name(validator: NodeId, kind: str, epoch: EpochNumber, view: View, h
     return tagged_hash(OFFENCE_DOMAIN, encode([validator, kind, epoch, view, height]))
 
 
+def offence_named(operation: EvidencePost) -> Hash:
+    """The name of the offence that the evidence is said to prove."""
+    return offence_name(operation.validator, operation.kind, operation.epoch, operation.view, operation.height)
+
+
 def post(context: Context, operation: EvidencePost) -> None:
     validator, epoch = operation.validator, operation.epoch
-    name = offence_name(validator, operation.kind, epoch, operation.view, operation.height)
+    name = offence_named(operation)
     if context.get(MISCONDUCT, validator + name) is not None:
         fail(Code.DUPLICATE, "this offence is on the chain")
     place = validator + integer(epoch)
