@@ -42,7 +42,7 @@ from otcnode.roots import roots_of
 from otcnode.rpc.server import RpcServer
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.documents_directory import open_documents
-from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.level import LevelKeyValue, check_new
 from otcnode.storage.shelf import DiskShelf, Installation, complete_installation, delete_chain
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
@@ -82,6 +82,7 @@ def open_store(
     try:
         if Store.exists(kv):
             return Store.open(kv, chain, history, kept)
+        check_new(home.database)
         return Store.create(
             kv,
             chain,

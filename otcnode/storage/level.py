@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import plyvel
 
 from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage, StorageRefused
 from otcnode.storage.kv import Reader, Write, prefix_end
-from otcnode.storage.records import ADVICE, ADVICE_MISSING
+from otcnode.storage.records import ADVICE, ADVICE_MISSING, ADVICE_RESTORE
 
 CACHE_BYTES = 64 << 20
 WRITE_BUFFER_BYTES = 16 << 20
@@ -170,6 +171,13 @@ def directory_bytes(path: Path) -> int:
     return size
 
 
+def check_new(path: Path) -> None:
+    """Raises StorageDamage if the directory of a database that says that it is empty holds tables: whatever was in them
+    once, it is no place for a new chain."""
+    if any(entry.name.endswith(_TABLES) for entry in path.iterdir()):
+        raise StorageDamage(f"{path} holds tables, but nothing of a chain can be read; {ADVICE_RESTORE}")
+
+
 class _LevelSnapshot:
     def __init__(self, snapshot: Any, path: Path) -> None:
         self._snapshot = snapshot
@@ -209,25 +217,43 @@ def _scan(
         return
     # A whole table is read once, at a start or for a snapshot: in the cache it would displace what is read often.
     whole = limit is None and len(prefix) <= 1
-    bounds: dict[str, Any] = {"stop": stop, "verify_checksums": True, "fill_cache": not whole}
-    if reverse:
-        # plyvel 1.5.1 finds nothing backwards if the last key below `stop` is `start`: the end is found here instead.
-        bounds |= {"reverse": True}
-    else:
-        bounds |= {"start": start, "include_start": include_start}
     try:
-        with source.iterator(**bounds) as iterator:
-            if limit is None and not reverse:
-                yield from iterator
-                return
-            for count, pair in enumerate(iterator, 1):
-                if reverse and pair[0] < prefix:
-                    return
-                yield pair
-                if count == limit:
-                    return
+        # plyvel's other iterator takes an error that leaves it without a pair for the end of all keys.
+        iterator = source.raw_iterator(verify_checksums=True, fill_cache=not whole)
+        try:
+            pairs = _backward(iterator, prefix, stop) if reverse else _forward(iterator, start, stop, include_start)
+            yield from pairs if limit is None else islice(pairs, limit)
+        finally:
+            iterator.close()
     except plyvel.Error as error:
         raise _damage(path, error) from None
+
+
+def _forward(iterator: Any, start: bytes, stop: bytes | None, include_start: bool) -> Iterator[tuple[bytes, bytes]]:
+    """From `start` up to before `stop`. Every move raises where LevelDB met an error, also one behind the last pair."""
+    valid, item, move = iterator.valid, iterator.item, iterator.next
+    iterator.seek(start)
+    if not include_start and valid() and iterator.key() == start:
+        move()
+    while valid():
+        pair = item()
+        if stop is not None and pair[0] >= stop:
+            return
+        yield pair
+        move()
+
+
+def _backward(iterator: Any, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    """From before `stop` down to `start`, as `_forward`."""
+    if stop is not None:
+        iterator.seek(stop)
+    if stop is not None and iterator.valid():
+        iterator.prev()
+    else:
+        iterator.seek_to_last()
+    while iterator.valid() and iterator.key() >= start:
+        yield iterator.item()
+        iterator.prev()
 
 
 def _check_directory(path: Path, create: bool) -> None:

@@ -117,8 +117,9 @@ def _format_of(raw: bytes | None) -> int | None:
 
 
 def holds_chain(reader: Reader) -> bool:
-    """Whether there is a chain at all."""
-    return next(reader.scan(b"", limit=1), None) is not None
+    """Whether there is a chain at all, be it damaged. Its description is asked for by name: no scan is to be trusted
+    alone where what says that there is nothing lets a genesis be written over it."""
+    return reader.get(Meta.CHAIN.value) is not None or next(reader.scan(b"", limit=1), None) is not None
 
 
 def read_tip(reader: Reader, head: Head) -> Tip:

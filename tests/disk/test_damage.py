@@ -217,3 +217,35 @@ def test_damage_in_the_documents_is_named_with_advice_that_helps_and_never_serve
             shutil.rmtree(home.documents)
             shutil.copytree(home.path.parent / "documents", home.documents)
     assert refused > 5 and verified >= refused
+
+
+def test_a_flipped_bit_in_the_last_part_of_any_table_is_named_or_without_consequence(home: Home) -> None:
+    """That is where a table's index lies, and its last keys: no chain may be taken for none, and written over."""
+    kv = LevelKeyValue(home.database)
+    kv.compact()
+    kv.close()
+    LevelKeyValue(home.database).close()
+    sound, refused = start(home), 0
+    for path in sorted(home.database.glob("*.ldb")):
+        raw = path.read_bytes()
+        for back in range(100, min(8 << 10, len(raw)), 900):
+            place = len(raw) - back
+            path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+            try:
+                assert start(home) == sound
+            except StorageDamage as damage:
+                refused += 1
+                assert "otcnode db" in str(damage)
+            result = CliRunner().invoke(otcnode, ["db", "verify", "--home", str(home.path)])
+            assert result.exit_code == 0 or isinstance(result.exception, StorageDamage), result.exception
+            path.write_bytes(raw)
+            assert start(home) == sound, "something was written over the chain"
+    assert refused >= 3
+
+
+def test_tables_of_which_nothing_is_told_are_no_place_for_a_new_chain(home: Home) -> None:
+    kv = LevelKeyValue(home.database)
+    kv.write([(key, None) for key, _ in kv.scan(b"")])
+    kv.close()
+    LevelKeyValue(home.database).close()
+    assert "nothing of a chain can be read" in said(home)

@@ -320,3 +320,55 @@ def test_a_scan_of_a_whole_table_takes_no_room_in_the_cache(tmp_path: Path) -> N
         return held
 
     assert held_after(None) < 200_000 and held_after(10_000) > 4_000_000
+
+
+def test_a_scan_over_damage_in_whichever_part_of_a_table_says_so_and_never_gives_less(tmp_path: Path) -> None:
+    """Also in the index of a table and in its last block, where LevelDB's iterator just ends: forwards and backwards,
+    in the first table, the last one, and in the only one."""
+    pairs = {b"%c%06d" % (b"bhsv"[number // 3_000], number): random.randbytes(200) for number in range(12_000)}
+    found = [scans_over_damage(tmp_path / str(keys), dict(list(pairs.items())[:keys])) for keys in (200, 12_000)]
+    assert min(raised for raised, _ in found) >= 10 and min(whole for _, whole in found) >= 2, found
+
+
+def scans_over_damage(path: Path, pairs: dict[bytes, bytes]) -> tuple[int, int]:
+    """How many scans said that there is damage, and how many gave all."""
+    kv = LevelKeyValue(path / "sound", create=True)
+    kv.write(list(pairs.items()))
+    kv.compact()
+    kv.close()
+    raised = whole = 0
+    for table in sorted((path / "sound").glob("*.ldb")):
+        size = table.stat().st_size
+        for place in {size - 100, size - 700, size - 1_500, size - 3_000, size // 2} & set(range(size)):
+            shutil.copytree(path / "sound", path / "harmed")
+            flip(path / "harmed" / table.name, place)
+            kv = LevelKeyValue(path / "harmed")
+            for prefix, reverse in [(prefix, way) for prefix in (b"", b"b", b"v") for way in (False, True)]:
+                expected = [pair for pair in pairs.items() if pair[0].startswith(prefix)][:: -1 if reverse else 1]
+                try:
+                    assert list(kv.scan(prefix, reverse=reverse)) == expected, (table.name, size - place, prefix)
+                    whole += 1
+                except StorageDamage:
+                    raised += 1
+            kv.close()
+            shutil.rmtree(path / "harmed")
+    return raised, whole
+
+
+def flip(path: Path, place: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+
+
+def test_a_scan_of_tables_that_the_system_does_not_let_be_opened_gives_no_less(tmp_path: Path) -> None:
+    kv = LevelKeyValue(tmp_path / "chain", create=True)
+    kv.write([(b"key", b"value")])
+    kv.compact()
+    kv.close()
+    for reverse in (False, True):
+        kv = LevelKeyValue(tmp_path / "chain")
+        with files_left(0), pytest.raises(StorageRefused, match="Too many open files"):
+            list(kv.scan(b"k", reverse=reverse))
+        assert list(kv.scan(b"k", reverse=reverse)) == [(b"key", b"value")]
+        kv.close()
