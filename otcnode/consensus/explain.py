@@ -161,8 +161,17 @@ def _height_view(state: State, height: int) -> HeightView:
         len(commits),
         tuple(name for name in state.epoch.validators if name not in prepares),
         tuple(name for name in state.epoch.validators if name not in commits),
-        state.refusals.get(height),
+        _refused(state, height),
     )
+
+
+def _refused(state: State, height: int) -> str | None:
+    """What is wrong with the block that this view's primary proposed. How a block executed that is not accepted in this
+    view, which may be another primary's, says nothing of it."""
+    candidate = state.accepted_candidate(height)
+    if candidate is not None and candidate.fault is not None:
+        return f"executes differently here: {candidate.fault}"
+    return state.refusals.get(height)
 
 
 def _voters(book: VoteBook, state: State, height: int) -> list[bytes]:

@@ -106,6 +106,7 @@ class State:
     waiting: dict[tuple[bytes, int], PrePrepare] = field(default_factory=dict)
     """PRE-PREPAREs by (primary, height): those accepted in this view, and those that cannot be accepted yet."""
     refusals: dict[int, str] = field(default_factory=dict)
+    """Why what this view's primary proposed for a height is not accepted (now)."""
     prepares: VoteBook = field(default_factory=VoteBook)
     commits: VoteBook = field(default_factory=VoteBook)
     proofs: dict[int, Proof] = field(default_factory=dict)

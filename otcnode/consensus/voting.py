@@ -185,8 +185,6 @@ def executed(core: Core, event: Executed) -> None:
     candidate.fault = event.fault
     candidate.executed = event.fault is None
     candidate.next_epoch = event.next_epoch
-    if event.fault is not None:
-        core.state.refusals[candidate.height] = f"executes differently here: {event.fault}"
 
 
 def _vote_prepare(core: Core, candidate: Candidate) -> bool:

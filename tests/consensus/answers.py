@@ -73,6 +73,8 @@ def check_explanations(cluster: Cluster) -> None:
             accused = [cluster.by_name[name].index for name in cause.nodes] if cause.cause in GUILT else []
             if cause.cause is Cause.BEHIND and (cause.height or 0) > highest:
                 raise Violation(f"node {node.index} believes itself behind what no honest node has: {cause.text}")
+            if cause.cause is Cause.REFUSED and "executes differently" in cause.text:
+                accused = [cluster.by_name[name].index for name in cause.nodes]
             if not set(accused) <= cluster.liars:
                 raise Violation(f"node {node.index} says of an honest node: {readable(cluster, cause.text)}")
     found = conclude({f"address {node.index}": answer_of(cluster, node) for node in honest})

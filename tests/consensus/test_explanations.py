@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from otcnode.blocks import Header
 from otcnode.cli.conclusion import conclude
 from otcnode.consensus import record
 from otcnode.consensus.events import Complaint, Work
 from otcnode.consensus.explain import Cause, Explanation
-from otcnode.consensus.messages import Message, Status, status_preimage
-from tests.consensus.answers import answer_of
+from otcnode.consensus.messages import Message, PrePrepare, Status, status_preimage
+from tests.consensus.answers import answer_of, check_explanations
 from tests.consensus.cluster import Cluster, Node, commit_of, pre_prepare_of
 from tests.consensus.script import run_script
 from tests.consensus.toy import CHAIN, entries_of, execute, fake_sign
 
+Execution = Callable[[Header, tuple[bytes, ...]], None]
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -216,3 +219,40 @@ def test_a_primary_whose_block_is_not_built_says_whether_it_is_slow_or_has_nothi
     cluster.submit(b"a")
     assert _explain(node).reasons == ("proposes nothing yet: its block is being built",)
     assert not _explain(node).progressing
+
+
+def test_a_former_primarys_bad_block_is_not_held_against_the_honest_one_after_it() -> None:
+    """Its execution is slow, and is over only when the next view is open."""
+    cluster = Cluster(4)
+    cluster.liars.add(0)
+    liar, others = cluster.nodes[0], cluster.nodes[1:]
+    cluster.on_send = lambda sender, _receiver, message: None if sender is liar else message
+    slow: list[Callable[[], None]] = []
+    for node in others:
+
+        def execute_later(header: Header, bodies: tuple[bytes, ...], right: Execution = node.execute) -> None:
+            slow.append(lambda: right(header, bodies))
+
+        node.execute = execute_later  # type: ignore[method-assign]
+    cluster.start()
+    cluster.advance(600)
+    header, _ = execute(cluster.genesis, (b"x",), liar.now().ledger_ms, liar.name)
+    header = replace(header, state_root=bytes(32))
+    for node in others:
+        node.submit(b"x")
+        cluster.inject(0, node.index, pre_prepare_of(liar.name, 1, 0, header, entries_of((b"x",))))
+    assert cluster.advance_until(lambda: all(_is_active_in(node, 1) for node in others), 10_000)
+    cluster.on_send = lambda sender, _receiver, message: (
+        None if sender is liar or isinstance(message, PrePrepare) else message
+    )
+    while slow:
+        slow.pop(0)()
+    check_explanations(cluster)
+    for node in others:
+        assert Cause.REFUSED not in _causes(node)
+    assert Cause.NO_PROPOSAL in _causes(cluster.nodes[2])
+
+
+def _is_active_in(node: Node, view: int) -> bool:
+    assert node.replica is not None
+    return node.replica.state.active and node.replica.state.view == view

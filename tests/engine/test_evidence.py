@@ -266,8 +266,8 @@ def test_a_proposal_with_evidence_that_proves_nothing_is_refused() -> None:
     primary.settle()
     net.deliver()
     assert [station.height for station in others] == [0] * 3
-    refusals = [station.engine.replica.state.refusals[1] for station in others]
-    assert all("false signature" in reason for reason in refusals)
+    refusals = [station.engine.replica.inspection().heights[0].refused for station in others]
+    assert all(reason is not None and "false signature" in reason for reason in refusals)
 
 
 def test_damaged_evidence_is_named_at_the_start() -> None:
