@@ -96,15 +96,22 @@ def view_messages(state: State, status: Status) -> Iterator[Message]:
         theirs = validator == status.validator and status.mode is not Mode.SILENT
         if message is not None and message.view >= threshold and not theirs:
             yield message
-    # A peer that waits for a view may hold older ones than these of the same validators.
-    for validator in sorted(state.view_changes) if waits else ():
+    # It may hold older ones than these of the same validators.
+    for validator in sorted(state.view_changes) if waits or _is_left_behind(state, status) else ():
         message = state.view_changes[validator]
         held = validator not in missing
-        if held and message.view > status.view and validator != status.validator:
+        if held and message.view > threshold and validator != status.validator:
             yield message
     opened = state.new_view
     if opened is not None and (opened.view > status.view or (opened.view == status.view and waits)):
         yield opened
+
+
+def _is_left_behind(state: State, status: Status) -> bool:
+    """Whether f + 1 others ask for views above that of the sender of `status`, and so an honest one: it would have joined
+    them if it could sign, and whoever does not may yet be the only link between those who do."""
+    above = [name for name, message in state.view_changes.items() if message.view > status.view]
+    return len([name for name in above if name != status.validator]) >= state.epoch.weak_quorum
 
 
 def _height_messages(state: State, status: Status, height: int, shown: HeightStatus | None) -> Iterator[Message]:
