@@ -315,7 +315,7 @@ def _hearing_causes(state: State) -> Iterable[Reason]:
     yield Reason(Cause.UNHEARD, f"not heard: {shown}", nodes=silent)
     heard = len(state.others) - len(silent)
     needed = state.epoch.quorum - 1
-    if heard < needed:
+    if not state.may_form_quorum:
         text = f"hears {heard} others, a quorum needs {needed}: the view timer is held"
         yield Reason(Cause.TIMER_HELD, text, missing=needed - heard, nodes=silent)
 

@@ -43,16 +43,16 @@ def complained(core: Core, event: Complaint) -> None:
 
 
 def _may_leave(core: Core) -> bool:
-    """Whether this replica may ask for the next view, and hears enough others to form a quorum with."""
+    """Whether this replica may ask for the next view, and enough others seem to be there to form a quorum with."""
     state = core.state
     if not state.may_sign(state.view + 1) or state.view + 1 >= limits.view_max:
         return False
-    return state.hears(state.quorum - 1)
+    return state.may_form_quorum
 
 
 def _view_timer_runs(core: Core) -> bool:
     """Active: while something is pending. After asking for a view: once a quorum asks for it or higher. Never
-    while too few are heard to form a quorum with."""
+    while too few seem to be there to form a quorum with."""
     state = core.state
     if state.active:
         return building.is_pending(state) and _may_leave(core)

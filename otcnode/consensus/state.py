@@ -198,6 +198,15 @@ class State:
         since_ms = self.now.monotonic_ms - limits.hearing_ms_max
         return count <= sum([heard.last_ms >= since_ms for heard in self.heard.values()])
 
+    @property
+    def may_form_quorum(self) -> bool:
+        """Whether enough others are heard to form a quorum with, or one that they link to has just left this view: it
+        heard so many. Only the next view counts, as an honest one gets no further alone: a far one would stand for ever
+        for a quorum that nobody hears."""
+        next_view = self.view + 1
+        asked = any(message.view == next_view for name, message in self.view_changes.items() if name != self.own)
+        return asked or self.hears(self.quorum - 1)
+
     def is_decided_long(self, height: int) -> bool:
         """Whether this height is committed, and the COMMITs of others for it had time to arrive everywhere."""
         since_ms = self.committed_ms.get(height)
