@@ -144,6 +144,9 @@ silent_told_per_second_max = 2
 view_answers_per_second_max = 4
 """To one peer that lacks VIEW-CHANGEs or a NEW-VIEW: each answer can be all of them, and twice a second it says again
 what it lacks."""
+windows_resent_per_second_max = 3
+"""Votes and proposals sent again to one peer: as many times all that a window can hold. An honest one says twice a
+second what it lacks, and oftener only as it gets on."""
 epoch_answers_per_second_max = 4
 """To one peer that sends messages of epochs that are over; the last block of the epoch is all there is to say."""
 blocks_per_timeout_step = 10

@@ -14,19 +14,20 @@ from otcnode.types import BlockHash
 
 
 def on_body_request(core: Core, sender: bytes, message: BodyRequest) -> None:
-    """Bodies are kept and served until their height is committed, whatever their expiry."""
+    """Bodies are kept and served until their height is committed, whatever their expiry; to validators, for all others
+    have no use for a block before it is final."""
     candidate = core.state.candidates.get(message.block_hash)
-    if candidate is None or candidate.entries is None:
+    if candidate is None or candidate.entries is None or sender not in core.state.others:
         return
     if len(message.positions) > len(candidate.entries):
         return
-    key = (sender, message.block_hash, bool(message.positions))
+    key = (sender, bool(message.positions))
     now_ms = core.state.now.monotonic_ms
-    next_ms, pause_ms = core.served_ms.get(key, (now_ms, limits.resend_after_ms // 2))
+    next_ms, pause_ms = candidate.served_ms.get(key, (now_ms, limits.resend_after_ms // 2))
     if now_ms < next_ms:
         return
     # An answer can be lost; whoever asks for the same again and again is answered ever more rarely.
-    core.served_ms[key] = (now_ms + pause_ms, min(2 * pause_ms, limits.serve_again_ms_max))
+    candidate.served_ms[key] = (now_ms + pause_ms, min(2 * pause_ms, limits.serve_again_ms_max))
     if not message.positions:
         core.send(sender, Entries(candidate.height, candidate.block_hash, candidate.entries))
         return

@@ -14,9 +14,10 @@ class Candidate:
     """A header and, once known, its entries, bodies and the outcome of executing it here.
 
     `entries` None: only the header is known. `fault` says why execution refused it. `recorded` is its entry in the
-    voting record, which holds the bodies. `source` is a peer known to hold it. `since_ms`: when it was accepted, or
-    else first heard of; `in_flight`: where this replica made or accepted the proposal in this view, how many
-    transactions were then in flight up to it, its own included.
+    voting record, which holds the bodies. `source` is a peer known to hold it. `served_ms`: when another validator may
+    be served its list, or bodies of it, again, and how long it then waits. `since_ms`: when it was accepted, or else
+    first heard of; `in_flight`: where this replica made or accepted the proposal in this view, how many transactions
+    were then in flight up to it, its own included.
     """
 
     header: Header
@@ -33,6 +34,7 @@ class Candidate:
     source: bytes | None = None
     requested_ms: int | None = None
     requests: int = 0
+    served_ms: dict[tuple[bytes, bool], tuple[int, int]] = field(default_factory=dict)
     since_ms: int = 0
     in_flight: int | None = None
 

@@ -88,7 +88,6 @@ def _forget_through(core: Core, height: int) -> None:
         del state.own_prepares[prepare_key]
     for commit_key in [key for key in state.own_commits if key[1] <= height]:
         del state.own_commits[commit_key]
-    core.served_ms.clear()
     memory.drop_broken_chain(state)
 
 
@@ -139,6 +138,7 @@ def _begin_epoch(core: Core) -> None:
     core.epoch_answers.clear()
     core.decisions_sent.clear()
     core.view_answers.clear()
+    core.resent.clear()
     core.silent_told.clear()
     if core.recording:
         core.compact()

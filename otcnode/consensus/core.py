@@ -61,8 +61,6 @@ class Core:
     status_sent: tuple[object, ...] | None = None
     status_sent_ms: int | None = None
     status_hastened: bool = False
-    served_ms: dict[tuple[bytes, bytes, bool], tuple[int, int]] = field(default_factory=dict)
-    """When a peer may be served the same again, and how long it then waits."""
     offences: dict[bytes, dict[Offence, Seen]] = field(default_factory=dict)
     """Of each validator, what it was accused of in this epoch, and when that was seen; bounded by
     limits.offences_per_validator_max and, for those in `large_offences`, by large_offences_per_validator_max."""
@@ -76,6 +74,8 @@ class Core:
     """By the silent validator of whom the primary is told."""
     view_answers: PerSecond = field(default_factory=lambda: PerSecond(limits.view_answers_per_second_max))
     """By peer."""
+    resent: PerSecond = field(default_factory=lambda: PerSecond(limits.windows_resent_per_second_max))
+    """Votes and proposals, by peer; counted in windows of all of them."""
     decisions_sent: PerSecond = field(default_factory=lambda: PerSecond(limits.decisions_sent_per_second_max))
     """By peer."""
     pace: ExecutionPace = field(default_factory=ExecutionPace)

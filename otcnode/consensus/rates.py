@@ -13,12 +13,12 @@ class PerSecond:
     def __len__(self) -> int:
         return len(self._taken)
 
-    def take(self, who: bytes, amount: int, now_ms: int) -> bool:
-        """Whether so much more of this one may be looked at now; it then counts."""
+    def take(self, who: bytes, amount: int, now_ms: int, *, unit: int = 1) -> bool:
+        """Whether so much more of this one may be looked at now; it then counts. The most is so many times `unit`."""
         second = now_ms // 1_000
         last, taken = self._taken.get(who, (second, 0))
         taken = taken + amount if last == second else amount
-        if taken > self._most:
+        if taken > self._most * unit:
             return False
         self._taken[who] = (second, taken)
         return True

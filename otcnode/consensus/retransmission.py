@@ -70,7 +70,11 @@ def on_status(core: Core, sender: bytes, message: Status) -> None:
     of_view = list(status.view_messages(state, message))
     if of_view and not core.view_answers.take(sender, 1, state.now.monotonic_ms):
         of_view = []
-    for answer in (*of_view, *status.height_messages(state, message)):
+    of_heights = list(status.height_messages(state, message))
+    unit = status.height_messages_max(state)
+    if of_heights and not core.resent.take(sender, len(of_heights), state.now.monotonic_ms, unit=unit):
+        of_heights = []
+    for answer in (*of_view, *of_heights):
         core.send(sender, answer)
 
 

@@ -63,6 +63,11 @@ def _height_status(state: State, height: int) -> HeightStatus:
     )
 
 
+def height_messages_max(state: State) -> int:
+    """As many as a peer can lack of a window: the proposal, and a PREPARE and a COMMIT of each validator."""
+    return state.window * (1 + 2 * len(state.epoch.validators))
+
+
 def height_messages(state: State, status: Status) -> Iterator[Message]:
     """What I hold for heights above both, and the sender of `status`, in my epoch, does not."""
     if not state.waiting and state.prepares.is_empty and state.commits.is_empty:
@@ -108,8 +113,8 @@ def view_messages(state: State, status: Status) -> Iterator[Message]:
 
 
 def _is_left_behind(state: State, status: Status) -> bool:
-    """Whether f + 1 others ask for views above that of the sender of `status`, and so an honest one: it would have joined
-    them if it could sign, and whoever does not may yet be the only link between those who do."""
+    """Whether f + 1 others ask for views above that of the sender of `status`, and so an honest one: it would have
+    joined them if it could sign, and whoever does not may yet be the only link between those who do."""
     above = [name for name, message in state.view_changes.items() if message.view > status.view]
     return len([name for name in above if name != status.validator]) >= state.epoch.weak_quorum
 

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import block_hash, transactions_root
-from otcnode.consensus import building, effects
+from otcnode.consensus import building, effects, status
 from otcnode.consensus.evidence import double_vote
 from otcnode.consensus.messages import (
     Accusation,
+    Bodies,
     BodyRequest,
     Commit,
     Message,
@@ -133,7 +134,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(state.proofs) <= state.window
     assert len(state.certificates) <= heights
     assert len(state.committed_ms) <= limits.commit_times_kept
-    assert len(core.served_ms) <= 2 * validators * len(state.candidates)
+    assert all(len(candidate.served_ms) <= 2 * validators for candidate in state.candidates.values())
     assert len(core.offences) <= validators
     most = limits.offences_per_validator_max + limits.large_offences_per_validator_max
     assert all(len(found) <= most for found in core.offences.values())
@@ -142,6 +143,7 @@ def _check_bounds(replica: Replica) -> None:
     assert len(core.epoch_answers) <= validators
     assert len(core.decisions_sent) <= validators
     assert len(core.view_answers) <= validators
+    assert len(core.resent) <= validators
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -231,6 +233,73 @@ def test_who_lacks_every_view_change_again_and_again_gets_them_so_often() -> Non
         cluster.inject(LIAR, VICTIM, message)
         cluster.advance(50)
     assert 3 * limits.view_answers_per_second_max <= len(answers) <= 4 * limits.view_answers_per_second_max
+
+
+def test_who_lacks_every_vote_again_and_again_gets_them_so_often_and_another_as_ever() -> None:
+    """In a stall a STATUS of 115 bytes asks for every PREPARE and COMMIT of a window."""
+    parameters = ChainParameters(heartbeat_real_ms=3_600_000, block_transactions_max=1)
+    cluster = Cluster(7, parameters=parameters)
+    cluster.liars.add(6)
+    cluster.on_send = lambda _sender, _receiver, message: None if isinstance(message, Commit) else message
+    cluster.start()
+    cluster.advance(100)
+    for number in range(parameters.window):
+        cluster.submit(b"%d" % number)
+    cluster.advance(900)
+    sent: dict[bytes, int] = {}
+
+    def watch(node: Node, effect: effects.Effect) -> None:
+        if (
+            node.index == VICTIM
+            and isinstance(effect, effects.Send)
+            and isinstance(effect.message, Prepare | PrePrepare)
+        ):
+            sent[effect.peer] = sent.get(effect.peer, 0) + 1
+
+    cluster.on_effect = watch
+    liar, honest = cluster.nodes[6], cluster.nodes[2]
+    for _ in range(19):
+        cluster.inject(6, VICTIM, _lacks_all(liar))
+        cluster.time_ms += 50
+    once = parameters.window * (1 + 7)
+    """The proposals and all PREPAREs."""
+    most = limits.windows_resent_per_second_max * status.height_messages_max(_replica(cluster.nodes[VICTIM]).state)
+    assert most - once < sent[liar.name] <= most < 19 * once
+    cluster.inject(2, VICTIM, _lacks_all(honest))
+    assert sent[honest.name] == once
+    before = sent[liar.name]
+    cluster.time_ms += 1_000
+    cluster.inject(6, VICTIM, _lacks_all(liar))
+    assert sent[liar.name] > before
+
+
+def _lacks_all(node: Node) -> Status:
+    plain = Status(1, 0, Mode.ACTIVE, 0, (), b"", node.name, bytes(64))
+    return replace(plain, signature=fake_sign(node.name, status_preimage(CHAIN, plain)))
+
+
+def test_bodies_of_what_is_not_final_are_served_to_validators_alone_and_nothing_is_kept_of_a_block_that_is_gone() -> (
+    None
+):
+    """In a stall anybody may come and ask, and go again."""
+    cluster = Cluster(4, spare=1)
+    cluster.on_send = lambda _sender, _receiver, message: None if isinstance(message, Commit) else message
+    cluster.start()
+    cluster.advance(600)
+    cluster.submit(b"a")
+    cluster.advance(1_000)
+    state = _replica(cluster.nodes[VICTIM]).state
+    block = state.accepted[1]
+    served: list[int] = []
+
+    def watch(node: Node, effect: effects.Effect) -> None:
+        if node.index == VICTIM and isinstance(effect, effects.Send) and isinstance(effect.message, Bodies):
+            served.append(cluster.by_name[effect.peer].index)
+
+    cluster.on_effect = watch
+    for asks in (4, LIAR):
+        cluster.inject(asks, VICTIM, BodyRequest(1, block, (0,)))
+    assert served == [LIAR] and [peer for peer, _ in state.candidates[block].served_ms] == [cluster.nodes[LIAR].name]
 
 
 def test_so_many_bodies_a_second_are_pushed_past_the_quotas_and_only_to_a_primary() -> None:
