@@ -33,6 +33,7 @@ from otcnode.simulation.plan import Crash, CrashPoint, Plan
 from otcnode.simulation.scheduler import Action, Scheduler
 from otcnode.simulation.signing import Remembered, Sign
 from otcnode.simulation.violation import Promise, Violation
+from otcnode.simulation.visible_lies import VisibleLies
 from otcnode.simulation.workload import TIME_MS, Client
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.faulty import SimulatedCrash
@@ -61,6 +62,7 @@ class Surroundings(Protocol):
     network: Network
     client_signatures: Remembered
     verify: Verify
+    lies: VisibleLies
 
     def sign(self, node: int) -> Sign: ...
     def note(self, node: int | None, text: str) -> None: ...
@@ -337,7 +339,14 @@ class Node:
                 self.mouth.heard(channel, payload)
             if channel is Channel.SYNC and self._world.plan.blocks_kept:
                 self._look_at_request(payload)
-            self.engine.received(self._world.validators[peer], channel, payload)
+            self._show(self.engine, self._world.validators[peer], channel, payload)
+
+    def _show(self, engine: Engine, peer: bytes, channel: Channel, payload: bytes) -> None:
+        lies = self._world.lies
+        seen = lies.contradiction(self.index, engine.replica, payload) if channel is Channel.CONSENSUS else None
+        engine.received(peer, channel, payload)
+        if seen is not None:
+            lies.requires(self.index, engine.replica, seen)
 
     def _look_at_request(self, payload: bytes) -> None:
         asks = payload.startswith(BLOCKS_REQUEST_START)

@@ -35,7 +35,8 @@ class Promise(StrEnum):
     ADMISSION = "admission"
     """a node stays connected with nobody whom its state does not admit"""
     EVIDENCE = "evidence kept"
-    """what a node has against a validator it keeps, over restarts too, as long as there is room for it"""
+    """a node accuses whoever contradicts itself under its eyes, and what it has against a validator it keeps, over
+    restarts too, as long as there is room for it"""
     LIVENESS = "liveness"
     """with a quorum healed, every submitted transaction ends in time; no view lasts longer than it may"""
     DEFECT = "no defect"

@@ -59,6 +59,7 @@ from otcnode.simulation.situations import Situations
 from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
 from otcnode.simulation.violation import Promise, Violation
+from otcnode.simulation.visible_lies import VisibleLies
 from otcnode.simulation.workload import TIME_MS, Client, clients_of, genesis_of, keys_of
 from otcnode.storage.faulty import FaultyKeyValue, SimulatedCrash
 from otcnode.storage.faulty_folders import FaultyFolder, FaultyFolders
@@ -147,6 +148,7 @@ class World:
         self._situations = Situations(plan, self.marks.hit)
         self._hearsay = Hearsay(self.validators, honest)
         self._evidence = EvidenceKept(self.validators)
+        self.lies = VisibleLies(self.validators, plan.liars, self._chain, self.verify)
         self._nodes = [Node(index, key, self) for index, key in enumerate(self._keys)]
         self.network.attach(list(self._nodes))
         self._league: dict[bytes, bytes] = {}

@@ -15,6 +15,7 @@ from otcnode.simulation.mutants.planting import Change, planted
 from otcnode.simulation.readiness import Readiness
 from otcnode.simulation.rules import Rules
 from otcnode.simulation.violation import Promise
+from otcnode.simulation.visible_lies import VisibleLies
 from otcnode.simulation.world import World, run
 
 
@@ -35,6 +36,7 @@ ALONE: tuple[tuple[Promise, str, tuple[Change, ...]], ...] = (
     (Promise.DAMAGE, "checksum not compared", ((World, "_reopened", silent),)),
     (Promise.VALIDITY, "joiners unready", ((Readiness, "begins", silent),)),
     (Promise.EVIDENCE, "later offences drive out earlier", ((EvidenceKept, "holds", silent),)),
+    (Promise.EVIDENCE, "nobody is accused", ((VisibleLies, "requires", silent),)),
     (Promise.HEARSAY, "STATUS unsigned", ((Hearsay, "believes", silent),)),
     (Promise.INVARIANTS, "credits count twice", ((Checkers, "_check_ledger", silent),)),
 )

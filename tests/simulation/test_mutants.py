@@ -61,6 +61,8 @@ QUICK = (
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",
+    "nobody is accused",
+    "double COMMITs overlooked",
     "evidence in memory only",
     "later offences drive out earlier",
     "one room for all evidence",

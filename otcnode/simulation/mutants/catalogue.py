@@ -574,6 +574,22 @@ MUTANTS = (
     ),
     # offences
     Mutant(
+        "nobody is accused",
+        "whoever signs two votes under a node's eyes is accused by it",
+        offences.nobody_is_accused,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING,
+    ),
+    Mutant(
+        "double COMMITs overlooked",
+        "two COMMITs are held against whoever signed them, as two PREPAREs are",
+        offences.double_commits_overlooked,
+        _one(P.EVIDENCE),
+        300,
+        options=EQUIVOCATING,
+    ),
+    Mutant(
         "evidence in memory only",
         "what is held against a validator is held over a restart",
         offences.evidence_in_memory_only,

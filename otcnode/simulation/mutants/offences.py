@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from otcnode.consensus import accusing
+from otcnode.consensus.core import Core
 from otcnode.consensus.evidence import Offence
-from otcnode.consensus.messages import Evidence
+from otcnode.consensus.messages import Commit, Evidence, Prepare
+from otcnode.consensus.votes import VoteBook
 from otcnode.engine import evidence as keeping
 from otcnode.engine.evidence import EvidenceKeeper, KeptEvidence
 from otcnode.simulation.mutants.planting import planted
@@ -13,6 +16,26 @@ from otcnode.storage.kv import Write
 from otcnode.storage.store import Store
 
 Plant = AbstractContextManager[None]
+
+
+def nobody_is_accused() -> Plant:
+    """Whoever contradicts itself is not believed, and nothing is said of it."""
+
+    def accuse(core: Core, evidence: Evidence, source: bytes | None = None) -> None:
+        return None
+
+    return planted((accusing, "accuse", accuse))
+
+
+def double_commits_overlooked() -> Plant:
+    """Of two contradicting votes only PREPAREs are held against anybody."""
+    right = accusing.accuse_double_vote
+
+    def accuse_double_vote(core: Core, message: Prepare | Commit, book: VoteBook) -> None:
+        if isinstance(message, Prepare):
+            right(core, message, book)
+
+    return planted((accusing, "accuse_double_vote", accuse_double_vote))
 
 
 def evidence_in_memory_only() -> Plant:
