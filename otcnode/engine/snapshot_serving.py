@@ -9,7 +9,7 @@ from typing import NamedTuple
 from otcnode import limits
 from otcnode.codec import encode
 from otcnode.engine.host import Host
-from otcnode.errors import ConfigurationError, FolderDamage, UnservableState
+from otcnode.errors import ConfigurationError, FolderDamage, NoRoom
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.snapshot import Offer
@@ -58,8 +58,8 @@ class SnapshotServer:
         self._chunk_bytes = chunk_bytes
         self._made: dict[bytes, _Made] = {}
         self._work: _Work | None = None
-        self._unservable_height = 0
-        """The last of whose state no snapshot can be made."""
+        self._missed_height = 0
+        """The last of which a snapshot was to be made and could not be."""
         self._served: dict[bytes, TokenBucket] = {}
         self._waiting: dict[bytes, deque[SnapshotRequest]] = {}
 
@@ -86,11 +86,13 @@ class SnapshotServer:
 
     def _keep_blocks(self) -> None:
         """A node that is behind must get on by what somebody has: a snapshot, and every block above it. So blocks are
-        not pruned before there is a snapshot above them, or it has turned out that there can be none: all nodes find
-        the same, and disks that fill up would halt them all. Who is behind then needs a node that keeps all blocks."""
+        not pruned before there is a snapshot above them, or it has turned out that there will be none of a height above
+        them: all nodes may find the same, and disks that fill up would halt them all. What is lost by that is little,
+        for the last two are always among the blocks that are to be kept (`NodeConfiguration`): only who is behind while
+        none could be made twice needs another node."""
         if self._interval_blocks:
             tip = self._store.tip.height
-            heights = [made.offer.height for made in self._made.values()] + [self._unservable_height]
+            heights = [made.offer.height for made in self._made.values()] + [self._missed_height]
             self._store.blocks_needed_above = max((height for height in heights if height <= tip), default=0)
 
     def committed(self, height: int) -> None:
@@ -179,9 +181,23 @@ class SnapshotServer:
         except (FolderDamage, ConfigurationError) as error:
             self._end_work()
             self._give_up(work.name, error)
-            if isinstance(error, UnservableState):
-                self._unservable_height = work.source.header.height
-                self._keep_blocks()
+            if isinstance(error, NoRoom):
+                self._make_room()
+            self._missed_height = work.source.header.height
+            self._keep_blocks()
+
+    def _make_room(self) -> None:
+        """For the snapshot of the next height: the newest one stays, while the blocks that are here lead on from it."""
+        for block, made in sorted(self._made.items(), key=lambda entry: self._worth(entry[1]))[:-1]:
+            self._let_go(block, made)
+        for block, made in list(self._made.items()):
+            if made.offer.height + 1 < self._store.blocks_first:
+                self._let_go(block, made)
+
+    def _let_go(self, block: bytes, made: _Made) -> None:
+        del self._made[block]
+        self._host.note("info", "a snapshot is deleted, to make room for the next", snapshot=made.name)
+        self._delete(made.name)
 
     def _end_work(self) -> None:
         if self._work is not None:

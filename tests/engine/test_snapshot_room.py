@@ -9,7 +9,8 @@ from otcnode import limits
 from otcnode.codec import encode
 from otcnode.engine.snapshot_serving import SnapshotServer
 from otcnode.engine.snapshot_taking import CLAIMED_TOO_LARGE, NO_ROOM
-from otcnode.storage.folder import MemoryFolders
+from otcnode.errors import FolderDamage
+from otcnode.storage.folder import MemoryFolder, MemoryFolders
 from otcnode.storage.snapshot_maker import read_manifest
 from otcnode.sync_messages import ManifestRequest, ManifestResponse, Offers, OffersRequest
 from tests.engine.network import MemoryShelf, Station, deposit, key_of
@@ -177,6 +178,61 @@ def test_a_state_of_which_no_snapshot_can_be_made_holds_back_no_pruning(monkeypa
     grow(station, 4 * INTERVAL)
     assert heights(station) == [INTERVAL, 4 * INTERVAL]
     assert station.store.blocks_needed_above == 4 * INTERVAL
+
+
+KEPT = 2 * INTERVAL
+"""As a node with a window makes them: two are always among the blocks that it keeps."""
+
+
+def windowed(free_bytes: int = 1 << 40) -> Station:
+    genesis, shelf = leader_at(0).genesis, shelf_with(free_bytes)
+    return started(Station(genesis, key_of("node 0"), interval_blocks=INTERVAL, shelf=shelf, blocks_kept=KEPT))
+
+
+def test_where_there_is_no_room_for_a_snapshot_blocks_are_pruned_all_the_same() -> None:
+    """Or the disk, which has little room, would be filled for certain, and those of all nodes at once."""
+    station = windowed()
+    grow(station, 3 * INTERVAL)
+    station.shelf.made.free = SPARE - 1
+    grow(station, 12 * INTERVAL + 1)
+    assert station.height - station.store.blocks_first + 1 == KEPT
+    assert set(errors(station)) == {GIVEN_UP}
+
+
+def test_the_older_snapshots_make_room_for_the_next_and_the_last_only_once_blocks_do_not_lead_on_from_it() -> None:
+    station = windowed()
+    grow(station, 3 * INTERVAL)
+    assert heights(station) == [2 * INTERVAL, 3 * INTERVAL]
+    station.shelf.made.free = SPARE - 1
+    grow(station, 4 * INTERVAL)
+    assert heights(station) == [3 * INTERVAL] and station.store.blocks_first <= 3 * INTERVAL + 1
+    grow(station, 5 * INTERVAL)
+    assert heights(station) == [3 * INTERVAL] and station.store.blocks_first <= 3 * INTERVAL + 1
+    grow(station, 6 * INTERVAL)
+    assert heights(station) == [] and station.store.blocks_first > 3 * INTERVAL + 1
+    assert station.shelf.made.names() == []
+    station.shelf.made.free = 1 << 40
+    grow(station, 7 * INTERVAL)
+    assert heights(station) == [7 * INTERVAL] and station.store.blocks_needed_above == 7 * INTERVAL
+
+
+def test_a_node_that_keeps_all_blocks_keeps_its_last_snapshot_where_there_is_no_room_for_another() -> None:
+    station = leader_at(2 * INTERVAL)
+    station.shelf.made.free = SPARE - 1
+    grow(station, 6 * INTERVAL)
+    assert heights(station) == [2 * INTERVAL] and offered_are_whole(station)
+
+
+def test_a_disk_that_refuses_snapshots_holds_back_no_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    station = windowed()
+    grow(station, INTERVAL)
+
+    def refused(folder: MemoryFolder, name: str, content: bytes) -> None:
+        raise FolderDamage("the disk is full")
+
+    monkeypatch.setattr(MemoryFolder, "write", refused)
+    grow(station, 8 * INTERVAL)
+    assert station.height - station.store.blocks_first + 1 == KEPT and heights(station) == [INTERVAL]
 
 
 # ---- a chain that was taken back
