@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.blocks import Header
-from otcnode.consensus import memory, patience, record, silence, view_changing
+from otcnode.consensus import harvest, memory, patience, record, silence, view_changing
 from otcnode.consensus.certificates import certificate_from
 from otcnode.consensus.core import Core, fresh_state
 from otcnode.consensus.effects import Commit as CommitBlock
@@ -44,6 +44,14 @@ def commit_next(core: Core) -> bool:
     tip = Tip(height, candidate.block_hash, header.time_ms, certificate, candidate.next_epoch)
     committed(core, tip, header)
     return True
+
+
+def synced(core: Core, tip: Tip) -> None:
+    """Block sync brought the next block. Its certificate tells as much as one that comes in a decision: an own COMMIT
+    that the record lacks shows that this record is not the whole truth (an older copy was put back)."""
+    if tip.certificate is not None:
+        harvest.from_certificate(core, tip.certificate)
+    committed(core, tip, None)
 
 
 def committed(core: Core, tip: Tip, header: Header | None) -> None:

@@ -127,10 +127,14 @@ class Core:
         state = self.state
         if state.silence is not None:
             state.silence = replace(state.silence, view_seen=max(state.silence.view_seen, view))
-        elif not self.recording or view < state.view_first:
-            return
-        elif self.configuration.vote_again_after_loss:
-            state.view_first = view + 1
+        elif self.recording and view >= state.view_first:
+            self.shown_older_record(view, what)
+
+    def shown_older_record(self, view: int, what: str) -> None:
+        """The record lacks what this key signed in `view` of this epoch (-1: in one that is over)."""
+        state = self.state
+        if self.configuration.vote_again_after_loss:
+            state.view_first = max(state.view_first, view + 1)
             self.compact()
         else:
             self.fall_silent(f"others showed {what} with its signature that its record lacks", view)

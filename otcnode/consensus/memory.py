@@ -30,7 +30,8 @@ from otcnode.types import BlockHash
 
 def restore(state: State, entries: Sequence[RecordEntry]) -> None:
     """Replay a record on a fresh state of the store's epoch. Entries of other epochs are void."""
-    state.floor = floor_of(entries)
+    # What the store holds is behind it, and compaction keeps nothing of it: the floor says so from now on.
+    state.floor = max(floor_of(entries), state.committed)
     for entry in entries:
         _restore_entry(state, entry)
     drop_broken_chain(state)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from otcnode.blocks import Entry, Header
+from otcnode.blocks import Certificate, Entry, Header
 from otcnode.codec import Record, decode, encode
 from otcnode.consensus.messages import Commit, NewView, Prepare, Proof, ViewChange
 from otcnode.errors import DecodeError
@@ -92,6 +92,22 @@ def read(raw: Sequence[bytes]) -> tuple[RecordEntry, ...] | None:
 def is_silenced(raw: Sequence[bytes]) -> bool:
     """Whether the record permits nothing because others showed what it lacks."""
     return encode(Silenced()) in raw
+
+
+def lacks_commit(entries: Sequence[RecordEntry], certificate: Certificate, own: bytes) -> bool:
+    """Whether the certificate of a block in the store holds a COMMIT of this validator that its record should hold and
+    does not: then the record is older than the store. Each was durable before it left, and is kept until the record
+    says that the block is: by its floor or, in a stall after a restart, by the height in an own VIEW-CHANGE."""
+    begun = entries[0]
+    assert isinstance(begun, Begun)
+    known = [entry.view_change.committed for entry in entries if isinstance(entry, Asked)]
+    forgotten = begun.epoch == certificate.epoch and certificate.view < begun.view_first
+    if certificate.height <= max(floor_of(entries), *known, 0) or forgotten:
+        return False
+    place = (certificate.epoch, certificate.view, certificate.height, certificate.block_hash)
+    own_commits = [entry.vote for entry in entries if isinstance(entry, Voted) and isinstance(entry.vote, Commit)]
+    held = any((vote.epoch, vote.view, vote.height, vote.block_hash) == place for vote in own_commits)
+    return not held and any(signature.validator == own for signature in certificate.signatures)
 
 
 def floor_of(entries: Sequence[RecordEntry]) -> int:

@@ -152,7 +152,7 @@ class Replica:
                 voting.executed(core, event)
             case Synced(tip):
                 if tip.height == core.state.committed + 1:
-                    committing.committed(core, tip, None)
+                    committing.synced(core, tip)
             case Complaint():
                 patience.complained(core, event)
             case Elapsed(timer):
@@ -208,6 +208,16 @@ class Replica:
             return
         self.core.recording = True
         memory.restore(self.state, entries)
+        self._doubt_record(entries)
+
+    def _doubt_record(self, entries: Sequence[record.RecordEntry]) -> None:
+        """An older record was put back beside the store: what it has forgotten must not be contradicted."""
+        certificate, own = self.state.tip.certificate, self.core.configuration.own
+        assert own is not None, "only who has a key has a record"
+        if certificate is None or not record.lacks_commit(entries, certificate, own):
+            return
+        view = certificate.view if certificate.epoch == self.state.epoch.number else -1
+        self.core.shown_older_record(view, "a vote in the certificate of its last block")
 
     def _start_without_record(self, unusable: Sequence[bytes], resumed: Resumed | None) -> None:
         state = self.state

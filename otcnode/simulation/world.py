@@ -72,6 +72,8 @@ START_MS_MAX = 50
 RETRY_MS = 4_000
 """A client that sees nothing final for so long hands its transaction to the next node."""
 PROGRESS_CHECK_MS = 250
+OWN_RECORD_DOUBTED = "with its signature that its record lacks"
+"""Nobody else has the key of an honest node here."""
 SAYS_READY = "says that it is ready to be a validator"
 MEMORY_CHECK_MS = 1_000
 """How often the next node's memory is looked at, in turn."""
@@ -471,6 +473,8 @@ class World:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {offence.kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
+                if OWN_RECORD_DOUBTED in text and node in self._honest:
+                    raise Violation(Promise.BLAME, f"n{node} has signed nothing that its record lacks: {text}")
             case effects.Execute() | effects.Fetch() | effects.Blame() | effects.Compact():
                 pass
             case _:

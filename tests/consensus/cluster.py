@@ -216,6 +216,8 @@ class Node:
                 for raw in transactions:
                     self.submit(raw)
             case effects.Alarm(text):
+                if self.cluster.records_are_whole and self.index not in self.cluster.liars and "record lacks" in text:
+                    raise Violation(f"node {self.index} has the whole of its record, and doubts it: {text}")
                 self.alarms.append(text)
             case _:
                 assert_never(effect)
@@ -323,6 +325,9 @@ class Cluster:
         self.on_deliver: Callable[[Node, Message], None] | None = None
         self.trace: Callable[[str], None] | None = None
         self.sync_works = True
+        self.records_are_whole = False
+        """Whether nobody else has the key of an honest node, and no older record is put back: then none may doubt its
+        own."""
         self.view_timeout_ms_base = 2_000
         self.steps = 0
 

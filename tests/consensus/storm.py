@@ -29,6 +29,9 @@ def storm(seed: int, count: int = 4, rounds: int = 40) -> Cluster:
     changes = chance.random() < 0.25
     cluster = Cluster(count, parameters=parameters, spare=1 if changes else 0)
     cluster.view_timeout_ms_base = 300
+    cluster.records_are_whole = True
+    for node in cluster.nodes:
+        node.record_bytes = chance.choice([1, 3_000, node.record_bytes])
     weather = _Weather(cluster, chance)
     cluster.route = weather.route
     cluster.on_effect = weather.before_effect

@@ -28,6 +28,7 @@ def run(seed: int, count: int | None = None) -> Cluster:
     )
     changes = validators >= 4 and chance.random() < 0.3
     cluster = Cluster(validators, parameters=parameters, spare=1 if changes else 0)
+    cluster.records_are_whole = True
     faults = Faults(cluster, chance)
     liar = None
     if validators >= 4 and not changes and chance.random() < 0.5:
