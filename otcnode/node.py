@@ -193,7 +193,6 @@ class Node:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
-        self._engine.close()
 
     def _assemble(
         self, store: Store, documents: DocumentStore, votes_log: FileVotesLog, closing: AsyncExitStack
@@ -233,6 +232,7 @@ class Node:
             ),
             recorder=recorder,
         )
+        closing.callback(self._engine.close)
         self._store = store
         self._votes_log = votes_log
         self._membership = Membership(self._key.id, self._configuration.p2p.peers)

@@ -18,7 +18,7 @@ from otcnode.bench import workload
 from otcnode.config import Home
 from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
 from otcnode.genesis import ChainParameters
-from otcnode.node import Node
+from otcnode.node import Node, open_store
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.level import LevelKeyValue
 from tests.processes.cluster import free_ports
@@ -172,6 +172,19 @@ def test_a_damaged_store_is_closed_again(home: Home) -> None:
     kv.close()
     with pytest.raises(StorageDamage):
         asyncio.run(Node(home).run())
+    assert is_closed(home)
+
+
+def test_damage_that_is_met_while_the_engine_is_made_ends_the_node_as_damage(home: Home) -> None:
+    """There is no engine to be closed then, and what the operator reads is what is damaged and what helps."""
+    node = Node(home)
+    store = open_store(home, node._genesis, node._chain, node._configuration)
+    store.keep_evidence(b"x" * 32, b"junk")
+    store.close()
+    with pytest.raises(
+        StorageDamage, match=r"the evidence 787878787878… is damaged .*; stop the node and run: otcnode"
+    ):
+        asyncio.run(node.run())
     assert is_closed(home)
 
 

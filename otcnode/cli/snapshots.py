@@ -15,7 +15,16 @@ from otcnode.archives import putting_aside
 from otcnode.cli.progress import bars, end_stopped
 from otcnode.cli.stopped import home_option, json_option, open_chain
 from otcnode.config import Home, load_configuration
-from otcnode.errors import ConfigurationError, NoRoom, OtherFormat, ProofError, StorageDamage, StorageRefused
+from otcnode.engine.evidence import read_kept
+from otcnode.errors import (
+    ConfigurationError,
+    GatheredDamage,
+    NoRoom,
+    OtherFormat,
+    ProofError,
+    StorageDamage,
+    StorageRefused,
+)
 from otcnode.genesis import chain_id
 from otcnode.home import void_record
 from otcnode.roots import roots_of
@@ -24,8 +33,10 @@ from otcnode.storage.directory import DirectoryFolder, DirectoryFolders
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.folder import Folder
 from otcnode.storage.incoming import Incoming, Roots, begun
+from otcnode.storage.kv import Write
 from otcnode.storage.leaves import depth_of
-from otcnode.storage.level import LevelKeyValue
+from otcnode.storage.level import LevelKeyValue, NoDatabase
+from otcnode.storage.schema import Table
 from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain, former
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
 from otcnode.storage.store import Store
@@ -99,18 +110,21 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
     shelf = DiskShelf(home.snapshots, home.incoming, lambda: None)
     with ExitStack() as closing:
         closing.callback(shelf.close)
-        _hold(closing, home, roots, None if replace else manifest.header.height)
-        incoming = _opened(shelf, roots, manifest)
+        held = _hold(closing, home, roots, None if replace else manifest.header.height)
         try:
+            incoming = _opened(shelf, roots, manifest)
             _gather(incoming, folder, source)
+            void_record(home)
+            incoming.finish(lambda: [] if held is None else _beside(held))
         except KeyboardInterrupt:
             end_stopped("the node's chain is as it was; go on with the same command")
-        void_record(home)
-        incoming.finish()
+        except GatheredDamage as found:
+            shelf.discard()
+            raise _gathered_in_vain(str(found)) from None
     dispose = _disposal(home, documents_left)
     damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
     if damage is not None:
-        raise StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
+        raise _gathered_in_vain(damage)
     _tell(
         manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
     )
@@ -122,33 +136,72 @@ def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:
     return putting_aside(home, _say, documents_left=documents_left) if keeps_all or documents_left else delete_chain
 
 
+def _gathered_in_vain(damage: str) -> StorageDamage:
+    return StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
+
+
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> None:
-    """Keep other processes away while the node's chain is still there. Raises ConfigurationError if one uses it, or if
-    it has reached `height`, or may have, as its format cannot be read. A chain that is damaged, or none, is no
-    obstacle; one that was making way for a snapshot when the node was stopped is the node's."""
+def _hold(closing: ExitStack, home: Home, roots: Roots, height: int | None) -> LevelKeyValue | None:
+    """Keep other processes away while the node's chain is still there, which is returned as far as it can be opened.
+    Raises ConfigurationError if one uses it, or if it has reached `height`, or may have, as its format cannot be read.
+    A chain that is damaged, or none, is no obstacle; one that was making way for a snapshot when the node was stopped
+    is the node's."""
     database = home.database if home.database.exists() else former(home.database)
-    if not database.exists():
-        return
+    kv = _opened_chain(database, height)
+    if kv is None:
+        return None
+    closing.callback(kv.close)
     try:
-        kv = LevelKeyValue(database)
-        closing.callback(kv.close)
-        tip = Store.open(kv, roots.chain, 0).tip
+        tip = Store.open(kv, roots.chain, 0).tip if Store.exists(kv) else None
     except StorageRefused:
         raise
     except StorageDamage:
-        return
+        return kv
     except OtherFormat as other:
         if height is None:
-            return
+            return None
         raise ConfigurationError(f"{home.path}: {other}") from None
-    if height is not None and tip.height >= height:
+    if height is not None and tip is not None and tip.height >= height:
         raise ConfigurationError(
             f"{home.path} has height {tip.height}, the snapshot {height}: pass --replace to go back to it"
         )
+    return kv
+
+
+def _opened_chain(database: Path, height: int | None) -> LevelKeyValue | None:
+    """None where there is none, or none that can be opened. What else somebody has put in its place is not taken away
+    unless that is said, which `height` None stands for."""
+    try:
+        return LevelKeyValue(database)
+    except NoDatabase:
+        if height is not None and database.exists() and any(database.iterdir()):
+            raise
+    except StorageRefused:
+        raise
+    except StorageDamage:
+        pass
+    return None
+
+
+def _beside(kv: LevelKeyValue) -> list[Write]:
+    """The evidence of the chain that makes way, which goes along as where a running node takes a snapshot: nobody else
+    may have it. What cannot be read of it is named and left, for a node does not start on it."""
+    kept: list[Write] = []
+    try:
+        for key, raw in kv.readable(Table.EVIDENCE.value):
+            try:
+                read_kept(key[len(Table.EVIDENCE.value) :], raw)
+                kept.append((key, raw))
+            except StorageDamage as damage:
+                _say(f"{str(damage).partition(';')[0]}: it does not go along")
+    except StorageRefused:
+        raise
+    except StorageDamage as damage:
+        _say(f"evidence of misbehaviour could not all be read: {str(damage).partition(';')[0]}")
+    return kept
 
 
 def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:

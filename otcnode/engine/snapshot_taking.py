@@ -274,6 +274,9 @@ class SnapshotTaker:
         except ProofError as error:
             self._blame(peer, error)
             return
+        except GatheredDamage as damage:
+            self._give_up_damaged(damage)
+            return
         except StorageRefused as refused:
             self._refused(refused)
             return

@@ -64,7 +64,8 @@ class Incoming:
         proven: Proven,
         unwritten_bytes: int | None = None,
     ) -> None:
-        """Goes on with what the store holds of this snapshot; raises GatheredDamage where that cannot be read.
+        """Goes on with what the store holds of this snapshot; raises GatheredDamage, as all that writes to it, where
+        that cannot be read: LevelDB meets damage also when it writes, for it reads its tables to merge them.
         `unwritten_bytes`: how much may wait to be written; None: as limits.py says."""
         self._kv = kv
         self._roots = roots
@@ -72,8 +73,9 @@ class Incoming:
         self._proven = proven
         self.manifest = manifest = proven.manifest
         if _begun_raw(kv) != encode(manifest):
-            assert next(kv.scan(b"", limit=1), None) is None, "an empty store, or one with this snapshot"
-            kv.write([(Meta.INCOMING.value, encode(manifest))])
+            with _of_what_is_gathered():
+                assert next(kv.scan(b"", limit=1), None) is None, "an empty store, or one with this snapshot"
+                kv.write([(Meta.INCOMING.value, encode(manifest))])
         skip = len(Meta.INCOMING_CHUNK.value)
         with _of_what_is_gathered():
             there = {int.from_bytes(key[skip:], "big") for key, _ in kv.scan(Meta.INCOMING_CHUNK.value)}
@@ -114,13 +116,15 @@ class Incoming:
 
     def write(self) -> None:
         """Make durable what has come."""
-        if self._unwritten:
-            self._kv.write(self._unwritten)
-            self._unwritten, self._unwritten_bytes = [], 0
+        if not self._unwritten:
+            return
+        unwritten, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        with _of_what_is_gathered():
+            self._kv.write(unwritten)
 
-    def finish(self) -> None:
+    def finish(self, beside: Callable[[], list[Write]] = list) -> None:
         """All of `finishing`."""
-        for _ in self.finishing():
+        for _ in self.finishing(beside):
             pass
 
     def finishing(self, beside: Callable[[], list[Write]] = list) -> Generator[None, None, None]:
@@ -149,7 +153,8 @@ class Incoming:
         batch += ((_mark(index), None) for index in range(self.manifest.chunks))
         batch += [(Meta.INCOMING.value, None), (Meta.FIRST_WAY_UP.value, b""), *beside()]
         self.may_be_a_chain = True
-        self._kv.write(batch)
+        with _of_what_is_gathered():
+            self._kv.write(batch)
 
 
 def begun(kv: Reader) -> Manifest | None:

@@ -18,7 +18,9 @@ from otcnode.cli import maintenance
 from otcnode.cli.main import otcnode
 from otcnode.codec import encode
 from otcnode.config import Home
+from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.record import birth
+from otcnode.engine.evidence import KeptEvidence, name_of
 from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
@@ -27,12 +29,15 @@ from otcnode.maintenance.replay import Differs
 from otcnode.storage import pruning
 from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents import ADVICE_DOCUMENT, ADVICE_DOCUMENTS
+from otcnode.storage.incoming import Incoming
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.shelf import former
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
+from tests.engine.network import key_of
+from tests.engine.test_evidence import double
 
 HEIGHT, TRANSACTIONS = 40, 5
 
@@ -282,6 +287,75 @@ def test_a_restore_takes_no_document_along_that_lay_with_the_chain(home: Path, t
     filed(home)
     asked("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace")
     assert asked("verify", "--home", home)["documents"] == 1
+
+
+def test_a_restore_takes_evidence_along_but_none_that_is_damaged(home: Path, tmp_path: Path) -> None:
+    """Nobody else may have it; and a node does not start on what is damaged of it."""
+    db("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    key = key_of("liar")
+    offence = Offence(key.public, Kind.DOUBLE_COMMIT, 1, 0, 3)
+    kept = (name_of(offence), encode(KeptEvidence(offence, double(bytes(32), key), 1, None)))
+    kv = LevelKeyValue(Home(home).database)
+    kv.write([(Table.EVIDENCE.value + name, raw) for name, raw in (kept, (b"x" * 32, b"junk"))])
+    kv.close()
+    said = db("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace").stderr
+    assert "the evidence 787878787878… is damaged" in said and "it does not go along" in said
+    kv = LevelKeyValue(Home(home).database)
+    assert list(kv.scan(Table.EVIDENCE.value)) == [(Table.EVIDENCE.value + kept[0], kept[1])]
+    kv.close()
+
+
+@pytest.mark.parametrize("harm", ["emptied", "deleted", "other files", "no table", "index"])
+def test_a_restore_puts_a_chain_where_there_is_none_or_a_damaged_one(home: Path, tmp_path: Path, harm: str) -> None:
+    made = asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    database = Home(home).database
+    kv = LevelKeyValue(database)
+    kv.compact()
+    kv.close()
+    restore = ["restore", "--home", home, "--from", tmp_path / "snapshot"]
+    match harm:
+        case "no table":
+            for table in database.glob("*.ldb"):
+                table.unlink()
+        case "index":
+            table = max(database.glob("*.ldb"), key=lambda path: path.stat().st_size)
+            raw = bytearray(table.read_bytes())
+            raw[-1_500] ^= 1
+            table.write_bytes(raw)
+        case _:
+            shutil.rmtree(database)
+            if harm != "deleted":
+                database.mkdir()
+            if harm == "other files":
+                (database / "notes").write_text("")
+                assert "holds no chain, but other files" in refused(ConfigurationError, *restore)
+                restore.append("--replace")
+    assert asked(*restore) == made
+    assert asked("verify", "--home", home)["height"] == HEIGHT
+
+
+def test_a_restore_that_meets_damage_in_what_it_gathered_gathers_it_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    restore = ("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace")
+    with monkeypatch.context() as patch:
+        patch.setattr(Incoming, "finish", interrupted)
+        assert "go on with the same command" in db(*restore, code=130).stderr
+    kv = LevelKeyValue(Home(home).incoming)
+    kv.compact()
+    kv.close()
+    table = max(Home(home).incoming.glob("*.ldb"), key=lambda path: path.stat().st_size)
+    raw = bytearray(table.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    table.write_bytes(raw)
+    assert "the node's chain is as it was" in refused(StorageDamage, *restore)
+    assert asked("verify", "--home", home)["height"] == HEIGHT
+    assert asked(*restore) == made
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_prune_gives_the_disk_back_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

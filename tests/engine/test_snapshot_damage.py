@@ -9,11 +9,12 @@ import pytest
 
 from otcnode import limits
 from otcnode.engine.snapshot_taking import DAMAGED, NO_ROOM, REFUSED
-from otcnode.errors import DiskFull, FolderDamage, StorageRefused
+from otcnode.errors import DiskFull, FolderDamage, StorageDamage, StorageRefused
 from otcnode.p2p.framing import Channel
 from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.folder import MemoryFolders
 from otcnode.storage.kv import KeyValue, MemoryKeyValue, Write
+from otcnode.storage.records import ADVICE
 from otcnode.storage.schema import Meta, Table
 from otcnode.sync_messages import SYNC_MESSAGES, ChunkRequest
 from tests.engine.network import MemoryShelf, Station, deposit, key_of
@@ -281,6 +282,47 @@ def test_what_is_there_of_a_snapshot_is_not_fetched_again_where_the_system_refus
     asked = _count_chunks_asked(joiner)
     until_installed(net, joiner, 2 * limits.snapshot_no_room_pause_ms)
     assert len(set(asked)) == CHUNKS - kept
+    assert reborn(joiner).height == 30 and joiner.penalised == []
+
+
+class _DamagedTables(MemoryKeyValue):
+    """LevelDB meets damage in its tables when it merges them, and takes no further write, from one on."""
+
+    def __init__(self, whole: int) -> None:
+        super().__init__()
+        self._left = whole
+
+    def write(self, batch: Sequence[Write]) -> None:
+        if not self._left:
+            raise StorageDamage(f"incoming is damaged (Corruption: block checksum mismatch); {ADVICE}")
+        self._left -= 1
+        super().write(batch)
+
+
+class _DamagedTablesShelf(MemoryShelf):
+    def __init__(self, whole: int) -> None:
+        super().__init__()
+        self.whole: int | None = whole
+
+    def incoming(self) -> KeyValue:
+        if self.gathered is None and self.whole is not None:
+            self.gathered, self.whole = _DamagedTables(self.whole), None
+        return super().incoming()
+
+
+@pytest.mark.parametrize("whole", [0, 5, CHUNKS + 1], ids=["begun", "half-way", "made a chain"])
+def test_damage_that_is_met_when_a_snapshot_is_written_ends_no_node(
+    whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would at every start, with advice to verify a chain that is sound."""
+    monkeypatch.setattr(limits, "snapshot_unwritten_bytes_max", 1)
+    leader, shelf = leader_at(34), _DamagedTablesShelf(whole)
+    leader.store.blocks_needed_above = 30
+    joiner = full_node(leader.genesis, "joiner", leader, behind_blocks=BEHIND, shelf=shelf)
+    joiner.engine.catch_up.sync.poll = lambda height, now_ms: []  # type: ignore[method-assign]
+    net = link(leader, joiner)
+    until_installed(net, joiner, 2 * limits.snapshot_damage_pause_ms)
+    assert _errors(joiner) == [DAMAGED] and joiner.engine.halted is None
     assert reborn(joiner).height == 30 and joiner.penalised == []
 
 
