@@ -305,7 +305,15 @@ rpc_connections_per_address_max = 700
 rpc_websocket_messages_in_flight_max = 64
 rpc_cost_per_second = 20_000
 rpc_cost_burst = 40_000
-"""Of one caller. A unit is about ten microseconds, so that a caller gets a fifth of a core."""
+"""Of one caller. What calls take beyond their prices is charged by the unit below, so that a caller gets a fifth of a
+core."""
+rpc_cost_unit_ns = 10_000
+rpc_request_cost = 20
+"""Of an HTTP request besides what is called by it: reading and answering one is a fifth of a millisecond."""
+receipts_kept_bytes_max = 32 << 20
+"""Of the blocks whose transactions were asked for last: of some dozens of full ones."""
+rpc_debt_wait_ms_max = 1_000
+"""A caller that owes is not read for this long, and then refused if it still does."""
 rpc_subscription_look_cost = 10
 """Of one look at what is new for one subscription, at most once a block."""
 rpc_connections_per_caller_max = 64

@@ -41,8 +41,8 @@ from otcnode.vm.transactions import Decoded, decode_transaction, signature_check
 
 T = TypeVar("T")
 Sign = Callable[[bytes], bytes]
-
-RECEIPTS_OF_BLOCKS_KEPT = 8
+RECEIPT_OVERHEAD_BYTES = 64
+"""What one takes in memory beside its bytes, roughly."""
 
 
 class Finality:
@@ -127,6 +127,7 @@ class Service:
         self._archives = archives
         self.damaged = on_damage
         self._receipts: OrderedDict[int, StoredReceipts] = OrderedDict()
+        self._receipts_bytes = 0
         self._started_ns = time.monotonic_ns()
 
     @property
@@ -156,7 +157,8 @@ class Service:
 
         def answer(state: TransactionState) -> None:
             if not future.done():
-                future.set_result(_submission(decoded.id, state))
+                committed = state.stage is Stage.COMMITTED
+                future.set_result(self.transaction(decoded.id) if committed else _submission(decoded.id, state))
 
         try:
             decoded = decode_transaction(raw)
@@ -222,8 +224,9 @@ class Service:
             stored = self._store.receipts(height)
             assert stored is not None
             self._receipts[height] = stored
-            while len(self._receipts) > RECEIPTS_OF_BLOCKS_KEPT:
-                self._receipts.popitem(last=False)
+            self._receipts_bytes += _size_of(stored)
+            while self._receipts_bytes > limits.receipts_kept_bytes_max and len(self._receipts) > 1:
+                self._receipts_bytes -= _size_of(self._receipts.popitem(last=False)[1])
         return decode(Receipt, stored.receipts[stored.automatic_count + position])
 
     async def simulate(self, raw: bytes) -> service.Simulation | service.Refused:
@@ -501,6 +504,10 @@ _MODES = {
     Mode.SILENT: "silent",
     Mode.FOLLOWING: "following",
 }
+
+
+def _size_of(stored: StoredReceipts) -> int:
+    return sum(len(receipt) + RECEIPT_OVERHEAD_BYTES for receipt in stored.receipts)
 
 
 def _shown_peer(peer: PeerView) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from otcnode import limits
 from otcnode.crypto import verify
 from otcnode.engine.host import Stage
 from otcnode.errors import Code
@@ -59,6 +60,37 @@ def test_a_key_that_the_account_does_not_have_yet_is_not_definite() -> None:
     station.elapse(1_000)
     submit(station, transaction)
     assert service_of(station).transaction(transaction.id).code is Code.OK
+
+
+def test_who_submits_again_what_is_committed_is_told_where() -> None:
+    station = alone()
+    first, second = deposit(station.genesis, 1), deposit(station.genesis, 2)
+    submit(station, first, second)
+    station.elapse(1_000)
+    for answer, transaction in zip(submit(station, first, second), (first, second), strict=True):
+        assert isinstance(answer, service.TransactionState)
+        assert answer == service_of(station).transaction(transaction.id)
+        assert answer.stage is Stage.COMMITTED and answer.code is Code.OK and answer.height is not None
+
+
+def test_receipts_are_kept_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the transactions of block after block does not fill the memory."""
+    station = alone()
+    transactions = [deposit(station.genesis, number) for number in range(1, 6)]
+    for transaction in transactions:
+        submit(station, transaction)
+        station.elapse(1_000)
+    asked: list[int] = []
+    read = station.store.receipts
+    monkeypatch.setattr(station.store, "receipts", lambda height: asked.append(height) or read(height))
+    monkeypatch.setattr(limits, "receipts_kept_bytes_max", 1_000)
+    api = service_of(station)
+    heights = [api.transaction(transaction.id).height for transaction in transactions]
+    assert heights == asked == [1, 2, 3, 4, 5]
+    api.transaction(transactions[4].id)
+    assert asked == heights, "the last one was not kept"
+    api.transaction(transactions[0].id)
+    assert asked == [*heights, 1]
 
 
 def test_a_simulation_says_nothing_definite_about_a_key_not_known_yet() -> None:
