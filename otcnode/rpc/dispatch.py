@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from otcnode import limits
 from otcnode.errors import DecodeError, LedgerError, StorageDamage
 from otcnode.rpc import json_rpc
 from otcnode.rpc.access import Authenticator
+from otcnode.rpc.charging import Bill
 from otcnode.rpc.json_rpc import Call, Reply, RpcError
 from otcnode.rpc.method import Context, Listener, Method
 from otcnode.rpc.methods import METHODS
@@ -30,8 +32,15 @@ Outcome = Any
 class Dispatcher:
     """All of the API but its sockets. `calls` and `errors` count for the metrics: by method, and by error code."""
 
-    def __init__(self, service: NodeService, authenticator: Authenticator, rates: RateLimiter) -> None:
+    def __init__(
+        self,
+        service: NodeService,
+        authenticator: Authenticator,
+        rates: RateLimiter,
+        processor_ns: Callable[[], int] = time.thread_time_ns,
+    ) -> None:
         self._service = service
+        self._processor_ns = processor_ns
         self._authenticator = authenticator
         self._rates = rates
         self.in_flight = 0
@@ -43,19 +52,46 @@ class Dispatcher:
         self, raw: bytes, address: str, token: bytes | None, listener: Listener | None = None
     ) -> bytes | None:
         """The answer to one body or message, None where there must be none."""
+        caller = self.caller(address, token)
+        bill = self.bill(caller)
+        context = Context(self._service, self._authenticator, token, listener, caller)
+        return await bill.metered(self._answer(raw, context, bill))
+
+    def caller(self, address: str, token: bytes | None) -> str:
+        """Whom it counts against: an account that has logged in, or an address."""
+        return self._authenticator.name_of(token) or address
+
+    def bill(self, caller: str) -> Bill:
+        """For one message of `caller`."""
+
+        def charge(cost: int) -> None:
+            self._rates.charge(caller, cost, self._service.now_ms())
+
+        return Bill(charge, self._processor_ns)
+
+    def charge_request(self, caller: str) -> None:
+        """An HTTP request of `caller`, whatever it asks for."""
+        self._rates.charge(caller, limits.rpc_request_cost, self._service.now_ms())
+
+    async def out_of_debt(self, caller: str) -> RpcError | None:
+        """Wait until `caller` has paid for what its messages took, before another one is read; the error where that
+        takes too long."""
+        if owed_ms := self._rates.debt_ms(caller, self._service.now_ms()):
+            await asyncio.sleep(min(owed_ms, limits.rpc_debt_wait_ms_max) / 1_000)
+            owed_ms = self._rates.debt_ms(caller, self._service.now_ms())
+        return _too_many(owed_ms) if owed_ms else None
+
+    async def _answer(self, raw: bytes, context: Context, bill: Bill) -> bytes | None:
         message = json_rpc.parse(raw, limits.rpc_batch_entries_max)
         calls = [entry for entry in message.entries if isinstance(entry, Call)]
-        caller = self._authenticator.name_of(token) or address
-        if not self._has_room(caller, len(calls)):
+        if not self._has_room(context.name, len(calls)):
             outcomes: list[Outcome] = [RpcError(json_rpc.OVERLOADED, "too many calls in flight")] * len(calls)
         else:
-            self._enter(caller, len(calls))
+            self._enter(context.name, len(calls))
             try:
-                outcomes = await self._perform(
-                    calls, caller, Context(self._service, self._authenticator, token, listener, caller)
-                )
+                outcomes = await self._perform(calls, context, bill)
             finally:
-                self._enter(caller, -len(calls))
+                self._enter(context.name, -len(calls))
         pending = iter(outcomes)
         answers = [
             entry.raw if isinstance(entry, Reply) else self._shown(entry, next(pending)) for entry in message.entries
@@ -72,12 +108,21 @@ class Dispatcher:
         address: str = "",
     ) -> Subscriptions:
         """Those of a new connection."""
-        caller = self._authenticator.name_of(token) or address
+        caller = self.caller(address, token)
 
         def pay(cost: int) -> int:
             return self._rates.take(caller, cost, self._service.now_ms())
 
-        return Subscriptions(self._service, self._authenticator, token, send=send, close=close, spawn=spawn, pay=pay)
+        return Subscriptions(
+            self._service,
+            self._authenticator,
+            token,
+            send=send,
+            close=close,
+            spawn=spawn,
+            pay=pay,
+            bill=lambda: self.bill(caller),
+        )
 
     def _has_room(self, caller: str, count: int) -> bool:
         """Calls that wait hold memory: bounded in all, and per caller, so that nobody takes it all."""
@@ -92,53 +137,61 @@ class Dispatcher:
         if not self._in_flight_of[caller]:
             del self._in_flight_of[caller]
 
-    async def _perform(self, calls: Sequence[Call], caller: str, context: Context) -> list[Outcome]:
-        """One outcome per call. Calls of a method that takes many go together, first; the others run side by side."""
+    async def _perform(self, calls: Sequence[Call], context: Context, bill: Bill) -> list[Outcome]:
+        """One outcome per call. Calls of a method that takes many go together, first; the others run side by side, and
+        each is admitted when those before it have begun, so that what they took counts."""
         outcomes: list[Outcome] = [None] * len(calls)
         grouped: dict[str, list[tuple[int, Any]]] = {}
-        single: list[tuple[int, Method, Any]] = []
+        single: list[tuple[int, Call]] = []
         for place, call in enumerate(calls):
+            method = METHODS.get(call.method)
+            if method is None or method.handle_many is None:
+                single.append((place, call))
+                continue
             try:
-                method, params = self._admit(call, caller)
+                params = self._admit(call, method, context.name, bill)
             except RpcError as error:
                 outcomes[place] = error
-                continue
-            if method.handle_many is not None:
-                grouped.setdefault(call.method, []).append((place, params))
             else:
-                single.append((place, method, params))
+                grouped.setdefault(call.method, []).append((place, params))
         for name in sorted(grouped, key=_ORDER.__getitem__):
             answers = await self._call_many(context, name, [params for _, params in grouped[name]])
             for (place, _), outcome in zip(grouped[name], answers, strict=True):
                 outcomes[place] = outcome
         if len(single) == 1:
-            place, method, params = single[0]
-            outcomes[place] = await self._call_one(context, method, params)
+            place, call = single[0]
+            outcomes[place] = await self._call_one(context, call, bill)
         elif single:
             async with asyncio.TaskGroup() as group:
                 tasks = []
-                for place, method, params in single:
-                    tasks.append((place, group.create_task(self._call_one(context, method, params))))
+                for place, call in single:
+                    tasks.append((place, group.create_task(self._metered_call(context, call, bill))))
                     # One after another, so that whatever else the node has to do comes in between.
                     await asyncio.sleep(0)
             for place, task in tasks:
                 outcomes[place] = task.result()
         return outcomes
 
-    def _admit(self, call: Call, caller: str) -> tuple[Method, Any]:
-        method = METHODS.get(call.method)
+    def _admit(self, call: Call, method: Method | None, caller: str, bill: Bill) -> Any:
+        """Its parameters, once its price has been taken."""
         cost = 1 if method is None else method.cost
-        retry_after_ms = self._rates.take(caller, cost, self._service.now_ms())
-        if retry_after_ms:
-            raise RpcError(json_rpc.RATE_LIMIT, "too many requests", {"retry_after_ms": retry_after_ms})
+        if retry_after_ms := self._rates.take(caller, cost, self._service.now_ms()):
+            raise _too_many(retry_after_ms)
+        bill.paid(cost)
         if method is None:
             raise RpcError(json_rpc.METHOD_NOT_FOUND, f"there is no method {call.method[:64]!r}")
         self.calls[call.method] += 1
-        return method, json_rpc.decode_params(method.params, call)
+        return json_rpc.decode_params(method.params, call)
 
-    async def _call_one(self, context: Context, method: Method, params: Any) -> Outcome:
-        assert method.handle is not None
+    async def _metered_call(self, context: Context, call: Call, bill: Bill) -> Outcome:
+        """In a task of its own."""
+        return await bill.metered(self._call_one(context, call, bill))
+
+    async def _call_one(self, context: Context, call: Call, bill: Bill) -> Outcome:
+        method = METHODS.get(call.method)
         try:
+            params = self._admit(call, method, context.name, bill)
+            assert method is not None and method.handle is not None
             return await method.handle(context, params)
         except Exception as error:
             return self._translated(error)
@@ -161,6 +214,10 @@ class Dispatcher:
             self.errors[outcome.code] += 1
             return None if call.id is None else json_rpc.failure(call.id, outcome)
         return None if call.id is None else json_rpc.success(call.id, outcome)
+
+
+def _too_many(retry_after_ms: int) -> RpcError:
+    return RpcError(json_rpc.RATE_LIMIT, "too many requests", {"retry_after_ms": retry_after_ms})
 
 
 def _translated(error: Exception) -> RpcError:

@@ -28,6 +28,26 @@ class RateLimiter:
 
     def take(self, caller: str, cost: int, now_ms: int) -> int:
         """0 if the caller may spend `cost` now, else the milliseconds until it may. A refusal costs nothing."""
+        bucket = self._bucket(caller, now_ms)
+        wanted = min(cost, self._burst)
+        if bucket.tokens >= wanted:
+            bucket.tokens -= wanted
+            return 0
+        return int((wanted - bucket.tokens) / self._per_ms) + 1
+
+    def charge(self, caller: str, cost: int, now_ms: int) -> None:
+        """Take what has been spent already, into debt if need be."""
+        self._bucket(caller, now_ms).tokens -= cost
+
+    def debt_ms(self, caller: str, now_ms: int) -> int:
+        """The milliseconds until the caller owes nothing, 0 if it does not."""
+        if caller not in self._buckets:
+            return 0
+        tokens = self._bucket(caller, now_ms).tokens
+        return int(-tokens / self._per_ms) + 1 if tokens < 0 else 0
+
+    def _bucket(self, caller: str, now_ms: int) -> _Bucket:
+        """As it is now."""
         bucket = self._buckets.get(caller)
         if bucket is None:
             bucket = self._buckets[caller] = _Bucket(float(self._burst), now_ms)
@@ -38,8 +58,4 @@ class RateLimiter:
             elapsed = max(0, now_ms - bucket.at_ms)
             bucket.tokens = min(float(self._burst), bucket.tokens + elapsed * self._per_ms)
             bucket.at_ms = max(bucket.at_ms, now_ms)
-        wanted = min(cost, self._burst)
-        if bucket.tokens >= wanted:
-            bucket.tokens -= wanted
-            return 0
-        return int((wanted - bucket.tokens) / self._per_ms) + 1
+        return bucket

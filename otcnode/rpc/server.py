@@ -10,7 +10,7 @@ import asyncio
 import errno
 import ssl
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -104,11 +104,16 @@ class RpcServer:
             await runner.cleanup()
 
     async def _post(self, request: web.Request) -> web.Response:
+        address, token = _address(request), _token(request)
+        caller = self.dispatcher.caller(address, token)
+        if error := await self.dispatcher.out_of_debt(caller):
+            return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
+        self.dispatcher.charge_request(caller)
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_large()
-        answer = await self.dispatcher.answer(body, _address(request), _token(request))
+        answer = await self.dispatcher.answer(body, address, token)
         if answer is None:
             return web.Response(status=204)
         return web.Response(body=answer, content_type=_JSON)
@@ -143,6 +148,7 @@ class RpcServer:
         """Answer messages side by side (one may wait for a minute), reading no further ahead than the bound; notify of
         what is subscribed."""
         address, token = _address(request), _token(request)
+        caller = self.dispatcher.caller(address, token)
         room = asyncio.Semaphore(limits.rpc_websocket_messages_in_flight_max)
 
         async def serve(raw: bytes) -> None:
@@ -170,6 +176,9 @@ class RpcServer:
                 token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn, address=address
             )
             async for message in socket:
+                if error := await self.dispatcher.out_of_debt(caller):
+                    await socket.send_str(json_rpc.failure(NULL_ID, error).decode())
+                    continue
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
                 raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
@@ -183,19 +192,40 @@ class RpcServer:
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node is stopping")
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        """The process answers."""
+        """The process answers: never refused, but who asks without end waits for it."""
+        await self._paid(request)
         return _page(200, {"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """200 when this node can serve: synced, connected, disk writable, not halted; else 503 with the reasons."""
+        return await self._charged(request, self._readiness)
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        return await self._charged(request, self._measurements)
+
+    def _readiness(self) -> web.Response:
         reasons = unready(self._service.status())
         return _page(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
-    async def _metrics_page(self, request: web.Request) -> web.Response:
+    def _measurements(self) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": _METRICS})
 
     async def _version(self, request: web.Request) -> web.Response:
+        await self._paid(request)
         return _page(200, {"name": "otcnode", "version": __version__, "network": self._service.genesis.network})
+
+    async def _charged(self, request: web.Request, page: Callable[[], web.Response]) -> web.Response:
+        """A page that looks at the node: what that takes counts too."""
+        if error := await self._paid(request):
+            return web.Response(status=429, text=f"{error.message}\n")
+        with self.dispatcher.bill(_watcher(request)).counted():
+            return page()
+
+    async def _paid(self, request: web.Request) -> RpcError | None:
+        watcher = _watcher(request)
+        error = await self.dispatcher.out_of_debt(watcher)
+        self.dispatcher.charge_request(watcher)
+        return error
 
 
 def unready(status: NodeStatus) -> list[str]:
@@ -228,6 +258,11 @@ async def _close(socket: web.WebSocketResponse, request: web.Request, code: int,
 
 def _page(status: int, content: object) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(content) + b"\n", content_type=_JSON)
+
+
+def _watcher(request: web.Request) -> str:
+    """Pages have a budget of their own: nobody is kept from watching a node by who calls it from the same address."""
+    return f"pages for {_address(request)}"
 
 
 def _address(request: web.Request) -> str:

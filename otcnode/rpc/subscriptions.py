@@ -17,6 +17,7 @@ from msgspec import Meta
 from otcnode import limits
 from otcnode.errors import StorageDamage
 from otcnode.rpc.access import Authenticator, Caller
+from otcnode.rpc.charging import Bill
 from otcnode.rpc.events import (
     AFTER_BLOCK,
     BLOCKS_PER_PAGE_MAX,
@@ -126,8 +127,8 @@ class MessageListener:
 
 class Subscriptions:
     """Those of one connection. `send` puts a text on it; `close` ends it with a code and a reason; `spawn` runs a
-    coroutine as long as the connection lives; `pay` takes the cost of a look from the caller's budget, or says in how
-    many milliseconds there will be enough."""
+    coroutine as long as the connection lives; `pay` takes the price of a look from the caller's budget, or says in how
+    many milliseconds there will be enough; `bill` charges what a look took beyond it."""
 
     def __init__(
         self,
@@ -139,8 +140,10 @@ class Subscriptions:
         close: Callable[[int, bytes], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         pay: Callable[[int], int],
+        bill: Callable[[], Bill],
     ) -> None:
         self._pay = pay
+        self._bill = bill
         self._service = service
         self._authenticator = authenticator
         self._token = token
@@ -187,22 +190,30 @@ class Subscriptions:
 
     async def _notify_for_ever(self, subscription: Subscription) -> None:
         name, cursor, wanted = subscription
-        service = self._service
         while True:
             if wait_ms := self._pay(limits.rpc_subscription_look_cost):
                 await asyncio.sleep(wait_ms / 1_000)
                 continue
-            tip = service.state().height
-            reach = reach_of(self._caller(), wanted)
-            async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX):
-                for entry in found:
-                    shown = event_result(service, reach, entry)
-                    notification = _Notification(EventNotification(name, shown.cursor, shown))
-                    async with asyncio.timeout(limits.rpc_subscriber_stall_ms_max / 1000):
-                        await self._send(msgspec.json.encode(notification).decode())
-                cursor = Cursor(height, AFTER_BLOCK)
+            bill = self._bill()
+            bill.paid(limits.rpc_subscription_look_cost)
+            tip = self._service.state().height
+            cursor = await bill.metered(self._look(Subscription(name, cursor, wanted), tip))
             if cursor.height >= tip:
-                await service.await_height(tip + 1, limits.rpc_subscription_wait_ms)
+                await self._service.await_height(tip + 1, limits.rpc_subscription_wait_ms)
+
+    async def _look(self, subscription: Subscription, tip: int) -> Cursor:
+        """Tell what follows the cursor, of a page of blocks; the cursor after it."""
+        name, cursor, wanted = subscription
+        service = self._service
+        reach = reach_of(self._caller(), wanted)
+        async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX):
+            for entry in found:
+                shown = event_result(service, reach, entry)
+                notification = _Notification(EventNotification(name, shown.cursor, shown))
+                async with asyncio.timeout(limits.rpc_subscriber_stall_ms_max / 1000):
+                    await self._send(msgspec.json.encode(notification).decode())
+            cursor = Cursor(height, AFTER_BLOCK)
+        return cursor
 
     def _caller(self) -> Caller | None:
         """Raises RpcError(−32002) once the token no longer holds."""

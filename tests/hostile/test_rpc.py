@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,15 +59,46 @@ async def batches(victim: Member, source: str) -> None:
     body = json.dumps([call("rpc.discover", number) for number in range(limits.rpc_batch_entries_max)]).encode()
     seen: Counter[int] = Counter()
 
+    async def once(http: aiohttp.ClientSession) -> None:
+        seen.update(await codes(http, victim, body))
+
+    await floods(source, once)
+    assert set(seen) <= {0, json_rpc.RATE_LIMIT} and seen[json_rpc.RATE_LIMIT] > 0, seen
+
+
+async def long_lists(victim: Member, source: str) -> None:
+    """Calls that take far more than their price: a thousand headers each, for whoever asks."""
+    body = json.dumps([call("block_list", number, limit=1_000) for number in range(10)]).encode()
+
+    async def ask(http: aiohttp.ClientSession) -> None:
+        async with http.post(victim.url, data=body) as response:
+            await response.read()
+
+    await floods(source, ask)
+
+
+async def pages(victim: Member, source: str) -> None:
+    """What machines look at, by one that does not stop looking."""
+
+    async def look(http: aiohttp.ClientSession) -> None:
+        async with http.get(f"{victim.url}/metrics") as response:
+            assert response.status in (200, 429)
+            await response.read()
+
+    await floods(source, look)
+
+
+async def floods(source: str, once: Callable[[aiohttp.ClientSession], Awaitable[object]]) -> None:
+    """The same again and again on several connections."""
+
     async def one(http: aiohttp.ClientSession) -> None:
         while True:
-            seen.update(await codes(http, victim, body))
+            await once(http)
 
     async with session(source) as http:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ATTACK_S):
                 await asyncio.gather(*(one(http) for _ in range(5)))
-    assert set(seen) <= {0, json_rpc.RATE_LIMIT} and seen[json_rpc.RATE_LIMIT] > 0, seen
 
 
 async def giants(victim: Member, source: str) -> None:
@@ -130,7 +161,7 @@ async def guesses(victim: Member, source: str) -> None:
             assert len(answers) == 1, (method, answers)
 
 
-ATTACKS = (batches, giants, depths, slow_requests, sockets, guesses)
+ATTACKS = (batches, long_lists, pages, giants, depths, slow_requests, sockets, guesses)
 
 
 async def test_callers_that_attack_are_answered_and_the_chain_goes_on(arena: Arena) -> None:
@@ -152,7 +183,8 @@ async def test_the_limit_says_when_to_come_again(arena: Arena) -> None:
 
     async def refused(http: aiohttp.ClientSession) -> list[dict[str, Any]]:
         async with http.post(victim.url, data=body) as response:
-            answers = await response.json()
+            answer = await response.json()
+        answers = answer if isinstance(answer, list) else [answer]
         return [entry["error"] for entry in answers if "error" in entry]
 
     async with session("127.6.1.1") as http:

@@ -171,8 +171,9 @@ async def test_metrics_are_those_of_this_moment(node: FakeNode) -> None:
     assert 'otcnode_rpc_errors_total{code="-32007"} 1.0' in lines
 
 
-async def test_a_caller_above_its_rate_gets_an_error(node: FakeNode) -> None:
-    async with served(node, cost_per_second=1, cost_burst=2) as (url, session):
+async def test_a_caller_above_its_rate_gets_an_error(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    async with served(node, cost_per_second=1, cost_burst=limits.rpc_request_cost + 4) as (url, session):
         codes = []
         for _ in range(2):
             async with session.post(url, json=STATUS) as response:

@@ -1,0 +1,195 @@
+"""What calls cost: their prices, and what they took beyond them. Time passes only where a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from otcnode import limits
+from otcnode.rpc.charging import Bill
+from otcnode.rpc.methods import METHODS
+from otcnode.rpc.server import RpcServer
+from otcnode.rpc.service import NodeStatus
+from tests.rpc.calls import Api
+from tests.rpc.fake import FakeNode
+
+RATE_LIMIT = -32004
+UNIT_NS = limits.rpc_cost_unit_ns
+STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
+
+
+class Slow(FakeNode):
+    """Each look at its status takes so many units of the processor's time."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.units = units
+        self.looks = 0
+        self.api: Api | None = None
+
+    def status(self) -> NodeStatus:
+        self.looks += 1
+        if self.api is not None:
+            self.api.processor_ns += self.units * UNIT_NS
+        return super().status()
+
+
+def slow_api(units: int, *, per_second: int, burst: int) -> tuple[Slow, Api]:
+    node = Slow(units)
+    node.api = Api(node, cost_per_second=per_second, burst=burst)
+    return node, node.api
+
+
+def spent_by(*steps_ns: int, paid: int = 0) -> int:
+    """What is charged for work of so many steps."""
+    charged: list[int] = []
+    now_ns = 0
+
+    async def work() -> None:
+        nonlocal now_ns
+        for step_ns in steps_ns:
+            now_ns += step_ns
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        bill = Bill(charged.append, lambda: now_ns)
+        bill.paid(paid)
+        await bill.metered(work())
+
+    asyncio.run(run())
+    return sum(charged)
+
+
+def test_every_step_counts_and_a_price_covers_what_it_paid_for() -> None:
+    assert spent_by(3 * UNIT_NS, 4 * UNIT_NS) == 7
+    assert spent_by(UNIT_NS // 2, UNIT_NS // 2) == 1
+    assert spent_by(3 * UNIT_NS, 4 * UNIT_NS, paid=5) == 2
+    assert spent_by(3 * UNIT_NS, 4 * UNIT_NS, paid=8) == 0
+
+
+async def test_what_others_do_while_it_waits_is_not_counted() -> None:
+    charged: list[int] = []
+    now_ns = 0
+    waiting, woken = asyncio.Event(), asyncio.Event()
+
+    async def work() -> str:
+        waiting.set()
+        await woken.wait()
+        return "done"
+
+    task = asyncio.create_task(_awaited(Bill(charged.append, lambda: now_ns), work()))
+    await waiting.wait()
+    now_ns += 1_000 * UNIT_NS
+    woken.set()
+    assert await task == "done" and charged == []
+
+
+async def test_who_is_cancelled_or_fails_is_charged_and_cleans_up() -> None:
+    charged: list[int] = []
+    now_ns = 0
+    waiting, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def work(*, fails: bool) -> str:
+        nonlocal now_ns
+        try:
+            now_ns += 2 * UNIT_NS
+            if fails:
+                raise ZeroDivisionError
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            now_ns += 3 * UNIT_NS
+            cleaned.set()
+        return ""
+
+    task = asyncio.create_task(_awaited(Bill(charged.append, lambda: now_ns), work(fails=False)))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned.is_set() and sum(charged) == 5
+    with pytest.raises(ZeroDivisionError):
+        await Bill(charged.append, lambda: now_ns).metered(work(fails=True))
+    assert sum(charged) == 10
+
+
+async def _awaited(bill: Bill, work: Any) -> object:
+    return await bill.metered(work)
+
+
+async def test_a_call_that_takes_more_than_its_price_is_charged_what_it_took() -> None:
+    node, api = slow_api(1_000, per_second=1_000, burst=2_000)
+    assert "height" in await api.call("node_status")
+    assert "height" in await api.call("node_status")
+    # 2,000 units are spent, though two calls have a price of 4 each.
+    error = await api.call("node_status")
+    assert error["code"] == RATE_LIMIT and node.looks == 2
+    node.clock_ms += error["data"]["retry_after_ms"]
+    assert "height" in await api.call("node_status")
+
+
+async def test_in_a_batch_each_call_is_charged_before_the_next_is_admitted() -> None:
+    node, api = slow_api(1_000, per_second=1_000, burst=2_000)
+    batch = [{**STATUS, "id": number} for number in range(20)]
+    answers = await api.raw(msgspec.json.encode(batch))
+    assert [entry["id"] for entry in answers] == list(range(20))
+    assert node.looks == 2 and sum("error" in entry for entry in answers) == 18
+
+
+async def test_what_is_cheaper_than_its_price_costs_its_price() -> None:
+    _, api = slow_api(METHODS["node_status"].cost - 1, per_second=1, burst=12)
+    answers = [await api.call("node_status") for _ in range(4)]
+    assert [answer.get("code") for answer in answers] == [None, None, None, RATE_LIMIT]
+
+
+@asynccontextmanager
+async def served(node: FakeNode, **options: Any) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    server = RpcServer(node, **options)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        try:
+            yield f"http://127.0.0.1:{port}", session
+        finally:
+            await server.stop()
+
+
+async def test_who_owes_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real clock of the processor, and a budget that any call overdraws. Over HTTP and over a WebSocket."""
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    monkeypatch.setattr(limits, "rpc_cost_unit_ns", 100)
+    node = Slow(0)
+    budget = limits.rpc_request_cost + 4
+    async with (
+        served(node, cost_per_second=1, cost_burst=budget) as (url, session),
+        session.ws_connect(url + "/ws") as connection,
+    ):
+        async with session.post(url, json=STATUS) as response:
+            assert "result" in await response.json()
+        async with session.post(url, data=b"[" * 1_000) as response:
+            answer = await response.json()
+        assert (answer["error"]["code"], answer["id"]) == (RATE_LIMIT, None)
+        assert answer["error"]["data"]["retry_after_ms"] > 0
+        await connection.send_json(STATUS)
+        answer = await connection.receive_json()
+        assert (answer["error"]["code"], answer["id"]) == (RATE_LIMIT, None)
+    assert node.looks == 1
+
+
+async def test_pages_that_look_at_the_node_are_charged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    monkeypatch.setattr(limits, "rpc_cost_unit_ns", 100)
+    node = Slow(0)
+    async with served(node, cost_per_second=1, cost_burst=limits.rpc_request_cost + 4) as (url, session):
+        statuses = []
+        for page in ("/healthz", "/metrics", "/readyz", "/metrics", "/healthz", "/version"):
+            async with session.get(url + page) as response:
+                statuses.append(response.status)
+        assert statuses == [200, 200, 429, 429, 200, 200]
+        async with session.post(url, json=STATUS) as response:
+            assert "result" in await response.json()
