@@ -90,6 +90,8 @@ class Home:
         """Those that this node serves, a directory each."""
         self.incoming = path / "data" / "incoming"
         """The store in which a snapshot is gathered before it takes the place of the database."""
+        self.replay = path / "data" / "replay"
+        """The state of `otcnode db replay`, until it has come to its end."""
         self.archives = path / "data" / "archives"
         """Chains with blocks whose place a snapshot took, each in a home of its own."""
         self.archives_beside = path / "data" / "archives-beside"

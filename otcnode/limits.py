@@ -288,6 +288,10 @@ snapshot_requests_waiting_max = snapshot_chunks_asked_max + 2
 """Of one peer, for their turn: chunks, a manifest, and what there is; the oldest go first where there are more."""
 
 # storage
+disk_spare_bytes = 64 << 20
+"""Where a write would begin with less left on its file system, a node stops instead: LevelDB opens nothing on a disk
+that is full, so nobody could give back what the chain takes. To open it may take two buffers of 16 MiB, to give back
+what lies in a piece of it as much again."""
 state_buckets_read_ahead = 32
 """Of the state tree, read from disk at each tick after a start, until all are in memory: 2,000 of 4,000,000 keys."""
 

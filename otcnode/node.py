@@ -17,6 +17,7 @@ from typing import TextIO, cast
 import structlog
 
 from otcnode import genesis as genesis_module
+from otcnode import limits
 from otcnode.archives import Archive, ArchivesSeen, putting_aside
 from otcnode.config import Home, NodeConfiguration, RpcSection, load_configuration, split_address
 from otcnode.consensus.configuration import Configuration
@@ -77,7 +78,12 @@ def open_store(
     if (damage := installation.damage) is not None:
         note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
     home.database.parent.mkdir(parents=True, exist_ok=True)
-    kv = LevelKeyValue(home.database, create=True, cache_bytes=configuration.storage.cache_bytes)
+    kv = LevelKeyValue(
+        home.database,
+        create=True,
+        cache_bytes=configuration.storage.cache_bytes,
+        spare_bytes=limits.disk_spare_bytes,
+    )
     history, kept = configuration.storage.history_blocks, configuration.storage.blocks_kept or None
     try:
         if Store.exists(kv):
@@ -139,7 +145,9 @@ class Node:
         finished_here = self._installing
         self._ended = self._installing = False
         async with AsyncExitStack() as closing:
-            documents = open_documents(self._home.documents, self._home.database, self._log.error)
+            documents = open_documents(
+                self._home.documents, self._home.database, self._log.error, limits.disk_spare_bytes
+            )
             closing.callback(documents.close)
             store = open_store(
                 self._home,

@@ -46,7 +46,7 @@ def replay(directory: Path, height: int | None, path: Path | None, as_json: bool
     with opened(directory) as stopped:
         source = Store.open(stopped.kv, stopped.chain, 0)
         first = replays.first_height(source, height)
-        scratch = Scratch(stopped.home.database.parent / "replay" if path is None else path, first)
+        scratch = Scratch(stopped.home.replay if path is None else path, first)
         try:
             with bars() as show:
                 store = _begun(source, scratch, stopped.genesis, first, show)
@@ -112,13 +112,17 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
 @home_option
 @click.option("--keep-blocks", type=click.IntRange(min=1), required=True, help="Blocks that stay whole.")
 @click.option("--keep-history", type=click.IntRange(min=0), help="Heights below the last whose state stays known.")
+@click.option(
+    "--without-snapshot", is_flag=True, help="Make none first: who joins then needs another node for what is dropped."
+)
 @json_option
-def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: bool) -> None:
+def prune(directory: Path, keep_blocks: int, keep_history: int | None, without_snapshot: bool, as_json: bool) -> None:
     """Drop old blocks and states, and give the disk back.
 
     The certified headers by which the validator sets are followed stay. Where the node makes snapshots for those who
-    join, and none is there that the blocks that stay lead on from, one is made first, if the state permits. To keep it
-    so, set storage.blocks_kept in node.toml. Stopped by Ctrl-C, the same command goes on.
+    join, and none is there that the blocks that stay lead on from, one is made first, if the state permits; where there
+    is no room for it, nothing is dropped unless --without-snapshot is given. To keep only so many blocks from now on,
+    set storage.blocks_kept in node.toml. Stopped by Ctrl-C, the same command goes on.
     """
     text, made = "", None
     with opened(directory) as stopped:
@@ -126,7 +130,8 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, as_json: 
         try:
             with bars() as show:
                 try:
-                    made = _snapshot_for_joiners(stopped, keep_blocks, show)
+                    if not without_snapshot:
+                        made = _snapshot_for_joiners(stopped, keep_blocks, show)
                 except UnservableState as error:
                     text = f"{error}: who joins needs a node that keeps all blocks"
                 found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show)
@@ -155,8 +160,8 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
     except NoRoom as refusal:
         raise ConfigurationError(
             f"nothing was dropped: a snapshot is to be made first, for whoever joins, and {refusal}; make room (former "
-            "chains in data/archives and data/archives-beside may go elsewhere), or set snapshots.interval_blocks to 0 "
-            "in node.toml"
+            "chains in data/archives and data/archives-beside may go elsewhere, data/replay and the snapshots in "
+            "data/snapshots may be deleted), or pass --without-snapshot: who joins then needs another node"
         ) from None
 
 

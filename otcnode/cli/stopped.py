@@ -10,8 +10,9 @@ from typing import NamedTuple
 import click
 
 from otcnode import genesis as genesis_module
+from otcnode import limits
 from otcnode.config import Home
-from otcnode.errors import ConfigurationError, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, StorageDamage
 from otcnode.genesis import Genesis, chain_id
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.records import advised
@@ -39,7 +40,8 @@ def opened(directory: Path) -> Iterator[Stopped]:
     genesis = genesis_module.load(home.genesis)
     kv = open_chain(home)
     try:
-        yield Stopped(home, genesis, chain_id(genesis), kv)
+        with _room_advised(home):
+            yield Stopped(home, genesis, chain_id(genesis), kv)
     finally:
         kv.close()
 
@@ -51,7 +53,23 @@ def open_chain(home: Home) -> LevelKeyValue:
             f"{home.path}: the node was stopped while a snapshot took the place of its chain, which lies in "
             f"{former(home.database)}: start the node once, it goes on with that"
         )
-    return LevelKeyValue(home.database)
+    with _room_advised(home):
+        return LevelKeyValue(home.database)
+
+
+@contextmanager
+def _room_advised(home: Home) -> Iterator[None]:
+    """Where the disk is full, even to open a database takes room: say what there is that may go."""
+    try:
+        yield
+    except DiskFull as full:
+        made_again = [f"data/{path.name}" for path in (home.snapshots, home.replay, home.incoming) if path.exists()]
+        archives = [f"data/{path.name}" for path in (home.archives, home.archives_beside) if path.exists()]
+        delete = f"delete what is made again ({', '.join(made_again)}), or " if made_again else ""
+        raise DiskFull(
+            f"{str(full).partition(';')[0]}; commands need some {limits.disk_spare_bytes >> 20} MiB: {delete}move "
+            f"{' and '.join(archives) or 'other files'} away, then run the command again"
+        ) from None
 
 
 @contextmanager

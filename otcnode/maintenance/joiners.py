@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from otcnode.errors import FolderDamage
+from otcnode import limits
+from otcnode.errors import FolderDamage, NoRoom
 from otcnode.storage.folder import Folders
 from otcnode.storage.progress import Progress
 from otcnode.storage.snapshot_maker import make, read_manifest, source_of
@@ -17,13 +18,17 @@ def snapshot_above(folders: Folders, height: int, tip: int) -> bool:
 
 def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
     """Of the store's height, under the name by which a running node finds it; goes on with one that was begun.
-    Returns its height. Raises NoRoom where it would fill the disk, FolderDamage or ConfigurationError, UnservableState
+    Returns its height. Raises NoRoom where it would not leave the room that pruning needs, and nothing of it stays;
+    FolderDamage or ConfigurationError, UnservableState
     where none can be made."""
     height = store.tip.height
-    source = source_of(store)
+    source, name = source_of(store), f"{height:012d}"
     try:
-        for step in make(source, folders.open(f"{height:012d}"), None, folders.free_bytes):
+        for step in make(source, folders.open(name), None, lambda: folders.free_bytes() - limits.disk_spare_bytes):
             progress(step.part, step.done, step.whole)
+    except NoRoom:
+        folders.remove(name)
+        raise
     finally:
         source.reader.close()
     return height

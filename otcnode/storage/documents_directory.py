@@ -18,12 +18,13 @@ CACHE_BYTES = 4 << 20
 Note: TypeAlias = Callable[[str], None]
 
 
-def open_documents(path: Path, database: Path, note: Note = lambda text: None) -> DocumentStore:
+def open_documents(path: Path, database: Path, note: Note = lambda text: None, spare_bytes: int = 0) -> DocumentStore:
     """The documents of the node whose chain is in `database`, which is not open: what earlier versions kept there, or
     in the one that was moved away for a snapshot, is moved here once. To be called ahead of whatever takes the chain's
     place or takes blocks back. `note` is told of what could not be moved; there is another try at the next start.
-    Raises ConfigurationError if another process uses them, StorageDamage if they cannot be read."""
-    store = _opened(path)
+    `spare_bytes`: see LevelKeyValue. Raises ConfigurationError if another process uses them, StorageDamage if they
+    cannot be read."""
+    store = _opened(path, spare_bytes)
     try:
         _take_over(store, lambda: _take_from_closed(store, database), database, note)
     except BaseException:
@@ -41,9 +42,9 @@ def move_documents(path: Path, database: Path, chain: LevelKeyValue, note: Note)
         store.close()
 
 
-def _opened(path: Path) -> DocumentStore:
+def _opened(path: Path, spare_bytes: int = 0) -> DocumentStore:
     try:
-        return DocumentStore(LevelKeyValue(path, create=True, cache_bytes=CACHE_BYTES))
+        return DocumentStore(LevelKeyValue(path, create=True, cache_bytes=CACHE_BYTES, spare_bytes=spare_bytes))
     except StorageRefused:
         raise
     except StorageDamage as damage:

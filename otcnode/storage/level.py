@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -60,11 +61,13 @@ class LevelKeyValue:
         create: bool = False,
         cache_bytes: int = CACHE_BYTES,
         files_open_max: int = FILES_OPEN_MAX,
+        spare_bytes: int = 0,
     ) -> None:
-        """Raises ConfigurationError if another process uses the directory, it cannot be made or (unless `create`) it
-        holds nothing, and where the system refuses to open it; DiskFull; StorageDamage if it cannot be read in
-        full."""
+        """`spare_bytes`: nothing is written where less is left on the file system. Raises ConfigurationError if
+        another process uses the directory, it cannot be made or (unless `create`) it holds nothing, and where the
+        system refuses to open it; DiskFull; StorageDamage if it cannot be read in full."""
         self._path = path
+        self._spare_bytes = spare_bytes
         self._failed = False
         _check_directory(path, create)
         try:
@@ -116,6 +119,8 @@ class LevelKeyValue:
     def write(self, batch: Sequence[Write]) -> None:
         if self._failed:
             raise StorageDamage(f"an earlier write to {self._path} failed; restart the node once the disk is well")
+        if self._spare_bytes and _free_bytes(self._path) < self._spare_bytes:
+            raise _full(self._path, f"less than {self._spare_bytes >> 20} MiB are left")
         try:
             with self._db.write_batch(transaction=True, sync=True) as pending:
                 put, delete = pending.put, pending.delete
@@ -299,6 +304,15 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _free_bytes(path: Path) -> int:
+    """What is left on the file system. Where it does not say, the write itself finds out."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return sys.maxsize
+    return found.f_bavail * found.f_frsize
 
 
 def _text(error: plyvel.Error) -> str:

@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 
 from otcnode import limits
 from otcnode.bench.chain import genesis_of, make_home
-from otcnode.cli import maintenance
+from otcnode.cli import maintenance, stopped
 from otcnode.cli.main import otcnode
 from otcnode.codec import encode
 from otcnode.config import Home
 from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.record import birth
 from otcnode.engine.evidence import KeptEvidence, name_of
-from otcnode.errors import ConfigurationError, OtcnodeError, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
 from otcnode.maintenance import scratch as scratches
@@ -434,6 +434,35 @@ def test_prune_drops_nothing_where_there_is_no_room_for_the_snapshot_that_comes_
     with pytest.raises(ConfigurationError, match=r"nothing was dropped: .* no room for it"):
         db("prune", "--home", home, "--keep-blocks", 5)
     assert asked("verify", "--home", home)["blocks_first"] == 1
+    assert list(Home(home).snapshots.iterdir()) == [], "what was begun would take the room"
+    found = asked("prune", "--home", home, "--keep-blocks", 5, "--without-snapshot")
+    assert found["snapshot_made"] is None and found["blocks_first"] == HEIGHT - 4
+
+
+def test_prune_leaves_itself_the_room_that_it_needs_after_the_snapshot(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectoryFolders, "free_bytes", lambda self: limits.disk_spare_bytes + 10)
+    with pytest.raises(ConfigurationError, match=r"nothing was dropped: .*--without-snapshot"):
+        db("prune", "--home", home, "--keep-blocks", 5)
+
+
+@pytest.mark.parametrize("words", [("verify",), ("inspect", "1"), ("prune", "--keep-blocks", "5")])
+def test_who_works_on_a_full_disk_is_told_what_may_go(
+    home: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def full(path: Path, **options: object) -> LevelKeyValue:
+        raise DiskFull(f"the disk of {path} is full; free space, then start the node again")
+
+    Home(home).snapshots.mkdir()
+    monkeypatch.setattr(stopped, "LevelKeyValue", full)
+    line = refused(DiskFull, words[0], "--home", home, *words[1:])
+    assert line.endswith(
+        "is full; commands need some 64 MiB: delete what is made again (data/snapshots), or move other files away, "
+        "then run the command again"
+    )
+    (Home(home).archives / "1-5").mkdir(parents=True)
+    assert "or move data/archives away, then run" in refused(DiskFull, words[0], "--home", home, *words[1:])
 
 
 def test_a_snapshot_of_a_chain_that_was_taken_back_serves_nobody(home: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from otcnode import limits
 from otcnode.crypto import sha256
 from otcnode.localnet import Cluster
 from otcnode.rpc.format import base64_text
@@ -121,10 +122,10 @@ def test_a_validator_without_its_record_says_that_it_is_silent_and_why(home: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes, where the system permits to make one."""
+    """A file system of a few megabytes more than a node leaves free, where the system permits to make one."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={(24 << 20) + limits.disk_spare_bytes}", "tmpfs", str(place)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -150,13 +151,13 @@ def submit_all(url: str, raws: list[bytes]) -> None:
 
 
 def test_a_full_disk_stops_the_node_with_advice_and_it_goes_on_when_there_is_space(small_disk: Path) -> None:
-    """Its log lies on the full disk, too."""
+    """Its log lies on the full disk, too. With what it leaves, the commands that look into it and that give space back
+    can do their work; not where others have taken that as well, but then they say what may go."""
     cluster = daemons.make(small_disk / "net", 1)
     with cluster:
         cluster.start_all()
         cluster.wait_ready()
-        free = shutil.disk_usage(small_disk).free
-        (small_disk / "filler").write_bytes(bytes(free - 400_000))
+        fill(small_disk, limits.disk_spare_bytes + 400_000)
         submit_all(cluster.urls[0], daemons.deposits(cluster, 3_000))
         deadline = time.monotonic() + 60
         while cluster.alive("node1"):
@@ -164,6 +165,15 @@ def test_a_full_disk_stops_the_node_with_advice_and_it_goes_on_when_there_is_spa
             time.sleep(0.1)
         (small_disk / "filler").unlink()
         code, line = ended_again(cluster)
+        home = str(cluster.members[0].home.path)
+        fill(small_disk, limits.disk_spare_bytes // 2)
+        otcnode("db", "verify", "--home", home)
+        prune = ("db", "prune", "--home", home, "--keep-blocks", "1")
+        otcnode(*prune, code=2)
+        otcnode(*prune, "--without-snapshot")
+        fill(small_disk, 0)
+        otcnode("db", "verify", "--home", home, code=2)
+        (small_disk / "filler").unlink()
     assert code == 2 and "is full" in line and "free space, then start the node again" in line
     with Cluster(small_disk / "net") as again:
         again.start_all()
@@ -180,11 +190,19 @@ def ended_again(cluster: Cluster) -> tuple[int, str]:
     with run(home) as process:
         assert process.stderr is not None
         assert any("started" in line for line in process.stderr)
-        (place / "filler").write_bytes(bytes(shutil.disk_usage(place).free - 300_000))
+        fill(place, limits.disk_spare_bytes + 300_000)
         submit_all(cluster.urls[0], daemons.deposits(cluster, 3_000))
         result = ended(process)
     (place / "filler").unlink()
     return result
+
+
+def fill(place: Path, left_bytes: int) -> None:
+    """Leave so much on a file system."""
+    filler = place / "filler"
+    filler.unlink(missing_ok=True)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place).free - left_bytes)
 
 
 # a disk that cannot be read

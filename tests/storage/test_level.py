@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otcnode.errors import ConfigurationError, StorageDamage, StorageRefused
+from otcnode.errors import ConfigurationError, DiskFull, StorageDamage, StorageRefused
 from otcnode.storage import level
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.tools import verify
@@ -44,6 +44,26 @@ def test_a_directory_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
         LevelKeyValue(tmp_path / "chain")
     kv.close()
     LevelKeyValue(tmp_path / "chain").close()
+
+
+def test_nothing_is_written_where_less_than_the_spare_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that commands that give the disk back, which leave none, can open what a node has filled."""
+    kv = LevelKeyValue(tmp_path / "chain", create=True, spare_bytes=64 << 20)
+    kv.write([(b"a", b"1")])
+    with monkeypatch.context() as patched:
+        patched.setattr(level, "_free_bytes", lambda path: (64 << 20) - 1)
+        with pytest.raises(
+            DiskFull, match=r"is full \(less than 64 MiB are left\); free space, then start the node again"
+        ):
+            kv.write([(b"a", b"2"), (b"b", b"2")])
+    assert list(kv.scan(b"")) == [(b"a", b"1")]
+    kv.write([(b"b", b"3")])
+    kv.close()
+    monkeypatch.setattr(level, "_free_bytes", lambda path: (64 << 20) - 1)
+    kv = LevelKeyValue(tmp_path / "chain")
+    kv.write([(b"b", None)])
+    assert list(kv.scan(b"")) == [(b"a", b"1")]
+    kv.close()
 
 
 def test_a_directory_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
