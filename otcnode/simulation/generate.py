@@ -53,6 +53,7 @@ from otcnode.simulation.plan import (
     Tune,
     sets_of,
 )
+from otcnode.simulation.severed import severed
 from otcnode.simulation.storms import Storm
 from otcnode.simulation.workload import INVESTORS
 from otcnode.storage.faulty_folders import FolderOperation
@@ -140,9 +141,12 @@ class Swarm(StrEnum):
     """steady work, while the first primary lies about the time or clocks differ much, and nothing else (clocked.py)"""
     HOARD = "hoard"
     """view after view without PREPAREs, while one node keeps the only proof to itself (hoarded.py)"""
+    SEVERED = "severed"
+    """a link that stays cut for good between two who have to go on, and a third that links them (severed.py); no seed
+    chooses it by itself"""
 
 
-SCRIPTED = (Swarm.CENSORED, Swarm.CLOCKS, Swarm.HOARD)
+SCRIPTED = (Swarm.CENSORED, Swarm.CLOCKS, Swarm.HOARD, Swarm.SEVERED)
 SWARMS = (Swarm.MIXED,) * 5 + (Swarm.STORM,) * 3 + (Swarm.LIARS,) * 2
 
 
@@ -195,6 +199,8 @@ def generate(seed: int, options: Options | None = None) -> Plan:
             return clocked(seed, options.validators, options.liveness_ms)
         case Swarm.HOARD:
             return hoarded(seed, options.liveness_ms)
+        case Swarm.SEVERED:
+            return severed(seed, options.validators, options.liveness_ms)
         case _:
             return _Generator(seed, options).plan()
 
@@ -302,7 +308,7 @@ class _Generator:
                 return frozenset(["weak", *chance.sample(BESIDE_LIARS, 1, "beside liars")])
             case Swarm.MIXED:
                 pass
-            case Swarm.CENSORED | Swarm.CLOCKS | Swarm.HOARD:
+            case Swarm.CENSORED | Swarm.CLOCKS | Swarm.HOARD | Swarm.SEVERED:
                 raise AssertionError("such plans are made elsewhere")
             case _:
                 assert_never(self._swarm)

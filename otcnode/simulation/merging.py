@@ -20,7 +20,10 @@ def merged(first: Fault, second: Fault, nodes: int) -> Fault | None:
             return _long(first, second)
         case Partition(group=one), Partition(group=other) if set(other) in (set(one), set(range(nodes)) - set(one)):
             return _long(first, second)
-        case Cut(sender=one, receivers=some), Cut(sender=other, receivers=more) if one == other:
+        case Cut(sender=one, receivers=some), Cut(sender=other, receivers=more) if (one, first.outlasts) == (
+            other,
+            second.outlasts,
+        ):
             return replace(_long(first, second), receivers=_union(some, more))
         case Loss(kinds=one, receivers=some), Loss(kinds=other, receivers=more):
             longer = replace(_long(first, second), permille=max(first.permille, second.permille))

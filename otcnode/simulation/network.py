@@ -96,7 +96,8 @@ class Network:
             self._find_cuts()
 
     def heal(self) -> None:
-        self._faults.clear()
+        lasting = [fault for fault in self._faults.values() if isinstance(fault, Cut) and fault.outlasts]
+        self._faults = {fault.id: fault for fault in lasting}
         self._find_cuts()
 
     def _find_cuts(self) -> None:

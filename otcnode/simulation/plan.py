@@ -202,10 +202,11 @@ class Partition(_Fault, frozen=True, kw_only=True, tag="partition"):
 
 
 class Cut(_Fault, frozen=True, kw_only=True, tag="cut"):
-    """Nothing passes from `sender` to `receivers`; the other way works."""
+    """Nothing passes from `sender` to `receivers`; the other way works. `outlasts`: the heal does not end it."""
 
     sender: int
     receivers: tuple[int, ...]
+    outlasts: bool = False
     for_ms: int
 
 
@@ -582,9 +583,19 @@ def check(plan: Plan) -> None:
             raise ConfigurationError(f"more than f of the validators {members} lie or lose their blocks")
         if not members or len(set(plan.survivors) & set(members)) < quorum(len(members)):
             raise ConfigurationError(f"too few of the validators {members} survive")
+    if not _are_linked(plan):
+        raise ConfigurationError("no survivor hears all the others after the heal, so nobody can pass on what they say")
     ids = [fault.id for fault in plan.faults]
     if len(ids) != len(set(ids)):
         raise ConfigurationError("two faults have the same id")
+
+
+def _are_linked(plan: Plan) -> bool:
+    """Whether one survivor keeps all its links to the others: what they say to each other it can pass on, and it hears
+    a quorum directly, as long as any is there."""
+    outlasting = [fault for fault in plan.faults if isinstance(fault, Cut) and fault.outlasts]
+    ends = {index for fault in outlasting for index in (fault.sender, *fault.receivers)}
+    return not ends or bool(set(plan.survivors) - ends)
 
 
 def _acting(act: Act) -> tuple[int, ...]:

@@ -61,6 +61,8 @@ QUICK = (
     "duplicates accepted",
     "credits count twice",
     "votes kept for ever",
+    "nothing is passed on",
+    "held beside askers",
     "nobody is accused",
     "double COMMITs overlooked",
     "evidence in memory only",

@@ -36,6 +36,7 @@ EQUIVOCATING = Options(validators=4, swarm=Swarm.LIARS, habits=(Habit.EQUIVOCATE
 EQUIVOCATING_BEHIND = replace(EQUIVOCATING, snapshots_permille=1_000, safety_ms=24_000)
 CHANGING = Options(validators=4, swarm=Swarm.MIXED, reforms_permille=1_000)
 CLOCKS, HOARD = Options(validators=4, swarm=Swarm.CLOCKS), Options(validators=4, swarm=Swarm.HOARD)
+SEVERED = Options(validators=4, swarm=Swarm.SEVERED)
 STORM, LIARS = Options(validators=4, swarm=Swarm.STORM), Options(validators=4, swarm=Swarm.LIARS)
 _SAFETY = frozenset(
     {P.AGREEMENT, P.CERTIFICATE, P.VOTES, P.RULES, P.BLAME, P.DURABILITY, P.ROOTS, P.LIVENESS, P.DEFECT}
@@ -571,6 +572,23 @@ MUTANTS = (
         _one(P.ADMISSION),
         300,
         options=CHANGING,
+    ),
+    # links
+    Mutant(
+        "nothing is passed on",
+        "what others have signed is sent to whoever lacks it",
+        views.nothing_passed_on,
+        _one(P.LIVENESS),
+        300,
+        options=SEVERED,
+    ),
+    Mutant(
+        "held beside askers",
+        "who hears too few for a quorum leaves a view with who hears enough",
+        views.hold_beside_askers,
+        _one(P.LIVENESS),
+        300,
+        options=SEVERED,
     ),
     # offences
     Mutant(

@@ -9,10 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from otcnode.blocks import Epoch, Verify, block_hash
-from otcnode.consensus import committing, memory, patience, view_change, view_changing, voting
+from otcnode.consensus import committing, memory, patience, status, view_change, view_changing, voting
 from otcnode.consensus.core import Core
 from otcnode.consensus.inclusion import InclusionWatch, Proposed
-from otcnode.consensus.messages import NewView, Proof, ViewChange
+from otcnode.consensus.messages import Commit, Message, NewView, Prepare, PrePrepare, Proof, Status, ViewChange
 from otcnode.consensus.state import Leaving, State
 from otcnode.consensus.view_change import Selection
 from otcnode.simulation.mutants.planting import planted, wherever
@@ -225,3 +225,34 @@ def no_inclusion_timeout() -> Plant:
         return []
 
     return planted((InclusionWatch, "committed", committed))
+
+
+def nothing_passed_on() -> Plant:
+    """Who lacks something gets what the one who sees it has signed, and nothing of others."""
+    of_heights, of_view = status.height_messages, status.view_messages
+
+    def author(state: State, message: Message) -> bytes:
+        match message:
+            case PrePrepare(view=view):
+                return state.epoch.primary(view)
+            case Prepare() | Commit() | ViewChange() | NewView():
+                return message.validator
+            case _:
+                raise AssertionError(f"a {type(message).__name__} is no answer to a STATUS")
+
+    def height_messages(state: State, asks: Status) -> Iterator[Message]:
+        return (message for message in of_heights(state, asks) if author(state, message) == state.own)
+
+    def view_messages(state: State, asks: Status) -> Iterator[Message]:
+        return (message for message in of_view(state, asks) if author(state, message) == state.own)
+
+    return planted((status, "height_messages", height_messages), (status, "view_messages", view_messages))
+
+
+def hold_beside_askers() -> Plant:
+    """Who hears too few for a quorum waits, whoever asks for the next view."""
+
+    def may_form_quorum(self: State) -> bool:
+        return 1 + sum(self.is_heard(name) for name in self.others) >= self.epoch.quorum
+
+    return planted((State, "may_form_quorum", property(may_form_quorum)))
