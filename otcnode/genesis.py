@@ -89,7 +89,7 @@ PARAMETER_BOUNDS: Mapping[str, tuple[int, int]] = {
     "window": (1, limits.window_max),
     "rotation_blocks": (10, 10_000_000),
     "inclusion_timeout_real_ms": (1_000, 60_000),
-    "block_transactions_max": (1, 100_000),
+    "block_transactions_max": (1, limits.block_transactions_max),
     # any admissible transaction fits a block, and a block fits a message
     "block_bytes_max": (limits.transaction_bytes_max, limits.message_bytes_max * 3 // 4),
     "max_transaction_ttl_ms": (10_000, _DAY_MS),

@@ -165,6 +165,9 @@ consensus_view_changes_per_second = 20
 consensus_view_changes_per_second_and_validator = 10
 """VIEW-CHANGE and NEW-VIEW from one peer, its own and those it passes on; twice as many may come at once. Each can hold
 dozens of signatures."""
+block_transactions_max = 100_000
+"""That a chain can ask for at most. In one answer there are never more, of however many blocks: where there are several
+they are small."""
 
 # gossip and mempool
 transaction_bytes_max = 64 * 1024

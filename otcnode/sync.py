@@ -20,6 +20,8 @@ HEDGE_MS = 500
 """A height asked for longer ago than this is asked for from another peer too: whoever answers last holds up nobody."""
 ANSWERS_UNASKED_MAX = 16
 """An honest peer sends none; its answers and a new connection could cross, so a few are passed over."""
+BODY_OVERHEAD_BYTES = 48
+"""What a body takes in memory beside its bytes, also an empty one."""
 HEIGHTS_AHEAD_MAX = 256
 """Blocks fetched but not yet executed; bounds memory together with the size of a response."""
 
@@ -200,7 +202,7 @@ class BlockSync:
         height = entry.block.header.height
         if height in self._buffer:
             return
-        size_bytes = size_of(entry)
+        size_bytes = size_of(entry) + len(entry.block.transactions) * BODY_OVERHEAD_BYTES
         self._buffer[height] = _Buffered(entry, peer, size_bytes)
         self._buffered_bytes += size_bytes
         while self._buffered_bytes > limits.sync_buffer_bytes_max and len(self._buffer) > 1:

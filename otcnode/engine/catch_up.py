@@ -146,7 +146,10 @@ class CatchUp:
                 self._host.later(lambda: self._take(peer, message))
             case BlocksRequest():
                 self._server.request(peer, message)
-            case BlocksResponse():
+            case BlocksResponse(blocks=blocks):
+                if sum(len(entry.block.transactions) for entry in blocks) > limits.block_transactions_max:
+                    self._reject(peer, "more bodies than any block has")
+                    return
                 fault = self.sync.received(peer, message, self._host.now().monotonic_ms)
                 if fault is None:
                     self._advance()

@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from otcnode import limits
-from otcnode.blocks import CertifiedBlock, Epoch, block_hash, certificate_checks, transaction_full_hash
+from otcnode.blocks import (
+    Block,
+    CertifiedBlock,
+    ConsensusParameters,
+    Epoch,
+    block_hash,
+    certificate_checks,
+    transaction_full_hash,
+)
 from otcnode.chain import Listed
 from otcnode.consensus.events import Tip
 from otcnode.crypto import SignatureCheck
@@ -133,7 +141,8 @@ class Preparation:
         return changes or (header.parent != below.block_hash and not below.certified)
 
     def _begin(self, certified: CertifiedBlock, source: bytes, tip: Tip) -> Prepared:
-        """Everything that can be checked without executing, but for signatures. Raises ProofError or Inadmissible."""
+        """Everything that can be checked without executing, but for signatures; what is cheap comes first. Raises
+        ProofError or Inadmissible."""
         header, certificate = certified.block.header, certified.certificate
         below = self._blocks.get(header.height - 1)
         parent = tip.block_hash if below is None else below.block_hash
@@ -142,6 +151,7 @@ class Preparation:
             raise ProofError("the block does not extend this chain")
         if certificate.height != header.height or certificate.block_hash != name:
             raise ProofError("the certificate is for another block")
+        _require_room(certified.block, tip.next_epoch.parameters)
         votes = certificate_checks(certificate, self._chain, tip.next_epoch)
         transactions = Listed.of([self._decoded(raw) for raw in certified.block.transactions])
         if not transactions.are_those_of(header):
@@ -176,3 +186,15 @@ class Preparation:
             self._ready()
 
         self._authenticity.require(block.transactions, done)
+
+
+def _require_room(block: Block, parameters: ConsensusParameters) -> None:
+    """Raise ProofError for what no block of these parameters holds, before one of its bodies is decoded: a message has
+    room for many times as many as most chains allow."""
+    count, size_bytes = len(block.transactions), sum(map(len, block.transactions))
+    if count != block.header.transaction_count:
+        raise ProofError(f"{count} bodies for a header of {block.header.transaction_count}")
+    if count > parameters.block_transactions_max:
+        raise ProofError(f"{count} transactions, at most {parameters.block_transactions_max}")
+    if size_bytes > parameters.block_bytes_max:
+        raise ProofError(f"{size_bytes} bytes of transactions, at most {parameters.block_bytes_max}")

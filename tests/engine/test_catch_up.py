@@ -11,6 +11,7 @@ from otcnode import limits
 from otcnode.blocks import Block, Certificate, CertifiedBlock, block_hash, commit_preimage
 from otcnode.codec import decode, encode
 from otcnode.consensus.effects import Sync
+from otcnode.engine import preparing
 from otcnode.engine.host import Stage
 from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
@@ -159,6 +160,45 @@ def test_every_kind_of_false_block_is_refused(lie: str) -> None:
     assert station.height == 0
     assert [peer for peer, _ in station.penalised] == [PEER]
     assert station.engine.halted is None
+
+
+@pytest.mark.parametrize(
+    ("bodies", "transactions_max", "bytes_max", "said"),
+    [
+        (3, 2, 1 << 20, "3 transactions, at most 2"),
+        (2, 2, 1 << 16, "bytes of transactions, at most 65536"),
+        (2, 3, 1 << 20, "2 bodies for a header of 1"),
+    ],
+)
+def test_what_no_block_of_the_chain_holds_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch, bodies: int, transactions_max: int, bytes_max: int, said: str
+) -> None:
+    """One message has room for tens of thousands of bodies, and for millions of empty ones."""
+    replace = msgspec.structs.replace
+    genesis = genesis_of(1)
+    parameters = replace(genesis.parameters, block_transactions_max=transactions_max, block_bytes_max=bytes_max)
+    station = follower(replace(genesis, parameters=parameters))
+    decoded: list[bytes] = []
+    monkeypatch.setattr(preparing, "decode_transaction", lambda raw, full_hash: decoded.append(raw))
+    true = served(1)[0]
+    count = 1 if "header" in said else bodies
+    header = replace(true.block.header, transaction_count=count, parent=station.engine.flight.tip().block_hash)
+    junk = Block(header, tuple(bytes(40_000) for _ in range(bodies)))
+    asked(station, 1, PEER)
+    certificate = replace(true.certificate, block_hash=block_hash(header))
+    give(station, PEER, BlocksResponse(1, (CertifiedBlock(junk, certificate),)))
+    assert [(peer, said in reason) for peer, reason in station.penalised] == [(PEER, True)], station.penalised
+    assert decoded == [] and station.height == 0
+
+
+def test_an_answer_of_more_bodies_than_any_block_has_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "block_transactions_max", 5)
+    blocks = tuple(CertifiedBlock(Block(entry.block.header, (b"",) * 3), entry.certificate) for entry in served(2))
+    station = follower(genesis_of(1))
+    asked(station, 2, PEER)
+    give(station, PEER, BlocksResponse(1, blocks))
+    assert [peer for peer, _ in station.penalised] == [PEER]
+    assert not station.engine.catch_up.sync.holds_blocks
 
 
 def with_false_vote(block: CertifiedBlock) -> CertifiedBlock:
