@@ -84,6 +84,8 @@ def open_store(
         cache_bytes=configuration.storage.cache_bytes,
         spare_bytes=limits.disk_spare_bytes,
     )
+    if kv.cut is not None:
+        note(kv.cut)
     history, kept = configuration.storage.history_blocks, configuration.storage.blocks_kept or None
     try:
         if Store.exists(kv):

@@ -54,7 +54,10 @@ def open_chain(home: Home) -> LevelKeyValue:
             f"{former(home.database)}: start the node once, it goes on with that"
         )
     with _room_advised(home):
-        return LevelKeyValue(home.database)
+        kv = LevelKeyValue(home.database)
+    if kv.cut is not None:
+        click.echo(kv.cut, err=True)
+    return kv
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def open_documents(path: Path, database: Path, note: Note = lambda text: None, s
     place or takes blocks back. `note` is told of what could not be moved; there is another try at the next start.
     `spare_bytes`: see LevelKeyValue. Raises ConfigurationError if another process uses them, StorageDamage if they
     cannot be read."""
-    store = _opened(path, spare_bytes)
+    store = _opened(path, note, spare_bytes)
     try:
         _take_over(store, lambda: _take_from_closed(store, database), database, note)
     except BaseException:
@@ -35,20 +35,23 @@ def open_documents(path: Path, database: Path, note: Note = lambda text: None, s
 
 def move_documents(path: Path, database: Path, chain: LevelKeyValue, note: Note) -> None:
     """The same where `database` is open as `chain`."""
-    store = _opened(path)
+    store = _opened(path, note)
     try:
         _take_over(store, lambda: store.take_from(chain, chain.readable(Table.DOCUMENT.value)), database, note)
     finally:
         store.close()
 
 
-def _opened(path: Path, spare_bytes: int = 0) -> DocumentStore:
+def _opened(path: Path, note: Note, spare_bytes: int = 0) -> DocumentStore:
     try:
-        return DocumentStore(LevelKeyValue(path, create=True, cache_bytes=CACHE_BYTES, spare_bytes=spare_bytes))
+        kv = LevelKeyValue(path, create=True, cache_bytes=CACHE_BYTES, spare_bytes=spare_bytes)
     except StorageRefused:
         raise
     except StorageDamage as damage:
         raise advised(damage, ADVICE_DOCUMENTS) from None
+    if kv.cut is not None:
+        note(kv.cut)
+    return DocumentStore(kv)
 
 
 def _take_over(store: DocumentStore, take: Callable[[], None], database: Path, note: Note) -> None:

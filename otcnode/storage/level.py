@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ import plyvel
 
 from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage, StorageRefused
 from otcnode.storage.kv import Reader, Write, prefix_end
+from otcnode.storage.log_tail import interrupted_from
 from otcnode.storage.records import ADVICE, ADVICE_MISSING, ADVICE_RESTORE
 
 CACHE_BYTES = 64 << 20
@@ -29,6 +31,12 @@ _CURRENT = "CURRENT"
 """The file that every LevelDB directory has; without it LevelDB would take a damaged directory for a new one."""
 _BEYOND = b"\xff" * 64
 """Behind every key of a table, and of all."""
+_MARK = b"\x01" + b"\xff" * 7
+"""No key, and deleted at the end of every write: so no record of LevelDB's log ends in zeros, as one does whose end is
+not there. It stands before all tables, where no scan of one steps over it."""
+_ZEROS_MIN_LOG = 4
+_ZEROS_MIN_MANIFEST = 32
+"""A record of it ends in a key and LevelDB's number of a write, whose highest bytes are zeros."""
 _TABLES = (".ldb", ".sst")
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
 _REFUSED = (
@@ -69,17 +77,27 @@ class LevelKeyValue:
         self._path = path
         self._spare_bytes = spare_bytes
         self._failed = False
+        self.cut: str | None = None
+        """What had to be cut off, for the operator."""
         _check_directory(path, create)
+        opened = partial(
+            plyvel.DB,
+            str(path),
+            create_if_missing=False,
+            paranoid_checks=True,
+            lru_cache_size=cache_bytes,
+            write_buffer_size=WRITE_BUFFER_BYTES,
+            bloom_filter_bits=BLOOM_FILTER_BITS,
+            max_open_files=files_open_max,
+        )
         try:
-            self._db = plyvel.DB(
-                str(path),
-                create_if_missing=False,
-                paranoid_checks=True,
-                lru_cache_size=cache_bytes,
-                write_buffer_size=WRITE_BUFFER_BYTES,
-                bloom_filter_bits=BLOOM_FILTER_BITS,
-                max_open_files=files_open_max,
-            )
+            try:
+                self._db = opened()
+            except plyvel.CorruptionError:
+                self.cut = cut_interrupted(path)
+                if self.cut is None:
+                    raise
+                self._db = opened()
             _sync_directory(path)
         except plyvel.Error as error:
             raise _opening(path, error) from None
@@ -131,6 +149,7 @@ class LevelKeyValue:
                         delete(key)
                     else:
                         put(key, value)
+                delete(_MARK)
         except plyvel.Error as error:
             # Whether a failed write is on disk is unknown until the log is read again: nothing may follow it.
             self._failed = True
@@ -174,6 +193,41 @@ def directory_bytes(path: Path) -> int:
             with suppress(OSError):
                 size += entry.stat().st_size
     return size
+
+
+def cut_interrupted(path: Path) -> str | None:
+    """Cut off, durably, an append to LevelDB's log or to its list of tables that a loss of power interrupted, in a
+    directory that is not open; what was cut, None if there is no such thing. An older log had been synced in full when
+    this one began, and a table that is not in the list yet is written again from the log. Raises ConfigurationError."""
+    try:
+        with (path / "LOCK").open("ab") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            log = max(path.glob("*.log"), key=lambda entry: int(entry.stem))
+            listed = path / (path / _CURRENT).read_text().strip()
+            cut = _cut_file(log, _ZEROS_MIN_LOG) + _cut_file(listed, _ZEROS_MIN_MANIFEST)
+    except BlockingIOError:
+        raise _in_use(path) from None
+    except (OSError, ValueError):
+        # It is left as it is, and LevelDB's own words tell of it.
+        return None
+    if not cut:
+        return None
+    return (
+        f"{path} ended in a write that was never whole, as after a loss of power: {cut} bytes of it were cut off, "
+        "nothing that left this node depends on it"
+    )
+
+
+def _cut_file(file: Path, zeros_min: int) -> int:
+    """How many bytes."""
+    raw = file.read_bytes()
+    whole = interrupted_from(raw, zeros_min)
+    if whole is None:
+        return 0
+    with file.open("r+b") as stream:
+        stream.truncate(whole)
+        os.fsync(stream.fileno())
+    return len(raw) - whole
 
 
 def check_new(path: Path) -> None:
@@ -337,11 +391,15 @@ def _keeping(path: Path, error: OSError) -> OtcnodeError:
 def _opening(path: Path, error: plyvel.Error) -> OtcnodeError:
     text = _text(error)
     if any(words in text for words in _IN_USE):
-        return ConfigurationError(f"the data directory {path} is in use by another otcnode process")
+        return _in_use(path)
     refusal = next((words for words in _REFUSED if words in text), None)
     if refusal is not None:
         return ConfigurationError(f"cannot use the data directory {path}: {refusal.lower()}")
     return _damage(path, error)
+
+
+def _in_use(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"the data directory {path} is in use by another otcnode process")
 
 
 def _damage(path: Path, error: plyvel.Error) -> StorageDamage:

@@ -9,8 +9,10 @@
  * mode 0, kill:  the process dies, the page cache survives.
  * mode 1, half:  as 0, and of a write its first half is done.
  * mode 2, power: the process dies and of every file all bytes beyond its last sync are gone.
- * mode 3, error: the process lives on, the call fails with EIO.
- * mode 4, full:  as 3 with ENOSPC.
+ * mode 3, torn:  as 2, but the files keep their lengths: of those bytes the first half is there, and the others read as
+ *                zeros from a sector on, as a file system leaves them that notes lengths before contents.
+ * mode 4, error: the process lives on, the call fails with EIO.
+ * mode 5, full:  as 4 with ENOSPC.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -25,8 +27,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { KILL, HALF, POWER, FAIL, FULL };
-enum { FILES_MAX = 4096, PATH_BYTES = 4096 };
+enum { KILL, HALF, POWER, TORN, FAIL, FULL };
+enum { FILES_MAX = 4096, PATH_BYTES = 4096, SECTOR_BYTES = 512 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char directory[PATH_BYTES];
@@ -72,6 +74,13 @@ static void cut(const char *path, const struct stat *status) {
     if (length < status->st_size && truncate(path, length)) abort();
 }
 
+static void tear(const char *path, const struct stat *status) {
+    off_t length = *synced_length(status), size = status->st_size;
+    if (length >= size) return;
+    off_t there = (length + (size - length) / 2) / SECTOR_BYTES * SECTOR_BYTES;
+    if (truncate(path, there < length ? length : there) || truncate(path, size)) abort();
+}
+
 void boundaries_arm(const char *below, long number, int how) {
     pthread_mutex_lock(&lock);
     if (!realpath(below, directory)) abort();
@@ -87,6 +96,7 @@ long boundaries_passed(void) { return passed; }
 
 static void die(void) {
     if (mode == POWER) for_each_file(directory, cut);
+    if (mode == TORN) for_each_file(directory, tear);
     kill(getpid(), SIGKILL);
     for (;;) pause();
 }

@@ -33,7 +33,7 @@ from otcnode.storage.tools import verify
 from otcnode.storage.votes_file import FileVotesLog
 from tests.engine.network import START_MS, Net, Station, deposit, genesis_of, key_of
 
-MODES = ("kill", "half", "power", "error", "full")
+MODES = ("kill", "half", "power", "torn", "error", "full")
 BEFORE, DURING = 2, 3
 """Blocks that are there when a run begins, and blocks that it makes."""
 SOURCE_HEIGHT = 3
@@ -257,7 +257,7 @@ def judge(scenario: str, home: Path, outcome: Outcome) -> None:
 
 
 def plant(mistake: str) -> None:
-    """Make one thing less than durable."""
+    """Make one thing less than durable, or what is durable no start."""
     match mistake:
         case "unsynced block":
             true = plyvel.DB
@@ -279,6 +279,8 @@ def plant(mistake: str) -> None:
             os.fdatasync = lambda file: None
         case "record replaced in place":
             os.replace = lambda draft, path: Path(path).write_bytes(Path(draft).read_bytes())
+        case "torn log is damage":
+            level.cut_interrupted = lambda path: None
         case _:
             raise AssertionError(mistake)
 

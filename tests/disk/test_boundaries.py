@@ -1,9 +1,9 @@
 """A process that dies, or whose disk refuses, at any write or sync of a block leaves a committed height to go on from.
 
 The boundaries are met below LevelDB and the voting record, where they meet the system (boundaries.c), on a real disk:
-killed ahead of every call, in the middle of every write, and with everything lost that was not synced; and every call
-failing once. The judge (driver.py) verifies the store, compares the record with what was known to be durable, catches
-up, and replays the chain.
+killed ahead of every call, in the middle of every write, with everything lost that was not synced, and with half of
+that lost and its length kept; and every call failing once. The judge (driver.py) verifies the store, compares the
+record with what was known to be durable, catches up, and replays the chain.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ def check(found: Any, mode: str, stride: int) -> None:
     [
         ("vote", "half", 17),
         ("vote", "power", 17),
+        ("vote", "torn", 17),
         ("vote", "full", 23),
         ("follow", "kill", 17),
         ("follow", "power", 23),
+        ("follow", "torn", 23),
     ],
 )
 def test_at_some_boundaries(library: Path, tmp_path: Path, scenario: str, mode: str, stride: int) -> None:
@@ -114,7 +116,7 @@ def test_a_block_that_is_there_at_a_start_is_there_for_good(library: Path, tmp_p
 
 @pytest.mark.long
 @pytest.mark.parametrize("scenario", ["vote", "follow"])
-@pytest.mark.parametrize("mode", ["kill", "half", "power", "error", "full"])
+@pytest.mark.parametrize("mode", ["kill", "half", "power", "torn", "error", "full"])
 def test_at_every_boundary(library: Path, tmp_path: Path, scenario: str, mode: str) -> None:
     found = drive(library, tmp_path, scenario, mode, 1)
     check(found, mode, 1)
@@ -125,6 +127,7 @@ def test_at_every_boundary(library: Path, tmp_path: Path, scenario: str, mode: s
     ("mode", "stride", "mistake", "words"),
     [
         ("power", 17, "unsynced block", "told"),
+        ("torn", 11, "torn log is damage", "checksum mismatch"),
         pytest.param("power", 5, "unsynced record", "the record is not what was durable", marks=pytest.mark.long),
         pytest.param("half", 5, "record replaced in place", "the record is", marks=pytest.mark.long),
     ],
