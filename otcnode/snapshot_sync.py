@@ -21,6 +21,8 @@ from otcnode.snapshot import Offer, chunks_of
 from otcnode.sync_messages import ChunkRequest, ManifestRequest, OffersRequest, SnapshotRequest
 
 OFFERS_AGAIN_MS = 3_000
+OWED_OFFERS_MAX = 16
+"""Answers of one peer that are still taken, should it answer late."""
 REQUEST_TIMEOUT_MS = 10_000
 """A chunk that has not come by then is asked for elsewhere too, and its server for nothing more before it has come."""
 LATE_MS_MAX = 60_000
@@ -66,6 +68,8 @@ class Wanted:
 class _Peer:
     offers: tuple[Offer, ...] = ()
     asked_offers_ms: int | None = None
+    owed_offers: int = 0
+    """Answers about what it offers that it may still send over this connection."""
     distrusted_until_ms: int = 0
     distrusted_for_ms: int = 0
     has_lied: bool = False
@@ -117,7 +121,7 @@ class SnapshotSync:
             # What it has done is remembered as long as it would be if it had stayed.
             known.offers, known.asked_offers_ms, known.manifest, known.chunks_at_a_time = (), None, None, 1
             known.forget_requests()
-            known.owed = 0
+            known.owed = known.owed_offers = 0
 
     def offered(self, peer: bytes, offers: tuple[Offer, ...]) -> None:
         self._peers.setdefault(peer, _Peer()).offers = offers[: limits.snapshots_offered_max]
@@ -163,6 +167,14 @@ class SnapshotSync:
         if known is None or not known.owed:
             return False
         known.owed -= 1
+        return True
+
+    def owes_offers(self, peer: bytes) -> bool:
+        """Offers of the peer have come: whether they were asked for, be it a while ago."""
+        known = self._peers.get(peer)
+        if known is None or not known.owed_offers:
+            return False
+        known.owed_offers -= 1
         return True
 
     def may_answer(self, peer: bytes) -> bool:
@@ -326,6 +338,7 @@ class SnapshotSync:
             known = self._peers[peer]
             if known.asked_offers_ms is None or known.asked_offers_ms + OFFERS_AGAIN_MS <= now_ms:
                 known.asked_offers_ms = now_ms
+                known.owed_offers = min(known.owed_offers + 1, OWED_OFFERS_MAX)
                 requests.append((peer, OffersRequest()))
         return requests
 

@@ -37,7 +37,7 @@ class OffersRequest(Record, frozen=True, tag="offers-request"):
 
 
 class Offers(Record, frozen=True, tag="offers"):
-    """All of them; sent unasked when there is a new one."""
+    """All of them."""
 
     offers: tuple[Offer, ...]
 

@@ -142,7 +142,13 @@ class CatchUp:
             case OffersRequest() | ManifestRequest() | ChunkRequest():
                 if self.snapshot_server is not None:
                     self.snapshot_server.request(peer, message)
-            case Offers() | ManifestResponse() | ChunkResponse():
+            case Offers():
+                if self.snapshot_taker is None or not self.snapshot_taker.sync.owes_offers(peer):
+                    # Not looked at: what comes of offers is not counted against who sends them.
+                    self._unasked(peer)
+                    return
+                self._host.later(lambda: self._take(peer, message))
+            case ManifestResponse() | ChunkResponse():
                 self._host.later(lambda: self._take(peer, message))
             case BlocksRequest():
                 self._server.request(peer, message)
@@ -166,7 +172,7 @@ class CatchUp:
             self.poll()
 
     def _unasked(self, peer: bytes) -> None:
-        """Blocks or parts of a snapshot that nobody asked this peer for: they are not even decoded."""
+        """Blocks, offers or parts of a snapshot that nobody asked for; what can be large is not even decoded."""
         self._unasked_answers[peer] += 1
         if self._unasked_answers[peer] > ANSWERS_UNASKED_MAX:
             self._host.penalise(peer, "sends what nobody asked it for")

@@ -16,6 +16,7 @@ from otcnode.genesis import Genesis
 from otcnode.p2p.framing import Channel
 from otcnode.snapshot import Chunk, Manifest, Offer
 from otcnode.storage import incoming
+from otcnode.sync import ANSWERS_UNASKED_MAX
 from otcnode.sync_messages import (
     BlocksResponse,
     ChunkRequest,
@@ -330,6 +331,24 @@ def with_liar(leader: Station, offer: Offer) -> Station:
     say(joiner, Offers((offer,)))
     assert asked_of_liar(joiner) == [ManifestRequest(offer.block_hash)]
     return joiner
+
+
+def test_offers_that_nobody_asked_for_make_no_work_and_cost_their_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes of an offer is done later and counts against nobody, so each is to be an answer."""
+    joiner = full_node(leader_at(34).genesis, "joiner", leader_at(34), behind_blocks=BEHIND)
+    joiner.engine.connected(LIAR)
+    say(joiner, TipNotice(10**9, 10**9))
+    later: list[object] = []
+    monkeypatch.setattr(joiner, "later", later.append)
+    asked = asked_of_liar(joiner).count(OffersRequest())
+    assert asked == 1
+    offers = encode(Offers((Offer(10**6, bytes(32), 1),)))
+    for number in range(1 + ANSWERS_UNASKED_MAX):
+        joiner.engine.received(LIAR, Channel.SYNC, offers)
+        assert len(later) == asked, number
+    assert joiner.penalised == []
+    joiner.engine.received(LIAR, Channel.SYNC, offers)
+    assert len(later) == asked and [peer for peer, _ in joiner.penalised] == [LIAR]
 
 
 def _unsigned(manifest: Manifest) -> Manifest:
