@@ -4,12 +4,18 @@
 It checks, from a genesis hash alone, evidence packages of contracts and trades, and the answers of a node to
 `state_proof` and `tx_proof`. Written from docs/evidence.md, so that one implementation can be held against the other.
 
-    otcverify.py package FILE --chain HASH [--document FILE --salt HEX]
+    otcverify.py package FILE --chain HASH [--document FILE --salt HEX] [--subject ID] [--min-height N]
     otcverify.py state --chain HASH --params FILE --validators FILE --proof FILE
+        [--key HEX] [--present | --absent] [--min-height N]
     otcverify.py transaction --chain HASH --params FILE --validators FILE --proof FILE
+        [--id ID] [--full-hash HEX] [--succeeded] [--min-height N]
 
 It prints one word and why, and exits with 0 for OK, 1 for anything else and 2 where it was called wrongly: a file that
 cannot be read proves nothing and disproves nothing.
+
+OK says that what is printed is true, and no more: of whatever key, transaction or contract, and of whatever height. A
+liar may show a true proof of something else, or of long ago. The options in brackets say what was asked for; a true
+proof of anything else is then UNEXPECTED, with exit code 1. A script that goes by the exit code needs them.
 """
 
 from __future__ import annotations
@@ -77,6 +83,23 @@ class Refused(Exception):
     def __init__(self, outcome: str, detail: str) -> None:
         super().__init__(outcome, detail)
         self.outcome, self.detail = outcome, detail
+
+
+class Expected:
+    """What whoever checks has asked for, by name (of the options); what is left out is all the same."""
+
+    def __init__(self, **asked: object) -> None:
+        self.asked = {name: value for name, value in asked.items() if value is not None and value is not False}
+
+    def compare(self, said: str, height: int, **found: object) -> str:
+        """`said`, which is true. Raises Refused where that is not what was asked for."""
+        for name, asked in self.asked.items():
+            if (height < asked) if name == "min_height" else (found[name] != asked):
+                raise Refused("UNEXPECTED", f"it is true, but not what --{name.replace('_', '-')} asks for: {said}")
+        return said
+
+
+NOTHING_ASKED = Expected()
 
 
 def named(array: object, fields: str) -> dict:
@@ -535,7 +558,9 @@ def _mandate_of(package: Package, transaction: dict, what: str) -> None:
         package.mandate(what, principal, body["sender"], body["entrustment"], "TRADE", used_at)
 
 
-def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None = None) -> str:
+def check_package(
+    raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None = None, expected: Expected = NOTHING_ASKED
+) -> str:
     """What the package proves, in words, and of which moment: what came later is in no package. Raises Refused.
     `document` is (salt, content)."""
     try:
@@ -547,7 +572,9 @@ def check_package(raw: bytes, chain: bytes, document: tuple[bytes, bytes] | None
         for shown in (document, package.fields["document"]):
             if shown is not None:
                 _check_document(package, *shown)
-        return f"after block {package.last['height']}, {_moment(package.last['time_ms'])}, {said}"
+        height = package.last["height"]
+        said = f"after block {height}, {_moment(package.last['time_ms'])}, {said}"
+        return expected.compare(said, height, subject=package.subject)
     except Refused:
         raise
     except MALFORMED as error:
@@ -589,17 +616,18 @@ def _header_of(trusted: Chain, proof: dict) -> dict:
     return trusted.header(*[unpack(base64.b64decode(proof[field])) for field in CERTIFIED.split()])
 
 
-def check_state(trusted: Chain, proof: dict) -> str:
+def check_state(trusted: Chain, proof: dict, expected: Expected = NOTHING_ASKED) -> str:
     header = _header_of(trusted, proof)
     key = base64.b64decode(proof["key"])
     value = None if proof["value"] is None else base64.b64decode(proof["value"])
     if not state_holds(header["state_root"], named(unpack(base64.b64decode(proof["proof"])), STATE_PROOF), key, value):
         raise Refused("PROOF_INVALID", "not under the header's state root")
     held = "nothing" if value is None else repr(unpack(value))
-    return f"after block {header['height']} the state holds under {key.hex()}: {held}"
+    said = f"after block {header['height']} the state holds under {key.hex()}: {held}"
+    return expected.compare(said, header["height"], key=key, present=value is not None, absent=value is None)
 
 
-def check_transaction(trusted: Chain, proof: dict) -> str:
+def check_transaction(trusted: Chain, proof: dict, expected: Expected = NOTHING_ASKED) -> str:
     header = _header_of(trusted, proof)
     receipt, full_hash = base64.b64decode(proof["receipt"]), base64.b64decode(proof["full_hash"])
     outcome, place = _leaf(proof, ""), _leaf(proof, "transaction_")
@@ -612,7 +640,8 @@ def check_transaction(trusted: Chain, proof: dict) -> str:
     automatic = outcome["count"] - header["transaction_count"]
     if place["count"] != header["transaction_count"] or outcome["index"] - automatic != place["index"]:
         raise Refused("PROOF_INVALID", "transaction and receipt are not at the same place of the block")
-    return f"transaction {name.hex()} is in block {header['height']}: {said['code']}; full hash {full_hash.hex()}"
+    told = f"transaction {name.hex()} is in block {header['height']}: {said['code']}; full hash {full_hash.hex()}"
+    return expected.compare(told, header["height"], id=name, full_hash=full_hash, succeeded=said["code"] == "OK")
 
 
 def _leaf(proof: dict, prefix: str) -> dict:
@@ -633,19 +662,70 @@ def _hash(text: str) -> bytes:
     return raw
 
 
+def _key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("expected hexadecimal digits") from None
+
+
+_CHARACTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+
+
+def _id(text: str) -> bytes:
+    """64 hexadecimal digits, or 32 bytes in Bech32m (BIP-350), as a node writes them."""
+    if len(text) == 64:
+        return _hash(text)
+    head, _, body = text.rpartition("1")
+    values = [_CHARACTERS.find(character) for character in body]
+    spread = [*(ord(character) >> 5 for character in head), 0, *(ord(character) & 31 for character in head)]
+    bits = "".join(f"{max(value, 0):05b}" for value in values[:-6])
+    if -1 in values or len(bits) != 260 or "1" in bits[256:] or _checksum(spread + values) != 0x2BC830A3:
+        raise argparse.ArgumentTypeError("no identifier: 64 hexadecimal digits, or one like tx1… without a mistype")
+    return int(bits[:256], 2).to_bytes(32, "big")
+
+
+def _checksum(values: list[int]) -> int:
+    checksum = 1
+    for value in values:
+        top = checksum >> 25
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
+        for place, part in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            checksum ^= part if top >> place & 1 else 0
+    return checksum
+
+
+MEANING = (
+    "Exit code 0 says that what is printed is true, of whatever it is and of whatever height. The options that say "
+    "what was asked for make a true proof of anything else UNEXPECTED, with exit code 1: a script needs them."
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Check what an otcnode chain says, from its genesis hash alone.")
+    parser = argparse.ArgumentParser(
+        description="Check what an otcnode chain says, from its genesis hash alone.", epilog=MEANING
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    package = commands.add_parser("package", help="an evidence package of a contract or trade")
+    package = commands.add_parser("package", help="an evidence package of a contract or trade", epilog=MEANING)
     package.add_argument("file", type=Path)
     package.add_argument("--document", type=Path)
     package.add_argument("--salt", type=_hash)
-    for name in ("state", "transaction"):
-        answer = commands.add_parser(name, help=f"a node's answer to {'state' if name == 'state' else 'tx'}_proof")
+    package.add_argument("--subject", type=_id, help="the contract or trade that was asked for: con1…, tra1…")
+    state = commands.add_parser("state", help="a node's answer to state_proof", epilog=MEANING)
+    state.add_argument("--key", type=_key, help="the key that was asked for, in hexadecimal, its table's byte first")
+    held = state.add_mutually_exclusive_group()
+    held.add_argument("--present", action="store_true", help="something has to be there")
+    held.add_argument("--absent", action="store_true", help="nothing may be there")
+    transaction = commands.add_parser("transaction", help="a node's answer to tx_proof", epilog=MEANING)
+    transaction.add_argument("--id", type=_id, help="the transaction that was asked for: tx1…")
+    transaction.add_argument("--full-hash", type=_hash, help="of its signed bytes, in hexadecimal")
+    transaction.add_argument("--succeeded", action="store_true", help="its receipt has to say OK")
+    for answer in (state, transaction):
         for option in ("params", "validators", "proof"):
             answer.add_argument(f"--{option}", type=Path, required=True)
     for command in commands.choices.values():
         command.add_argument("--chain", type=_hash, required=True, help="the genesis hash, in hexadecimal")
+        command.add_argument("--min-height", type=int, help="the least height that it may be of")
     given = parser.parse_args(arguments)
     if given.command == "package" and (given.document is None) != (given.salt is None):
         parser.error("--document and --salt go together")
@@ -663,17 +743,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+ASKED = {
+    "package": ("subject", "min_height"),
+    "state": ("key", "present", "absent", "min_height"),
+    "transaction": ("id", "full_hash", "succeeded", "min_height"),
+}
+
+
 def _run(given: argparse.Namespace) -> str:
+    expected = Expected(**{name: getattr(given, name) for name in ASKED[given.command]})
     if given.command == "package":
         document = None
         if given.document is not None:
             document = (given.salt, given.document.read_bytes())
-        return check_package(given.file.read_bytes(), given.chain, document)
+        return check_package(given.file.read_bytes(), given.chain, document, expected)
     params, validators, proof = (
         result_of(getattr(given, name).read_bytes()) for name in ("params", "validators", "proof")
     )
     trusted = chain_from(given.chain, params, validators)
-    return check_state(trusted, proof) if given.command == "state" else check_transaction(trusted, proof)
+    check = check_state if given.command == "state" else check_transaction
+    return check(trusted, proof, expected)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import click
 import msgspec
@@ -14,11 +14,13 @@ from otcnode import genesis as documents
 from otcnode.cli.exits import EXIT_NO
 from otcnode.errors import ConfigurationError, DecodeError, ProofError
 from otcnode.evidence import misconduct
+from otcnode.evidence.contracts import ContractFacts
 from otcnode.evidence.package import Document
+from otcnode.evidence.trades import TradeFacts
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import Facts, Verdict
 from otcnode.evidence.verify import verify as verify_package
-from otcnode.ids import Prefix, show
+from otcnode.ids import Prefix, parse, show
 from otcnode.rpc.render import render
 
 
@@ -45,6 +47,19 @@ class _Hash(click.ParamType[bytes]):
         return raw
 
 
+class _Subject(click.ParamType[bytes]):
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        prefix = Prefix.TRADE if value.startswith(f"{Prefix.TRADE.value}1") else Prefix.CONTRACT
+        try:
+            return parse(prefix, value)
+        except DecodeError as error:
+            self.fail(str(error), param, context)
+
+
 @verify.command("package")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--chain", type=_Hash(), help="The genesis hash, 64 hexadecimal digits.")
@@ -61,6 +76,8 @@ class _Hash(click.ParamType[bytes]):
     help="The signed document, to be compared with what was signed.",
 )
 @click.option("--salt", type=_Hash(), help="The document's salt, 64 hexadecimal digits; needed with --document.")
+@click.option("--subject", type=_Subject(), help="The contract or trade that it has to be of: con1… or tra1….")
+@click.option("--min-height", type=click.IntRange(min=1), help="The least height that it has to be of.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def package(
     file: Path,
@@ -68,11 +85,15 @@ def package(
     genesis_file: Path | None,
     document_file: Path | None,
     salt: bytes | None,
+    subject: bytes | None,
+    min_height: int | None,
     as_json: bool,
 ) -> None:
     """Check an evidence package of a contract or trade.
 
-    Exit code 0 if it proves what it says, 1 if it does not.
+    Exit code 0 if it proves what it says, 1 if it does not. Whoever shows it may choose which: of another contract, or
+    of long ago, it is just as true. Say with --subject and --min-height what you asked for: anything else is then
+    UNEXPECTED, with exit code 1.
     """
     if (chain is None) == (genesis_file is None):
         raise click.UsageError("give either --chain or --genesis")
@@ -85,12 +106,36 @@ def package(
     if document_file is not None and salt is not None:
         document = Document(salt, _read(document_file))
     verdict = verify_package(_read(file), chain, document)
+    unexpected = None if verdict.facts is None else _unexpected(verdict.facts, subject, min_height)
     if as_json:
-        click.echo(msgspec.json.encode(_as_data(verdict)))
+        data = _as_data(verdict)
+        click.echo(msgspec.json.encode(data if unexpected is None else data | _said(unexpected)))
+    elif unexpected is not None:
+        click.echo("{outcome} {detail}".format(**_said(unexpected)))
     else:
         _print(verdict)
-    if verdict.outcome is not Outcome.OK:
+    if verdict.outcome is not Outcome.OK or unexpected is not None:
         raise click.exceptions.Exit(EXIT_NO)
+
+
+def _unexpected(facts: Facts, subject: bytes | None, min_height: int | None) -> str | None:
+    """Why what is proven is not what was asked for."""
+    match facts:
+        case ContractFacts(contract=name):
+            shown = show(Prefix.CONTRACT, name)
+        case TradeFacts(trade=name):
+            shown = show(Prefix.TRADE, name)
+        case _:
+            assert_never(facts)
+    if subject not in (None, name):
+        return f"it is true, but of {shown}"
+    if min_height is not None and facts.as_of_height < min_height:
+        return f"it is true, but as of height {facts.as_of_height}"
+    return None
+
+
+def _said(unexpected: str) -> dict[str, str]:
+    return {"outcome": "UNEXPECTED", "detail": unexpected}
 
 
 @verify.command("evidence")

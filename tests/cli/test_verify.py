@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from otcnode.cli.verify import verify
 from otcnode.evidence.package import Kind, write
 from otcnode.genesis import dump
+from otcnode.ids import Prefix, show
 from tests.evidence.story import CONTENT, SALT, Story
 
 
@@ -54,6 +55,24 @@ async def test_what_does_not_hold_is_said_with_exit_code_1(story: Story, tmp_pat
     assert (code, output) == (1, "GENESIS_MISMATCH the package is of another chain\n")
     code, output = run(str(other), *chain)
     assert code == 1 and output.startswith("PROOF_INVALID no evidence package")
+
+
+async def test_a_true_package_of_another_contract_or_of_before_is_not_what_was_asked_for(
+    story: Story, tmp_path: Path
+) -> None:
+    file, chain = tmp_path / "contract.evidence", ("--chain", story.node.chain.hex())
+    package = story.package(Kind.CONTRACT, story.contract)
+    file.write_bytes(write(package))
+    own, other = (show(Prefix.CONTRACT, name) for name in (story.contract, bytes(32)))
+    height = package.last.header.height
+    assert run(str(file), *chain, "--subject", own, "--min-height", str(height))[0] == 0
+    asked = ("--subject", other)
+    assert run(str(file), *chain, *asked) == (1, f"UNEXPECTED it is true, but of {own}\n")
+    code, output = run(str(file), *chain, "--min-height", str(height + 1))
+    assert (code, output) == (1, f"UNEXPECTED it is true, but as of height {height}\n")
+    code, output = run(str(file), *chain, *asked, "--json")
+    assert (code, json.loads(output)["outcome"]) == (1, "UNEXPECTED")
+    assert run(str(file), *chain, "--subject", own[:-1] + "q")[0] == 2
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:

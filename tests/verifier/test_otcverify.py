@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import subprocess
@@ -25,6 +26,8 @@ from otcnode.evidence.package import Document, Kind, Leaf, Package, write
 from otcnode.evidence.trust import TrustedChain
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import verify
+from otcnode.ids import Prefix as IdPrefix
+from otcnode.ids import show
 from otcnode.rpc import format as form
 from otcnode.rpc.transactions import ProofResult
 from otcnode.storage.state_proof import StateProof
@@ -214,6 +217,79 @@ async def test_a_nodes_answers_are_checked_over_a_change_of_validators(tmp_path:
     assert said_of_it in capsys.readouterr().out
     assert otcverify.main(["transaction", "--chain", bytes(32).hex(), *arguments]) == 1
     assert capsys.readouterr().out.startswith("GENESIS_MISMATCH")
+
+
+async def test_a_true_proof_of_something_else_is_not_what_was_asked_for(tmp_path: Path, capsys: Any) -> None:
+    """A liar has nothing to forge where the exit code alone is looked at."""
+    node = FakeNode()
+    deposits = [node.deposit(7, "r"), node.deposit(8, "s")]
+    await node.submit([deposit.raw for deposit in deposits])
+    api, chain = Api(node), ["--chain", node.chain.hex()]
+    shown = {"id": form.transaction(deposits[0].id), "full_hash": form.base64_text(deposits[0].full_hash)}
+    files = await answers(api, "tx_proof", shown, tmp_path)
+
+    def ends(command: str, *options: str) -> int:
+        code = otcverify.main([command, *chain, *files, *options])
+        said = capsys.readouterr().out
+        assert said.startswith(
+            {0: "OK ", 1: f"UNEXPECTED it is true, but not what {options[0] if options else None} asks for: "}[code]
+        ), said
+        return code
+
+    own, other = ([form.transaction(deposit.id), deposit.id.hex()] for deposit in deposits)
+    assert [ends("transaction", "--id", name) for name in (*own, *other)] == [0, 0, 1, 1]
+    hashes = [deposit.full_hash.hex() for deposit in deposits]
+    assert [ends("transaction", "--full-hash", digest) for digest in hashes] == [0, 1]
+    heights = ("0", "1", "2")
+    assert [ends("transaction", "--min-height", height) for height in heights] == [0, 0, 1]
+    assert ends("transaction", "--succeeded", "--id", own[0], "--min-height", heights[1]) == 0
+
+    key = account_of(INVESTOR) + b"CNY@BANK"
+    files = await answers(api, "state_proof", {"table": "CASH_BALANCE", "key": form.base64_text(key)}, tmp_path)
+    full = (bytes([Prefix["CASH_BALANCE"].value[0]]) + key).hex()
+    assert [ends("state", "--key", asked) for asked in (full, full[:-2] + "58", full[:-2])] == [0, 1, 1]
+    assert [ends("state", option) for option in ("--present", "--absent")] == [0, 1]
+    assert [ends("state", "--min-height", height) for height in heights] == [0, 0, 1]
+    key = account_of(BANK) + b"X"
+    files = await answers(api, "state_proof", {"table": "CASH_BALANCE", "key": form.base64_text(key)}, tmp_path)
+    assert [ends("state", option) for option in ("--present", "--absent")] == [1, 0]
+
+
+async def test_a_transaction_that_failed_is_told_from_one_that_did_not(tmp_path: Path, capsys: Any) -> None:
+    node = FakeNode()
+    first, again = node.deposit(7, "r"), node.deposit(9, "r")
+    await node.submit([first.raw])
+    await node.submit([again.raw])
+    shown = {"id": form.transaction(again.id), "full_hash": form.base64_text(again.full_hash)}
+    files = await answers(Api(node), "tx_proof", shown, tmp_path)
+    assert otcverify.main(["transaction", "--chain", node.chain.hex(), *files]) == 0
+    assert ": E_DUP_BANK_REF;" in capsys.readouterr().out
+    assert otcverify.main(["transaction", "--chain", node.chain.hex(), *files, "--succeeded"]) == 1
+
+
+async def test_a_package_of_another_subject_or_of_before_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    story, package = await contract_package()
+    file = tmp_path / "package"
+    file.write_bytes(write(package))
+
+    def ends(*options: str) -> int:
+        return int(otcverify.main(["package", str(file), "--chain", story.node.chain.hex(), *options]))
+
+    asked = [show(IdPrefix.CONTRACT, subject) for subject in (story.contract, bytes(32))]
+    assert [ends("--subject", subject) for subject in asked] == [0, 1]
+    height = package.last.header.height
+    assert [ends("--min-height", str(least)) for least in (height, height + 1)] == [0, 1]
+
+
+def test_identifiers_are_read_as_nodes_write_them() -> None:
+    raw = bytes(range(32))
+    for prefix in IdPrefix:
+        text = show(prefix, raw)
+        assert otcverify._id(text) == raw == otcverify._id(raw.hex())
+        for place in range(len(text)):
+            mistyped = text[:place] + ("q" if text[place] != "q" else "p") + text[place + 1 :]
+            with pytest.raises(argparse.ArgumentTypeError):
+                otcverify._id(mistyped)
 
 
 async def test_a_lying_node_is_noticed(tmp_path: Path) -> None:
