@@ -66,7 +66,7 @@ class Checkers:
         now_ms: Callable[[], int],
     ) -> None:
         """`now_ms` is the right ledger time."""
-        honest = frozenset(range(plan.nodes)) - plan.liars
+        honest = frozenset(range(plan.nodes)) - plan.unbound
         sets = [tuple(sorted(nodes[index] for index in members)) for members in plan.sets]
         self._chain_id = chain
         self._nodes = tuple(nodes)
@@ -94,7 +94,7 @@ class Checkers:
         self._in_chain: dict[bytes, int] = {}
         self._votes: dict[Vote, bytes] = {}
         self._witnesses = [_Witness() for _ in nodes]
-        self._rules = Rules(honest, len(plan.liars))
+        self._rules = Rules(honest, len(plan.unbound))
         self._readiness = Readiness(self._nodes)
         self._sound_roots: set[bytes] = set()
         self._views: set[tuple[int, int]] = set()
@@ -360,9 +360,9 @@ class Checkers:
 
     # ---- over crashes and at the end
 
-    def forgot_blocks(self, node: int) -> None:
-        """Its store was taken away; what it had committed comes back by block sync."""
-        self._witnesses[node].committed = 0
+    def forgot_blocks(self, node: int, down_to: int = 0) -> None:
+        """Its store was taken away, but for what it was at a height; what it had committed comes back by block sync."""
+        self._witnesses[node].committed = down_to
         self._witnesses[node].final.clear()
         self._rules.forgot_blocks(node)
 

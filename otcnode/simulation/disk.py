@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from otcnode.consensus import record
 from otcnode.errors import StorageDamage
@@ -81,6 +82,10 @@ class CrashingVotesLog:
         self._log.lose()
         self.is_rotten = False
 
+    def put_back(self, entries: Sequence[bytes]) -> None:
+        self._log.replace(entries)
+        self.is_rotten = False
+
     def load(self) -> tuple[bytes, ...] | None:
         if self._log.intact_bytes:
             self._end_instead_of_replacing()
@@ -152,6 +157,14 @@ class CrashingVotesLog:
     def _counts_down(self) -> bool:
         self._left -= 1
         return self._left <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What was durable of a store and of a voting record at one moment."""
+
+    store: tuple[tuple[bytes, bytes], ...]
+    votes: tuple[bytes, ...] | None
 
 
 class _Gathering(FaultyKeyValue):
@@ -311,6 +324,23 @@ class Disk:
         self.made = FaultyFolders()
         self.made.full = self.votes.full is not None
         self._gathered = None
+
+    def image(self) -> Image:
+        """Of a running process's disk."""
+        with self.store.seen_from_outside():
+            return Image(tuple(self.store.scan(b"")), self.votes.entries())
+
+    def put_back(self, image: Image) -> None:
+        """A dead process's disk is again what it was."""
+        full = self.store.full
+        self.lose_store()
+        self.store.full = False
+        self.store.write(image.store)
+        self.store.full = full
+        if image.votes is None:
+            self.votes.lose()
+        else:
+            self.votes.put_back(image.votes)
 
     def stop(self) -> None:
         for store in self._stores():

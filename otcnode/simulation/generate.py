@@ -37,6 +37,7 @@ from otcnode.simulation.plan import (
     Partition,
     Pause,
     Plan,
+    PutBack,
     RecordLost,
     Reform,
     Review,
@@ -101,6 +102,8 @@ CLOCKS_BEHIND_MS = (0, -3_000, -8_000, -20_000, -40_000)
 """By how much the clock of a new machine may be wrong."""
 SHORT_DRIFT_MS = 2_000
 """Where a record is lost: so its silence is over before the faults are."""
+PUT_BACK_PERMILLE = 150
+"""Of the nodes that lose something, those whose disk is put back to what it was."""
 ROT_PERMILLE = 400
 """Of the nodes that lose something, those on whose disk it rots."""
 KINDS = (
@@ -181,6 +184,8 @@ class Options:
     """Of the plans with snapshots, those in which disks refuse or alter these."""
     stores_lost: bool = False
     """Every weak node loses its blocks, and storms have weak nodes."""
+    put_back: bool = False
+    """The disk of every weak node is put back to what it was, and storms have weak nodes."""
     directories_lost: bool = False
     """Somebody loses its record and its blocks, whatever else there is."""
     twins_permille: int = 125
@@ -294,7 +299,7 @@ class _Generator:
 
     @property
     def _surely_loses(self) -> bool:
-        return self._options.stores_lost or self._options.rots
+        return self._options.stores_lost or self._options.rots or self._options.put_back
 
     def _kinds_of_swarm(self) -> frozenset[str]:
         """Mostly about half of the kinds at once; sometimes few, for one fault can hide what another would show. Storms
@@ -483,6 +488,10 @@ class _Generator:
         """Its record; or its blocks, perhaps without learning of them again soon."""
         chance = self._chance
         down_ms, at_ms = self._for("lost", node, 4_000), self._at("lost", node)
+        back_permille = 0 if self._options.stores_lost or self._options.rots else PUT_BACK_PERMILLE
+        if chance.happens(1_000 if self._options.put_back else back_permille, "put back", node):
+            self._put_back(node, down_ms)
+            return
         rots_permille = 1_000 if self._options.rots else 0 if self._options.stores_lost else ROT_PERMILLE
         if chance.happens(rots_permille, "rots", node):
             self._rot(node, at_ms, down_ms)
@@ -502,6 +511,25 @@ class _Generator:
                 for_ms=down_ms + self._for("stays behind", node, 6_000),
             )
             self._faults.append(behind)
+
+    def _put_back(self, node: int, down_ms: int) -> None:
+        """Perhaps it learns of what has been decided since by block sync alone."""
+        chance, third_ms = self._chance, self._options.safety_ms // 3
+        at_ms = chance.between(400, third_ms, "image of", node)
+        after_ms = chance.between(300, third_ms, "put back after", node)
+        self._faults.append(PutBack(id=self._next_id(), at_ms=at_ms, node=node, after_ms=after_ms, down_ms=down_ms))
+        if chance.happens(600, "told nothing", node):
+            kinds = ("decision", "view-change", "new-view", "commit")
+            for_ms = down_ms + self._for("told nothing", node, 4_000)
+            lost = Loss(
+                id=self._next_id(),
+                at_ms=at_ms + after_ms,
+                permille=1_000,
+                kinds=kinds,
+                receivers=(node,),
+                for_ms=for_ms,
+            )
+            self._faults.append(lost)
 
     def _lose_record(self, node: int, at_ms: int, down_ms: int) -> None:
         chance = self._chance

@@ -91,6 +91,15 @@ class StoreLost(_Fault, frozen=True, kw_only=True, tag="store-lost"):
     down_ms: int
 
 
+class PutBack(_Fault, frozen=True, kw_only=True, tag="put-back"):
+    """The process dies `after_ms` later, and its blocks and its voting record are put back to what they are now, as by
+    an image of its machine: intact, and without what it has signed since. Counts among the f."""
+
+    node: int
+    after_ms: int
+    down_ms: int
+
+
 class DiskOperation(StrEnum):
     """What the disk is asked for."""
 
@@ -322,6 +331,7 @@ Fault: TypeAlias = (
     | RecordLost
     | DirectoryLost
     | StoreLost
+    | PutBack
     | DiskFails
     | DiskFull
     | Rot
@@ -493,13 +503,18 @@ class Plan(_Part, frozen=True, kw_only=True):
         return frozenset(fault.node for fault in self.faults if isinstance(fault, Liar))
 
     @property
+    def unbound(self) -> frozenset[int]:
+        """Who may contradict what it has signed: those that lie, and those that cannot know of it."""
+        return self.liars | {fault.node for fault in self.faults if isinstance(fault, PutBack)}
+
+    @property
     def censors(self) -> frozenset[int]:
         return frozenset(fault.node for fault in self.faults if isinstance(fault, Liar) and fault.habit is Habit.CENSOR)
 
     @property
     def weakened(self) -> frozenset[int]:
         """Those that count among the f for good."""
-        return self.liars | {fault.node for fault in self.faults if isinstance(fault, StoreLost | Rot)}
+        return self.unbound | {fault.node for fault in self.faults if isinstance(fault, StoreLost | Rot)}
 
     @property
     def silenced(self) -> frozenset[int]:

@@ -20,7 +20,7 @@ from otcnode.simulation import damage as damages
 from otcnode.simulation.censorship import RESCUED
 from otcnode.simulation.chance import Chance
 from otcnode.simulation.checkers import Checkers
-from otcnode.simulation.disk import CrashingVotesLog, Disk
+from otcnode.simulation.disk import CrashingVotesLog, Disk, Image
 from otcnode.simulation.hearsay import Hearsay
 from otcnode.simulation.kept_evidence import EvidenceKept
 from otcnode.simulation.liars import Mouth
@@ -44,6 +44,7 @@ from otcnode.simulation.plan import (
     Partition,
     Pause,
     Plan,
+    PutBack,
     RecordLost,
     Rot,
     Rotate,
@@ -53,6 +54,7 @@ from otcnode.simulation.plan import (
     SlowSync,
     StoreLost,
 )
+from otcnode.simulation.put_back import PutBackNodes
 from otcnode.simulation.scheduler import Scheduler
 from otcnode.simulation.signing import HashSignatures, RealSignatures, Remembered, Sign
 from otcnode.simulation.situations import Situations
@@ -128,7 +130,7 @@ class World:
         self._summary = Summary(seed=plan.seed)
         self._clients = clients_of(plan)
         self._awaited = [client for client in self._clients if not client.is_unauthorised]
-        honest = frozenset(range(plan.nodes)) - plan.liars
+        honest = frozenset(range(plan.nodes)) - plan.unbound
         self._honest = honest
         self._collection_limits = _collection_limits(plan, len(self._clients))
         self._chain = chain_id(self.genesis)
@@ -160,6 +162,7 @@ class World:
         self._promises_progress = True
         self._unpromised_end_ms = plan.safety_ms + min(plan.liveness_ms, UNPROMISED_MS)
         self._down_ms: dict[int, int] = {}
+        self._put_back_nodes = PutBackNodes(self.validators)
         self._ready: set[int] = set()
         """Who has said that it is ready to be a validator."""
         self._counted_on: set[int] = set()
@@ -299,6 +302,10 @@ class World:
                 self.injected("store-lost")
                 self._kill(node, "and loses its blocks", fault)
                 self._lose_store(node)
+            case PutBack(node=node, after_ms=after_ms):
+                if self._nodes[node].alive and not self._nodes[node].disk.is_rotten:
+                    image, height = self._nodes[node].disk.image(), self._nodes[node].opened.tip.height
+                    self.scheduler.after(after_ms, lambda: self._put_back(fault, image, height))
             case DiskFails() | DiskFull() | Rot():
                 self._harm(fault)
             case ShelfFails(node=node, operation=operation, count=count):
@@ -342,7 +349,20 @@ class World:
             case _:
                 assert_never(fault)
 
-    def _kill(self, index: int, why: str, fault: Crash | RecordLost | DirectoryLost | StoreLost | Rot) -> None:
+    def _put_back(self, fault: PutBack, image: Image, height: int) -> None:
+        if self._healed:
+            return
+        node = fault.node
+        self.injected("put-back")
+        self._kill(node, "and its disk is put back", fault)
+        self._lose_store(node)
+        self._nodes[node].disk.put_back(image)
+        self.checkers.forgot_blocks(node, height)
+        self._put_back_nodes.put_back(node)
+
+    def _kill(
+        self, index: int, why: str, fault: Crash | RecordLost | DirectoryLost | StoreLost | PutBack | Rot
+    ) -> None:
         if self._nodes[index].alive:
             self._down_ms[index] = fault.down_ms
             self._nodes[index].kill(why)
@@ -428,6 +448,7 @@ class World:
         return sign
 
     def signed(self, node: int, message: bytes) -> None:
+        self._put_back_nodes.signed(node, message)
         self.checkers.signed(node, message)
 
     def note(self, node: int | None, text: str) -> None:
@@ -473,8 +494,11 @@ class World:
                     raise Violation(Promise.BLAME, f"n{node} accuses the honest n{accused}: {offence.kind}")
             case effects.Alarm(text):
                 self.note(node, f"alarm: {text}")
-                if OWN_RECORD_DOUBTED in text and node in self._honest:
-                    raise Violation(Promise.BLAME, f"n{node} has signed nothing that its record lacks: {text}")
+                if OWN_RECORD_DOUBTED in text:
+                    if node in self._honest:
+                        raise Violation(Promise.BLAME, f"n{node} has signed nothing that its record lacks: {text}")
+                    self.mark("an older record is found out")
+                    self._put_back_nodes.stopped(node)
             case effects.Execute() | effects.Fetch() | effects.Blame() | effects.Compact():
                 pass
             case _:
@@ -490,6 +514,10 @@ class World:
         store = self._nodes[node].store
         assert store is not None
         self.note(node, f"commits {height} with {len(transactions)} transactions: {store.tip.block_hash.hex()[:12]}")
+        if self._put_back_nodes.is_old(node):
+            certificate = store.certificate(height)
+            assert certificate is not None, "just written"
+            self._put_back_nodes.committed(node, certificate, self._nodes[node].disk.votes.entries() or ())
         if node in self._met_full:
             self._met_full.remove(node)
             self.mark(damages.WENT_ON)

@@ -12,6 +12,7 @@ from otcnode import chain
 from otcnode.chain import Parent, Speculation
 from otcnode.simulation.generate import Options, generate
 from otcnode.simulation.marks import TOO_MANY_SILENT
+from otcnode.simulation.mutants.records import ready_while_silent
 from otcnode.simulation.plan import (
     Act,
     Admit,
@@ -30,6 +31,7 @@ from otcnode.simulation.plan import (
 )
 from otcnode.simulation.summary import Summary
 from otcnode.simulation.trace import Trace
+from otcnode.simulation.violation import Promise
 from otcnode.simulation.workload import clients_of
 from otcnode.simulation.world import World, run
 from otcnode.vm.executor import environment_at
@@ -82,7 +84,10 @@ def test_joiners_without_a_record_hold_nobody_up() -> None:
     """Two of the four that are to decide have lost their records: they say that they are ready only once they may vote,
     and until then nothing comes of the change."""
     lost = tuple(RecordLost(id=node, at_ms=1_000, node=node, down_ms=100) for node in (4, 5))
-    plan = reformed((1_600, (0, 1, 4, 5)), (22_000, (0, 1, 4, 5)), faults=lost, safety_ms=2_000)
+    plan = reformed((1_600, (0, 1, 4, 5)), (22_000, (0, 1, 4, 5)), faults=lost, safety_ms=2_000, liveness_ms=60_000)
+    with ready_while_silent():
+        violation = run(plan).violation
+    assert violation is not None and violation.promise is Promise.LIVENESS
     summary = kept(plan)
     assert summary.marks["a node says that it is ready"] >= 2 and summary.marks["epoch of other validators"] == 1
     assert not summary.marks[TOO_MANY_SILENT]

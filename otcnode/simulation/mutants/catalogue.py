@@ -385,6 +385,14 @@ MUTANTS = (
         options=Options(validators=4, swarm=Swarm.STORM, directories_lost=True),
     ),
     Mutant(
+        "synced COMMITs not looked at",
+        "a record that lacks an own COMMIT permits nothing",
+        records.own_commits_not_looked_at,
+        _one(P.VOTES),
+        300,
+        options=Options(validators=4, swarm=Swarm.MIXED, put_back=True),
+    ),
+    Mutant(
         "floor ignored",
         "nothing is signed below the floor",
         records.floor_ignored,

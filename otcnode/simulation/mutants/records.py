@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from otcnode.blocks import Epoch
 from otcnode.codec import encode
-from otcnode.consensus import memory, record, silence
+from otcnode.consensus import committing, memory, record, silence
 from otcnode.consensus.core import Core
 from otcnode.consensus.record import RecordEntry
 from otcnode.consensus.state import State
@@ -92,6 +92,16 @@ def silence_by_the_own_clock() -> Plant:
             state.silence = replace(found, height=height, begun_before_ms=time_ms, epoch=epoch_number, view=view)
 
     return planted((silence, "observe_commit", observe_commit), (silence, "_follow_clock", lambda state, found: found))
+
+
+def own_commits_not_looked_at() -> Plant:
+    """What block sync brings says nothing of who has signed it."""
+    return planted((committing, "synced", lambda core, tip: committing.committed(core, tip, None)))
+
+
+def ready_while_silent() -> Plant:
+    """A node says that it is ready whatever its voting record."""
+    return planted((State, "may_vote_once_chosen", property(lambda state: True)))
 
 
 def _is_silent(state: State) -> bool:
