@@ -105,18 +105,19 @@ class BlockExecution:
     def _forget_expired(self) -> None:
         """Ids need remembering only while valid; at most twice a block's worth is forgotten per block, which keeps up
         with any rate at which they can arrive."""
-        left = 2 * self._environment.parameters.block_transactions_max
+        most = 2 * self._environment.parameters.block_transactions_max
         until = integer(self._environment.time_ms + 1)
-        cursor: bytes | None = None
-        while left > 0:
-            entries = self._state.scan(SEEN, after=cursor, limit=min(left, SEEN_BATCH))
-            expired = [suffix for suffix, _ in entries if suffix < until]
-            for suffix in expired:
-                self._state.delete(SEEN, suffix)
-            if len(expired) < SEEN_BATCH:
-                return
-            cursor = expired[-1]
-            left -= len(expired)
+        expired: list[bytes] = []
+        while len(expired) < most:
+            cursor = expired[-1] if expired else None
+            entries = self._state.scan(SEEN, after=cursor, limit=min(most - len(expired), SEEN_BATCH))
+            found = [suffix for suffix, _ in entries if suffix < until]
+            expired += found
+            if len(found) < SEEN_BATCH:
+                break
+        # Not before all are found: a search has to go through what its own block has written.
+        for suffix in expired:
+            self._state.delete(SEEN, suffix)
 
     def apply(self, decoded: Decoded) -> Receipt:
         """Execute one transaction. Raises Inadmissible, and then nothing has happened."""

@@ -7,11 +7,20 @@ from otcnode.crypto import sha256
 from otcnode.errors import Code, Inadmissible
 from otcnode.genesis import KeyPurpose
 from otcnode.vm.accounts.operations import AccountReview, CashDeposit, KeyAdd, KeyRevoke, KeyRotate
-from otcnode.vm.executor import BlockExecution, check_admissible, environment_at, execute_block, simulate
+from otcnode.vm.executor import (
+    SEEN,
+    SEEN_BATCH,
+    BlockExecution,
+    check_admissible,
+    environment_at,
+    execute_block,
+    simulate,
+)
+from otcnode.vm.keys import MARKER, integer
 from otcnode.vm.results import Receipt
 from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, sign_transaction
-from tests.vm.ledger import CASH, Ledger, key_of
+from tests.vm.ledger import CASH, DictionaryView, Ledger, key_of
 
 MANAGE = KeyPurpose.MANAGE
 
@@ -75,6 +84,24 @@ def test_ids_are_forgotten_once_expired_and_the_state_does_not_grow(ledger: Ledg
     assert seen
     ledger.block(at=ledger.now + 600_001)
     assert not [key for key in ledger.view.values if key[:1] == b"\x02"]
+
+
+@pytest.mark.parametrize(
+    "expired", [0, 1, SEEN_BATCH - 1, SEEN_BATCH, SEEN_BATCH + 1, 3 * SEEN_BATCH, 3_999, 4_000, 4_001]
+)
+@pytest.mark.parametrize("alive", [0, 1, SEEN_BATCH])
+def test_what_has_expired_is_forgotten_in_order_and_twice_a_blocks_worth_at_most(expired: int, alive: int) -> None:
+    ledger = Ledger()
+    at = ledger.now + 1
+    for key in [key for key in ledger.view.values if key[:1] == SEEN.prefix]:
+        del ledger.view.values[key]
+    due = [SEEN.prefix + integer(at - number % 2) + sha256(b"%d" % number) for number in range(expired)]
+    rest = [SEEN.prefix + integer(at + 1) + sha256(b"%d" % number) for number in range(alive)]
+    view = DictionaryView({**ledger.view.values, **dict.fromkeys([*due, *rest], encode(MARKER))})
+    environment = environment_at(view, ledger.chain, ledger.height + 1, at)
+    assert environment.parameters.block_transactions_max == 2_000
+    writes = execute_block(view, environment, []).writes
+    assert {key: value for key, value in writes.items() if key[:1] == SEEN.prefix} == dict.fromkeys(sorted(due)[:4_000])
 
 
 def test_operations_are_all_or_none_and_the_receipt_names_the_failing_one(ledger: Ledger) -> None:
