@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -86,8 +87,8 @@ def localnet(
             return
         told = _told_to_stop()
         console.print("\nThe cluster is up; Ctrl-C stops it.")
-        for member in cluster.members:
-            console.print(f"  {member.name}  {member.url}  (log: {member.home.log})")
+        for line in _described(cluster):
+            console.print(line, soft_wrap=True)
         told.wait()
         console.print("Stopping …")
 
@@ -108,6 +109,16 @@ def _refuse_another(directory: Path) -> None:
                 f"{directory} holds a cluster of {there['validators']} validators and {there['full_nodes']} full "
                 f"nodes, ports from {there['port']} on: choose another --directory, or pass --reset to delete it"
             )
+
+
+def _described(cluster: local.Cluster) -> Iterator[str]:
+    """Each node, and what one does to a single one."""
+    for member in cluster.members:
+        alive = cluster.alive(member.name)
+        state = f"pid {cluster.process_id(member.name)}" if alive else "not running"
+        yield f"  {member.name}  {member.url}  {state}  (log: {member.home.log})"
+    home = cluster.members[-1].home.path
+    yield f"One of them is stopped by `kill PID`, and started again by `otcnode run --home {home}` or the like."
 
 
 def _wait_for_most(cluster: local.Cluster, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,11 +65,15 @@ def test_a_node_that_does_not_come_up_again_is_named_and_the_others_run(tmp_path
     )
     assert process.stdout is not None
     said: list[str] = []
-    while not any("The cluster is up" in line for line in said):
+    while not any("is stopped by `kill PID`" in line for line in said):
         assert process.poll() is None, said
         said.append(process.stdout.readline())
-    assert len(nodes_of(tmp_path)) == 3
+    running = nodes_of(tmp_path)
+    assert len(running) == 3
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
+    told = "".join(said)
+    assert sorted(re.findall(r"  pid (\d+)  ", told)) == sorted(map(str, running)), "each by what stops it"
+    assert told.count("  not running  ") == 1
     assert any("node3 ended with code 2" in line for line in said), said
