@@ -323,11 +323,12 @@ class Engine:
         there is nothing to step."""
         if self._over or not (self.replica.started or isinstance(event, events.Started)):
             return
-        self._inbox.append(event)
         if self._stepping:
+            self._inbox.append(event)
             return
         self._stepping = True
         try:
+            self._step(event)
             while self._inbox and not self._over:
                 self._step(self._inbox.popleft())
         except BaseException as error:
@@ -367,8 +368,8 @@ class Engine:
         """What a message cost is its sender's: honest peers make this node verify only so many signatures. Not what
         evidence cost: an honest peer passes on all that liars have left for it, at once, and what proves nothing is
         punished anyway."""
-        bucket = self._checks.get(sender)
-        if checked and bucket is not None and bucket.take(checked, now_ms):
+        bucket = self._checks.get(sender) if checked else None
+        if bucket is not None and bucket.take(checked, now_ms):
             self._host.penalise(sender, "sends more signatures than honest peers do")
 
     def _never_again(self, error: BaseException) -> None:

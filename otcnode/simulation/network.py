@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from otcnode.p2p.framing import Channel
+from otcnode.p2p.framing import Channel, Message
 from otcnode.simulation import wire
 from otcnode.simulation.chance import Chance, Stream
 from otcnode.simulation.plan import Cut, Delay, Duplication, Loss, Partition, Plan
@@ -58,7 +58,7 @@ class _Link:
         self.open = False
         self.generation = 0
         self.busy_until_ms = 0
-        self.held: list[bytes] = []
+        self.held: list[Message] = []
 
 
 class Network:
@@ -75,7 +75,8 @@ class Network:
         self._cut: set[tuple[int, int]] = set()
         self._bans: Counter[tuple[int, int]] = Counter()
         self._banned_until_ms: dict[tuple[int, int], int] = {}
-        self._packed: tuple[Channel, bytes, bytes] = (Channel.CONSENSUS, b"", b"")
+        self._last: tuple[Channel, bytes, Message | None] = (Channel.CONSENSUS, b"", None)
+        """What was sent last, and what arrives of it: to the next receiver it goes without being looked for."""
         self.injected: Counter[str] = Counter()
         self.sent = {channel: Sent() for channel in Channel}
 
@@ -122,8 +123,8 @@ class Network:
     def _release(self, ends: tuple[int, int]) -> None:
         link = self._links[ends]
         held, link.held = link.held, []
-        for raw in held:
-            self._carry(ends, link, raw, self._scheduler.now_ms)
+        for message in held:
+            self._carry(ends, link, message, self._scheduler.now_ms)
 
     # ---- connections
 
@@ -195,13 +196,14 @@ class Network:
         sent = self.sent[channel]
         sent.messages += 1
         sent.bytes += len(payload)
-        if self._packed[1] is not payload or self._packed[0] is not channel:
-            self._packed = (channel, payload, wire.pack(channel, payload))
-        raw = self._packed[2]
+        last_channel, last_payload, message = self._last
+        if message is None or last_payload is not payload or last_channel is not channel:
+            message = wire.carried(channel, payload)
+            self._last = (channel, payload, message)
         if self._cut and ends in self._cut:
             self.injected["cut"] += 1
             if channel is Channel.TRANSACTIONS:
-                link.held.append(raw)
+                link.held.append(message)
             return
         now_ms = self._scheduler.now_ms
         if depart_ms < now_ms:
@@ -217,15 +219,15 @@ class Network:
                         if self._chance.happens(permille, "duplication", name, sender, receiver):
                             self.injected["duplication"] += 1
                             again_ms = depart_ms + self._chance.between(0, extra_ms, "again", name, sender, receiver)
-                            self._deliver(ends, link, raw, again_ms + self._delay(link))
+                            self._deliver(ends, link, message, again_ms + self._delay(link))
                     case Delay(id=name, extra_ms=extra_ms):
                         self.injected["delay"] += 1
                         late_ms = self._chance.between(0, extra_ms, "late", name, *ends)
-                        self._deliver(ends, link, raw, depart_ms + late_ms)
+                        self._deliver(ends, link, message, depart_ms + late_ms)
                         return
                     case _:
                         pass
-        self._carry(ends, link, raw, depart_ms)
+        self._carry(ends, link, message, depart_ms)
 
     def _loses(self, fault: Loss, sender: int, receiver: int, channel: Channel, payload: bytes) -> bool:
         if fault.receivers and receiver not in fault.receivers:
@@ -234,23 +236,22 @@ class Network:
             return False
         return self._chance.happens(fault.permille, "loss", fault.id, sender, receiver)
 
-    def _carry(self, ends: tuple[int, int], link: _Link, raw: bytes, depart_ms: int) -> None:
+    def _carry(self, ends: tuple[int, int], link: _Link, message: Message, depart_ms: int) -> None:
         """In order of sending."""
         arrival_ms = depart_ms + self._delay(link)
         if arrival_ms < link.busy_until_ms:
             arrival_ms = link.busy_until_ms
         link.busy_until_ms = arrival_ms
-        self._deliver(ends, link, raw, arrival_ms)
+        self._deliver(ends, link, message, arrival_ms)
 
     def _delay(self, link: _Link) -> int:
         return link.delays.between(*self._delay_ms)
 
-    def _deliver(self, ends: tuple[int, int], link: _Link, raw: bytes, arrival_ms: int) -> None:
-        self._scheduler.at(arrival_ms, partial(self._arrive, ends, link, link.generation, raw))
+    def _deliver(self, ends: tuple[int, int], link: _Link, message: Message, arrival_ms: int) -> None:
+        self._scheduler.at(arrival_ms, partial(self._arrive, ends, link, link.generation, message))
 
-    def _arrive(self, ends: tuple[int, int], link: _Link, generation: int, raw: bytes) -> None:
+    def _arrive(self, ends: tuple[int, int], link: _Link, generation: int, message: Message) -> None:
         if link.generation == generation:
-            message = wire.unpack(raw)
             self._endpoints[ends[1]].arrived(ends[0], message.channel, message.payload)
 
 

@@ -56,6 +56,7 @@ class Surroundings(Protocol):
     plan: Plan
     genesis: Genesis
     validators: tuple[bytes, ...]
+    index: dict[bytes, int]
     names: tuple[str, ...]
     scheduler: Scheduler
     chance: Chance
@@ -294,12 +295,14 @@ class Node:
             raise
         except Exception:
             raise Violation(Promise.DEFECT, f"n{self.index} fails:\n{traceback.format_exc(limit=-12)}") from None
-        engine = self.engine
-        if engine is not None and self.disk.met is not None:
-            raise Violation(Promise.DAMAGE, f"n{self.index} goes on after this: {self.disk.met}")
-        if engine is not None and self.disk.made.untold:
-            raise Violation(Promise.DAMAGE, f"n{self.index} does not say: {self.disk.made.untold[0]}")
-        if engine is not None and engine.stopped is not None and self.mouth is None:
+        engine, disk = self.engine, self.disk
+        if engine is None:
+            return
+        if disk.met is not None:
+            raise Violation(Promise.DAMAGE, f"n{self.index} goes on after this: {disk.met}")
+        if disk.made.untold:
+            raise Violation(Promise.DAMAGE, f"n{self.index} does not say: {disk.made.untold[0]}")
+        if self.mouth is None and engine.stopped is not None:
             raise Violation(Promise.BLAME, f"n{self.index} stopped by itself: {engine.stopped}")
 
     def _tick(self, life: int) -> None:
@@ -388,15 +391,16 @@ class Node:
         return TIME_MS + self._now_ms + self.skew_ms
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
-        world = self._world
-        if self.disk.met is not None:
-            raise Violation(Promise.DAMAGE, f"n{self.index} says something after this: {self.disk.met}")
-        if channel is Channel.SYNC and self.mouth is None and shelves.altered(self.disk, payload):
+        world, disk = self._world, self.disk
+        if disk.met is not None:
+            raise Violation(Promise.DAMAGE, f"n{self.index} says something after this: {disk.met}")
+        if channel is Channel.SYNC and self.mouth is None and shelves.altered(disk, payload):
             raise Violation(Promise.DAMAGE, f"n{self.index} serves a snapshot in which a bit has changed")
-        if channel is Channel.CONSENSUS and not self.disk.votes.is_durable:
+        if channel is Channel.CONSENSUS and not disk.votes.is_durable:
             raise Violation(Promise.DURABILITY, f"n{self.index} says what a loss of power would make it forget")
-        receiver = world.validators.index(peer)
-        depart_ms = self._now_ms
+        receiver = world.index[peer]
+        now_ms = world.scheduler.now_ms
+        depart_ms = now_ms if now_ms > self._busy_until_ms else self._busy_until_ms
         if self.mouth is not None:
             for said, late_ms in self.mouth.say(receiver, channel, payload):
                 world.network.send(self.index, receiver, channel, said, depart_ms + late_ms)
@@ -407,7 +411,7 @@ class Node:
         world.network.send(self.index, receiver, channel, payload, depart_ms)
 
     def penalise(self, peer: bytes, reason: str) -> None:
-        other = self._world.validators.index(peer)
+        other = self._world.index[peer]
         self._world.blamed(self.index, other, reason)
         self._world.scheduler.after(0, lambda: self._world.network.ban(self.index, other))
 

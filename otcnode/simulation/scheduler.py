@@ -27,11 +27,13 @@ class Scheduler:
     def after(self, delay_ms: int, action: Action) -> None:
         self.at(self.now_ms + delay_ms, action)
 
-    def perform_next(self) -> bool:
-        """False if nothing is left to happen."""
-        if not self._queue:
-            return False
-        self.now_ms, _, action = heapq.heappop(self._queue)
-        self.performed += 1
-        action()
-        return True
+    def perform_until(self, time_ms: int) -> bool:
+        """Until something has happened at that time or later; False if nothing is left to happen before."""
+        queue = self._queue
+        while queue:
+            self.now_ms, _, action = heapq.heappop(queue)
+            self.performed += 1
+            action()
+            if self.now_ms >= time_ms:
+                return True
+        return False

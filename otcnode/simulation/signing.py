@@ -23,24 +23,30 @@ class HashSignatures:
     Ed25519 one message has more than one valid signature by one signer: here two."""
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
-        self._seeds = {key.public: key.seed for key in keys}
+        self._signers = {key.public: (self.signer(key), self.second_signer(key)) for key in keys}
 
     def signer(self, key: SigningKey) -> Sign:
-        seed = key.seed
-        return lambda message: hashlib.blake2b(message, key=seed).digest()
+        return _keyed(key, b"")
 
     def second_signer(self, key: SigningKey) -> Sign:
         """The same signer's other signature."""
-        seed = key.seed
-        return lambda message: hashlib.blake2b(message, key=seed, person=AGAIN).digest()
+        return _keyed(key, AGAIN)
 
     def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
-        seed = self._seeds.get(public)
-        if seed is None:
-            return False
-        if hashlib.blake2b(message, key=seed).digest() == signature:
-            return True
-        return hashlib.blake2b(message, key=seed, person=AGAIN).digest() == signature
+        signers = self._signers.get(public)
+        return signers is not None and (signers[0](message) == signature or signers[1](message) == signature)
+
+
+def _keyed(key: SigningKey, person: bytes) -> Sign:
+    """The key is taken in once, and goes on from there with every message."""
+    begun = hashlib.blake2b(key=key.seed, person=person)
+
+    def sign(message: bytes) -> bytes:
+        digest = begun.copy()
+        digest.update(message)
+        return digest.digest()
+
+    return sign
 
 
 class Remembered:

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from otcnode.blocks import block_hash
 from otcnode.consensus import building, effects
@@ -23,6 +24,11 @@ VIEWS_AGO = 4
 IN_FLIGHT = 8
 
 
+class Clock(Protocol):
+    @property
+    def clock_ms(self) -> int: ...
+
+
 class Situations:
     """Of the honest nodes of one plan; `hit` is told of each."""
 
@@ -34,14 +40,14 @@ class Situations:
         if max(skews_ms) - min(skews_ms) > plan.drift_ms // 2:
             hit(APART)
 
-    def effect(self, node: int, state: State, clock_ms: int, effect: effects.Effect) -> None:
-        """A node does something; `clock_ms` is its clock."""
+    def effect(self, node: int, state: State, clock: Clock, effect: effects.Effect) -> None:
+        """A node does something by its clock."""
         for height, reason in state.refusals.items() if state.refusals else ():
             if reason.startswith("clock +"):
                 self._early.add((node, state.view, height))
         match effect:
             case effects.Execute(header):
-                if header.time_ms - clock_ms > state.drift_ms // 2:
+                if header.time_ms - clock.clock_ms > state.drift_ms // 2:
                     self._hit(LATE_HALF)
                 if self._early and (place := (node, state.view, header.height)) in self._early:
                     self._early.remove(place)

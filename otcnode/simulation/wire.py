@@ -20,7 +20,7 @@ from otcnode.p2p.framing import (
 from otcnode.p2p.noise import TAG_BYTES, CipherState
 from otcnode.remembered import remembered
 
-UNPACKED_KEPT = 256
+CARRIED_KEPT = 256
 
 _TAG = bytes(TAG_BYTES)
 
@@ -48,16 +48,21 @@ def pack(channel: Channel, payload: bytes) -> bytes:
     return b"".join(seal(_PLAIN, frame) for frame in frames)
 
 
-@remembered(UNPACKED_KEPT)
+@remembered(CARRIED_KEPT)
+def carried(channel: Channel, payload: bytes) -> Message:
+    """What arrives where a message was sent: through records and frames, once for all who are sent the same."""
+    return unpack(pack(channel, payload))
+
+
 def unpack(raw: bytes) -> Message:
-    """The message of whole records, as every receiver finds it: what is sent to many is taken apart once."""
+    """The message of whole records."""
     decoder = FrameDecoder(_PLAIN, _MESSAGE_BYTES_MAX)
     (message,) = decoder.feed(raw, 0, 0)
     assert isinstance(message, Message) and not decoder.held_bytes, "records are sent whole"
     return message
 
 
-@remembered(UNPACKED_KEPT)
+@remembered(CARRIED_KEPT)
 def read(payload: bytes) -> messages.Message:
     """A consensus message as every node reads it: what is sent to many is decoded once. Raises DecodeError."""
     return MESSAGES.read(payload)

@@ -121,6 +121,8 @@ class World:
         self.chance = Chance(plan.seed)
         self._keys = keys_of(plan)
         self.validators = tuple(key.public for key in self._keys)
+        self.index = {name: index for index, name in enumerate(self.validators)}
+        """Of each in `validators`."""
         self.names = tuple(ids.show(ids.Prefix.NODE, name) for name in self.validators)
         signatures = RealSignatures() if plan.signatures is Signatures.ED25519 else HashSignatures(self._keys)
         self._signatures = signatures
@@ -186,11 +188,9 @@ class World:
         deadline_ms = self.plan.safety_ms + self.plan.liveness_ms
         next_check_ms = self.plan.safety_ms
         scheduler = self.scheduler
-        while scheduler.perform_next():
+        while scheduler.perform_until(next_check_ms if until_ms is None else min(next_check_ms, until_ms + 1)):
             if until_ms is not None and scheduler.now_ms > until_ms:
                 return
-            if scheduler.now_ms < next_check_ms:
-                continue
             self._check_due()
             if self._healed and self._all_ended():
                 self.note(None, "every transaction has ended")
@@ -379,7 +379,7 @@ class World:
         if newest is None:
             return set(range(self.plan.validators))
         with damages.seen_from_outside(node.disk for node in self._nodes):
-            return {self.validators.index(name) for name in epoch_at(newest.state, newest.tip.height + 1).validators}
+            return {self.index[name] for name in epoch_at(newest.state, newest.tip.height + 1).validators}
 
     def _set_clock(self, index: int) -> None:
         self._nodes[index].skew_ms = self.plan.skews_ms[index]
@@ -469,9 +469,9 @@ class World:
 
     def effect(self, node: int, effect: effects.Effect) -> None:
         self.marks.effect(node, effect)
-        engine = self._nodes[node].engine
-        if engine is not None and node in self._honest and engine.replica.started:
-            self._situations.effect(node, engine.replica.state, self._nodes[node].clock_ms, effect)
+        at = self._nodes[node]
+        if at.engine is not None and node in self._honest and at.engine.replica.started:
+            self._situations.effect(node, at.engine.replica.state, at, effect)
         match effect:
             case effects.SetTimer(timer, delay_ms):
                 if timer is Timer.VIEW and delay_ms is not None:
@@ -481,13 +481,13 @@ class World:
             case effects.Broadcast(message):
                 self.note(node, f"broadcasts {_brief(message)}")
             case effects.Send(peer, message):
-                self.note(node, f"sends n{self.validators.index(peer)} {_brief(message)}")
+                self.note(node, f"sends n{self.index[peer]} {_brief(message)}")
             case effects.SendDecision(peer, height):
-                self.note(node, f"sends n{self.validators.index(peer)} Decision of {height}")
+                self.note(node, f"sends n{self.index[peer]} Decision of {height}")
             case effects.SendEpochEnd(peer, epoch):
-                self.note(node, f"sends n{self.validators.index(peer)} Decision of the end of epoch {epoch}")
+                self.note(node, f"sends n{self.index[peer]} Decision of the end of epoch {epoch}")
             case effects.Accuse(offence):
-                accused = self.validators.index(offence.validator)
+                accused = self.index[offence.validator]
                 self.mark(f"accused: {offence.kind}")
                 self.note(node, f"accuses n{accused}: {offence.kind}")
                 if accused in self._honest and node in self._honest:
@@ -754,8 +754,10 @@ def _collection_limits(plan: Plan, clients: int) -> tuple[int, int]:
 def _brief(message: Message) -> str:
     """A message in one line of the trace."""
     kind = type(message)
-    fields = [f"{key}={getattr(message, key)}" for key in _told_of(kind)]
-    return " ".join([kind.__name__, *fields])
+    line = kind.__name__
+    for key in _told_of(kind):
+        line += f" {key}={getattr(message, key)}"
+    return line
 
 
 @cache

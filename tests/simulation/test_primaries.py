@@ -55,8 +55,8 @@ class Closed(World):
     def play(self, until_ms: int) -> None:
         if not self.scheduler.now_ms:
             self._schedule()
-        while self.scheduler.now_ms < until_ms and self.scheduler.perform_next():
-            pass
+        if self.scheduler.now_ms < until_ms:
+            self.scheduler.perform_until(until_ms)
 
     def engine(self, index: int) -> Engine:
         engine = self.node(index).engine
