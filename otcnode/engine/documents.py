@@ -12,6 +12,7 @@ may be had a moment later: it is not served for now, and no peer is asked for it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias, assert_never
@@ -24,6 +25,7 @@ from otcnode.message_reader import SMALL_BYTES, MessageReader
 from otcnode.p2p.framing import Channel
 from otcnode.p2p.rates import Rate, TokenBucket
 from otcnode.storage.documents import DocumentStore
+from otcnode.sync import ANSWERS_UNASKED_MAX
 from otcnode.types import Bytes32
 from otcnode.vm.documents.records import DOCUMENTS, SEALED_BYTES_MAX, Filing, sealed_name
 from otcnode.vm.state import State
@@ -103,6 +105,11 @@ class Documents:
         self._missing: dict[bytes, _Missing] = {}
         self._asked: dict[bytes, tuple[bytes, int]] = {}
         """peer → (document, when it is given up)"""
+        self._silent: set[bytes] = set()
+        """Peers that let a request time out and have answered none since: asked last, whatever they say they hold."""
+        self._owed: Counter[bytes] = Counter()
+        """Answers that a peer may still send over this connection: one to each request, early or late."""
+        self._unasked: Counter[bytes] = Counter()
         self._served: dict[bytes, TokenBucket] = {}
         self._swept_filed: bytes | None = None
         self._swept_kept: bytes | None = None
@@ -137,6 +144,9 @@ class Documents:
     def disconnected(self, peer: bytes) -> None:
         self._peers.discard(peer)
         self._asked.pop(peer, None)
+        self._silent.discard(peer)
+        self._owed.pop(peer, None)
+        self._unasked.pop(peer, None)
         self._served.pop(peer, None)
 
     def committed(self, writes: Mapping[bytes, bytes | None]) -> None:
@@ -169,6 +179,7 @@ class Documents:
         for peer, (_, until_ms) in list(self._asked.items()):
             if now_ms >= until_ms:
                 del self._asked[peer]
+                self._silent.add(peer)
         if now_ms >= self._sweep_ms:
             self._sweep_ms = now_ms + limits.documents_sweep_interval_ms
             self._sweep()
@@ -312,6 +323,7 @@ class Documents:
             peer = self._whom(missing)
             if peer is not None:
                 missing.asked.add(peer)
+                self._owed[peer] += 1
                 self._asked[peer] = (name, now_ms + limits.documents_answer_ms_max)
                 self._host.send(peer, Channel.DOCUMENTS, encode(DocumentWanted(name)))
             elif self._peers <= missing.asked:
@@ -321,6 +333,7 @@ class Documents:
 
     def _whom(self, missing: _Missing) -> bytes | None:
         candidates = [*missing.holders, *sorted(self._peers - set(missing.holders))]
+        candidates.sort(key=self._silent.__contains__)
         free = (p for p in candidates if p in self._peers and p not in missing.asked and p not in self._asked)
         return next(free, None)
 
@@ -338,6 +351,13 @@ class Documents:
         self._host.send(peer, Channel.DOCUMENTS, encode(DocumentContent(name, content)))
 
     def _answered(self, peer: bytes, name: bytes, content: bytes | None) -> None:
+        if not self._owed[peer]:
+            self._unasked[peer] += 1
+            if self._unasked[peer] > ANSWERS_UNASKED_MAX:
+                self._host.penalise(peer, "sends documents that nobody asked it for")
+            return
+        self._owed[peer] -= 1
+        self._silent.discard(peer)
         asked = self._asked.get(peer)
         if asked is None or asked[0] != name:
             return

@@ -29,6 +29,7 @@ from otcnode.storage.faulty import Fault, FaultKind, FaultyKeyValue
 from otcnode.storage.kv import KeyValue, MemoryKeyValue
 from otcnode.storage.schema import Table
 from otcnode.storage.tools import verify_documents
+from otcnode.sync import ANSWERS_UNASKED_MAX
 from otcnode.vm.documents.operations import DocumentFile, DocumentWithdraw
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.operations import Operation
@@ -123,6 +124,32 @@ def test_who_says_that_it_holds_a_file_is_asked_first() -> None:
     tell(station, holder, DocumentHeld(NAME))
     station.elapse(50)
     assert said(station, holder) == [DocumentWanted(NAME)]
+
+
+def test_who_says_that_it_holds_files_and_stays_silent_is_then_asked_last() -> None:
+    station, one, two = wanting()
+    asked, other = (one, two) if said(station, one) == [DocumentWanted(NAME)] else (two, one)
+    station.elapse(limits.documents_answer_ms_max + 100)
+    assert said(station, other) == [DocumentWanted(NAME)]
+    tell(station, other, DocumentContent(NAME, SEALED))
+    assert held(station) == SEALED
+    said(station, asked), said(station, other)
+    another = SEALED + b"another"
+    run(station, filing(another), salt="another")
+    tell(station, asked, DocumentHeld(sealed_name(another)))
+    station.elapse(50)
+    assert DocumentWanted(sealed_name(another)) in said(station, other)
+    assert DocumentWanted(sealed_name(another)) not in said(station, asked)
+
+
+def test_documents_that_nobody_asked_for_cost_their_sender() -> None:
+    station, _, _ = wanting()
+    stranger = key_of("stranger").public
+    for _ in range(ANSWERS_UNASKED_MAX):
+        tell(station, stranger, DocumentContent(NAME, None))
+    assert station.penalised == []
+    tell(station, stranger, DocumentContent(NAME, None))
+    assert [peer for peer, _ in station.penalised] == [stranger]
 
 
 def test_silence_and_refusals_lead_to_the_next_peer_and_round_again() -> None:
