@@ -194,7 +194,7 @@ def test_what_the_system_refuses_to_read_is_not_restored_over(
     # What lies in LevelDB's log becomes a table, which is open then; at the next start it is not.
     for database in (home.incoming, home.database):
         LevelKeyValue(database).close()
-    for owner, read in ((snapshots.Store, "open"), (snapshots, "begun")):
+    for owner, read in ((snapshots.Store, "exists"), (snapshots, "begun")):
         with monkeypatch.context() as patch, pytest.raises(StorageRefused, match="Too many open files"):
             patch.setattr(owner, read, refused(getattr(owner, read)))
             db("restore", "--home", home.path, "--from", built / "snapshot")
