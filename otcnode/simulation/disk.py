@@ -102,8 +102,8 @@ class CrashingVotesLog:
 
     @property
     def is_durable(self) -> bool:
-        """Whether nothing that can be read would be gone with the power."""
-        return self._log.is_durable
+        """Whether nothing that can be read would be gone with the power. Of a damaged record nothing is read."""
+        return self._log.is_durable or self._log.entries() is None
 
     def append(self, entries: Sequence[bytes]) -> None:
         self._log.append(entries)
