@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from otcnode import limits
 from otcnode.blocks import Header, block_hash
 from otcnode.consensus.messages import Message, NewView, PrePrepare, Reproposal
+from otcnode.consensus.view_change import select
 from otcnode.crypto import tagged_hash
 from otcnode.engine.engine import Engine
 from otcnode.simulation.forgery import JUNK_DOMAIN, Forger
@@ -78,6 +79,18 @@ class Alternatives:
             signature = self._forger.prepare_signature(message.epoch, message.view, header)
             instead.append(Reproposal(header, signature))
         return self._forger.new_view(replace(message, reproposals=tuple(instead)))
+
+    def opened_again(self, message: NewView) -> NewView | None:
+        """The same view opened with another VIEW-CHANGE of its own, which has committed and proved nothing; None where
+        there is none in it, or what then has to be proposed again is not what was. It is valid, as the first one is."""
+        mine = next((entry for entry in message.view_changes if entry.validator == self._forger.own), None)
+        if mine is None or mine.committed < message.epoch:
+            return None
+        other = self._forger.view_change(replace(mine, committed=message.epoch - 1, certificate=None, proofs=()))
+        entries = tuple(other if entry is mine else entry for entry in message.view_changes)
+        if select(entries).headers != tuple(again.header for again in message.reproposals):
+            return None
+        return self._forger.new_view(replace(message, view_changes=entries))
 
     def remember(self, proposal: PrePrepare) -> None:
         """While its parent is still known, keep an empty block that could stand in its place."""

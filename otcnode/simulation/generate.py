@@ -70,7 +70,8 @@ OF_VALID_PARTS = (Habit.OVERSTATE, Habit.MISSIGN, Habit.DOUBLE, Habit.PAD)
 """Habits that put together what is valid by itself."""
 OF_TIMES = (Habit.TIME, Habit.HOARD)
 """Habits of false times, and of what is shown late."""
-IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (Habit.CENSOR, Habit.OPEN, *OF_VALID_PARTS, *OF_TIMES))
+ONLY_ALONE = (Habit.CENSOR, Habit.OPEN, Habit.OPEN_TWICE)
+IN_ANY_WEATHER = tuple(habit for habit in Habit if habit not in (*ONLY_ALONE, *OF_VALID_PARTS, *OF_TIMES))
 """What one client's transactions wait for while everything fails says nothing about the primary."""
 CENSORED_PERMILLE = 20
 CLOCKED_PERMILLE = 20

@@ -161,6 +161,9 @@ class Mouth:
                 return self._second.doubled(message, proposes)
             case Habit.PAD:
                 return self._second.padded(message)
+            case Habit.OPEN_TWICE:
+                again = self._alternatives.opened_again(message) if isinstance(message, NewView) and opens else None
+                return [message] if again is None else [message, again]
             case Habit.REWRITE:
                 rewriting = self._alternatives.rewriting(message) if isinstance(message, NewView) and opens else []
                 first = self._chance.happens(500, "rewritten first", *asker)

@@ -279,6 +279,8 @@ class Habit(StrEnum):
     OPEN = "open"
     """to whoever waits for a view of its own a NEW-VIEW before a quorum has asked for it, with fewer VIEW-CHANGEs or
     none"""
+    OPEN_TWICE = "open-twice"
+    """after a NEW-VIEW another one for the same view, as valid: with another VIEW-CHANGE of its own in it"""
     REWRITE = "rewrite"
     """as new primary also other blocks where the chain is decided, with votes for them"""
     ROOTS = "roots"

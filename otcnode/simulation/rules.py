@@ -42,6 +42,8 @@ class _Signer:
     """(epoch, view) to the base of the NEW-VIEW it acts under."""
     fixed: dict[Place, bytes] = field(default_factory=dict)
     """The blocks that these NEW-VIEWs propose again."""
+    opened: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """(epoch, view) to the signature of the NEW-VIEW that it acts under in this life."""
     undurable: list[Place] = field(default_factory=list)
     """Of these, what its record could still lose: nothing that follows from it has left."""
     floor: int = 0
@@ -65,6 +67,7 @@ class Rules:
             for place in self._signers[node].undurable:
                 self._signers[node].fixed.pop(place, None)
             self._signers[node].undurable.clear()
+            self._signers[node].opened.clear()
 
     def record_durable(self, node: int) -> None:
         if node in self._signers:
@@ -95,6 +98,9 @@ class Rules:
         again = [entry.header for entry in message.reproposals]
         heights = [header.height for header in again]
         where = f"n{node} acts under a NEW-VIEW for view {message.view}"
+        view = (message.epoch, message.view)
+        if self._signers[node].opened.setdefault(view, message.signature) != message.signature:
+            raise Violation(Promise.RULES, f"{where}, and acted under another one for it before")
         if len({entry.validator for entry in message.view_changes}) != quorum:
             raise Violation(Promise.RULES, f"{where} that is not of a quorum")
         for entry in message.view_changes:

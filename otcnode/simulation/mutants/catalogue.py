@@ -581,6 +581,14 @@ MUTANTS = (
         300,
         options=CHANGING,
     ),
+    Mutant(
+        "view opened twice",
+        "a second NEW-VIEW for a view that is open is refused",
+        views.opened_twice,
+        _one(P.RULES, P.VOTES),
+        300,
+        options=_only(Habit.OPEN_TWICE),
+    ),
     # links
     Mutant(
         "nothing is passed on",

@@ -256,3 +256,17 @@ def hold_beside_askers() -> Plant:
         return 1 + sum(self.is_heard(name) for name in self.others) >= self.epoch.quorum
 
     return planted((State, "may_form_quorum", property(may_form_quorum)))
+
+
+def opened_twice() -> Plant:
+    """A second NEW-VIEW takes the place of the one that this node acts under."""
+    right = view_changing.on_new_view
+
+    def on_new_view(core: Core, sender: bytes, message: NewView) -> None:
+        state = core.state
+        opened = state.new_view
+        if opened is not None and (opened.epoch, opened.view) == (message.epoch, message.view) and opened != message:
+            state.new_view, state.active = None, False
+        right(core, sender, message)
+
+    return planted((view_changing, "on_new_view", on_new_view))
