@@ -153,7 +153,7 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
         return None
     store = Store.open(stopped.kv, stopped.chain, 0)
     first, folders = store.tip.height - keep_blocks + 1, DirectoryFolders(home.snapshots)
-    if first <= store.blocks_first or snapshot_above(folders, first - 1, store.tip.height):
+    if first <= store.blocks_first or snapshot_above(store, folders, first - 1):
         return None
     try:
         return make_snapshot(store, folders, show)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from otcnode import limits
+from otcnode.blocks import Header
 from otcnode.errors import FolderDamage, NoRoom
 from otcnode.storage.folder import Folders
 from otcnode.storage.progress import Progress
-from otcnode.storage.snapshot_maker import make, read_manifest, source_of
+from otcnode.storage.snapshot_maker import BLOCK, make, read_manifest, source_of
 from otcnode.storage.store import Store
 
 
-def snapshot_above(folders: Folders, height: int, tip: int) -> bool:
-    """Whether a whole snapshot of this height or a higher one is there. One above `tip` is of a chain that was taken
-    back since."""
-    return any(height <= found <= tip for found in _heights(folders))
+def snapshot_above(store: Store, folders: Folders, height: int) -> bool:
+    """Whether a whole snapshot of this height or a higher one of this chain is there: after a rollback there may be
+    some of blocks that were taken back, which lead nobody to the present ones. From `height` on every header is kept.
+    """
+    return any(height <= header.height and store.header(header.height) == header for header in _headers(folders))
 
 
 def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
     """Of the store's height, under the name by which a running node finds it; goes on with one that was begun.
     Returns its height. Raises NoRoom where it would not leave the room that pruning needs, and nothing of it stays;
-    FolderDamage or ConfigurationError, UnservableState
-    where none can be made."""
+    FolderDamage, ConfigurationError or UnservableState where none can be made."""
     height = store.tip.height
     source, name = source_of(store), f"{height:012d}"
+    if folders.open(name).read(BLOCK) not in (None, store.tip.block_hash):
+        # Of a block of this height that was taken back.
+        folders.remove(name)
     try:
         for step in make(source, folders.open(name), None, lambda: folders.free_bytes() - limits.disk_spare_bytes):
             progress(step.part, step.done, step.whole)
@@ -34,7 +38,7 @@ def make_snapshot(store: Store, folders: Folders, progress: Progress) -> int:
     return height
 
 
-def _heights(folders: Folders) -> list[int]:
+def _headers(folders: Folders) -> list[Header]:
     found = []
     for name in folders.names():
         try:
@@ -42,5 +46,5 @@ def _heights(folders: Folders) -> list[int]:
         except FolderDamage:
             continue
         if manifest is not None:
-            found.append(manifest.header.height)
+            found.append(manifest.header)
     return found

@@ -83,8 +83,13 @@ class Resolver:
             if not task.begun:
                 task.begun = True
                 running += 1
-                arguments = (asyncio.get_running_loop(), host)
-                threading.Thread(target=self._work, args=arguments, name="otcnode-names", daemon=True).start()
+                loop = asyncio.get_running_loop()
+                thread = threading.Thread(target=self._work, args=(loop, host), name="otcnode-names", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    # The system gives no more threads: this name is not found now, and is looked up again later.
+                    loop.call_soon(self._done, host, OSError(str(error)))
 
     def _work(self, loop: asyncio.AbstractEventLoop, host: str) -> None:
         """In a thread. The loop may be closed when the name server has answered at last."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.bench.chain import genesis_of, make_home
@@ -33,6 +34,7 @@ from otcnode.storage.incoming import Incoming
 from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import FORMAT, Meta, Table, height_key
 from otcnode.storage.shelf import former
+from otcnode.storage.snapshot_maker import read_manifest
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
@@ -394,6 +396,18 @@ def test_what_prune_drops_nobody_who_joins_needs(home: Path, tmp_path: Path) -> 
     assert asked("restore", "--home", joiner, "--from", made)["height"] >= found["blocks_first"] - 1
     assert asked("prune", "--home", home, "--keep-blocks", 3)["snapshot_made"] is None
     assert [path.name for path in Home(home).snapshots.iterdir()] == [made.name]
+
+
+def test_a_snapshot_of_blocks_that_were_taken_back_is_none_for_who_joins(home: Path) -> None:
+    asked("rollback", "--home", home, "--to", 30)
+    assert asked("prune", "--home", home, "--keep-blocks", 20)["snapshot_made"] == 30
+    folder = DirectoryFolders(Home(home).snapshots).open("000000000030")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    folder.write("manifest", encode(replace(manifest, header=replace(manifest.header, proposer=bytes(32)))))
+    folder.write("block", bytes(32))
+    assert asked("prune", "--home", home, "--keep-blocks", 10)["snapshot_made"] == 30
+    assert read_manifest(folder) == manifest
 
 
 def test_prune_makes_a_snapshot_only_where_one_is_needed(home: Path) -> None:

@@ -51,6 +51,19 @@ async def test_addresses_are_their_own_names_and_ask_nobody(names: NameServer) -
     assert names.asked == []
 
 
+async def test_without_a_thread_a_name_is_not_found_now(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(names)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for host in ("node.example", "other.example"):
+            with pytest.raises(OSError, match="can't start new thread"):
+                await resolver.addresses(host)
+    assert await resolver.addresses("node.example") == ("10.0.0.1", "fd00::1")
+
+
 async def test_a_name_has_a_few_distinct_addresses(names: NameServer) -> None:
     resolver = Resolver(names)
     assert await resolver.addresses("node.example") == ("10.0.0.1", "fd00::1")
