@@ -41,6 +41,11 @@ from otcnode.storage.shelf import DiskShelf, complete_installation, delete_chain
 from otcnode.storage.snapshot_maker import chunk_name, make, read_manifest, source_of
 from otcnode.storage.store import Store
 
+CHAIN_LEFT = "the node's chain is as it was"
+RECORD_VOID = (
+    f"{CHAIN_LEFT}, but its voting record is void: a validator votes again once nothing it may have signed matters"
+)
+
 
 @click.command()
 @home_option
@@ -111,20 +116,22 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
     with ExitStack() as closing:
         closing.callback(shelf.close)
         held = _hold(closing, home, roots, None if replace else manifest.header.height)
+        left = CHAIN_LEFT
         try:
             incoming = _opened(shelf, roots, manifest)
             _gather(incoming, folder, source)
+            left = RECORD_VOID
             void_record(home)
             incoming.finish(lambda: [] if held is None else _beside(held))
         except KeyboardInterrupt:
-            end_stopped("the node's chain is as it was; go on with the same command")
+            end_stopped(f"{left}; go on with the same command")
         except GatheredDamage as found:
             shelf.discard()
-            raise _gathered_in_vain(str(found)) from None
+            raise _gathered_in_vain(str(found), left) from None
     dispose = _disposal(home, documents_left)
     damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
     if damage is not None:
-        raise _gathered_in_vain(damage)
+        raise _gathered_in_vain(damage, RECORD_VOID)
     _tell(
         manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
     )
@@ -136,8 +143,8 @@ def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:
     return putting_aside(home, _say, documents_left=documents_left) if keeps_all or documents_left else delete_chain
 
 
-def _gathered_in_vain(damage: str) -> StorageDamage:
-    return StorageDamage(f"{damage}; the node's chain is as it was: check the disk, then run the same command again")
+def _gathered_in_vain(damage: str, left: str) -> StorageDamage:
+    return StorageDamage(f"{damage}; {left}: check the disk, then run the same command again")
 
 
 def _say(text: str) -> None:

@@ -367,17 +367,26 @@ class Client:
                 raise error
 
     async def _execute_at(self, connection: Connection, transaction: Decoded, timeout_ms: int) -> Outcome:
-        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         try:
-            state = await self._ask(
-                connection,
-                "tx_submit",
-                transactions.SubmitParams(form.base64_text(transaction.raw)),
-                transactions.TransactionResult,
-                transaction.id,
-            )
+            state = await self._decided_at(connection, transaction, timeout_ms)
         except _CalledDead:
             return await self._became(transaction)
+        if state.state is Stage.COMMITTED:
+            return await self._proven(connection, transaction)
+        return await self._became(transaction)
+
+    async def _decided_at(
+        self, connection: Connection, transaction: Decoded, timeout_ms: int
+    ) -> transactions.TransactionResult:
+        """What one node says of it once it calls it committed or dead; nothing of that is believed yet."""
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        state = await self._ask(
+            connection,
+            "tx_submit",
+            transactions.SubmitParams(form.base64_text(transaction.raw)),
+            transactions.TransactionResult,
+            transaction.id,
+        )
         while state.state is not Stage.COMMITTED and not state.definite:
             wait_ms = min(WAIT_MS, _left_ms(deadline))
             if wait_ms <= 0 or state.state in (Stage.DROPPED, Stage.EXPIRED):
@@ -386,9 +395,7 @@ class Client:
             state = await self._ask(
                 connection, "tx_wait", params, transactions.TransactionResult, transaction.id, wait_ms=wait_ms
             )
-        if state.state is Stage.COMMITTED:
-            return await self._proven(connection, transaction)
-        return await self._became(transaction)
+        return state
 
     async def _ask(
         self,

@@ -147,6 +147,9 @@ class SnapshotTaker:
         except GatheredDamage as damage:
             self._give_up_damaged(damage)
             return
+        except DiskFull as refused:
+            self._give_up_for_now(_why(refused), reason=str(refused))
+            return
         except StorageRefused as refused:
             self._put_aside(refused)
             return

@@ -31,7 +31,7 @@ from otcnode.p2p.close import CloseCode, PeerError
 from otcnode.p2p.noise import CipherState, HandshakeState, NoiseError
 from otcnode.types import Ed25519Signature, NodeId
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAGIC = b"otcnode\n"
 IDENTITY_DOMAIN = "otcnode/p2p-identity/1"
 SESSION_BYTES = 16

@@ -33,6 +33,7 @@ from otcnode.evidence.absence import Absence, absence_preimage
 from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import Block, BlockReceipts, Stage, TransactionState
+from otcnode.rpc.transactions import ledger_error
 from otcnode.vm.accounts.operations import CashDeposit
 from otcnode.vm.context import PARAMETERS
 from otcnode.vm.keys import SINGLE
@@ -299,6 +300,23 @@ async def test_a_node_that_calls_a_transaction_dead_is_not_believed() -> None:
     async with serving(liar) as client:
         with pytest.raises(NodeLied, match="a quorum is 3"):
             await client.header(1)
+
+
+class Hasty(Liar):
+    """Takes a transaction, and calls it dead as soon as it is asked what became of it, by an error of the ledger."""
+
+    async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[TransactionState]:
+        raise ledger_error(Code.TX_EXPIRED, "its time is over", definite=True)
+
+
+async def test_nor_where_it_says_so_only_after_it_has_taken_it() -> None:
+    liar, honest = Hasty(automatic=False), FakeNode()
+    deposit = honest.deposit(1, "r")
+    async with serving(liar, honest) as client:
+        assert (await client.execute(deposit)).height == 1
+    async with serving(liar) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.execute(honest.deposit(1, "s"), timeout_ms=300)
 
 
 async def past(*nodes: FakeNode, deposit: Decoded | None = None) -> None:

@@ -121,7 +121,7 @@ def test_hellos_that_agree_but_were_changed_on_the_way_fail_in_the_prologue() ->
     """The prologue holds the hellos as they were seen, so the two sides must have seen the same."""
     wrong = HandshakeState(
         initiator=True,
-        prologue=hello(CHAIN) + hello(CHAIN, 2),
+        prologue=hello(CHAIN) + hello(CHAIN, PROTOCOL_VERSION + 1),
         static_secret=ALICE.static_secret,
         ephemeral_secret=bytes(range(32)),
     )

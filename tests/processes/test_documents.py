@@ -49,7 +49,7 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 @pytest.mark.process
-def test_the_client_guides_program(tmp_path: Path) -> None:
+def test_the_programs_of_the_guides(tmp_path: Path) -> None:
     directory = tmp_path / "net"
     cast = new_cast(directory)
     parameters = ChainParameters(state_buckets=256)
@@ -57,16 +57,24 @@ def test_the_client_guides_program(tmp_path: Path) -> None:
     with Cluster(directory) as cluster:
         cluster.start_all()
         cluster.wait_ready()
-        program = ROOT / "docs" / "examples" / "first_deposit.py"
-        done = subprocess.run(
-            [sys.executable, str(program), str(directory), *cluster.urls],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=dict(os.environ),
-        )
+        done = run_example("first_deposit.py", str(directory), *cluster.urls)
+        urls = [word for url in cluster.urls for word in ("--url", url)]
+        load = run_example("steady_load.py", str(directory), "--per-second", "20", "--seconds", "2", *urls)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"tx1\w+ is final at height \d+", lines[0])
     assert lines[2].endswith("E_DUP_BANK_REF, definite: True")
+    assert load.returncode == 0, load.stderr
+    found = re.match(r"\d+ s: (\d+) final, 0 failed, 0 under way, height [1-9]\d*;", load.stdout.splitlines()[-1])
+    assert found is not None and int(found[1]) >= 30, load.stdout
+
+
+def run_example(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "examples" / name), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=dict(os.environ),
+    )
