@@ -37,7 +37,7 @@ from otcnode.p2p.framing import (
     seal,
     whole_frame,
 )
-from otcnode.p2p.handshake import Established, Handshake, Identity, hello
+from otcnode.p2p.handshake import PROTOCOL_VERSION, Established, Handshake, Identity, hello
 from otcnode.p2p.rates import ChannelRates, Rate
 from otcnode.p2p.resolver import Lookup, look_up
 from otcnode.p2p.transport import Direction, PeerStatus, Transport, monotonic_us
@@ -385,7 +385,7 @@ async def test_an_announced_place_where_nobody_proves_to_be_anybody_is_dialled_e
         dials_ms.append(monotonic_us() // 1_000)
         with contextlib.suppress(OSError):
             if there == "another version":
-                writer.write(hello(CHAIN, 2))
+                writer.write(hello(CHAIN, PROTOCOL_VERSION + 1))
             if there != "somebody who hangs up":
                 await reader.read()
         writer.close()
