@@ -201,6 +201,11 @@ class Mempool:
         """Until when evidence of the offence of that name can wait here; 0: none does."""
         return max(self._posts.get(name, {}).values(), default=0)
 
+    def posts_against(self, validator: bytes) -> list[Decoded]:
+        """Evidence against a validator that waits. Walks through all evidence that does."""
+        posts = [self._waiting[transaction_id] for waiting in self._posts.values() for transaction_id in waiting]
+        return [decoded for decoded in posts if _accuses(decoded, validator)]
+
     def ending_after(self, time_ms: int) -> list[Decoded]:
         """Those still valid at a time, in order of arrival. Walks through the pool."""
         return [decoded for decoded in self._waiting.values() if decoded.transaction.body.valid_until > time_ms]
@@ -215,6 +220,11 @@ class Mempool:
         for entry in ended:
             heapq.heappush(self._by_end, entry)
         return [transaction_id for _, transaction_id in ended]
+
+
+def _accuses(decoded: Decoded, validator: bytes) -> bool:
+    operation = decoded.transaction.body.operations[0]
+    return isinstance(operation, EvidencePost) and operation.validator == validator
 
 
 def _is_fair(own: int, used: int, room: int) -> bool:

@@ -23,7 +23,7 @@ from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
 from otcnode.engine.documents import Documents
-from otcnode.engine.evidence import EvidenceKeeper
+from otcnode.engine.evidence import EvidenceKeeper, accused_in
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, TransactionState
 from otcnode.engine.intake import Intake
@@ -246,8 +246,9 @@ class Engine:
         valid_until = self._host.now().ledger_ms + self.intake.transaction_ttl_ms // 2
         salt = tagged_hash(NODE_SALT_DOMAIN, tip.block_hash + self._own)
         decoded = sign_as_node(self._chain, operation, self._key, salt, valid_until)
+        self._disturbed = True
         try:
-            self.submit(decoded, lambda state: None)
+            self.intake.submit(decoded, lambda state: None, source=self._own)
         except Inadmissible as error:
             self._host.note("debug", "what this node says is not admissible now", reason=str(error))
 
@@ -556,7 +557,8 @@ class Engine:
         identifiers = [entry.id for entry in speculation.entries]
         header = speculation.header
         result = speculation.result
-        self.intake.committed(identifiers, result.explanations, header.time_ms, authority_changed(result.writes))
+        changed, accused = authority_changed(result.writes), accused_in(result.writes)
+        self.intake.committed(identifiers, result.explanations, header.time_ms, changed, accused)
         self._candidacy.committed(result.writes)
         self.documents.committed(result.writes)
         self._observer.block_committed(header.height, identifiers)

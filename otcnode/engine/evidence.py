@@ -36,6 +36,7 @@ from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.governance.records import MISCONDUCT, MISCONDUCT_COUNTS
 from otcnode.vm.keys import integer
 from otcnode.vm.state import State
+from otcnode.vm.writes import writes_to
 
 OF_ANOTHER_CHAIN = (
     "evidence of misbehaviour is dropped: the chain was taken back, and the epoch that it belongs to has begun anew "
@@ -124,6 +125,11 @@ def is_enough(state: State, validator: bytes, name: bytes, epoch: int) -> bool:
         return True
     counted = state.get(MISCONDUCT_COUNTS, validator + integer(epoch))
     return counted is not None and counted.offences >= OFFENCES_PER_EPOCH_MAX
+
+
+def accused_in(writes: Mapping[bytes, bytes | None]) -> list[bytes]:
+    """The validators of which a block's writes put an offence on the chain, ascending."""
+    return sorted({validator_and_name[:32] for validator_and_name, _ in writes_to(MISCONDUCT, writes)})
 
 
 def _waits(offence: Offence, epoch: Epoch, pool: Mempool) -> bool:

@@ -38,6 +38,9 @@ NEVER = frozenset({Code.DECODE, Code.CHAIN})
 """Refusals of admission that no state of the chain can change. Not E_AUTH: the next block may add the key, and a peer
 may have committed that block already."""
 
+_OTHERS_MAY_TAKE = frozenset({Code.DUPLICATE, Code.LIMIT})
+"""Refusals of evidence that another node's state or pool may not share."""
+
 BUSY = "too much of where it comes from waits to be verified"
 
 CHECKS_PER_STATE = 1_000
@@ -83,25 +86,30 @@ class Intake:
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
-    def submit(self, decoded: Decoded, answer: Answer, client: str = "") -> None:
-        """A client's transaction. `answer` gets its state once the signatures are verified, or at once where it is
-        known already. Raises Inadmissible where it can be refused at once."""
+    def submit(self, decoded: Decoded, answer: Answer, client: str = "", source: bytes | None = None) -> None:
+        """A client's transaction, or what this node says by itself, which is then its `source`: clients take none of
+        its room. `answer` gets its state once the signatures are verified, or at once where it is known already. Raises
+        Inadmissible where it can be refused at once."""
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             answer(self.state(decoded.id))
             return
-        self.check(decoded)
-        self._require_use(decoded, None)
-        if not self._arrive(decoded, answer=answer, client=client):
+        self._require_use(decoded, source)
+        if not self._arrive(decoded, source=source, answer=answer, client=client):
             answer(TransactionState(Stage.DROPPED, reason=BUSY))
 
     def check(self, decoded: Decoded, at_time_ms: int | None = None) -> None:
         """Raise Inadmissible unless the next block could hold the transaction, by the committed state and the clock, or
-        at another ledger time."""
+        at another ledger time; and for evidence that would have no effect there. No primary takes that either: what
+        waits of it is no work."""
         time_ms = self._next_time_ms() if at_time_ms is None else at_time_ms
         check_admissible(self._committed_state(), self._environment(time_ms), decoded)
         operation = decoded.transaction.body.operations[0]
-        if isinstance(operation, EvidencePost) and operation.epoch > self._store.epochs()[-1].number:
+        if not isinstance(operation, EvidencePost):
+            return
+        if operation.epoch > self._store.epochs()[-1].number:
             raise Inadmissible(Code.NOT_FOUND, "evidence of an epoch that this node has not reached")
+        if is_enough(self._committed_state(), operation.validator, offence_named(operation), operation.epoch):
+            raise Inadmissible(Code.DUPLICATE, "this offence, or enough of the validator's, is on the chain")
 
     @property
     def transaction_ttl_ms(self) -> int:
@@ -180,30 +188,31 @@ class Intake:
     def _relayed(self, peer: bytes, decoded: Decoded) -> None:
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             return
-        self.check(decoded)
         self._require_use(decoded, peer)
         if not self._arrive(decoded, source=peer):
             self.gossip.forget([decoded.full_hash])
 
     def _require_use(self, decoded: Decoded, source: bytes | None, *, urgent: bool = False) -> None:
-        """Raise Inadmissible for evidence that would have no effect, or no room, however true it is: each piece can
-        hold hundreds of signatures, and whoever has signed one offence makes as many pieces of it as it likes."""
+        """Raise Inadmissible unless `check` finds nothing, and for evidence that waits already or has no room, however
+        true it is: each piece can hold hundreds of signatures, and whoever has signed one offence makes as many pieces
+        of it as it likes."""
+        try:
+            self.check(decoded)
+            self._require_place(decoded, source, urgent=urgent)
+        except Inadmissible as error:
+            if error.code in _OTHERS_MAY_TAKE:
+                self._note_unverified(decoded, self._host.now().monotonic_ms)
+            raise
+
+    def _require_place(self, decoded: Decoded, source: bytes | None, *, urgent: bool) -> None:
         operation = decoded.transaction.body.operations[0]
         if not isinstance(operation, EvidencePost) or self._arrivals.holds(decoded.full_hash):
             return
-        name = offence_named(operation)
+        if self.pool.posted_until(offence_named(operation)) >= decoded.transaction.body.valid_until:
+            raise Inadmissible(Code.DUPLICATE, "evidence of this offence waits, for at least as long")
         of_node = len(self.pool.of_author(operation.node)) + self._arrivals.posts_of(operation.node, source)
-        if is_enough(self._committed_state(), operation.validator, name, operation.epoch):
-            refusal = Inadmissible(Code.DUPLICATE, "this offence, or enough of the validator's, is on the chain")
-        elif self.pool.posted_until(name) >= decoded.transaction.body.valid_until:
-            refusal = Inadmissible(Code.DUPLICATE, "evidence of this offence waits, for at least as long")
-        elif of_node >= limits.mempool_transactions_per_node_max and not urgent:
-            refusal = Inadmissible(Code.LIMIT, "what the node says by itself waits, as much as there is room for")
-        else:
-            return
-        # Others may have taken it.
-        self._note_unverified(decoded, self._host.now().monotonic_ms)
-        raise refusal
+        if of_node >= limits.mempool_transactions_per_node_max and not urgent:
+            raise Inadmissible(Code.LIMIT, "what the node says by itself waits, as much as there is room for")
 
     def _note_unverified(self, decoded: Decoded, now_ms: int) -> None:
         if not self._sightings.note_unverified(decoded.full_hash, now_ms):
@@ -220,7 +229,6 @@ class Intake:
                 decoded = decode_transaction(raw)
                 if not self._wanted(decoded):
                     continue
-                self.check(decoded)
                 self._require_use(decoded, validator, urgent=True)
             except Inadmissible as error:
                 if error.code in NEVER:
@@ -271,10 +279,13 @@ class Intake:
         explanations: Sequence[str],
         time_ms: int,
         authors_changed: Iterable[bytes],
+        accused: Iterable[bytes],
     ) -> None:
         """A block is final: forget its transactions, those whose time is over, and those that the new state forbids
-        (they must not wait here and look like work): by what it says of their own account or node, or because the
-        parameters no longer allow a validity so long. Admission reads nothing else that can turn against what waits."""
+        (they must not wait here and look like work): by what it says of their own account or node, because the
+        parameters no longer allow a validity so long, or because an offence of a validator that is `accused` in it is
+        on the chain, of which others may have committed another copy. Admission reads nothing else that can turn
+        against what waits."""
         self.pool.remove(transaction_ids)
         self._refusals.forget(transaction_ids)
         self._sightings.forget(transaction_ids)
@@ -292,6 +303,8 @@ class Intake:
                 self._remember(transaction_id, NEVER_HAPPENED)
         for author in authors_changed:
             self._drop_inadmissible(self.pool.of_author(author))
+        for validator in accused:
+            self._drop_inadmissible(self.pool.posts_against(validator))
         ttl_ms = self.transaction_ttl_ms
         if ttl_ms < self._ttl_ms:
             self._drop_inadmissible(self.pool.ending_after(self._next_time_ms() + ttl_ms))

@@ -90,7 +90,7 @@ def test_what_was_dropped_here_and_is_in_a_block_of_another_is_committed() -> No
     refused(station, transaction)
     flight.build(flight.committed(), station.own, START_MS + 1, iter([transaction]), 10)
     assert station.engine.state_of(transaction.id).stage is Stage.PROPOSED
-    intake.committed([transaction.id], [""], START_MS + 1, [])
+    intake.committed([transaction.id], [""], START_MS + 1, [], [])
     flight.keep_only(())
     assert station.engine.state_of(transaction.id).stage is Stage.UNKNOWN, "what the store does not say, nobody says"
 

@@ -329,12 +329,12 @@ def test_a_revoked_key_takes_its_waiting_transactions_out_of_the_pool() -> None:
     station.submit(key_revoke(station.genesis, "bank"))
     taken = station.engine.intake.pool.of_author(transaction.transaction.body.sender)
     assert taken == [transaction]
-    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender])
+    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender], [])
     assert station.engine.state_of(transaction.id).stage is Stage.POOLED
     station.engine.intake.pool.remove([transaction.id])
     station.settle()
     station.engine.intake.pool.add(transaction)
-    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender])
+    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender], [])
     state = station.engine.state_of(transaction.id)
     assert (state.stage, state.code, state.definite) == (Stage.DROPPED, Code.KEY_REVOKED, False)
 
@@ -375,7 +375,7 @@ def test_what_was_dropped_is_told_again_when_it_comes_again() -> None:
     station.engine.intake.pool.add(transaction)
     station.engine.intake.gossip.local([(transaction.full_hash, transaction.raw)])
     station.engine.connected(peer)
-    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender])
+    station.engine.intake.committed([], [], START_MS, [transaction.transaction.body.sender], [])
     assert station.engine.state_of(transaction.id).stage is Stage.DROPPED
     station.submit(key_add(station.genesis, "second"))
     station.settle()
