@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -61,6 +61,9 @@ PATIENCE_MS = 5_000
 off, or turned away by this very transaction."""
 RETRY_MS = 200
 """Between rounds over all nodes when none could serve."""
+BUDGET_PATIENCE_MS = 30_000
+"""How long a call waits where nodes ask this client to come again later (−32004) and no other can serve: one call may
+cost what a budget gains in many seconds."""
 _MORE_FOR_WHO_IS_KNOWN = frozenset({"events_list", "due_list"})
 """Methods that are open to strangers and show more to who has logged in."""
 _ELSEWHERE = frozenset({json_rpc.NOT_READY, json_rpc.OVERLOADED, json_rpc.RATE_LIMIT, json_rpc.INTERNAL_ERROR})
@@ -570,13 +573,21 @@ class Client:
         return await connection.call(method, params, result)
 
     async def _everywhere(self, ask: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        """The first answer, from the preferred node on."""
-        said: dict[str, ClientError] = {}
-        try:
-            return await self._in_turn(ask, _is_the_node_s, said)
-        except NodeUnavailable as error:
-            others = {url: other for url, other in said.items() if url != error.url}
-            raise NodeUnavailable(error.url, "; ".join([error.reason, *_each(others)])) from None
+        """The first answer, from the preferred node on; where none serves and some ask for patience, all are asked
+        again when the first of these says."""
+        deadline = asyncio.get_running_loop().time() + BUDGET_PATIENCE_MS / 1000
+        while True:
+            said: dict[str, ClientError] = {}
+            try:
+                return await self._in_turn(ask, _is_the_node_s, said)
+            except ClientError as error:
+                wait_ms = _retry_after_ms(said.values()) if _is_the_node_s(error) else None
+                if wait_ms is None or wait_ms > _left_ms(deadline):
+                    if not isinstance(error, NodeUnavailable):
+                        raise
+                    others = {url: other for url, other in said.items() if url != error.url}
+                    raise NodeUnavailable(error.url, "; ".join([error.reason, *_each(others)])) from None
+            await asyncio.sleep(wait_ms / 1000)
 
     async def _in_turn(
         self,
@@ -630,6 +641,20 @@ def _is_undecided(error: ClientError) -> bool:
 def _is_the_node_s(error: ClientError) -> bool:
     """It says something about the node and nothing about the request."""
     return isinstance(error, NodeUnavailable | NodeLied) or (isinstance(error, RpcFailure) and error.code in _ELSEWHERE)
+
+
+def _retry_after_ms(said: Iterable[ClientError]) -> int | None:
+    """When the first of those that ask for patience serves again, None if none asks."""
+    asked = [
+        error.data["retry_after_ms"]
+        for error in said
+        if isinstance(error, RpcFailure) and error.code == json_rpc.RATE_LIMIT and _says_when(error.data)
+    ]
+    return max(RETRY_MS, min(asked)) if asked else None
+
+
+def _says_when(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("retry_after_ms"), int)
 
 
 def _each(said: Mapping[str, ClientError]) -> list[str]:

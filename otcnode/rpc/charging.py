@@ -18,15 +18,20 @@ class Bill:
     """Of one message. `charge` takes units of the caller's budget, `processor_ns` is the clock of this thread's
     processor time: what else the machine does in between is not the caller's."""
 
-    def __init__(self, charge: Callable[[int], None], processor_ns: Callable[[], int]) -> None:
+    def __init__(self, charge: Callable[[int], None], processor_ns: Callable[[], int], reading: int = 0) -> None:
         self._charge = charge
         self._processor_ns = processor_ns
+        self.reading = reading
+        """What the message has been charged before a call of it was admitted, as it would be again."""
         self._took_ns = 0
         self._paid = 0
+        self._admitted = False
 
     def paid(self, cost: int) -> None:
-        """A price has been taken."""
+        """The price of a call has been taken."""
         self._paid += cost
+        self._admitted = True
+        self.reading = 0
 
     @types.coroutine
     def metered(self, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -62,3 +67,5 @@ class Bill:
         if owed > 0:
             self._paid += owed
             self._charge(owed)
+            if not self._admitted:
+                self.reading += owed

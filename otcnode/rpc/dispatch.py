@@ -29,6 +29,10 @@ Outcome = Any
 """A result, or the RpcError that stands for one."""
 
 
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 class Dispatcher:
     """All of the API but its sockets. `calls` and `errors` count for the metrics: by method, and by error code."""
 
@@ -38,8 +42,11 @@ class Dispatcher:
         authenticator: Authenticator,
         rates: RateLimiter,
         processor_ns: Callable[[], int] = time.thread_time_ns,
+        monotonic_ms: Callable[[], int] = _monotonic_ms,
     ) -> None:
+        """Budgets are filled by a clock that nobody sets back."""
         self._service = service
+        self._monotonic_ms = monotonic_ms
         self._processor_ns = processor_ns
         self._authenticator = authenticator
         self._rates = rates
@@ -49,11 +56,12 @@ class Dispatcher:
         self.errors: Counter[int] = Counter()
 
     async def answer(
-        self, raw: bytes, address: str, token: bytes | None, listener: Listener | None = None
+        self, raw: bytes, address: str, token: bytes | None, listener: Listener | None = None, *, reading: int = 0
     ) -> bytes | None:
-        """The answer to one body or message, None where there must be none."""
+        """The answer to one body or message, None where there must be none; `reading`: what its caller has been charged
+        for it already."""
         caller = self.caller(address, token)
-        bill = self.bill(caller)
+        bill = self.bill(caller, reading)
         context = Context(self._service, self._authenticator, token, listener, caller)
         return await bill.metered(self._answer(raw, context, bill))
 
@@ -61,24 +69,25 @@ class Dispatcher:
         """Whom it counts against: an account that has logged in, or an address."""
         return self._authenticator.name_of(token) or address
 
-    def bill(self, caller: str) -> Bill:
+    def bill(self, caller: str, reading: int = 0) -> Bill:
         """For one message of `caller`."""
 
         def charge(cost: int) -> None:
-            self._rates.charge(caller, cost, self._service.now_ms())
+            self._rates.charge(caller, cost, self._monotonic_ms())
 
-        return Bill(charge, self._processor_ns)
+        return Bill(charge, self._processor_ns, reading)
 
-    def charge_request(self, caller: str) -> None:
-        """An HTTP request of `caller`, whatever it asks for."""
-        self._rates.charge(caller, limits.rpc_request_cost, self._service.now_ms())
+    def charge_request(self, caller: str) -> int:
+        """What an HTTP request of `caller` costs, whatever it asks for."""
+        self._rates.charge(caller, limits.rpc_request_cost, self._monotonic_ms())
+        return limits.rpc_request_cost
 
     async def out_of_debt(self, caller: str) -> RpcError | None:
         """Wait until `caller` has paid for what its messages took, before another one is read; the error where that
         takes too long."""
-        if owed_ms := self._rates.debt_ms(caller, self._service.now_ms()):
+        if owed_ms := self._rates.debt_ms(caller, self._monotonic_ms()):
             await asyncio.sleep(min(owed_ms, limits.rpc_debt_wait_ms_max) / 1_000)
-            owed_ms = self._rates.debt_ms(caller, self._service.now_ms())
+            owed_ms = self._rates.debt_ms(caller, self._monotonic_ms())
         return _too_many(owed_ms) if owed_ms else None
 
     async def _answer(self, raw: bytes, context: Context, bill: Bill) -> bytes | None:
@@ -107,11 +116,8 @@ class Dispatcher:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         address: str = "",
     ) -> Subscriptions:
-        """Those of a new connection."""
-        caller = self.caller(address, token)
-
-        def pay(cost: int) -> int:
-            return self._rates.take(caller, cost, self._service.now_ms())
+        """Those of a new connection. They have a budget of their own: what is told to a caller holds up no call."""
+        reader = f"subscriptions of {self.caller(address, token)}"
 
         return Subscriptions(
             self._service,
@@ -120,8 +126,9 @@ class Dispatcher:
             send=send,
             close=close,
             spawn=spawn,
-            pay=pay,
-            bill=lambda: self.bill(caller),
+            pay=lambda cost: self._rates.take(reader, cost, self._monotonic_ms()),
+            owes=lambda: self._rates.debt_ms(reader, self._monotonic_ms()) > 0,
+            bill=lambda: self.bill(reader),
         )
 
     def _has_room(self, caller: str, count: int) -> bool:
@@ -173,9 +180,9 @@ class Dispatcher:
         return outcomes
 
     def _admit(self, call: Call, method: Method | None, caller: str, bill: Bill) -> Any:
-        """Its parameters, once its price has been taken."""
+        """Its parameters, once its price has been taken; who is refused is told when to come again with all of this."""
         cost = 1 if method is None else method.cost
-        if retry_after_ms := self._rates.take(caller, cost, self._service.now_ms()):
+        if retry_after_ms := self._rates.take(caller, cost, self._monotonic_ms(), again=bill.reading):
             raise _too_many(retry_after_ms)
         bill.paid(cost)
         if method is None:

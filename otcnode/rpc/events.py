@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Annotated, Any, NamedTuple, get_args
 
@@ -202,20 +202,21 @@ async def events_list(context: Context, params: EventsListParams) -> EventsListR
     reach = reach_of(context.caller(), params.filter)
     shown: list[EventResult] = []
     async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX):
-        for entry in found:
-            if len(shown) == params.limit:
-                return EventsListResult(tip, shown, str(cursor), False)
-            cursor = entry.cursor
-            shown.append(event_result(service, reach, entry))
+        room = params.limit - len(shown)
+        shown += event_results(service, reach, height, found[:room])
+        if len(found) > room:
+            after = found[room - 1].cursor if room else cursor
+            return EventsListResult(tip, shown, str(after), False)
         cursor = Cursor(height, AFTER_BLOCK)
     return EventsListResult(tip, shown, str(cursor), cursor.height >= tip)
 
 
 async def blocks_after(
-    service: NodeService, reach: Reach, cursor: Cursor, tip: int, blocks_max: int
+    service: NodeService, reach: Reach, cursor: Cursor, tip: int, blocks_max: int, ends: Callable[[], bool] = bool
 ) -> AsyncIterator[tuple[int, list[Found]]]:
-    """Block by block what is reached after the cursor, of at most so many blocks. A height without events closes it
-    when nothing more is known up to `tip`. Raises RpcError −32008 where a block is no longer kept."""
+    """Block by block what is reached after the cursor, of at most so many blocks, and after each only until `ends`. A
+    height without events closes it when nothing more is known up to `tip`. Raises RpcError −32008 where a block is no
+    longer kept."""
     require_kept(service, cursor)
     heights = _heights(service, reach, cursor.height - 1 if cursor.number < AFTER_BLOCK else cursor.height, tip)
     for looked, (height, wanted) in enumerate(heights):
@@ -229,6 +230,8 @@ async def blocks_after(
         yield height, found
         # One block may hold tens of thousands of events: others get their turn in between.
         await asyncio.sleep(0)
+        if ends():
+            return
     yield tip, []
 
 
@@ -289,15 +292,22 @@ def _found(height: int, number: int, receipt: AutomaticReceipt | Receipt, event:
     return Found(cursor, None, receipt.kind, event)
 
 
-def event_result(service: NodeService, reach: Reach, entry: Found) -> EventResult:
-    """The event as this caller may see it."""
-    height, event = entry.cursor.height, render(entry.event)
+def event_results(service: NodeService, reach: Reach, height: int, found: Sequence[Found]) -> Iterator[EventResult]:
+    """Events of one block as this caller may see them."""
+    if found:
+        time = form.time(service.header(height).time_ms)
+        for entry in found:
+            yield _event_result(reach, entry, time)
+
+
+def _event_result(reach: Reach, entry: Found, time: form.Time) -> EventResult:
+    event = render(entry.event)
     if isinstance(entry.event, RfqCreated) and not reach.owns(entry.event.requester, Subject.TRADE):
         event["responders"] = None
     return EventResult(
         str(entry.cursor),
-        height,
-        form.time(service.header(height).time_ms),
+        entry.cursor.height,
+        time,
         None if entry.transaction is None else form.transaction(entry.transaction),
         entry.automatic,
         event,

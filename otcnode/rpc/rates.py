@@ -26,14 +26,15 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, caller: str, cost: int, now_ms: int) -> int:
-        """0 if the caller may spend `cost` now, else the milliseconds until it may. A refusal costs nothing."""
+    def take(self, caller: str, cost: int, now_ms: int, *, again: int = 0) -> int:
+        """0 if the caller may spend `cost` now, else the milliseconds until it may, where asking again takes `again`
+        before. A refusal costs nothing."""
         bucket = self._bucket(caller, now_ms)
         wanted = min(cost, self._burst)
         if bucket.tokens >= wanted:
             bucket.tokens -= wanted
             return 0
-        return int((wanted - bucket.tokens) / self._per_ms) + 1
+        return int((min(wanted + again, self._burst) - bucket.tokens) / self._per_ms) + 1
 
     def charge(self, caller: str, cost: int, now_ms: int) -> None:
         """Take what has been spent already, into debt if need be."""

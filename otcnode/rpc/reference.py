@@ -87,16 +87,21 @@ and void once the key is revoked. A refusal (−32003) is the same whether or no
 
 A caller is the account that has logged in, else the address. It has {limits.rpc_cost_per_second:,} units per second, of
 which {limits.rpc_cost_burst:,} can be saved up. A call takes its cost (the table below) before it begins; one that the
-budget does not hold is refused with −32004 and not begun. What a request then takes of the node's processor beyond the
-costs of its calls is charged too, a unit for every {limits.rpc_cost_unit_ns // 1_000} µs, as it is taken, so that no
+budget does not hold is refused with −32004 and not begun. What a request then takes of the node's
+processor beyond the costs of its calls is charged too, a unit for every
+{limits.rpc_cost_unit_ns // 1_000} µs, as it is taken, so that no
 caller gets much more than {limits.rpc_cost_per_second * limits.rpc_cost_unit_ns * 100 // 10**9} % of a core for long,
 whatever it asks for; while a call waits, for a block or for `min_height`, it takes nothing. An HTTP request takes
-{limits.rpc_request_cost} units besides, so batches and WebSockets are cheaper than many requests; what a subscription
-tells counts like a call. Whoever owes units is not read until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
-then the whole request is refused unread, with −32004 and `id` null. `retry_after_ms` says when to come again: another
-node has a budget of its own.
+{limits.rpc_request_cost} units besides, so batches and WebSockets are cheaper than many requests.
 
-The four pages take units of a second budget of the address. `/metrics` and `/readyz` answer 429 where it owes for more
+Whoever owes units is not read until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
+then the whole request is refused unread, with −32004 and `id` null. `retry_after_ms` says when to come again: for the
+same call if one was refused, else when nothing is owed. Another node has a budget of its own.
+
+What subscriptions tell takes units of a second budget of the caller, as large: where that owes, they go on when it has
+paid, and no call waits for it.
+
+The four pages take units of a budget of the address besides. `/metrics` and `/readyz` answer 429 where it owes for more
 than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then.
 
 ## Methods

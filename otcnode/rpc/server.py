@@ -108,12 +108,12 @@ class RpcServer:
         caller = self.dispatcher.caller(address, token)
         if error := await self.dispatcher.out_of_debt(caller):
             return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
-        self.dispatcher.charge_request(caller)
+        reading = self.dispatcher.charge_request(caller)
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_large()
-        answer = await self.dispatcher.answer(body, address, token)
+        answer = await self.dispatcher.answer(body, address, token, reading=reading)
         if answer is None:
             return web.Response(status=204)
         return web.Response(body=answer, content_type=_JSON)

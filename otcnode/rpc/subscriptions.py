@@ -26,7 +26,7 @@ from otcnode.rpc.events import (
     EventFilter,
     EventResult,
     blocks_after,
-    event_result,
+    event_results,
     parse_cursor,
     reach_of,
 )
@@ -127,8 +127,8 @@ class MessageListener:
 
 class Subscriptions:
     """Those of one connection. `send` puts a text on it; `close` ends it with a code and a reason; `spawn` runs a
-    coroutine as long as the connection lives; `pay` takes the price of a look from the caller's budget, or says in how
-    many milliseconds there will be enough; `bill` charges what a look took beyond it."""
+    coroutine as long as the connection lives; `pay` takes the price of a look from the budget for this, or says in how
+    many milliseconds nothing will be owed; `bill` charges what a look took beyond it, which it `owes` then."""
 
     def __init__(
         self,
@@ -140,9 +140,11 @@ class Subscriptions:
         close: Callable[[int, bytes], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         pay: Callable[[int], int],
+        owes: Callable[[], bool],
         bill: Callable[[], Bill],
     ) -> None:
         self._pay = pay
+        self._owes = owes
         self._bill = bill
         self._service = service
         self._authenticator = authenticator
@@ -202,13 +204,12 @@ class Subscriptions:
                 await self._service.await_height(tip + 1, limits.rpc_subscription_wait_ms)
 
     async def _look(self, subscription: Subscription, tip: int) -> Cursor:
-        """Tell what follows the cursor, of a page of blocks; the cursor after it."""
+        """Tell what follows the cursor, of a page of blocks or up to the one at which it owes; the cursor after it."""
         name, cursor, wanted = subscription
         service = self._service
         reach = reach_of(self._caller(), wanted)
-        async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX):
-            for entry in found:
-                shown = event_result(service, reach, entry)
+        async for height, found in blocks_after(service, reach, cursor, tip, BLOCKS_PER_PAGE_MAX, self._owes):
+            for shown in event_results(service, reach, height, found):
                 notification = _Notification(EventNotification(name, shown.cursor, shown))
                 async with asyncio.timeout(limits.rpc_subscriber_stall_ms_max / 1000):
                     await self._send(msgspec.json.encode(notification).decode())

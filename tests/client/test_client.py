@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -52,12 +52,14 @@ async def paused() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def serving(*nodes: FakeNode, first: Sequence[str] = (), **options: Any) -> AsyncIterator[Client]:
+async def serving(
+    *nodes: FakeNode, first: Sequence[str] = (), served: Mapping[str, int] | None = None, **options: Any
+) -> AsyncIterator[Client]:
     """A client of these nodes, in this order, after the addresses in `first`."""
     async with AsyncExitStack() as stack:
         urls = list(first)
         for node in nodes:
-            server = RpcServer(node)
+            server = RpcServer(node, **(served or {}))
             port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.stop)
             urls.append(f"http://127.0.0.1:{port}")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from otcnode.client import Client, NodeLied, Proven, RpcFailure
+from otcnode import limits
+from otcnode.client import Client, ClientError, NodeLied, Proven, RpcFailure
+from otcnode.client import client as client_module
 from otcnode.codec import encode
 from otcnode.evidence.verdict import Outcome
 from otcnode.evidence.verify import verify
+from otcnode.rpc import events
 from otcnode.rpc.events import EventFilter
 from otcnode.rpc.service import Snapshot
 from otcnode.storage.state_proof import StateProof
 from otcnode.vm.accounts.records import ACCOUNTS, CASH_BALANCES, LOCKS, CashBalance
 from otcnode.vm.keys import Table
-from tests.client.test_client import serving
+from tests.client.test_client import DEAD, serving
 from tests.evidence.story import Story
 from tests.rpc.fake import INVESTOR, OTHER, REGULATOR, FakeNode, MemoryView, account_of, key_of
 
@@ -153,6 +156,50 @@ async def test_events_are_followed_over_nodes_without_loss(node: FakeNode) -> No
         assert first.startswith("1:")
         assert [cursor.split(":")[0] for cursor in await followed(client, "2:0", 2)] == ["2", "3"]
         assert [cursor.split(":")[0] for cursor in await followed(client, first, 2)] == ["2", "3"]
+
+
+BUDGETS = {"cost_per_second": 1_000, "cost_burst": 1_400}
+"""A login fits, and a few pages of events; each further one is paid for in some tenths of a second."""
+
+
+async def test_who_is_asked_for_patience_by_all_nodes_comes_again_and_misses_nothing(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 0)
+    monkeypatch.setattr(client_module, "RETRY_MS", 1)
+    other = FakeNode()
+    asked: list[int] = []
+    when = client_module._retry_after_ms
+
+    def counted(said: Iterable[ClientError]) -> int | None:
+        wait_ms = when(said)
+        asked.extend(() if wait_ms is None else (wait_ms,))
+        return wait_ms
+
+    monkeypatch.setattr(client_module, "_retry_after_ms", counted)
+    deposits = [node.deposit(1, f"r{place}").raw for place in range(24)]
+    for each in (node, other):
+        for raw in deposits:
+            await each.submit([raw])
+    monkeypatch.setattr(events, "BLOCKS_PER_PAGE_MAX", 1)
+    seen = []
+    async with serving(node, other, first=[DEAD], served=BUDGETS) as client:
+        client.identify(account_of(INVESTOR), key_of(INVESTOR))
+        async for event in client.events(None, EventFilter(types=["cash.deposited"]), poll_ms=1):
+            seen.append(event.height)
+            if len(seen) == len(deposits):
+                break
+    assert seen == list(range(1, 25)) and asked
+
+
+async def test_patience_has_an_end(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 0)
+    monkeypatch.setattr(client_module, "BUDGET_PATIENCE_MS", 50)
+    async with serving(node, served={"cost_per_second": 1, "cost_burst": 30}) as client:
+        await client.status()
+        with pytest.raises(RpcFailure) as refused:
+            await client.status()
+        assert refused.value.code == -32004 and refused.value.data["retry_after_ms"] > 50
 
 
 async def test_evidence_is_checked_before_it_is_handed_on() -> None:

@@ -41,7 +41,7 @@ class Api:
         self.listener = Recorder()
         self.authenticator = Authenticator(node.chain, node.node, self._random)
         rates = RateLimiter(cost_per_second, burst, 100)
-        self.dispatcher = Dispatcher(node, self.authenticator, rates, lambda: self.processor_ns)
+        self.dispatcher = Dispatcher(node, self.authenticator, rates, lambda: self.processor_ns, lambda: node.clock_ms)
 
     def _random(self, count: int) -> bytes:
         self._drawn += 1

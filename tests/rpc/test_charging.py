@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from otcnode import limits
+from otcnode.rpc import json_rpc
 from otcnode.rpc.charging import Bill
 from otcnode.rpc.methods import METHODS
 from otcnode.rpc.server import RpcServer
@@ -146,6 +148,51 @@ async def test_what_is_cheaper_than_its_price_costs_its_price() -> None:
     _, api = slow_api(METHODS["node_status"].cost - 1, per_second=1, burst=12)
     answers = [await api.call("node_status") for _ in range(4)]
     assert [answer.get("code") for answer in answers] == [None, None, None, RATE_LIMIT]
+
+
+async def test_who_comes_again_when_told_is_admitted() -> None:
+    """Though the request that asks again has a price, and reading it takes time before any of its calls is known."""
+    node, api = slow_api(500, per_second=1_000, burst=1_000)
+    real = json_rpc.parse
+
+    def costly(raw: bytes, entries_max: int) -> Any:
+        api.processor_ns += 50 * UNIT_NS
+        return real(raw, entries_max)
+
+    batch = msgspec.json.encode([STATUS, {**STATUS, "id": 2}])
+
+    async def asked() -> list[Any]:
+        reading = api.dispatcher.charge_request("test")
+        answer = await api.dispatcher.answer(batch, "test", None, reading=reading)
+        assert answer is not None
+        return list(msgspec.json.decode(answer))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rpc, "parse", costly)
+        api.dispatcher._rates.charge("test", 1_000, node.clock_ms)
+        for _ in range(3):
+            refused = (await asked())[0]
+            assert refused["error"]["code"] == RATE_LIMIT
+            node.clock_ms += refused["error"]["data"]["retry_after_ms"]
+            assert "result" in (await asked())[0]
+
+
+async def test_a_budget_is_filled_by_a_clock_that_is_never_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Slow(0)
+    now_ns = 10**12
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    dispatcher = RpcServer(node, cost_per_second=1_000, cost_burst=4).dispatcher
+    body = msgspec.json.encode(STATUS)
+
+    async def is_refused() -> bool:
+        answer = await dispatcher.answer(body, "a", None)
+        assert answer is not None
+        return "error" in msgspec.json.decode(answer)
+
+    assert not await is_refused() and await is_refused()
+    node.clock_ms -= 3_600_000
+    now_ns += 10**9
+    assert not await is_refused()
 
 
 @asynccontextmanager

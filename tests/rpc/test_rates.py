@@ -24,6 +24,16 @@ def test_a_cost_above_the_burst_is_possible_when_nothing_was_spent() -> None:
     assert rates.take("a", 500, 10) == 0
 
 
+def test_when_to_come_again_counts_what_asking_takes() -> None:
+    rates = RateLimiter(cost_per_second=1_000, burst=40, callers_max=5)
+    rates.charge("a", 40, 0)
+    wait_ms = rates.take("a", 5, 0, again=20)
+    rates.charge("a", 20, wait_ms)
+    assert (wait_ms, rates.take("a", 5, wait_ms)) == (26, 0)
+    rates.charge("b", 40, 0)
+    assert rates.take("b", 500, 0, again=20) == 41, "more than is ever saved up is not waited for"
+
+
 def test_a_clock_that_steps_back_gives_nothing_away() -> None:
     rates = RateLimiter(cost_per_second=1_000, burst=10, callers_max=5)
     assert rates.take("a", 10, 1_000) == 0

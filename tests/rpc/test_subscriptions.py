@@ -213,3 +213,66 @@ async def test_damage_that_a_subscription_meets_ends_the_node(node: FakeNode) ->
     listener.answered()
     await asyncio.gather(*stage.tasks)
     assert told == [damage]
+
+
+async def test_what_a_subscription_tells_holds_up_no_call_and_stops_where_it_owes(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that are dear to read, each more than a budget that is filled by one unit a second."""
+    monkeypatch.setattr(limits, "rpc_cost_unit_ns", 1)
+    for place in range(10):
+        await node.submit([node.deposit(1, f"r{place}").raw])
+    budget = 10**9
+    server = RpcServer(node, cost_per_second=1, cost_burst=budget)
+    dispatcher = server.dispatcher
+    dispatcher._processor_ns = clock = Counting()
+    stage, token = Stage(node), parse_token(token_of(server, node, INVESTOR))
+    stage.subscriptions = dispatcher.subscriptions(token, send=stage.send, close=stage.close, spawn=stage.spawn)
+    read = node.receipts
+
+    def costly(height: int) -> Any:
+        clock.now_ns += budget * 2 // 3
+        return read(height)
+
+    node.receipts = costly  # type: ignore[method-assign]
+    listener = MessageListener(stage.subscriptions)
+    name = listener.subscribe(Cursor(0, AFTER_BLOCK), EventFilter(types=["cash.deposited"]))
+    listener.answered()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [entry["params"]["cursor"].split(":")[0] for entry in stage.sent] == ["1", "2"]
+    assert not stage.tasks[0].done(), "it goes on when it has paid"
+    caller = dispatcher.caller("", token)
+    assert await dispatcher.out_of_debt(caller) is None
+    submit = {"transaction": base64.b64encode(node.deposit(1, "s").raw).decode()}
+    body = {"jsonrpc": "2.0", "method": "tx_submit", "params": submit, "id": 1}
+    answer = await dispatcher.answer(msgspec.json.encode(body), "", token)
+    assert answer is not None and "result" in msgspec.json.decode(answer)
+    assert listener.unsubscribe(name)
+    await asyncio.gather(*stage.tasks, return_exceptions=True)
+
+
+class Counting:
+    """A processor whose time passes only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+async def test_the_time_of_a_block_is_read_once_for_all_its_events(node: FakeNode) -> None:
+    await node.submit([node.deposit(1, f"r{place}").raw for place in range(5)])
+    heights: list[int] = []
+    read = node.header
+
+    def counted(height: int) -> Any:
+        heights.append(height)
+        return read(height)
+
+    node.header = counted  # type: ignore[method-assign]
+    async with connected(node) as (socket, _):
+        await call(socket, "events_subscribe", filter=DEPOSITED, cursor="0:0")
+        assert len(await notified(socket, 5)) == 5
+    assert heights == [1]
