@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 
@@ -20,6 +17,7 @@ from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import NodeStatus
 from tests.rpc.calls import Api
 from tests.rpc.fake import FakeNode
+from tests.rpc.serving import served
 
 RATE_LIMIT = -32004
 UNIT_NS = limits.rpc_cost_unit_ns
@@ -193,17 +191,6 @@ async def test_a_budget_is_filled_by_a_clock_that_is_never_set_back(monkeypatch:
     node.clock_ms -= 3_600_000
     now_ns += 10**9
     assert not await is_refused()
-
-
-@asynccontextmanager
-async def served(node: FakeNode, **options: Any) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    server = RpcServer(node, **options)
-    port = await server.start("127.0.0.1", 0)
-    async with aiohttp.ClientSession() as session:
-        try:
-            yield f"http://127.0.0.1:{port}", session
-        finally:
-            await server.stop()
 
 
 async def test_who_owes_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:

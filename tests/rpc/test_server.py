@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -19,21 +16,11 @@ from otcnode.errors import ConfigurationError
 from otcnode.rpc import format as form
 from otcnode.rpc.server import RpcServer
 from tests.rpc.fake import FakeNode
+from tests.rpc.serving import served
 
 TLS = Path(__file__).parent / "tls"
 """A key that protects nothing: self-signed for 127.0.0.1, for tests only."""
 STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
-
-
-@asynccontextmanager
-async def served(node: FakeNode, **options: Any) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    server = RpcServer(node, **options)
-    port = await server.start("127.0.0.1", 0)
-    async with aiohttp.ClientSession() as session:
-        try:
-            yield f"http://127.0.0.1:{port}", session
-        finally:
-            await server.stop()
 
 
 @pytest.fixture
