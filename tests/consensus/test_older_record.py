@@ -46,6 +46,18 @@ def _image(node: Node) -> Image:
     return list(node.disk.chain), None if node.disk.record is None else list(node.disk.record)
 
 
+def _moved_on() -> tuple[Cluster, Node, Image]:
+    """A cluster, one of its nodes, and the image of that one from before it signed the last blocks."""
+    cluster = _cluster(5)
+    node = cluster.nodes[3]
+    image = _image(node)
+    cluster.isolate(2)
+    _decide(cluster, range(5, 9))
+    cluster.heal()
+    cluster.advance(3_000)
+    return cluster, node, image
+
+
 def _put_back(node: Node, image: Image, *, blocks: bool = True) -> None:
     node.crash()
     node.disk.record = image[1]
@@ -109,13 +121,7 @@ def test_with_a_liar_it_makes_no_fork() -> None:
 
 
 def test_an_older_record_beside_the_blocks_of_now_does_not_vote() -> None:
-    cluster = _cluster(5)
-    node = cluster.nodes[3]
-    image = _image(node)
-    cluster.isolate(2)
-    _decide(cluster, range(5, 9))
-    cluster.heal()
-    cluster.advance(3_000)
+    _, node, image = _moved_on()
     _put_back(node, image, blocks=False)
     node.start()
     assert _replica(node).mode is Mode.SILENT
@@ -125,13 +131,7 @@ def test_an_older_record_beside_the_blocks_of_now_does_not_vote() -> None:
 
 
 def test_where_the_operator_answers_for_it_only_later_views_are_used() -> None:
-    cluster = _cluster(5)
-    node = cluster.nodes[3]
-    image = _image(node)
-    cluster.isolate(2)
-    _decide(cluster, range(5, 9))
-    cluster.heal()
-    cluster.advance(3_000)
+    cluster, node, image = _moved_on()
     for blocks in (False, True):
         _put_back(node, image, blocks=blocks)
         node.vote_again = True
