@@ -29,7 +29,7 @@ from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
 from otcnode.engine.recording import RecordedConfiguration
 from otcnode.engine.snapshot_taking import DamagePause
-from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, NodeFailed, StorageDamage
 from otcnode.event_files import FileRecorder, Sign
 from otcnode.genesis import Genesis, chain_id
 from otcnode.membership import Membership
@@ -41,6 +41,7 @@ from otcnode.p2p.handshake import Identity
 from otcnode.p2p.transport import Transport
 from otcnode.roots import roots_of
 from otcnode.rpc.server import RpcServer
+from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue, check_new
@@ -105,6 +106,18 @@ def open_store(
         raise
 
 
+def require_room(home: Home) -> None:
+    """To be asked before a node opens or tells anything: one that could not write its next block would end at once, and
+    who starts it again each time would do so for ever. Raises DiskFull with what gives room."""
+    free_bytes = DirectoryFolders(home.database).free_bytes()
+    if free_bytes < limits.disk_spare_bytes:
+        raise DiskFull(
+            f"the disk of {home.database} is full: {free_bytes >> 20} MiB are free, a node needs "
+            f"{limits.disk_spare_bytes >> 20} MiB to go on; free space, or run: otcnode db prune --home {home.path} "
+            "--keep-blocks N --without-snapshot; then start the node again"
+        )
+
+
 class Node:
     """A running node. `run` returns when it is told to stop; it implements engine.host.Host and Observer."""
 
@@ -134,6 +147,7 @@ class Node:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on, NodeFailed
         where it made a mistake."""
+        require_room(self._home)
         self._loop = asyncio.get_running_loop()
         while not self._told_to_stop and await self._live():
             self._log.info("the snapshot takes the place of the chain")

@@ -183,6 +183,38 @@ def test_a_full_disk_stops_the_node_with_advice_and_it_goes_on_when_there_is_spa
     otcnode("db", "replay", "--home", str(again.members[0].home.path))
 
 
+def test_a_node_that_could_not_go_on_for_want_of_room_is_refused_before_it_opens_anything(small_disk: Path) -> None:
+    """Whoever starts it again each time would start it for ever; the advice, followed, gives it the room."""
+    with daemons.make(small_disk / "net", 1) as cluster:
+        home = cluster.members[0].home
+        fill(small_disk, limits.disk_spare_bytes - (1 << 20))
+        code, line = ended(run(home.path))
+        assert code == 2 and f"the disk of {home.database} is full: 63 MiB are free" in line
+        assert not home.database.exists() and not home.documents.exists() and not home.log.exists()
+        (small_disk / "filler").unlink()
+        cluster.start_all()
+        cluster.wait_ready()
+        submit_all(cluster.urls[0], daemons.deposits(cluster, 3_000))
+        cluster.stop_all()
+        fill(small_disk, limits.disk_spare_bytes - 100_000)
+        before = files_of(home.path)
+        code, line = ended(run(home.path, "--record-events", str(home.path / "events")))
+        assert code == 2 and files_of(home.path) == before
+        needed = f"a node needs {limits.disk_spare_bytes >> 20} MiB to go on; free space, or run: otcnode "
+        _, _, advice = line.partition(needed)
+        words, _, after = advice.partition("; ")
+        assert after == "then start the node again"
+        otcnode(*words.replace("--keep-blocks N", "--keep-blocks 1").split())
+        cluster.start_all()
+        cluster.wait_ready()
+
+
+def files_of(directory: Path) -> dict[Path, tuple[int, int]]:
+    """Each file with its size and the time of its last change."""
+    found = ((path, path.stat()) for path in directory.rglob("*"))
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in found}
+
+
 def ended_again(cluster: Cluster) -> tuple[int, str]:
     """The full disk once more, with standard error where it can be read."""
     home = cluster.members[0].home.path
