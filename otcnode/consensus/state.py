@@ -204,9 +204,10 @@ class State:
         """Whether enough others are heard to form a quorum with, or one that they link to has just left this view: it
         heard so many. Only the next view counts, as an honest one gets no further alone: a far one would stand for ever
         for a quorum that nobody hears."""
+        if self.hears(self.quorum - 1):
+            return True
         next_view = self.view + 1
-        asked = any(message.view == next_view for name, message in self.view_changes.items() if name != self.own)
-        return asked or self.hears(self.quorum - 1)
+        return any(message.view == next_view for name, message in self.view_changes.items() if name != self.own)
 
     def is_decided_long(self, height: int) -> bool:
         """Whether this height is committed, and the COMMITs of others for it had time to arrive everywhere."""

@@ -27,9 +27,10 @@ def collections_of(root: object, stop: tuple[type, ...]) -> Iterator[tuple[str, 
         if isinstance(value, _COLLECTIONS):
             yield path, len(value)
             path += "[]"
-            for member in value.values() if isinstance(value, dict) else value:
-                if entered[type(member)]:
-                    waiting.append((path, member))
+            members = value.values() if isinstance(value, dict) else value
+            # Most collections hold frozen values alone, and their kinds are few.
+            if any(map(entered.__getitem__, set(map(type, members)))):
+                waiting.extend([(path, member) for member in members if entered[type(member)]])
             continue
         for name in _slots_of[type(value)]:
             # An empty slot reads as None, which is not entered.
