@@ -295,6 +295,13 @@ disk_spare_bytes = 64 << 20
 """Where a write would begin with less left on its file system, a node stops instead: LevelDB opens nothing on a disk
 that is full, so nobody could give back what the chain takes. To open it may take two buffers of 16 MiB, to give back
 what lies in a piece of it as much again."""
+pruned_bytes_before_compaction = 4 << 20
+"""Of deletions by a pruning of a stopped node's store, before it gives back what it can: until then they take room in
+LevelDB's log and again in a table, and to merge that with what is deleted takes some 16 MiB more. All has to find room
+in `disk_spare_bytes`, half of which may be taken by opening the store."""
+pruning_growth_bytes_max = 8 << 20
+"""By how much a store may have grown in a pruning, with the blocks given back, before all deletions in it are merged
+with what they delete, which rewrites the whole of it."""
 state_buckets_read_ahead = 32
 """Of the state tree, read from disk at each tick after a start, until all are in memory: 2,000 of 4,000,000 keys."""
 

@@ -22,7 +22,6 @@ from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents_directory import move_documents
 from otcnode.storage.progress import Progress
 from otcnode.storage.rollback import rollback as take_back
-from otcnode.storage.schema import Table
 from otcnode.storage.store import Store
 
 
@@ -134,10 +133,9 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, without_s
                         made = _snapshot_for_joiners(stopped, keep_blocks, show)
                 except UnservableState as error:
                     text = f"{error}: who joins needs a node that keeps all blocks"
-                found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show)
-                for done, table in enumerate(Table, 1):
-                    stopped.kv.compact(table.value)
-                    show("giving the disk back", done, len(Table))
+                room = pruning.Room(stopped.kv)
+                found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show, room)
+                room.all(show)
         except KeyboardInterrupt:
             end_stopped("go on with the same command")
         sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}

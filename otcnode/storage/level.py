@@ -158,22 +158,22 @@ class LevelKeyValue:
     def snapshot(self) -> Reader:
         return _LevelSnapshot(self._db.snapshot(), self._path)
 
-    def compact(self, prefix: bytes = b"") -> None:
-        """Give the space of deleted and replaced values whose key begins with `prefix` back to the disk; may take
-        long, and cannot be interrupted."""
+    def compact(self, prefix: bytes = b"", below: bytes | None = None) -> None:
+        """Give the space of deleted and replaced values whose key begins with `prefix`, of those only whose key is less
+        than `below`, back to the disk; may take long, and cannot be interrupted."""
+        # plyvel 1.5.1 takes an end that is not given for an empty key, and so the whole for nothing.
+        start, stop = prefix or b"\x00", below or prefix_end(prefix) or _BEYOND + b"\xff"
         try:
             # LevelDB rewrites a file only by merging it with one above it: what lies in a single level would keep its
             # deleted values for ever. So what is in memory becomes a file, then comes one above everything.
             self._db.compact_range(start=_BEYOND, stop=_BEYOND + b"\xff")
-            self._span(prefix)
-            # plyvel 1.5.1 takes an end that is not given for an empty key, and so the whole for nothing.
-            self._db.compact_range(start=prefix or b"\x00", stop=prefix_end(prefix) or _BEYOND + b"\xff")
+            self._span(start, below or prefix + _BEYOND)
+            self._db.compact_range(start=start, stop=stop)
         except plyvel.Error as error:
             raise _damage(self._path, error) from None
 
-    def _span(self, prefix: bytes) -> None:
-        """Write deletions of two keys that do not exist, on either side of all that begin with `prefix`."""
-        ends = [prefix or b"\x00", prefix + _BEYOND]
+    def _span(self, *ends: bytes) -> None:
+        """Write deletions of two keys that do not exist, on either side of what is to be compacted."""
         self.write([(key, None) for key in ends if self.get(key) is None])
 
     def size_bytes(self) -> int:

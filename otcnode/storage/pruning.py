@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import NamedTuple
+from collections.abc import Container, Sequence
+from typing import NamedTuple, Protocol
 
+from otcnode import limits
 from otcnode.blocks import Header, block_hash
 from otcnode.codec import decode, encode
 from otcnode.storage.kv import KeyValue, Reader, Write
@@ -13,7 +14,54 @@ from otcnode.storage.records import Head, Indexed, read_chain_meta, read_epochs,
 from otcnode.storage.schema import HEIGHT_BYTES, Meta, Table, height_key, terminated
 
 BLOCKS_PER_WRITE = 16
-"""Of a pruning of a stopped node's store: what is lost of the work when it is stopped."""
+"""Of a pruning of a stopped node's store, at most: what is lost of the work when it is stopped."""
+DELETION_BYTES = 16
+"""Of a deletion, beside its key, in LevelDB's log and tables."""
+_BY_HEIGHT = (Table.HEADER, Table.BODY, Table.CERTIFICATE, Table.RECEIPTS, Table.TOUCHED, Table.INDEXED)
+"""The tables of which a pruning deletes one end. They hold nearly all that it gives back, and every key that it deletes
+in the others."""
+
+
+class OnDisk(KeyValue, Protocol):
+    """A store that takes room until it is told to give back what is deleted."""
+
+    def compact(self, prefix: bytes = b"", below: bytes | None = None) -> None: ...
+
+    def size_bytes(self) -> int: ...
+
+
+class Room:
+    """Gives back what a pruning deletes while it goes on: the room that it needs does not grow with the store."""
+
+    def __init__(self, kv: OnDisk) -> None:
+        self._kv = kv
+        self._deleted_bytes = 0
+        self._least_bytes = kv.size_bytes()
+
+    def after(self, batch: Sequence[Write], head: Head) -> None:
+        """What was written, and the head with it."""
+        self._deleted_bytes += deletion_bytes(batch)
+        if self._deleted_bytes < limits.pruned_bytes_before_compaction:
+            return
+        self._deleted_bytes = 0
+        for table in _BY_HEIGHT:
+            # From the lowest height on: a pruning that was stopped may have left some.
+            first = head.history_first + 1 if table is Table.TOUCHED else head.blocks_first
+            self._kv.compact(table.value, height_key(table, first))
+        if self._kv.size_bytes() > self._least_bytes + limits.pruning_growth_bytes_max:
+            self.all()
+        self._least_bytes = min(self._least_bytes, self._kv.size_bytes())
+
+    def all(self, progress: Progress = silent) -> None:
+        """Give back what is deleted anywhere."""
+        for done, table in enumerate(Table, 1):
+            self._kv.compact(table.value)
+            progress("giving the disk back", done, len(Table))
+
+
+def deletion_bytes(batch: Sequence[Write]) -> int:
+    """What the deletions in it take until they are merged with what they delete."""
+    return sum(len(key) + DELETION_BYTES for key, value in batch if value is None)
 
 
 class Pruned(NamedTuple):
@@ -26,11 +74,16 @@ class Pruned(NamedTuple):
 
 
 def prune(
-    kv: KeyValue, chain: bytes, blocks_kept: int, history_blocks: int | None = None, progress: Progress = silent
+    kv: KeyValue,
+    chain: bytes,
+    blocks_kept: int,
+    history_blocks: int | None = None,
+    progress: Progress = silent,
+    room: Room | None = None,
 ) -> Pruned:
     """Leave at most `blocks_kept` whole blocks in a stopped node's store, and the states of at most `history_blocks`
-    heights below the committed one. May be stopped after any write and gone on with; the space is given back only by
-    a compaction."""
+    heights below the committed one. May be stopped after any write and gone on with. `room` gives back what it can of
+    the disk meanwhile; the rest is for `Room.all`, afterwards."""
     assert blocks_kept >= 1
     read_chain_meta(kv, chain)
     before = head = read_record(kv, Meta.HEAD.value, Head, "the head")
@@ -40,16 +93,29 @@ def prune(
     if history_blocks is not None:
         history_first = max(history_first, head.height - history_blocks)
     whole = blocks_first - before.blocks_first + history_first - before.history_first
-    while (head.blocks_first, head.history_first) != (blocks_first, history_first):
-        history_next = min(history_first, head.history_first + BLOCKS_PER_WRITE)
-        blocks_next = min(blocks_first, head.blocks_first + BLOCKS_PER_WRITE, history_next + 1)
-        batch = forgotten_states(kv, head.history_first, history_next)
-        batch += forgotten_blocks(kv, head.blocks_first, blocks_next, epochs)
-        head = Head(head.height, head.block_hash, history_next, blocks_next)
-        kv.write([*batch, (Meta.HEAD.value, encode(head))])
+    wanted = Head(head.height, head.block_hash, history_first, blocks_first)
+    while head != wanted:
+        batch, head = _next_write(kv, head, wanted, epochs)
+        kv.write(batch)
+        if room is not None:
+            room.after(batch, head)
         done = head.blocks_first - before.blocks_first + head.history_first - before.history_first
         progress("pruned", done, whole)
     return Pruned(blocks_first - before.blocks_first, history_first - before.history_first, blocks_first, history_first)
+
+
+def _next_write(reader: Reader, head: Head, wanted: Head, epochs: Container[int]) -> tuple[list[Write], Head]:
+    """On the way to the wanted head: some blocks, fewer where they are large."""
+    batch: list[Write] = []
+    for _ in range(BLOCKS_PER_WRITE):
+        history_first = min(wanted.history_first, head.history_first + 1)
+        blocks_first = min(wanted.blocks_first, head.blocks_first + 1, history_first + 1)
+        batch += forgotten_states(reader, head.history_first, history_first)
+        batch += forgotten_blocks(reader, head.blocks_first, blocks_first, epochs)
+        head = Head(head.height, head.block_hash, history_first, blocks_first)
+        if head == wanted or deletion_bytes(batch) >= limits.pruned_bytes_before_compaction:
+            break
+    return [*batch, (Meta.HEAD.value, encode(head))], head
 
 
 def forgotten_states(reader: Reader, first_before: int, first: int) -> list[Write]:

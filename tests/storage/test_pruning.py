@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from otcnode import limits
 from otcnode.blocks import Epoch, block_hash, check_certificate, validators_hash
 from otcnode.crypto import sha256
 from otcnode.storage import pruning
 from otcnode.storage.faulty import FaultKind, FaultyKeyValue, SimulatedCrash
 from otcnode.storage.foundation import foundation, state_batch
-from otcnode.storage.kv import MemoryKeyValue
+from otcnode.storage.kv import MemoryKeyValue, Write
 from otcnode.storage.leaves import hashes_of_leaves
 from otcnode.storage.level import LevelKeyValue
-from otcnode.storage.pruning import Pruned, prune
+from otcnode.storage.pruning import Pruned, Room, prune
 from otcnode.storage.schema import Table
 from otcnode.storage.store import PRUNED_BLOCKS_MAX, Store
 from otcnode.storage.tools import verify
@@ -216,13 +220,106 @@ def test_pruning_gives_the_disk_back(tmp_path: Path) -> None:
         append(store, writes={b"same": chance.randbytes(100)}, transactions=[chance.randbytes(10_000)])
     kv.compact()
     before = kv.size_bytes()
-    prune(kv, CHAIN, 10)
-    for table in Table:
-        kv.compact(table.value)
+    room = Room(kv)
+    prune(kv, CHAIN, 10, room=room)
+    room.all()
     after = kv.size_bytes()
     assert before > 3_000_000 and after < before / 10
     assert verify(kv, CHAIN).blocks_first == 291
     kv.close()
+
+
+class Watched(LevelKeyValue):
+    """Notes what the directory takes after each write, and stops at one of the compactions."""
+
+    most_bytes = 0
+    compactions = 0
+    stopped_at = 0
+
+    def write(self, batch: Sequence[Write]) -> None:
+        super().write(batch)
+        self.most_bytes = max(self.most_bytes, self.size_bytes())
+
+    def compact(self, prefix: bytes = b"", below: bytes | None = None) -> None:
+        self.compactions += 1
+        if self.compactions == self.stopped_at:
+            raise KeyboardInterrupt
+        super().compact(prefix, below)
+
+
+def filled(path: Path, blocks: int, changes: int, key_bytes: int) -> None:
+    """A closed store whose deletions take nearly as much as what they delete, in places all over it."""
+    kv, chance = LevelKeyValue(path, create=True), random.Random(1)
+    store = create(kv)
+    for _ in range(blocks):
+        append(
+            store,
+            writes={chance.randbytes(key_bytes): b"value" for _ in range(changes)},
+            index=[(b"party/" + chance.randbytes(key_bytes), b"") for _ in range(changes)],
+        )
+    kv.compact()
+    kv.close()
+
+
+def test_a_pruning_takes_no_more_room_however_much_it_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "pruned_bytes_before_compaction", 500_000)
+    monkeypatch.setattr(limits, "pruning_growth_bytes_max", 600_000)
+    filled(tmp_path / "chain", 25, 25, 6_000)
+    kv = Watched(tmp_path / "chain")
+    before = kv.size_bytes()
+    assert before > 9 << 20
+    prune(kv, CHAIN, 2, room=Room(kv))
+    assert kv.most_bytes < before + (2 << 20), "the deletions alone would be 7 MB"
+    assert verify(kv, CHAIN).blocks_first == 24
+    kv.close()
+
+
+@pytest.mark.parametrize("writes_until", [1, 7, 8, 9, 20, 39])
+def test_a_pruning_that_gives_room_back_can_be_stopped_there_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes_until: int
+) -> None:
+    monkeypatch.setattr(limits, "pruned_bytes_before_compaction", 2_000)
+    monkeypatch.setattr(limits, "pruning_growth_bytes_max", 0)
+    kv = Watched(tmp_path / "chain", create=True)
+    grow(create(kv), HEIGHT)
+    kv.stopped_at = writes_until
+    with pytest.raises(KeyboardInterrupt):
+        prune(kv, CHAIN, KEPT, room=Room(kv))
+        Room(kv).all()
+    kv.close()
+    kv = Watched(tmp_path / "chain")
+    assert 1 < verify(kv, CHAIN, ROOTS).blocks_first <= HEIGHT - KEPT + 1
+    room = Room(kv)
+    prune(kv, CHAIN, KEPT, room=room)
+    room.all()
+    assert list(kv.scan(b"")) == list(pruned().scan(b""))
+    kv.close()
+
+
+@pytest.mark.long
+def test_the_room_that_a_node_leaves_is_enough_to_prune_what_it_has_filled(tmp_path: Path) -> None:
+    """On a real file system that is full; without compactions in between, the deletions fill it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "none", str(place)]).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        filled(place / "chain", 200, 100, 4_000)
+        taken = LevelKeyValue(place / "chain")
+        used = taken.size_bytes() + limits.disk_spare_bytes
+        taken.close()
+        subprocess.run(["mount", "-o", f"remount,size={used + (1 << 20)}", "none", str(place)], check=True)
+        kv = LevelKeyValue(place / "chain")
+        before = kv.size_bytes()
+        assert before > 3 * limits.disk_spare_bytes
+        room = Room(kv)
+        prune(kv, CHAIN, 2, room=room)
+        room.all()
+        assert kv.size_bytes() < before
+        assert verify(kv, CHAIN).blocks_first == 199
+        kv.close()
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_blocks_that_are_needed_are_kept_however_few_are_wanted() -> None:
