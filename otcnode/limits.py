@@ -324,6 +324,8 @@ core."""
 rpc_cost_unit_ns = 10_000
 rpc_request_cost = 20
 """Of an HTTP request besides what is called by it: reading and answering one is a fifth of a millisecond."""
+rpc_look_bytes_max = 1_024
+"""Of a request that may be a look at the node, and is read although its caller owes."""
 receipts_kept_bytes_max = 32 << 20
 """Of the blocks whose transactions were asked for last: of some dozens of full ones."""
 rpc_debt_wait_ms_max = 1_000

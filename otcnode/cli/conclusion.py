@@ -78,11 +78,13 @@ class Conclusion(msgspec.Struct, frozen=True):
 
 
 def conclude(answers: Mapping[str, Answer]) -> Conclusion:
-    """`answers` by address; those with an `error` did not come."""
+    """`answers` by address; those with an `error` did not come, with `retry_after_ms` because the node is busy."""
     silent = {address: str(answer["error"]) for address, answer in answers.items() if "error" in answer}
     heard = [answer for answer in answers.values() if "error" not in answer]
     if not heard:
-        return Conclusion("no node answers", False, None, None, silent)
+        busy = any("retry_after_ms" in answer for answer in answers.values())
+        text = "no node answers now: some are reached, but busy" if busy else "no node answers"
+        return Conclusion(text, False, None, None, silent)
     front = _furthest(heard)
     going = sum(answer["progressing"] for answer in heard if answer["name"] in answer["validators"])
     goes_on = going >= min(front[0]["quorum"], sum(answer["name"] in answer["validators"] for answer in heard))

@@ -19,7 +19,7 @@ from rich.text import Text
 from otcnode import genesis as genesis_module
 from otcnode import ids
 from otcnode.cli.conclusion import conclude
-from otcnode.cli.exits import EXIT_UNREACHABLE
+from otcnode.cli.exits import EXIT_NO, EXIT_UNREACHABLE
 from otcnode.client.connection import in_words
 from otcnode.client.errors import RpcFailure
 from otcnode.client.wire import Malformed, decode_one, decode_result
@@ -56,6 +56,8 @@ _NEEDED = {
     "node_explain": {"name", "progressing", "height", "view", "quorum", "validators", "causes"},
 }
 """Of the answer of a method, what is shown or concluded from."""
+ANSWER_S_MAX = 5.0
+"""Until a node counts as one that does not answer, and for how long it is asked again where it is busy."""
 WATCH_S = 1.0
 BAR_WIDTH = 24
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -265,18 +267,32 @@ def explain(urls: tuple[str, ...], as_json: bool) -> None:
 
 def _exit_if_none_answered(answers: dict[str, dict[str, Any]]) -> None:
     if all("error" in answer for answer in answers.values()):
-        raise SystemExit(EXIT_UNREACHABLE)
+        busy = any("retry_after_ms" in answer for answer in answers.values())
+        raise SystemExit(EXIT_NO if busy else EXIT_UNREACHABLE)
 
 
 async def _ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, Any]]:
-    """The answer of each node, or {"error": why}."""
-    timeout = aiohttp.ClientTimeout(total=5)
+    """The answer of each node, or {"error": why}, with `retry_after_ms` where it is there and busy."""
+    timeout = aiohttp.ClientTimeout(total=ANSWER_S_MAX)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         results = await asyncio.gather(*(_ask_one(session, url, method) for url in urls))
     return dict(zip(urls, results, strict=True))
 
 
-async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dict[str, Any]:
+async def _ask_one(
+    session: aiohttp.ClientSession, url: str, method: str, patience_s: float = ANSWER_S_MAX
+) -> dict[str, Any]:
+    """A node that is busy is asked again when it says, as long as there is patience for that."""
+    ends = time.monotonic() + patience_s
+    while True:
+        answer = await _ask_once(session, url, method)
+        wait_s = answer.get("retry_after_ms", 0) / 1_000 if "error" in answer else 0
+        if wait_s <= 0 or time.monotonic() + wait_s > ends:
+            return answer
+        await asyncio.sleep(wait_s)
+
+
+async def _ask_once(session: aiohttp.ClientSession, url: str, method: str) -> dict[str, Any]:
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
     try:
         async with session.post(url, json=request) as response:
@@ -288,9 +304,16 @@ async def _ask_one(session: aiohttp.ClientSession, url: str, method: str) -> dic
     try:
         outcome = decode_one(body)
         if isinstance(outcome, RpcFailure):
-            return {"error": outcome.message}
+            return _refusal(outcome)
         result = decode_result(outcome, dict[str, Any])
     except Malformed as error:
         return {"error": f"what answers there is no node ({error})"}
     lacking = sorted(_NEEDED[method] - result.keys())
     return {"error": f"what answers there is no node of this version (no {lacking[0]})"} if lacking else result
+
+
+def _refusal(failure: RpcFailure) -> dict[str, Any]:
+    if (wait_ms := failure.retry_after_ms) is None:
+        return {"error": failure.message}
+    busy = f"reached, but busy with others ({failure.message}; ask again in {wait_ms / 1_000:.1f} s)"
+    return {"error": busy, "retry_after_ms": wait_ms}

@@ -645,16 +645,9 @@ def _is_the_node_s(error: ClientError) -> bool:
 
 def _retry_after_ms(said: Iterable[ClientError]) -> int | None:
     """When the first of those that ask for patience serves again, None if none asks."""
-    asked = [
-        error.data["retry_after_ms"]
-        for error in said
-        if isinstance(error, RpcFailure) and error.code == json_rpc.RATE_LIMIT and _says_when(error.data)
-    ]
+    waits_ms = [error.retry_after_ms for error in said if isinstance(error, RpcFailure)]
+    asked = [wait_ms for wait_ms in waits_ms if wait_ms is not None]
     return max(RETRY_MS, min(asked)) if asked else None
-
-
-def _says_when(data: Any) -> bool:
-    return isinstance(data, dict) and isinstance(data.get("retry_after_ms"), int)
 
 
 def _each(said: Mapping[str, ClientError]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otcnode.errors import OtcnodeError, Unreachable
+from otcnode.rpc.json_rpc import RATE_LIMIT
 
 
 class ClientError(OtcnodeError):
@@ -39,6 +40,12 @@ class RpcFailure(ClientError):
         self.code = code
         self.message = message
         self.data = data
+
+    @property
+    def retry_after_ms(self) -> int | None:
+        """When the node says to come again, where it refuses for rate."""
+        wait_ms = self.data.get("retry_after_ms") if isinstance(self.data, dict) else None
+        return wait_ms if self.code == RATE_LIMIT and isinstance(wait_ms, int) else None
 
 
 class NodeLied(ClientError):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from otcnode.rpc.subscriptions import Subscriptions
 from otcnode.rpc.transactions import ledger_error
 
 _log = structlog.get_logger()
+_LOOKS = {name: name.encode() for name, method in METHODS.items() if method.look}
 _ORDER = {name: place for place, name in enumerate(METHODS)}
 Outcome = Any
 """A result, or the RpcError that stands for one."""
@@ -60,7 +62,7 @@ class Dispatcher:
     ) -> bytes | None:
         """The answer to one body or message, None where there must be none; `reading`: what its caller has been charged
         for it already."""
-        caller = self.caller(address, token)
+        caller = self.payer(raw, address, token)
         bill = self.bill(caller, reading)
         context = Context(self._service, self._authenticator, token, listener, caller)
         return await bill.metered(self._answer(raw, context, bill))
@@ -69,17 +71,21 @@ class Dispatcher:
         """Whom it counts against: an account that has logged in, or an address."""
         return self._authenticator.name_of(token) or address
 
+    def payer(self, raw: bytes, address: str, token: bytes | None) -> str:
+        """Whom a message counts against: its caller, or whoever watches from there if all it does is look."""
+        return watcher(address) if _only_looks(raw) else self.caller(address, token)
+
     def bill(self, caller: str, reading: int = 0) -> Bill:
         """For one message of `caller`."""
+        return Bill(partial(self.charge, caller), self._processor_ns, reading)
 
-        def charge(cost: int) -> None:
-            self._rates.charge(caller, cost, self._monotonic_ms())
-
-        return Bill(charge, self._processor_ns, reading)
+    def charge(self, caller: str, cost: int) -> None:
+        """What has been spent, or is spent whatever comes of it."""
+        self._rates.charge(caller, cost, self._monotonic_ms())
 
     def charge_request(self, caller: str) -> int:
         """What an HTTP request of `caller` costs, whatever it asks for."""
-        self._rates.charge(caller, limits.rpc_request_cost, self._monotonic_ms())
+        self.charge(caller, limits.rpc_request_cost)
         return limits.rpc_request_cost
 
     async def out_of_debt(self, caller: str) -> RpcError | None:
@@ -221,6 +227,20 @@ class Dispatcher:
             self.errors[outcome.code] += 1
             return None if call.id is None else json_rpc.failure(call.id, outcome)
         return None if call.id is None else json_rpc.success(call.id, outcome)
+
+
+def watcher(address: str) -> str:
+    """Looks at the node, by its pages and by calls, have a budget of their own: nobody is kept from watching a node, or
+    from asking it why it stands still, by who calls it from the same address."""
+    return f"watcher at {address}"
+
+
+def _only_looks(raw: bytes) -> bool:
+    """Whether this is one call that looks at the node; a long message is none."""
+    if len(raw) > limits.rpc_look_bytes_max or not any(name in raw for name in _LOOKS.values()):
+        return False
+    entries = json_rpc.parse(raw, 1).entries
+    return all(isinstance(entry, Call) and entry.method in _LOOKS for entry in entries)
 
 
 def _too_many(retry_after_ms: int) -> RpcError:

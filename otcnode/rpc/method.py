@@ -114,6 +114,8 @@ class Method:
     cost: int
     handle: Handler | None = None
     handle_many: BatchHandler | None = None
+    look: bool = False
+    """It looks at the node alone, for those who run it: asked by itself, it takes of the budget of the pages."""
 
     def __post_init__(self) -> None:
         assert (self.handle is None) != (self.handle_many is None)

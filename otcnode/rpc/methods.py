@@ -420,7 +420,7 @@ METHODS: dict[str, Method] = {
         subscriptions.unsubscribe,
     ),
     "node_status": Method(
-        "How this node is.", Params, node_status.NodeStatusResult, Access.OPEN, {}, 4, node_status.status
+        "How this node is.", Params, node_status.NodeStatusResult, Access.OPEN, {}, 4, node_status.status, look=True
     ),
     "node_explain": Method(
         "Why the chain does or does not move, as this node sees it.",
@@ -430,6 +430,7 @@ METHODS: dict[str, Method] = {
         {},
         10,
         node_status.explain,
+        look=True,
     ),
     "evidence_list": Method(
         "What this node holds against validators: who did what an honest one never does.",

@@ -102,7 +102,9 @@ What subscriptions tell takes units of a second budget of the caller, as large: 
 paid, and no call waits for it.
 
 The four pages take units of a budget of the address besides. `/metrics` and `/readyz` answer 429 where it owes for more
-than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then.
+than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then. {{looks}}, alone in a
+message of at most {limits.rpc_look_bytes_max:,} bytes, take of that budget too: whoever runs a node learns how it is
+while others at the same address owe.
 
 ## Methods
 
@@ -114,7 +116,9 @@ of its caller's budget.
 def api_reference() -> str:
     """The whole document."""
     head = _HEAD.format(
-        prefixes=", ".join(f"`{prefix.value}` {prefix.name.lower()}" for prefix in Prefix), roles="\n".join(_roles())
+        prefixes=", ".join(f"`{prefix.value}` {prefix.name.lower()}" for prefix in Prefix),
+        roles="\n".join(_roles()),
+        looks=" and ".join(f"`{name}`" for name, method in METHODS.items() if method.look),
     )
     return head + "\n" + "\n".join(_methods()) + "\n\n" + "\n".join(_notes()).rstrip() + "\n"
 

@@ -23,7 +23,7 @@ from otcnode.errors import ConfigurationError
 from otcnode.rpc import json_rpc
 from otcnode.rpc.access import Authenticator
 from otcnode.rpc.auth import parse_token
-from otcnode.rpc.dispatch import Dispatcher
+from otcnode.rpc.dispatch import Dispatcher, watcher
 from otcnode.rpc.gate import gate_of
 from otcnode.rpc.json_rpc import NULL_ID, RpcError
 from otcnode.rpc.metrics import NodeMetrics
@@ -105,7 +105,7 @@ class RpcServer:
 
     async def _post(self, request: web.Request) -> web.Response:
         address, token = _address(request), _token(request)
-        caller = self.dispatcher.caller(address, token)
+        caller = await self._payer(request)
         if error := await self.dispatcher.out_of_debt(caller):
             return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
         reading = self.dispatcher.charge_request(caller)
@@ -117,6 +117,13 @@ class RpcServer:
         if answer is None:
             return web.Response(status=204)
         return web.Response(body=answer, content_type=_JSON)
+
+    async def _payer(self, request: web.Request) -> str:
+        """Whom a request counts against. One as small as a look at the node is read before it is known what it is."""
+        length = request.content_length
+        small = length is not None and length <= min(limits.rpc_look_bytes_max, self._request_bytes_max)
+        raw = await request.read() if small else b""
+        return self.dispatcher.payer(raw, _address(request), _token(request))
 
     def _too_large(self) -> web.Response:
         error = RpcError(json_rpc.INVALID_REQUEST, f"the request is larger than {self._request_bytes_max} bytes")
@@ -148,7 +155,6 @@ class RpcServer:
         """Answer messages side by side (one may wait for a minute), reading no further ahead than the bound; notify of
         what is subscribed."""
         address, token = _address(request), _token(request)
-        caller = self.dispatcher.caller(address, token)
         room = asyncio.Semaphore(limits.rpc_websocket_messages_in_flight_max)
 
         async def serve(raw: bytes) -> None:
@@ -176,12 +182,12 @@ class RpcServer:
                 token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn, address=address
             )
             async for message in socket:
-                if error := await self.dispatcher.out_of_debt(caller):
-                    await socket.send_str(json_rpc.failure(NULL_ID, error).decode())
-                    continue
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
                 raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+                if error := await self.dispatcher.out_of_debt(self.dispatcher.payer(raw, address, token)):
+                    await socket.send_str(json_rpc.failure(NULL_ID, error).decode())
+                    continue
                 await room.acquire()
                 spawn(serve(raw))
             for task in tasks:
@@ -218,13 +224,13 @@ class RpcServer:
         """A page that looks at the node: what that takes counts too."""
         if error := await self._paid(request):
             return web.Response(status=429, text=f"{error.message}\n")
-        with self.dispatcher.bill(_watcher(request)).counted():
+        with self.dispatcher.bill(watcher(_address(request))).counted():
             return page()
 
     async def _paid(self, request: web.Request) -> RpcError | None:
-        watcher = _watcher(request)
-        error = await self.dispatcher.out_of_debt(watcher)
-        self.dispatcher.charge_request(watcher)
+        payer = watcher(_address(request))
+        error = await self.dispatcher.out_of_debt(payer)
+        self.dispatcher.charge_request(payer)
         return error
 
 
@@ -258,11 +264,6 @@ async def _close(socket: web.WebSocketResponse, request: web.Request, code: int,
 
 def _page(status: int, content: object) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(content) + b"\n", content_type=_JSON)
-
-
-def _watcher(request: web.Request) -> str:
-    """Pages have a budget of their own: nobody is kept from watching a node by who calls it from the same address."""
-    return f"pages for {_address(request)}"
 
 
 def _address(request: web.Request) -> str:

@@ -8,12 +8,20 @@ from io import StringIO
 from typing import Any
 
 import aiohttp
+import click
 import msgspec
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from rich.console import Console
 
-from otcnode.cli.node import _ask, _ask_one, _status_table
+from otcnode import limits
+from otcnode.cli import node
+from otcnode.cli.exits import EXIT_NO
+from otcnode.cli.node import _ask, _ask_one, _status_table, explain, status
+from otcnode.rpc.dispatch import watcher
+from otcnode.rpc.server import RpcServer
+from tests.rpc.fake import FakeNode
 
 URL = "http://127.0.0.1:26651"
 
@@ -111,11 +119,12 @@ async def test_a_node_that_does_not_say_what_former_chains_take_is_a_node() -> N
     assert "synced" in shown_of(await asked(body, "node_status"))
 
 
-async def asked(body: bytes, method: str) -> dict[str, Any]:
-    """What is made of an answer."""
+async def asked(body: bytes, method: str, *, then: bytes | None = None) -> dict[str, Any]:
+    """What is made of an answer, and of another one that comes after it."""
+    bodies = [body] if then is None else [then, body]
 
     async def answer(request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=bodies[-1] if len(bodies) == 1 else bodies.pop(), content_type="application/json")
 
     application = web.Application()
     application.router.add_post("/", answer)
@@ -129,6 +138,52 @@ async def asked(body: bytes, method: str) -> dict[str, Any]:
             return (await _ask((url,), method))[url]
     finally:
         await runner.cleanup()
+
+
+def refusal(wait_ms: object) -> bytes:
+    error = {"code": -32004, "message": "too many requests", "data": {"retry_after_ms": wait_ms}}
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": error})
+
+
+async def test_a_node_that_is_busy_is_asked_again_when_it_says() -> None:
+    said = {"jsonrpc": "2.0", "id": 1, "result": ANSWER}
+    assert await asked(refusal(1), "node_status", then=msgspec.json.encode(said)) == ANSWER
+
+
+@pytest.mark.parametrize(("command", "said"), [(status, "busy"), (explain, "some are reached, but busy")])
+def test_a_node_that_stays_busy_is_reached(command: click.Command, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answered, and there is no answer: exit code 1, not 3."""
+
+    async def ask(urls: tuple[str, ...], method: str) -> dict[str, dict[str, Any]]:
+        return {urls[0]: await asked(refusal(3_600_000), method)}
+
+    monkeypatch.setattr(node, "_ask", ask)
+    result = CliRunner().invoke(command, ["--json"])
+    assert result.exit_code == EXIT_NO
+    assert "reached, but busy with others (too many requests; ask again in 3600.0 s)" in result.output
+    assert said in result.output
+
+
+@pytest.mark.parametrize("wait_ms", [None, "1", 0, -5])
+async def test_a_refusal_that_names_no_time_to_come_again_is_not_waited_for(wait_ms: object) -> None:
+    assert "too many requests" in (await asked(refusal(wait_ms), "node_status"))["error"]
+
+
+async def test_an_operator_is_answered_while_somebody_at_the_same_address_owes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who owes an hour keeps nobody from asking how the node is, and why it stands still."""
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    server = RpcServer(FakeNode())
+    url = f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}"
+    try:
+        server.dispatcher.charge("127.0.0.1", 3_600 * limits.rpc_cost_per_second)
+        assert (await _ask((url,), "node_status"))[url]["height"] == 0
+        assert (await _ask((url,), "node_explain"))[url]["name"]
+        server.dispatcher.charge(watcher("127.0.0.1"), 3_600 * limits.rpc_cost_per_second)
+        assert "busy" in (await _ask((url,), "node_explain"))[url]["error"]
+    finally:
+        await server.stop()
 
 
 async def test_a_node_that_says_nothing_is_told_so() -> None:

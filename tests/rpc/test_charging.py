@@ -6,12 +6,14 @@ import asyncio
 import time
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
 from otcnode import limits
 from otcnode.rpc import json_rpc
 from otcnode.rpc.charging import Bill
+from otcnode.rpc.dispatch import watcher
 from otcnode.rpc.methods import METHODS
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import NodeStatus
@@ -22,6 +24,7 @@ from tests.rpc.serving import served
 RATE_LIMIT = -32004
 UNIT_NS = limits.rpc_cost_unit_ns
 STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
+PARAMS = {"jsonrpc": "2.0", "method": "chain_params", "id": 1}
 
 
 class Slow(FakeNode):
@@ -198,32 +201,66 @@ async def test_who_owes_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
     monkeypatch.setattr(limits, "rpc_cost_unit_ns", 100)
     node = Slow(0)
-    budget = limits.rpc_request_cost + 4
+    budget = limits.rpc_request_cost + METHODS["chain_params"].cost
     async with (
         served(node, cost_per_second=1, cost_burst=budget) as (url, session),
         session.ws_connect(url + "/ws") as connection,
     ):
-        async with session.post(url, json=STATUS) as response:
+        async with session.post(url, json=PARAMS) as response:
             assert "result" in await response.json()
         async with session.post(url, data=b"[" * 1_000) as response:
             answer = await response.json()
         assert (answer["error"]["code"], answer["id"]) == (RATE_LIMIT, None)
         assert answer["error"]["data"]["retry_after_ms"] > 0
-        await connection.send_json(STATUS)
+        await connection.send_json(PARAMS)
         answer = await connection.receive_json()
         assert (answer["error"]["code"], answer["id"]) == (RATE_LIMIT, None)
-    assert node.looks == 1
+
+
+@pytest.mark.parametrize("over_websocket", [False, True])
+async def test_looks_at_the_node_are_charged_as_its_pages_are(
+    monkeypatch: pytest.MonkeyPatch, *, over_websocket: bool
+) -> None:
+    """Alone in a message, and as long as the budget of the pages lasts. What they are mixed with has none of it."""
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    node = Slow(0)
+    server = RpcServer(node, cost_per_second=1, cost_burst=100)
+    port = await server.start("127.0.0.1", 0)
+    server.dispatcher.charge("127.0.0.1", 1_000)
+    url = f"http://127.0.0.1:{port}"
+    mixed = [STATUS, {**PARAMS, "id": 2}]
+    lengthy = {**STATUS, "id": "x" * limits.rpc_look_bytes_max}
+    async with aiohttp.ClientSession() as session, session.ws_connect(url + "/ws") as connection:
+
+        async def answer(body: object) -> Any:
+            if over_websocket:
+                await connection.send_json(body)
+                return await connection.receive_json()
+            async with session.post(url, json=body) as response:
+                return await response.json()
+
+        assert "result" in await answer(STATUS)
+        assert "result" in (await answer([STATUS]))[0]
+        for other in (mixed, lengthy, PARAMS, {**PARAMS, "id": "node_status"}):
+            assert (await answer(other))["error"]["code"] == RATE_LIMIT
+        server.dispatcher.charge(watcher("127.0.0.1"), 1_000)
+        assert (await answer(STATUS))["error"]["code"] == RATE_LIMIT
+    await server.stop()
+    assert node.looks == 2
 
 
 async def test_pages_that_look_at_the_node_are_charged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
     monkeypatch.setattr(limits, "rpc_cost_unit_ns", 100)
     node = Slow(0)
-    async with served(node, cost_per_second=1, cost_burst=limits.rpc_request_cost + 4) as (url, session):
+    async with served(node, cost_per_second=1, cost_burst=limits.rpc_request_cost + METHODS["chain_params"].cost) as (
+        url,
+        session,
+    ):
         statuses = []
         for page in ("/healthz", "/metrics", "/readyz", "/metrics", "/healthz", "/version"):
             async with session.get(url + page) as response:
                 statuses.append(response.status)
         assert statuses == [200, 200, 429, 429, 200, 200]
-        async with session.post(url, json=STATUS) as response:
+        async with session.post(url, json=PARAMS) as response:
             assert "result" in await response.json()

@@ -333,16 +333,17 @@ async def test_one_caller_cannot_have_everything_in_flight(
     monkeypatch.setattr(limits, "rpc_calls_in_flight_per_caller_max", 2)
     monkeypatch.setattr(limits, "rpc_calls_in_flight_max", 3)
     wait = {"jsonrpc": "2.0", "method": "tx_wait", "params": {"id": form.transaction(bytes(32))}, "id": 1}
-    status = msgspec.json.encode({"jsonrpc": "2.0", "method": "node_status", "id": 1})
 
-    async def code(address: str) -> int | None:
-        answer = await api.dispatcher.answer(status, address, None)
+    async def code(address: str, method: str = "chain_params") -> int | None:
+        body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "id": 1})
+        answer = await api.dispatcher.answer(body, address, None)
         assert answer is not None
         return msgspec.json.decode(answer).get("error", {}).get("code")  # type: ignore[no-any-return]
 
     waiting = [asyncio.create_task(api.dispatcher.answer(msgspec.json.encode([wait, wait]), "a", None))]
     await node.waiting.wait()
     assert [await code("a"), await code("b")] == [-32006, None]
+    assert await code("a", "node_explain") is None, "nobody is kept from looking at the node"
     node.waiting.clear()
     waiting.append(asyncio.create_task(api.dispatcher.answer(msgspec.json.encode(wait), "b", None)))
     await node.waiting.wait()
