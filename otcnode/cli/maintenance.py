@@ -193,6 +193,11 @@ def export(
                 found = exports.export(store, exports.Kind(kind), exports.Format(form), output, first, last, show)
         except KeyboardInterrupt:
             end_stopped("go on with the same command")
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write {output}: {error.strerror or error}; see to that (where the disk is full, make room), "
+                "then go on with the same command"
+            ) from None
     _answer(found._asdict(), as_json)
 
 

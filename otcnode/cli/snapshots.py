@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from otcnode.config import Home, load_configuration
 from otcnode.engine.evidence import read_kept
 from otcnode.errors import (
     ConfigurationError,
+    DiskFull,
     GatheredDamage,
     NoRoom,
     OtherFormat,
@@ -108,33 +109,47 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
         raise ConfigurationError(f"{source} holds no whole snapshot")
     roots = roots_of(genesis_module.load(home.genesis))
     check_manifest(manifest, roots.chain, roots.first_epoch, depth_of(roots.buckets))
-    # Documents that an earlier version kept with the chain must not go with it.
-    documents = open_documents(home.documents, home.database, _say)
-    documents_left = not documents.has_taken_over
-    documents.close()
+    with _room_advised(CHAIN_LEFT):
+        # Documents that an earlier version kept with the chain must not go with it.
+        documents = open_documents(home.documents, home.database, _say)
+        documents_left = not documents.has_taken_over
+        documents.close()
     shelf = DiskShelf(home.snapshots, home.incoming, lambda: None)
     with ExitStack() as closing:
         closing.callback(shelf.close)
-        held = _hold(closing, home, roots, None if replace else manifest.header.height)
+        with _room_advised(CHAIN_LEFT):
+            held = _hold(closing, home, roots, None if replace else manifest.header.height)
         left = CHAIN_LEFT
         try:
-            incoming = _opened(shelf, roots, manifest)
-            _gather(incoming, folder, source)
+            with _room_advised(CHAIN_LEFT):
+                incoming = _opened(shelf, roots, manifest)
+                _gather(incoming, folder, source)
             left = RECORD_VOID
             void_record(home)
-            incoming.finish(lambda: [] if held is None else _beside(held))
+            with _room_advised(RECORD_VOID):
+                incoming.finish(lambda: [] if held is None else _beside(held))
         except KeyboardInterrupt:
             end_stopped(f"{left}; go on with the same command")
         except GatheredDamage as found:
             shelf.discard()
             raise _gathered_in_vain(str(found), left) from None
     dispose = _disposal(home, documents_left)
-    damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
+    with _room_advised(RECORD_VOID):
+        damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
     if damage is not None:
         raise _gathered_in_vain(damage, RECORD_VOID)
     _tell(
         manifest, as_json, f"{directory} has the state at height {manifest.header.height}; blocks come from its peers"
     )
+
+
+@contextmanager
+def _room_advised(left: str) -> Iterator[None]:
+    """Where the disk is full, the way on is this command, and not a start of the node."""
+    try:
+        yield
+    except DiskFull as full:
+        raise DiskFull(f"{str(full).partition(';')[0]}; {left}: free space, then go on with the same command") from None
 
 
 def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from otcnode import limits
 from otcnode.bench.chain import genesis_of, make_home
-from otcnode.cli import maintenance, stopped
+from otcnode.cli import maintenance, snapshots, stopped
 from otcnode.cli.main import otcnode
 from otcnode.codec import encode
 from otcnode.config import Home
@@ -40,6 +40,7 @@ from otcnode.vm.documents.records import sealed_name
 from otcnode.vm.folding import Fold
 from tests.engine.network import key_of
 from tests.engine.test_evidence import double
+from tests.storage.test_shelf import full_disk
 
 HEIGHT, TRANSACTIONS = 40, 5
 
@@ -305,6 +306,30 @@ def test_a_restore_takes_evidence_along_but_none_that_is_damaged(home: Path, tmp
     kv = LevelKeyValue(Home(home).database)
     assert list(kv.scan(Table.EVIDENCE.value)) == [(Table.EVIDENCE.value + kept[0], kept[1])]
     kv.close()
+
+
+@pytest.mark.parametrize("part", ["_hold", "_opened", "_gather", "finish", "complete_installation"])
+def test_a_restore_that_finds_the_disk_full_says_what_is_left_and_goes_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The node is not to be started before: its record may be void, and its chain is the old one."""
+    made = asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    assert asked("verify", "--home", home)["height"] == HEIGHT
+    restore = ("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace")
+    owner: Any = Incoming if part == "finish" else snapshots
+    whole = getattr(owner, part)
+
+    def refusing(*arguments: Any) -> Any:
+        with full_disk():
+            return whole(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "snapshot_unwritten_bytes_max", 0)
+        patched.setattr(owner, part, refusing)
+        said = refused(DiskFull, *restore)
+    left = snapshots.CHAIN_LEFT if part in ("_hold", "_opened", "_gather") else snapshots.RECORD_VOID
+    assert said.startswith("the disk of ") and said.endswith(f"{left}: free space, then go on with the same command")
+    assert asked(*restore) == made
 
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "other files", "no table", "index"])
@@ -577,6 +602,28 @@ def test_what_an_export_says(home: Path, tmp_path: Path) -> None:
     assert "exists already" in refused(ConfigurationError, "export", "events", *words, tmp_path / "events")
     wrong = ("export", "events", "--home", home, "--output", tmp_path / "other", "--to", HEIGHT + 1)
     assert "blocks 1 to 40 are kept" in refused(ConfigurationError, *wrong)
+
+
+@pytest.mark.parametrize("form", [form.value for form in exports.Format])
+def test_an_export_that_finds_the_disk_full_names_it_and_goes_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    output = tmp_path / "out"
+    words = ("export", "transactions", "--home", home, "--format", form, "--output", output)
+    whole = exports.export
+
+    def refusing(*arguments: Any) -> Any:
+        with full_disk():
+            return whole(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exports, "export", refusing)
+        said = refused(ConfigurationError, *words)
+    assert said.startswith(f"cannot write {output}: ") and "File too large" in said
+    assert said.endswith("make room), then go on with the same command")
+    assert asked(*words)["last"] == HEIGHT
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
