@@ -34,14 +34,28 @@ format = "text"
 
 def create_key(home: Home, key: NodeKey) -> None:
     """Write a new key and, in the same act, its voting record: only a key whose record was born with it may vote at
-    once; any other is silent until it has seen that nothing it may have said before can still matter."""
+    once; any other is silent until it has seen that nothing it may have said before can still matter. Where one of the
+    two cannot be written, as on a full disk, neither stays: nobody knows the key yet."""
     home.record.parent.mkdir(parents=True, exist_ok=True)
     os.chmod(home.path, 0o700)
     key.save(home.key)
+    try:
+        _create_record(home)
+    except BaseException:
+        home.key.unlink()
+        raise
+
+
+def _create_record(home: Home) -> None:
     record = FileVotesLog.create(home.record)
-    record.append(birth())
-    record.sync()
-    record.close()
+    try:
+        record.append(birth())
+        record.sync()
+    except BaseException:
+        home.record.unlink()
+        raise
+    finally:
+        record.close()
 
 
 def void_record(home: Home) -> bool:
@@ -74,13 +88,19 @@ def create_home(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The file holds either its old content or all of the new one, whatever happens in between."""
+    """The file holds either its old content or all of the new one, whatever happens in between. Raises OSError
+    that names it."""
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        # Where it is the write that fails, the system names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     sync_directory(path.parent)
 
 

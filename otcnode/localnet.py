@@ -148,6 +148,20 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
+def made_whole(directory: Path) -> Iterator[None]:
+    """A new cluster is made in it: where that fails or is stopped, nothing that is new stays, for what is half made can
+    neither be started nor be gone on with."""
+    before = set(directory.glob("*"))
+    try:
+        yield
+    except BaseException:
+        for path in set(directory.glob("*")) - before:
+            if _OURS.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+@contextmanager
 def _signals_wait() -> Iterator[None]:
     """What ends this process by an exception can come between the birth of another one and the line that notes it, and
     would leave one that nobody knows of: it waits until that is done."""

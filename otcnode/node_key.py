@@ -43,17 +43,24 @@ class NodeKey:
         return cls(random_bytes(SEED_BYTES), random_bytes(32))
 
     def save(self, path: Path) -> None:
-        """Create the file; an existing one is never overwritten (ConfigurationError)."""
+        """Create the file, whole or not at all. Raises ConfigurationError; an existing one is never overwritten."""
         seed, secret = self.signing.seed, self.static_secret
         content = msgspec.json.encode(_KeyFile(KEY_FILE_VERSION, seed.hex(), secret.hex(), _check(seed, secret).hex()))
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise ConfigurationError(f"{path} exists already: a node's key is never overwritten") from None
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            path.unlink()
+            raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None
+        except BaseException:
+            path.unlink()
+            raise
 
     @classmethod
     def load(cls, path: Path) -> NodeKey:

@@ -61,19 +61,20 @@ def localnet(
     if not is_new:
         _refuse_another(directory)
     else:
-        cast = new_cast(directory)
-        local.create(
-            local.Plan(
-                directory=directory,
-                validators=validators,
-                full_nodes=full_nodes,
-                base_port=port,
-                accounts=cast.accounts,
-                cash=cast.cash,
-                clock_rate=story.CLOCK_RATE if demo else 1,
-                parameters=story.PARAMETERS if demo else ChainParameters(),
+        with local.made_whole(directory):
+            cast = new_cast(directory)
+            local.create(
+                local.Plan(
+                    directory=directory,
+                    validators=validators,
+                    full_nodes=full_nodes,
+                    base_port=port,
+                    accounts=cast.accounts,
+                    cash=cast.cash,
+                    clock_rate=story.CLOCK_RATE if demo else 1,
+                    parameters=story.PARAMETERS if demo else ChainParameters(),
+                )
             )
-        )
     with local.Cluster(directory) as cluster:
         console.print(f"Starting {len(cluster.members)} nodes in {directory} …")
         cluster.start_all()

@@ -52,10 +52,10 @@ def damaged(incoming: Path) -> None:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
+def full_disk(file_bytes: int = 16) -> Iterator[None]:
     """No file takes more than a few bytes: the kernel refuses as it does on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, hard))
     try:
         yield
     finally:
