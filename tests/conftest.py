@@ -3,6 +3,8 @@ examples in every run, so that a failure is a failure of the change and can be h
 """
 
 import re
+import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,3 +21,12 @@ LONG_ASKED_FOR = re.compile(r"(?<!not )\blong\b")
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("exploring" if LONG_ASKED_FOR.search(config.getoption("-m")) else "fixed")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command is a process's own and sets what the signals do that end it; the tests are many in one."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -8,11 +8,12 @@ import click
 import msgspec
 
 from otcnode.audit import ledger_violations, verified
-from otcnode.cli.exits import EXIT_INTERRUPTED, EXIT_NO
+from otcnode.cli.exits import EXIT_NO
 from otcnode.cli.maintenance import export, prune, replay, rollback
 from otcnode.cli.progress import bars
 from otcnode.cli.snapshots import restore, snapshot
 from otcnode.cli.stopped import home_option, json_option, open_chain, opened, readable, verifying
+from otcnode.cli.stopping import Stopping, stoppable
 from otcnode.config import Home
 from otcnode.maintenance import inspection
 from otcnode.storage import tools
@@ -36,7 +37,8 @@ def db() -> None:
     "--from", "first", type=click.IntRange(min=1), help="Leave the blocks below out: they were checked before."
 )
 @json_option
-def verify(directory: Path, first: int | None, as_json: bool) -> None:
+@stoppable("go on with the same command")
+def verify(stopping: Stopping, directory: Path, first: int | None, as_json: bool) -> None:
     """Check everything against the certified headers, and the ledger's invariants.
 
     Of every kept block: header, certificate, transactions, receipts, and the entries of all indexes, made anew from the
@@ -48,22 +50,18 @@ def verify(directory: Path, first: int | None, as_json: bool) -> None:
     by Ctrl-C, it says with which --from to go on.
     """
     with verifying(ADVICE_RESTORE), opened(directory) as stopped:
-        reached = 0
-        try:
-            with bars() as show:
+        with bars(stopping.check) as show:
 
-                def note(part: str, done: int, whole: int) -> None:
-                    nonlocal reached
-                    reached = done if part == tools.BLOCKS else reached
-                    show(part, done, whole)
+            def note(part: str, done: int, whole: int) -> None:
+                if part == tools.BLOCKS:
+                    stopping.advise(f"go on with --from {done + 1}")
+                show(part, done, whole)
 
-                found = verified(stopped.kv, stopped.chain, note, first)
-                store = Store.open(stopped.kv, stopped.chain, 0)
-                violations = ledger_violations(store, stopped.chain, show)
-                fields = {**found._asdict(), "documents": _documents(stopped.home, show)}
-        except KeyboardInterrupt:
-            click.echo(f"stopped; go on with --from {reached + 1}", err=True)
-            raise SystemExit(EXIT_INTERRUPTED) from None
+            found = verified(stopped.kv, stopped.chain, note, first)
+            store = Store.open(stopped.kv, stopped.chain, 0)
+            violations = ledger_violations(store, stopped.chain, show)
+            fields = {**found._asdict(), "documents": _documents(stopped.home, show)}
+        stopping.settle()
     if as_json:
         answer = {**fields, "violations": [str(violation) for violation in violations]}
         click.echo(msgspec.json.encode(answer))

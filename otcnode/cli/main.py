@@ -61,13 +61,29 @@ def otcnode() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every foreseeable error is one line on standard error and a documented exit code."""
-    # To be told to end is to be interrupted: whatever Ctrl-C cleans up (nodes, processes, files) is cleaned up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        otcnode.main(args=arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+        # To be told to end is to be interrupted: whatever Ctrl-C cleans up (nodes, processes, files) is cleaned up.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            _run(arguments)
+        finally:
+            _hear_no_more()
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _hear_no_more()
         click.echo("stopped", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _hear_no_more() -> None:
+    """The outcome is known: interrupted now, Python would end itself by the signal, without a word."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _run(arguments: list[str] | None) -> None:
+    try:
+        otcnode.main(args=arguments, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -87,7 +103,6 @@ def main(arguments: list[str] | None = None) -> Any:
     except OtcnodeError as error:
         click.echo(f"otcnode: {error}", err=True)
         sys.exit(EXIT_NO)
-    sys.exit(0)
 
 
 def _of_system(error: OSError) -> str:

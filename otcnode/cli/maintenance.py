@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from otcnode.cli.progress import bars, end_stopped
+from otcnode.cli.progress import bars
 from otcnode.cli.stopped import Stopped, home_option, json_option, opened, readable
+from otcnode.cli.stopping import Stopping, stoppable
 from otcnode.config import load_configuration
 from otcnode.errors import ConfigurationError, NoRoom, UnservableState
 from otcnode.genesis import Genesis
@@ -35,7 +36,8 @@ from otcnode.storage.store import Store
     help="A new directory in which the replayed state is kept, or that of a stopped replay; by default in the home.",
 )
 @json_option
-def replay(directory: Path, height: int | None, path: Path | None, as_json: bool) -> None:
+@stoppable("go on with the same command")
+def replay(stopping: Stopping, directory: Path, height: int | None, path: Path | None, as_json: bool) -> None:
     """Execute the kept blocks once more and compare everything.
 
     From the genesis, or where blocks are pruned from the lowest state that is known: every root and field of the
@@ -47,18 +49,16 @@ def replay(directory: Path, height: int | None, path: Path | None, as_json: bool
         first = replays.first_height(source, height)
         scratch = Scratch(stopped.home.replay if path is None else path, first)
         try:
-            with bars() as show:
+            with bars(stopping.check) as show:
                 store = _begun(source, scratch, stopped.genesis, first, show)
                 found = replays.replay(source, stopped.kv, store, stopped.genesis.time_ms, show)
         except replays.Unusable as unusable:
             scratch.remove()
             raise ConfigurationError(f"the replay's own store was {unusable}; run it again: it begins anew") from None
-        except KeyboardInterrupt:
-            scratch.close()
-            end_stopped("go on with the same command")
         except BaseException:
             scratch.close()
             raise
+        stopping.settle()
         scratch.remove()
     answer = {"begun_at": scratch.begun.height, **found._asdict()}
     _answer(answer, as_json, "every block came out as it is stored")
@@ -80,7 +80,8 @@ def _begun(source: Store, scratch: Scratch, genesis: Genesis, first: int, show: 
 @home_option
 @click.option("--to", "height", type=click.IntRange(min=0), required=True, help="The last height that stays.")
 @json_option
-def rollback(directory: Path, height: int, as_json: bool) -> None:
+@stoppable("go on with the same command")
+def rollback(stopping: Stopping, directory: Path, height: int, as_json: bool) -> None:
     """Take the last blocks back, as far as the history of states reaches.
 
     The voting record becomes void first: what this validator has signed stays signed, so it is silent until none of it
@@ -97,11 +98,10 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
             nonlocal voided
             voided = void_record(home)
 
-        try:
-            with bars() as show:
-                before = take_back(stopped.kv, stopped.chain, height, void, show)
-        except KeyboardInterrupt:
-            end_stopped("the store is at the height that it had reached; go on with the same command")
+        stopping.advise("the store is at the height that it had reached; go on with the same command")
+        with bars(stopping.check) as show:
+            before = take_back(stopped.kv, stopped.chain, height, void, show)
+        stopping.settle()
     fields: dict[str, object] = {"height": height, "blocks_taken_back": before - height, "record_voided": voided}
     text = "the voting record is void: this validator is silent until nothing it has signed can matter"
     _answer(fields, as_json, text if voided else "")
@@ -115,7 +115,15 @@ def rollback(directory: Path, height: int, as_json: bool) -> None:
     "--without-snapshot", is_flag=True, help="Make none first: who joins then needs another node for what is dropped."
 )
 @json_option
-def prune(directory: Path, keep_blocks: int, keep_history: int | None, without_snapshot: bool, as_json: bool) -> None:
+@stoppable("go on with the same command")
+def prune(
+    stopping: Stopping,
+    directory: Path,
+    keep_blocks: int,
+    keep_history: int | None,
+    without_snapshot: bool,
+    as_json: bool,
+) -> None:
     """Drop old blocks and states, and give the disk back.
 
     The certified headers by which the validator sets are followed stay. Where the node makes snapshots for those who
@@ -126,18 +134,16 @@ def prune(directory: Path, keep_blocks: int, keep_history: int | None, without_s
     text, made = "", None
     with opened(directory) as stopped:
         before = stopped.kv.size_bytes()
-        try:
-            with bars() as show:
-                try:
-                    if not without_snapshot:
-                        made = _snapshot_for_joiners(stopped, keep_blocks, show)
-                except UnservableState as error:
-                    text = f"{error}: who joins needs a node that keeps all blocks"
-                room = pruning.Room(stopped.kv)
-                found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show, room)
-                room.all(show)
-        except KeyboardInterrupt:
-            end_stopped("go on with the same command")
+        with bars(stopping.check) as show:
+            try:
+                if not without_snapshot:
+                    made = _snapshot_for_joiners(stopped, keep_blocks, show)
+            except UnservableState as error:
+                text = f"{error}: who joins needs a node that keeps all blocks"
+            room = pruning.Room(stopped.kv)
+            found = pruning.prune(stopped.kv, stopped.chain, keep_blocks, keep_history, show, room)
+            room.all(show)
+        stopping.settle()
         sizes = {"bytes_before": before, "bytes_after": stopped.kv.size_bytes()}
     if made is not None:
         text = f"a snapshot of height {made} was made first: who joins by it needs no dropped block"
@@ -179,20 +185,28 @@ def _snapshot_for_joiners(stopped: Stopped, keep_blocks: int, show: Progress) ->
 @click.option("--from", "first", type=click.IntRange(min=1), help="The first height; by default the lowest kept.")
 @click.option("--to", "last", type=click.IntRange(min=1), help="The last height; by default the last.")
 @json_option
+@stoppable("go on with the same command")
 def export(
-    directory: Path, kind: str, form: str, output: Path, first: int | None, last: int | None, as_json: bool
+    stopping: Stopping,
+    directory: Path,
+    kind: str,
+    form: str,
+    output: Path,
+    first: int | None,
+    last: int | None,
+    as_json: bool,
 ) -> None:
     """Write blocks, transactions or events as rows for other programs.
 
-    An export never overwrites. Stopped by Ctrl-C, the same command goes on. Parquet needs the extra otcnode[export].
+    An export never overwrites. Stopped by Ctrl-C, the same command goes on: with blocks of the same chain and heights,
+    and of no other. Parquet needs the extra otcnode[export].
     """
     with opened(directory) as stopped:
         store = Store.open(stopped.kv, stopped.chain, 0)
+        wanted = exports.Wanted(exports.Kind(kind), exports.Format(form), first, last)
         try:
-            with bars() as show:
-                found = exports.export(store, exports.Kind(kind), exports.Format(form), output, first, last, show)
-        except KeyboardInterrupt:
-            end_stopped("go on with the same command")
+            with bars(stopping.check) as show:
+                found = exports.export(store, wanted, output, stopping.settle, show)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write {output}: {error.strerror or error}; see to that (where the disk is full, make room), "

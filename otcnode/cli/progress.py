@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import click
 from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from otcnode.cli.exits import EXIT_INTERRUPTED
 from otcnode.storage.progress import Progress
 
 LINE_SECONDS = 2.0
 
 
 @contextmanager
-def bars() -> Iterator[Progress]:
-    """A bar per part on standard error; where that is no terminal, a line every few seconds."""
+def bars(check: Callable[[], None]) -> Iterator[Progress]:
+    """A bar per part on standard error; where that is no terminal, a line every few seconds. `check` raises where the
+    work is to stop."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _lines()
+        yield _lines(check)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -36,6 +35,7 @@ def bars() -> Iterator[Progress]:
         tasks: dict[str, TaskID] = {}
 
         def show(part: str, done: int, whole: int) -> None:
+            check()
             if part not in tasks:
                 tasks[part] = shown.add_task(part, total=whole or None)
             shown.update(tasks[part], completed=done, total=whole or None)
@@ -43,19 +43,14 @@ def bars() -> Iterator[Progress]:
         yield show
 
 
-def _lines() -> Progress:
+def _lines(check: Callable[[], None]) -> Progress:
     told = time.monotonic()
 
     def show(part: str, done: int, whole: int) -> None:
         nonlocal told
+        check()
         if time.monotonic() - told >= LINE_SECONDS:
             told = time.monotonic()
             click.echo(f"{part}: {done} of {whole}" if whole else f"{part}: {done}", err=True)
 
     return show
-
-
-def end_stopped(advice: str) -> NoReturn:
-    """End the command that the user has stopped."""
-    click.echo(f"stopped; {advice}", err=True)
-    raise SystemExit(EXIT_INTERRUPTED)

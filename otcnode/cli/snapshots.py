@@ -12,8 +12,9 @@ import msgspec
 from otcnode import genesis as genesis_module
 from otcnode import limits
 from otcnode.archives import putting_aside
-from otcnode.cli.progress import bars, end_stopped
+from otcnode.cli.progress import bars
 from otcnode.cli.stopped import home_option, json_option, open_chain
+from otcnode.cli.stopping import Stopping, stoppable
 from otcnode.config import Home, load_configuration
 from otcnode.engine.evidence import read_kept
 from otcnode.errors import (
@@ -52,7 +53,8 @@ RECORD_VOID = (
 @home_option
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new directory.")
 @json_option
-def snapshot(directory: Path, target: Path, as_json: bool) -> None:
+@stoppable("go on with the same command")
+def snapshot(stopping: Stopping, directory: Path, target: Path, as_json: bool) -> None:
     """Write the state at the node's height to a directory that any node of this chain can be restored from.
 
     Sealed documents are not in it, only their names: they lie in data/documents. If it is stopped, the same command
@@ -68,15 +70,14 @@ def snapshot(directory: Path, target: Path, as_json: bool) -> None:
         source = source_of(Store.open(kv, chain_id(genesis), 0))
         closing.callback(source.reader.close)
         try:
-            with bars() as show:
+            with bars(stopping.check) as show:
                 for step in make(source, folder, None, _room_for(target, home)):
                     show(step.part, step.done, step.whole)
-        except KeyboardInterrupt:
-            end_stopped("go on with the same command")
         except NoRoom as refusal:
             raise ConfigurationError(
                 f"{target}: {refusal}; make room, then go on with the same command, or remove what is there of it"
             ) from None
+    stopping.settle()
     manifest = read_manifest(folder)
     assert manifest is not None
     _tell(manifest, as_json, f"wrote the state at height {manifest.header.height} to {target}")
@@ -94,7 +95,8 @@ def _room_for(target: Path, home: Home) -> Callable[[], int]:
 @click.option("--from", "source", type=click.Path(path_type=Path), required=True, help="A snapshot.")
 @click.option("--replace", is_flag=True, help="Restore although the node has that height already.")
 @json_option
-def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None:
+@stoppable(f"{CHAIN_LEFT}; go on with the same command")
+def restore(stopping: Stopping, directory: Path, source: Path, replace: bool, as_json: bool) -> None:
     """Put a snapshot in the place of the node's chain. Everything in it is proven from the node's genesis file.
 
     The sealed documents that the node holds stay; the others are fetched from peers. The validator's voting record
@@ -123,16 +125,17 @@ def restore(directory: Path, source: Path, replace: bool, as_json: bool) -> None
         try:
             with _room_advised(CHAIN_LEFT):
                 incoming = _opened(shelf, roots, manifest)
-                _gather(incoming, folder, source)
+                _gather(incoming, folder, source, stopping)
             left = RECORD_VOID
+            stopping.advise(f"{left}; go on with the same command")
             void_record(home)
             with _room_advised(RECORD_VOID):
                 incoming.finish(lambda: [] if held is None else _beside(held))
-        except KeyboardInterrupt:
-            end_stopped(f"{left}; go on with the same command")
         except GatheredDamage as found:
             shelf.discard()
             raise _gathered_in_vain(str(found), left) from None
+    # From here on the chain gives way, which is a few renamings and takes no second word.
+    stopping.settle()
     dispose = _disposal(home, documents_left)
     with _room_advised(RECORD_VOID):
         damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
@@ -238,9 +241,9 @@ def _opened(shelf: DiskShelf, roots: Roots, manifest: Manifest) -> Incoming:
     return Incoming.of(shelf.incoming(), roots, manifest)
 
 
-def _gather(incoming: Incoming, folder: Folder, source: Path) -> None:
+def _gather(incoming: Incoming, folder: Folder, source: Path, stopping: Stopping) -> None:
     whole = incoming.manifest.chunks
-    with ExitStack() as closing, bars() as show:
+    with ExitStack() as closing, bars(stopping.check) as show:
         # Also of a command that is stopped: the same one goes on behind what has come.
         closing.callback(incoming.write)
         for index in sorted(incoming.missing):

@@ -2,7 +2,9 @@
 
 JSON lines and CSV are one file, written beside its name as `.part` with a note of how far it is: a stopped export goes
 on from there. Parquet files cannot be gone on with, so an export is a directory of files of some thousand blocks each,
-and one that was stopped goes on with the first that is missing.
+and one that was stopped goes on with the first that is missing. A note in the directory says of which chain and heights
+it is; programs that read such a directory pass over names that begin with an underscore. Every file has its name once
+its content is on the disk.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from otcnode.errors import ConfigurationError
 from otcnode.rpc import format as form
 from otcnode.rpc.render import render
 from otcnode.storage.progress import Progress, silent
+from otcnode.storage.shelf import rename
 from otcnode.storage.store import Store
 from otcnode.vm.results import AutomaticReceipt, Receipt
 from otcnode.vm.transactions import decode_transaction
@@ -33,6 +36,8 @@ BLOCKS_PER_STEP = 100
 """After so many blocks the file is synced and its note says so."""
 BLOCKS_PER_PARQUET_FILE = 10_000
 ROWS_PER_GROUP = 10_000
+_NOTE = "_export.json"
+_DRAFT = "draft"
 
 
 class Kind(StrEnum):
@@ -165,6 +170,15 @@ _ROWS: dict[Kind, Callable[[Store, int], Iterator[Row]]] = {
 }
 
 
+class Wanted(NamedTuple):
+    """What to export: of all heights that are kept, or from `first` on, or to `last`."""
+
+    kind: Kind
+    format: Format
+    first: int | None = None
+    last: int | None = None
+
+
 class Exported(NamedTuple):
     """The heights in the export; `begun_at` is where this run went on."""
 
@@ -175,43 +189,70 @@ class Exported(NamedTuple):
 
 def export(
     store: Store,
-    kind: Kind,
-    form_: Format,
+    wanted: Wanted,
     output: Path,
-    first: int | None,
-    last: int | None,
+    settle: Callable[[], None],
     progress: Progress = silent,
 ) -> Exported:
-    """Write the rows of kept blocks `first` to `last`, by default all. Raises ConfigurationError if they are not kept,
-    the output exists, or what lies beside it is a part of another export."""
+    """Write the rows of kept blocks. `settle` is called when all are written, ahead of the last renaming: the export is
+    not to be stopped any more, for it could not be gone on with. Raises ConfigurationError if the blocks are not kept
+    or the output exists, of it OtherExport if what is there of it is a part of another export."""
     lowest, highest = store.blocks_first, store.tip.height
-    heights = range(lowest if first is None else first, (highest if last is None else last) + 1)
+    first = lowest if wanted.first is None else wanted.first
+    heights = range(first, (highest if wanted.last is None else wanted.last) + 1)
     if lowest > highest:
         raise ConfigurationError(f"no block is kept: the state is that of height {highest}")
     if not heights or heights[0] < lowest or heights[-1] > highest:
         raise ConfigurationError(f"blocks {lowest} to {highest} are kept, not {heights.start} to {heights.stop - 1}")
-    if form_ is Format.PARQUET:
-        return _export_parquet(store, kind, output, heights, progress)
-    return _export_text(store, kind, form_, output, heights, progress)
+    whole = _Whole(store.chain.hex(), wanted.kind, wanted.format, heights[0], heights[-1])
+    if whole.format is Format.PARQUET:
+        return _export_parquet(store, whole, output, settle, progress)
+    return _export_text(store, whole, output, settle, progress)
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """The note beside a part: what it is of, and that `length_bytes` of it hold the blocks below `next_height`."""
+class OtherExport(ConfigurationError):
+    """What is there is of another chain, kind, format or other heights."""
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    """What an export is of."""
 
     chain: str
     kind: Kind
     format: Format
     first: int
     last: int
+
+    @property
+    def heights(self) -> range:
+        return range(self.first, self.last + 1)
+
+    def must_be(self, wanted: _Whole, place: Path, remedy: str) -> None:
+        """Raises OtherExport, which says of what the export in `place` is, if it is not what is wanted."""
+        if self.chain != wanted.chain:
+            raise OtherExport(f"{place} is of another export, of chain {self.chain}, not {wanted.chain}: {remedy}")
+        if (self.kind, self.format) != (wanted.kind, wanted.format):
+            raise OtherExport(f"{place} is of another export, of {self.kind} as {self.format}: {remedy}")
+        if self.heights != wanted.heights:
+            raise OtherExport(
+                f"{place} is of another export, of blocks {self.first} to {self.last}, not {wanted.first} to "
+                f"{wanted.last}: go on with it by --from {self.first} --to {self.last}, or {remedy}"
+            )
+
+
+class _Part(_Whole, frozen=True):
+    """The note beside a part: what it is of, and that `length_bytes` of it hold the blocks below `next_height`."""
+
     next_height: int
     length_bytes: int
 
 
-def _export_text(store: Store, kind: Kind, form_: Format, output: Path, heights: range, progress: Progress) -> Exported:
+def _export_text(store: Store, whole: _Whole, output: Path, settle: Callable[[], None], progress: Progress) -> Exported:
     if output.exists():
         raise ConfigurationError(f"{output} exists already: an export never overwrites")
+    kind, form_, heights = whole.kind, whole.format, whole.heights
     part, note = output.with_name(output.name + ".part"), output.with_name(output.name + ".part.json")
-    beginning = _Part(store.chain.hex(), kind, form_, heights[0], heights[-1], heights[0], 0)
+    beginning = _Part(whole.chain, kind, form_, whole.first, whole.last, whole.first, 0)
     state = _read_note(note, beginning) if part.exists() and note.exists() else beginning
     if part.exists() and part.stat().st_size < state.length_bytes:
         # The note is of an earlier part, which has its name since, or the disk has lost the end of this one.
@@ -233,7 +274,8 @@ def _export_text(store: Store, kind: Kind, form_: Format, output: Path, heights:
                 state = msgspec.structs.replace(state, next_height=height + 1, length_bytes=file.tell())
                 note.write_bytes(msgspec.json.encode(state))
                 progress(f"{kind.value} exported", height - heights[0] + 1, len(heights))
-    os.replace(part, output)
+    settle()
+    rename(part, output)
     note.unlink(missing_ok=True)
     return Exported(heights[0], heights[-1], begun_at)
 
@@ -244,9 +286,7 @@ def _read_note(note: Path, beginning: _Part) -> _Part:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Stopped while it was written: the part is begun anew.
         return beginning
-    same = ("chain", "kind", "format", "first", "last")
-    if any(getattr(state, name) != getattr(beginning, name) for name in same):
-        raise ConfigurationError(f"{note} is of another export: remove it and its part, or choose another output")
+    state.must_be(beginning, note, "remove it and its part, or choose another output")
     return state
 
 
@@ -267,24 +307,70 @@ def _csv_lines(columns: dict[str, type], lines: list[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def _export_parquet(store: Store, kind: Kind, output: Path, heights: range, progress: Progress) -> Exported:
+def _export_parquet(
+    store: Store, whole: _Whole, output: Path, settle: Callable[[], None], progress: Progress
+) -> Exported:
+    kind, heights = whole.kind, whole.heights
     write = _parquet_writer(COLUMNS[kind])
-    starts = range(heights[0], heights.stop, BLOCKS_PER_PARQUET_FILE)
+    starts = range(whole.first, heights.stop, BLOCKS_PER_PARQUET_FILE)
     spans = [range(start, min(start + BLOCKS_PER_PARQUET_FILE, heights.stop)) for start in starts]
     files = {output / f"{kind.value}-{span[0]:012}-{span[-1]:012}.parquet": span for span in spans}
-    draft = output / "draft"
-    output.mkdir(parents=True, exist_ok=True)
-    foreign = set(output.iterdir()) - set(files) - {draft}
-    if foreign:
-        raise ConfigurationError(f"{output} holds other files ({min(foreign).name}): choose another directory")
+    _claim(output, whole, set(files))
+    draft = output / _DRAFT
     begun_at: int | None = None
-    for file, span in files.items():
-        if not file.exists():
-            begun_at = span[0] if begun_at is None else begun_at
-            write(draft, (row for height in span for row in rows(store, kind, height)))
-            os.replace(draft, file)
-        progress(f"{kind.value} exported", span.stop - heights[0], len(heights))
-    return Exported(heights[0], heights[-1], heights.stop if begun_at is None else begun_at)
+    try:
+        for file, span in files.items():
+            if not file.exists():
+                begun_at = span[0] if begun_at is None else begun_at
+                write(draft, _told_rows(store, whole, span, progress))
+                _sync(draft)
+                rename(draft, file)
+            progress(f"{kind.value} exported", span.stop - whole.first, len(heights))
+    finally:
+        draft.unlink(missing_ok=True)
+    settle()
+    return Exported(whole.first, whole.last, heights.stop if begun_at is None else begun_at)
+
+
+def _told_rows(store: Store, whole: _Whole, span: range, progress: Progress) -> Iterator[Row]:
+    """Those of a file, which is written for minutes: how far it is, is told meanwhile."""
+    for height in span:
+        yield from rows(store, whole.kind, height)
+        if height % BLOCKS_PER_STEP == 0:
+            progress(f"{whole.kind.value} exported", height - whole.first + 1, len(whole.heights))
+
+
+def _claim(output: Path, whole: _Whole, files: set[Path]) -> None:
+    """Make the directory that of this export, with a note that says so ahead of the first file. Raises OtherExport if
+    it is that of another, or of something else."""
+    note, draft = output / _NOTE, output / _DRAFT
+    if not output.exists():
+        output.mkdir(parents=True)
+        _sync(output.parent)
+    if note.exists():
+        try:
+            there = msgspec.json.decode(note.read_bytes(), type=_Whole)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise OtherExport(
+                f"{note} does not say of what the files beside it are: choose another directory"
+            ) from None
+        there.must_be(whole, output, "choose another directory")
+    foreign = set(output.iterdir()) - {note, draft} - (files if note.exists() else set())
+    if foreign:
+        raise OtherExport(f"{output} holds other files ({min(foreign).name}): choose another directory")
+    if not note.exists():
+        draft.write_bytes(msgspec.json.encode(whole))
+        _sync(draft)
+        rename(draft, note)
+
+
+def _sync(path: Path) -> None:
+    """The file's content, or what the directory holds by name, is durable on return."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _parquet_writer(columns: dict[str, type]) -> Callable[[Path, Iterator[Row]], None]:

@@ -81,7 +81,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, part: str, done: int) -> No
     from contextlib import contextmanager
 
     @contextmanager
-    def bars() -> Any:
+    def bars(check: object) -> Any:
         def show(name: str, reached: int, whole: int) -> None:
             if (name, reached) == (part, done):
                 raise KeyboardInterrupt

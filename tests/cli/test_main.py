@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,6 @@ from otcnode.cli import main as command_line
 from otcnode.cli.exits import EXIT_UNREACHABLE, EXIT_USAGE
 from otcnode.cli.main import main
 from otcnode.client.errors import NodeUnavailable
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """`main` is a process's own: it sets what SIGTERM does."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(
