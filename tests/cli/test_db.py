@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from otcnode import limits
+from otcnode import genesis, limits
 from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli import maintenance, snapshots, stopped
 from otcnode.cli.main import otcnode
@@ -23,6 +24,7 @@ from otcnode.consensus.evidence import Kind, Offence
 from otcnode.consensus.record import birth
 from otcnode.engine.evidence import KeptEvidence, name_of
 from otcnode.errors import ConfigurationError, DiskFull, OtcnodeError, StorageDamage
+from otcnode.genesis import chain_id
 from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
 from otcnode.maintenance import scratch as scratches
@@ -680,10 +682,85 @@ def test_a_stopped_parquet_export_goes_on(home: Path, tmp_path: Path, monkeypatc
         assert "go on with the same command" in db(*words, code=130).stderr
     (tmp_path / "out" / "draft").write_bytes(b"half a file")
     assert asked(*words)["begun_at"] == 16
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        "_export.json",
+        "events-000000000001-000000000015.parquet",
+        "events-000000000016-000000000030.parquet",
+        "events-000000000031-000000000040.parquet",
+    ]
     heights = parquet.read_table(tmp_path / "out", columns=["height"])["height"].to_pylist()
     assert sorted(set(heights)) == list(range(1, HEIGHT + 1))
-    assert "holds other files" in refused(ConfigurationError, *words, "--from", 2)
+    assert asked(*words)["begun_at"] == HEIGHT + 1, "all of it is there"
+
+
+def test_a_stopped_parquet_export_of_something_else_is_not_gone_on_with(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are called alike in the exports of two chains, and of more and of fewer heights."""
+    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    monkeypatch.setattr(exports, "BLOCKS_PER_PARQUET_FILE", 15)
+    out = tmp_path / "out"
+    words = ("export", "events", "--format", "parquet", "--output", out)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, "events exported", 15)
+        db(*words, "--home", home, "--to", 35, code=130)
+    left = sorted(path.name for path in out.iterdir())
+    make_home(tmp_path / "other", 35, 1, genesis=genesis_of(buckets=4096))
+    said = refused(exports.OtherExport, *words, "--home", tmp_path / "other")
+    chain, other = (chain_id(genesis.load(Home(place).genesis)).hex() for place in (home, tmp_path / "other"))
+    assert said == f"{out} is of another export, of chain {chain}, not {other}: choose another directory"
+    said = refused(exports.OtherExport, *words, "--home", home)
+    assert "of blocks 1 to 35, not 1 to 40: go on with it by --from 1 --to 35, or choose another directory" in said
+    said = refused(exports.OtherExport, "export", "blocks", *words[2:], "--home", home, "--to", 35)
+    assert "is of another export, of events as parquet" in said
+    note = out / "_export.json"
+    kept = note.read_bytes()
+    for raw, why in ((b"{", "does not say of what"), (None, "holds other files (events-")):
+        note.unlink()
+        if raw is not None:
+            note.write_bytes(raw)
+        assert why in refused(exports.OtherExport, *words, "--home", home, "--to", 35)
+    note.write_bytes(kept)
+    assert sorted(path.name for path in out.iterdir()) == left
+    assert asked(*words, "--home", home, "--to", 35)["begun_at"] == 16
+    (out / "mine.txt").touch()
+    assert "holds other files (mine.txt)" in refused(exports.OtherExport, *words, "--home", home, "--to", 35)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_what_has_its_name_is_on_the_disk(
+    home: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its content is synced as it is when it is renamed, and the directory behind that: a loss of power leaves no name
+    without its content, and no finished export without a name."""
+    if form == "parquet":
+        pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    monkeypatch.setattr(exports, "BLOCKS_PER_PARQUET_FILE", 15)
+    synced: dict[Path, bytes] = {}
+    renamed: dict[Path, list[Path]] = {}
+    sync, rename = os.fsync, os.rename
+
+    def seen_sync(number: int) -> None:
+        sync(number)
+        path = Path(os.readlink(f"/proc/self/fd/{number}"))
+        if path.is_dir():
+            renamed[path] = []
+        else:
+            synced[path] = path.read_bytes()
+
+    def seen_rename(source: Path, target: Path) -> None:
+        assert synced.pop(source) == source.read_bytes(), f"{target} would have its name ahead of its content"
+        rename(source, target)
+        renamed.setdefault(target.parent, []).append(target)
+        every.append(target)
+
+    every: list[Path] = []
+    monkeypatch.setattr(os, "fsync", seen_sync)
+    monkeypatch.setattr(os, "rename", seen_rename)
+    monkeypatch.setattr(os, "replace", seen_rename)
+    db("export", "events", "--home", home, "--format", form, "--output", tmp_path / "out")
+    assert len(every) == (1 if form == "jsonl" else 4)
+    assert not any(renamed.values()), "a directory was not synced behind the last renaming"
 
 
 # the guide
