@@ -112,11 +112,23 @@ def _measure_size(accounts: int, blocks: int, path: Path, told: Callable[[str], 
 
 
 def _in_process(work: Callable[..., None], *arguments: object) -> int:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process = multiprocessing.get_context("spawn").Process(target=_alone, args=(work, *arguments))
     process.start()
-    process.join()
+    try:
+        process.join()
+    except BaseException:
+        # Who is told to stop takes along what it started, ahead of the directory that it works in.
+        process.kill()
+        process.join()
+        raise
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
     return process.exitcode
+
+
+def _alone(work: Callable[..., None], *arguments: object) -> None:
+    """Ctrl-C goes to all processes of a terminal: the one that began this ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    work(*arguments)
 
 
 def key_of(number: int) -> bytes:

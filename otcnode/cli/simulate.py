@@ -80,7 +80,7 @@ def simulate(
     Every seed makes a plan: a network, its clients' work, crashes, lost and late messages, partitions, liars. All nodes
     are real ones but for the world around them. After the faults a quorum is healed and every transaction must end.
     The first broken promise stops the run and is written to a plan file that reproduces it. Ctrl-C stops it too, with
-    the summary of what was done.
+    the summary of what was done and the seed to go on with.
 
     Exit codes: 0 every promise was kept (with --mutants: every bug was found); 1 a promise was broken (a bug was not
     found); 2 wrong usage or a plan that cannot be carried out; 130 Ctrl-C.
@@ -132,10 +132,18 @@ class _Session:
                         break
         except KeyboardInterrupt:
             self._summarise(began)
+            click.echo(f"stopped; {self._advice(seeds)}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         self._summarise(began)
         if self._broken:
             sys.exit(EXIT_NO)
+
+    def _advice(self, seeds: int) -> str:
+        """What goes on behind the seeds that are in the summary, which come in their order."""
+        if self._last is None or seeds == 1:
+            return "begin again with the same command"
+        left = seeds - self._total.seeds
+        return f"go on with --seed {self._last.plan.seed + 1} --seeds {left}" if left else "every seed was carried out"
 
     def _take(self, report: Ran) -> None:
         self._last = report
@@ -196,6 +204,7 @@ def _hunt(console: Console, names: tuple[str, ...], jobs: int, shrink: bool, as_
         interrupted = True
     reporting.hunted(found, as_json)
     if interrupted:
+        click.echo("stopped; look for the other bugs with --mutant NAME", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if not all(report.expected for report in found):
         sys.exit(EXIT_NO)

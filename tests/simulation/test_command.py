@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from otcnode.cli import simulate as command
+from otcnode.cli.exits import EXIT_INTERRUPTED
 from otcnode.cli.simulate import simulate
+from otcnode.simulation import fleet
 from otcnode.simulation import plan as plans
 from otcnode.simulation.generate import Options, generate
 from otcnode.simulation.mutants.voting import quorum_less_one
@@ -20,6 +26,23 @@ def test_seeds_end_with_a_summary() -> None:
     summary = json.loads(result.stdout)
     assert summary["seeds"] == 2
     assert summary["commits"] > 0 and summary["messages"] > 0 and summary["faults"]
+
+
+@pytest.mark.parametrize(("done", "advice"), [(0, "begin again with the same command"), (2, "--seed 3 --seeds 5")])
+def test_who_stops_it_is_told_what_was_done_and_what_is_left(
+    done: int, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried_out = command.reports
+
+    def interrupted(jobs: Iterator[fleet.Job], processes: int) -> Iterator[fleet.Report]:
+        yield from carried_out(islice(jobs, done), processes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "reports", interrupted)
+    result = CliRunner().invoke(simulate, ["--seeds", "7", "--validators", "4", "--json"])
+    assert result.exit_code == EXIT_INTERRUPTED
+    assert json.loads(result.stdout)["seeds"] == done
+    assert result.stderr.startswith("stopped; ") and result.stderr.endswith(f"{advice}\n")
 
 
 def test_a_violation_is_exit_code_1_a_plan_and_the_way_to_see_it_again(tmp_path: Path) -> None:
