@@ -73,7 +73,6 @@ def stoppable(advice: str) -> Callable[[Callable[Concatenate[Stopping, P], None]
             try:
                 stopping.listen()
                 command(stopping, *arguments, **options)
-                stopping.settle()
             except KeyboardInterrupt:
                 stopping.end()
             finally:

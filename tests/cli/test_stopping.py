@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -27,7 +28,8 @@ from otcnode.storage import pruning
 HEIGHT, TRANSACTIONS = 12, 2
 INSTANTS = 8
 """Of a command, spread over its lines; besides these the last ones."""
-LAST = 6
+LAST = {"export as JSON lines": 30}
+LAST_OF_OTHERS = 6
 ROOT = Path(otcnode.__file__).parent
 TRACED = (str(ROOT / "cli"), str(ROOT / "maintenance" / "export.py"))
 
@@ -117,12 +119,12 @@ def _child(words: list[str], said: Path, told: Path, instant: int | None) -> NoR
         os._exit(code)
 
 
-def instants(lines: list[Line]) -> list[int]:
+def instants(lines: list[Line], last_lines: int) -> list[int]:
     """Of each line the first and the last time: some of them, and all of the last ones."""
     first = {line: number for number, line in reversed(list(enumerate(lines)))}
     last = {line: number for number, line in enumerate(lines)}
     every = sorted({*first.values(), *last.values()})
-    return sorted({*every[:: max(1, len(every) // INSTANTS)], *every[-LAST:]})
+    return sorted({*every[:: max(1, len(every) // INSTANTS)], *every[-last_lines:]})
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -149,7 +151,7 @@ def test_a_command_is_stopped_at_any_line(
     word = COMMANDS[name][0]
     begun = next(number for number, line in enumerate(undisturbed.lines) if line.function == word)
     seen = set()
-    for instant in instants(undisturbed.lines):
+    for instant in instants(undisturbed.lines, LAST.get(name, LAST_OF_OTHERS)):
         place = tmp_path / str(instant)
         shutil.copytree(built, place)
         words = words_of(name, place)
@@ -167,6 +169,25 @@ def test_a_command_is_stopped_at_any_line(
             assert content(place / "out") == content(whole / "out"), where
         shutil.rmtree(place)
     assert seen == {0, EXIT_INTERRUPTED}
+
+
+def test_an_interrupt_behind_the_end_is_none() -> None:
+    late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)"
+    line = (
+        f"{late}; signal.signal(signal.SIGINT, signal.default_int_handler); from otcnode.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", line, "--version"], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_before_the_beginning_says_stopped() -> None:
+    """While the command line is loaded."""
+    early = "import importlib, signal; importlib.import_module = lambda _: signal.raise_signal(signal.SIGINT)"
+    line = (
+        f"{early}; signal.signal(signal.SIGINT, signal.default_int_handler); from otcnode.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", line, "--version"], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, b"stopped\n")
 
 
 @pytest.fixture
