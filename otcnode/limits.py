@@ -324,6 +324,10 @@ core."""
 rpc_cost_unit_ns = 10_000
 rpc_request_cost = 20
 """Of an HTTP request besides what is called by it: reading and answering one is a fifth of a millisecond."""
+rpc_websocket_cost = 40
+"""Of a WebSocket besides its request: opening and closing one is another 0.4 ms."""
+rpc_message_cost = 6
+"""Of a WebSocket message, also of a ping, besides what is called by it: decoding one and sending the answer."""
 rpc_look_bytes_max = 1_024
 """Of a request that may be a look at the node, and is read although its caller owes."""
 receipts_kept_bytes_max = 32 << 20

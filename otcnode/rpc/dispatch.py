@@ -83,11 +83,6 @@ class Dispatcher:
         """What has been spent, or is spent whatever comes of it."""
         self._rates.charge(caller, cost, self._monotonic_ms())
 
-    def charge_request(self, caller: str) -> int:
-        """What an HTTP request of `caller` costs, whatever it asks for."""
-        self.charge(caller, limits.rpc_request_cost)
-        return limits.rpc_request_cost
-
     async def out_of_debt(self, caller: str) -> RpcError | None:
         """Wait until `caller` has paid for what its messages took, before another one is read; the error where that
         takes too long."""

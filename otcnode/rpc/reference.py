@@ -92,10 +92,13 @@ processor beyond the costs of its calls is charged too, a unit for every
 {limits.rpc_cost_unit_ns // 1_000} µs, as it is taken, so that no
 caller gets much more than {limits.rpc_cost_per_second * limits.rpc_cost_unit_ns * 100 // 10**9} % of a core for long,
 whatever it asks for; while a call waits, for a block or for `min_height`, it takes nothing. An HTTP request takes
-{limits.rpc_request_cost} units besides, so batches and WebSockets are cheaper than many requests.
+{limits.rpc_request_cost} units besides, whatever comes of it (a path that is not there, a wrong method), a
+WebSocket {limits.rpc_websocket_cost} more, and a message over it, or a ping,
+{limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests.
 
 Whoever owes units is not read until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
-then the whole request is refused unread, with −32004 and `id` null. `retry_after_ms` says when to come again: for the
+then the whole request is refused unread, with −32004 and `id` null, or with 429 where it is no POST of calls; a ping is
+answered late. `retry_after_ms` says when to come again: for the
 same call if one was refused, else when nothing is owed. Another node has a budget of its own.
 
 What subscriptions tell takes units of a second budget of the caller, as large: where that owes, they go on when it has

@@ -10,12 +10,13 @@ import asyncio
 import errno
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import msgspec
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from otcnode import __version__, limits
 from otcnode.crypto import random_bytes
@@ -34,6 +35,10 @@ from otcnode.rpc.subscriptions import MessageListener
 _JSON = "application/json"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _BEARER = "Bearer "
+_PAGES = ("/healthz", "/readyz", "/metrics", "/version")
+_NEVER_REFUSED = ("/healthz", "/version")
+_MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WEBSOCKET_HEARTBEAT_SECONDS = 30.0
 CLOSE_SECONDS_MAX = 1.0
 
@@ -65,7 +70,7 @@ class RpcServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and say on which port (0 asks for a free one). Raises ConfigurationError with one readable line."""
         assert self._runner is None
-        application = web.Application(client_max_size=self._request_bytes_max)
+        application = web.Application(client_max_size=self._request_bytes_max, middlewares=[self._charged])
         application.add_routes(
             [
                 web.post("/", self._post),
@@ -103,27 +108,36 @@ class RpcServer:
             self._listening.close()
             await runner.cleanup()
 
-    async def _post(self, request: web.Request) -> web.Response:
-        address, token = _address(request), _token(request)
-        caller = await self._payer(request)
-        if error := await self.dispatcher.out_of_debt(caller):
-            return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
-        reading = self.dispatcher.charge_request(caller)
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return self._too_large()
-        answer = await self.dispatcher.answer(body, address, token, reading=reading)
-        if answer is None:
-            return web.Response(status=204)
-        return web.Response(body=answer, content_type=_JSON)
+    @web.middleware
+    async def _charged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Every request takes its price, whatever comes of it, also where there is nothing to ask for. Who owes is not
+        answered before it has paid, and then refused if it still does."""
+        payer = await self._payer(request)
+        error = await self.dispatcher.out_of_debt(payer)
+        if error and request.path not in _NEVER_REFUSED:
+            return _refusal(request, error)
+        self.dispatcher.charge(payer, limits.rpc_request_cost)
+        return await handler(request)
 
     async def _payer(self, request: web.Request) -> str:
         """Whom a request counts against. One as small as a look at the node is read before it is known what it is."""
+        if request.path in _PAGES:
+            return watcher(_address(request))
         length = request.content_length
         small = length is not None and length <= min(limits.rpc_look_bytes_max, self._request_bytes_max)
         raw = await request.read() if small else b""
         return self.dispatcher.payer(raw, _address(request), _token(request))
+
+    async def _post(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._too_large()
+        reading = limits.rpc_request_cost
+        answer = await self.dispatcher.answer(body, _address(request), _token(request), reading=reading)
+        if answer is None:
+            return web.Response(status=204)
+        return web.Response(body=answer, content_type=_JSON)
 
     def _too_large(self) -> web.Response:
         error = RpcError(json_rpc.INVALID_REQUEST, f"the request is larger than {self._request_bytes_max} bytes")
@@ -136,8 +150,12 @@ class RpcServer:
             or self._sockets_of[address] >= limits.rpc_connections_per_caller_max
         ):
             return web.Response(status=503, text="too many WebSocket connections\n")
+        self.dispatcher.charge(self.dispatcher.caller(address, _token(request)), limits.rpc_websocket_cost)
         socket = web.WebSocketResponse(
-            max_msg_size=self._request_bytes_max, heartbeat=WEBSOCKET_HEARTBEAT_SECONDS, compress=False
+            max_msg_size=self._request_bytes_max,
+            heartbeat=WEBSOCKET_HEARTBEAT_SECONDS,
+            compress=False,
+            autoping=False,
         )
         await socket.prepare(request)
         self._sockets.add(socket)
@@ -160,7 +178,7 @@ class RpcServer:
         async def serve(raw: bytes) -> None:
             listener = MessageListener(subscriptions)
             try:
-                answer = await self.dispatcher.answer(raw, address, token, listener)
+                answer = await self.dispatcher.answer(raw, address, token, listener, reading=limits.rpc_message_cost)
                 if answer is not None and not socket.closed:
                     await socket.send_str(answer.decode())
                 listener.answered()
@@ -182,11 +200,18 @@ class RpcServer:
                 token, send=socket.send_str, close=partial(_close, socket, request), spawn=spawn, address=address
             )
             async for message in socket:
-                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                if message.type not in _MESSAGES:
                     break
-                raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
-                if error := await self.dispatcher.out_of_debt(self.dispatcher.payer(raw, address, token)):
+                raw = message.data.encode() if message.type is WSMsgType.TEXT else bytes(message.data)
+                said = message.type in (WSMsgType.TEXT, WSMsgType.BINARY)
+                payer = self.dispatcher.payer(raw if said else b"", address, token)
+                error = await self.dispatcher.out_of_debt(payer)
+                if error and said:
                     await socket.send_str(json_rpc.failure(NULL_ID, error).decode())
+                    continue
+                self.dispatcher.charge(payer, limits.rpc_message_cost)
+                if not said:
+                    await _echo(socket, message)
                     continue
                 await room.acquire()
                 spawn(serve(raw))
@@ -199,15 +224,14 @@ class RpcServer:
 
     async def _healthz(self, request: web.Request) -> web.Response:
         """The process answers: never refused, but who asks without end waits for it."""
-        await self._paid(request)
         return _page(200, {"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """200 when this node can serve: synced, connected, disk writable, not halted; else 503 with the reasons."""
-        return await self._charged(request, self._readiness)
+        return self._counted(request, self._readiness)
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
-        return await self._charged(request, self._measurements)
+        return self._counted(request, self._measurements)
 
     def _readiness(self) -> web.Response:
         reasons = unready(self._service.status())
@@ -217,21 +241,12 @@ class RpcServer:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": _METRICS})
 
     async def _version(self, request: web.Request) -> web.Response:
-        await self._paid(request)
         return _page(200, {"name": "otcnode", "version": __version__, "network": self._service.genesis.network})
 
-    async def _charged(self, request: web.Request, page: Callable[[], web.Response]) -> web.Response:
+    def _counted(self, request: web.Request, page: Callable[[], web.Response]) -> web.Response:
         """A page that looks at the node: what that takes counts too."""
-        if error := await self._paid(request):
-            return web.Response(status=429, text=f"{error.message}\n")
         with self.dispatcher.bill(watcher(_address(request))).counted():
             return page()
-
-    async def _paid(self, request: web.Request) -> RpcError | None:
-        payer = watcher(_address(request))
-        error = await self.dispatcher.out_of_debt(payer)
-        self.dispatcher.charge_request(payer)
-        return error
 
 
 def unready(status: NodeStatus) -> list[str]:
@@ -260,6 +275,20 @@ async def _close(socket: web.WebSocketResponse, request: web.Request, code: int,
     finally:
         if request.transport is not None:
             request.transport.abort()
+
+
+async def _echo(socket: web.WebSocketResponse, message: WSMessage) -> None:
+    """A ping is answered, a pong is not."""
+    if message.type is WSMsgType.PING and not socket.closed:
+        with suppress(ConnectionError):
+            await socket.pong(bytes(message.data))
+
+
+def _refusal(request: web.Request, error: RpcError) -> web.Response:
+    """In the form that whoever asks there can read."""
+    if (request.method, request.path) == ("POST", "/"):
+        return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
+    return web.Response(status=429, text=f"{error.message}\n")
 
 
 def _page(status: int, content: object) -> web.Response:

@@ -23,6 +23,7 @@ from tests.rpc.serving import served
 
 RATE_LIMIT = -32004
 UNIT_NS = limits.rpc_cost_unit_ns
+SOCKET = limits.rpc_request_cost + limits.rpc_websocket_cost
 STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
 PARAMS = {"jsonrpc": "2.0", "method": "chain_params", "id": 1}
 
@@ -163,7 +164,8 @@ async def test_who_comes_again_when_told_is_admitted() -> None:
     batch = msgspec.json.encode([STATUS, {**STATUS, "id": 2}])
 
     async def asked() -> list[Any]:
-        reading = api.dispatcher.charge_request("test")
+        reading = limits.rpc_request_cost
+        api.dispatcher.charge("test", reading)
         answer = await api.dispatcher.answer(batch, "test", None, reading=reading)
         assert answer is not None
         return list(msgspec.json.decode(answer))
@@ -201,7 +203,7 @@ async def test_who_owes_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
     monkeypatch.setattr(limits, "rpc_cost_unit_ns", 100)
     node = Slow(0)
-    budget = limits.rpc_request_cost + METHODS["chain_params"].cost
+    budget = SOCKET + limits.rpc_request_cost + METHODS["chain_params"].cost
     async with (
         served(node, cost_per_second=1, cost_burst=budget) as (url, session),
         session.ws_connect(url + "/ws") as connection,
@@ -226,7 +228,6 @@ async def test_looks_at_the_node_are_charged_as_its_pages_are(
     node = Slow(0)
     server = RpcServer(node, cost_per_second=1, cost_burst=100)
     port = await server.start("127.0.0.1", 0)
-    server.dispatcher.charge("127.0.0.1", 1_000)
     url = f"http://127.0.0.1:{port}"
     mixed = [STATUS, {**PARAMS, "id": 2}]
     lengthy = {**STATUS, "id": "x" * limits.rpc_look_bytes_max}
@@ -239,6 +240,7 @@ async def test_looks_at_the_node_are_charged_as_its_pages_are(
             async with session.post(url, json=body) as response:
                 return await response.json()
 
+        server.dispatcher.charge("127.0.0.1", 1_000)
         assert "result" in await answer(STATUS)
         assert "result" in (await answer([STATUS]))[0]
         for other in (mixed, lengthy, PARAMS, {**PARAMS, "id": "node_status"}):
@@ -264,3 +266,64 @@ async def test_pages_that_look_at_the_node_are_charged_by_themselves(monkeypatch
         assert statuses == [200, 200, 429, 429, 200, 200]
         async with session.post(url, json=PARAMS) as response:
             assert "result" in await response.json()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/x", 404), ("POST", "/x", 404), ("GET", "/", 405), ("PUT", "/ws", 405), ("GET", "/ws", 503)],
+)
+async def test_a_request_takes_its_price_whatever_comes_of_it(
+    method: str, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of what is not there is refused as a flood of calls is, and its author with all that it asks."""
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    monkeypatch.setattr(limits, "rpc_connections_per_caller_max", 0)
+    async with served(FakeNode(), cost_per_second=1, cost_burst=3 * limits.rpc_request_cost) as (url, session):
+        statuses = []
+        for _ in range(6):
+            async with session.request(method, url + path) as response:
+                statuses.append(response.status)
+        assert statuses == [status] * 4 + [429] * 2
+        async with session.post(url, json=PARAMS) as response:
+            assert (await response.json())["error"]["code"] == RATE_LIMIT
+        async with session.get(url + "/metrics") as response:
+            assert response.status == 200
+
+
+async def test_who_opens_websockets_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    async with served(FakeNode(), cost_per_second=1, cost_burst=3 * SOCKET) as (url, session):
+        for _ in range(4):
+            await (await session.ws_connect(url + "/ws")).close()
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+            await session.ws_connect(url + "/ws")
+
+
+async def test_a_message_over_a_websocket_has_a_price_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    monkeypatch.setattr(limits, "rpc_cost_unit_ns", 10**12)
+    budget = SOCKET + 3 * limits.rpc_message_cost
+    async with (
+        served(FakeNode(), cost_per_second=1, cost_burst=budget) as (url, session),
+        session.ws_connect(url + "/ws") as connection,
+    ):
+        codes = []
+        for _ in range(6):
+            await connection.send_bytes(b"[]")
+            codes.append((await connection.receive_json())["error"]["code"])
+    assert codes == [json_rpc.INVALID_REQUEST] * 4 + [RATE_LIMIT] * 2
+
+
+async def test_a_ping_has_the_price_of_a_message_and_is_always_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    async with (
+        served(FakeNode(), cost_per_second=1, cost_burst=SOCKET) as (url, session),
+        session.ws_connect(url + "/ws", autoping=False) as connection,
+    ):
+        for number in range(3):
+            await connection.ping(b"%d" % number)
+            message = await connection.receive()
+            assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, b"%d" % number)
+        await connection.pong()
+        await connection.send_json(PARAMS)
+        assert (await connection.receive_json())["error"]["code"] == RATE_LIMIT
