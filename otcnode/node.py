@@ -110,12 +110,14 @@ def require_room(home: Home) -> None:
     """To be asked before a node opens or tells anything: one that could not write its next block would end at once, and
     who starts it again each time would do so for ever. Raises DiskFull with what gives room."""
     free_bytes = DirectoryFolders(home.database).free_bytes()
-    if free_bytes < limits.disk_spare_bytes:
-        raise DiskFull(
-            f"the disk of {home.database} is full: {free_bytes >> 20} MiB are free, a node needs "
-            f"{limits.disk_spare_bytes >> 20} MiB to go on; free space, or run: otcnode db prune --home {home.path} "
-            "--keep-blocks N --without-snapshot; then start the node again"
-        )
+    if free_bytes >= limits.disk_spare_bytes:
+        return
+    prune = f"otcnode db prune --home {home.path} --keep-blocks N --without-snapshot"
+    raise DiskFull(
+        f"the disk of {home.database} is full: {free_bytes >> 20} MiB are free, a node needs "
+        f"{limits.disk_spare_bytes >> 20} MiB to go on; free space, "
+        f"{f'or run: {prune}; ' if home.database.exists() else ''}then start the node again"
+    )
 
 
 class Node:

@@ -190,6 +190,7 @@ def test_a_node_that_could_not_go_on_for_want_of_room_is_refused_before_it_opens
         fill(small_disk, limits.disk_spare_bytes - (1 << 20))
         code, line = ended(run(home.path))
         assert code == 2 and f"the disk of {home.database} is full: 63 MiB are free" in line
+        assert line.endswith("64 MiB to go on; free space, then start the node again"), "there is nothing to prune"
         assert not home.database.exists() and not home.documents.exists() and not home.log.exists()
         (small_disk / "filler").unlink()
         cluster.start_all()
