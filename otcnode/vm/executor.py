@@ -35,6 +35,11 @@ SEEN = Table(Prefix.SEEN, Marker)
 """valid_until ‖ transaction id"""
 SEEN_BATCH = 64
 
+# Looked up once: a member of an enumeration, asked of its class, costs as much as a read of the state.
+_OK = Code.OK
+_ACTIVE = AccountStatus.ACTIVE
+_BY_ACCOUNT = Signatory.ACCOUNT
+
 
 def environment_at(view: StateView, chain: bytes, height: int, time_ms: int) -> Environment:
     """The environment of a block on top of `view`, with the parameters in force there."""
@@ -93,7 +98,7 @@ class BlockExecution:
         due.remove(state, key, item)
         context = Context(state, self._environment, due.due_time(key), HOOKS)
         savepoint = state.savepoint()
-        code = Code.OK
+        code = _OK
         try:
             DUE_KINDS[item.kind](context, item)
         except Failed as error:
@@ -137,7 +142,7 @@ class BlockExecution:
         explanation = ""
         try:
             _perform(context, body, account)
-            receipt = Receipt(decoded.id, Code.OK, None, tuple(context.events))
+            receipt = Receipt(decoded.id, _OK, None, tuple(context.events))
         except Failed as error:
             state.rollback(savepoint)
             receipt = Receipt(decoded.id, error.code, context.operation_index, ())
@@ -205,7 +210,7 @@ def admit(state: State, environment: Environment, decoded: Decoded) -> Account |
     account = state.get(ACCOUNTS, body.sender)
     if account is None:
         raise Inadmissible(Code.NOT_FOUND, "sender")
-    if account.status is not AccountStatus.ACTIVE and not (
+    if account.status is not _ACTIVE and not (
         account.status is AccountStatus.RECOVERING and all(rule.while_recovering for rule in rules)
     ):
         raise Inadmissible(Code.ACCOUNT_STATE, f"the sender's account is {account.status.value}")
@@ -282,7 +287,7 @@ def _perform(context: Context, body: Body, account: Account | None) -> None:
         rule = OPERATIONS[type(operation)]
         if market_paused and not rule.while_paused:
             fail(Code.PAUSED, "the market is paused")
-        if body.sender and rule.signatory is not Signatory.ACCOUNT:
+        if body.sender and rule.signatory is not _BY_ACCOUNT:
             fail(Code.FORBIDDEN, "it stands alone in a transaction without a sender")
         if on_behalf:
             account = context.account(context.principal)

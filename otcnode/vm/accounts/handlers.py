@@ -31,6 +31,7 @@ from otcnode.vm.accounts.records import (
     OPEN_ITEMS,
     RECOVERIES,
     RECOVERIES_BY_ACCOUNT,
+    STANDING,
     Account,
     AccountStatus,
     Certificate,
@@ -215,7 +216,7 @@ def rotate_key(context: Context, operation: KeyRotate) -> None:
 def freeze(context: Context, operation: AccountFreeze) -> None:
     account = context.account(operation.account)
     _refuse_unknown(context, operation.asset)
-    if account.status not in (AccountStatus.ACTIVE, AccountStatus.RECOVERING):
+    if account.status not in STANDING:
         fail(Code.STATE, f"account is {account.status.value}")
     _check_until(context, operation)
     if (operation.amount > 0) != (operation.asset is not None):
@@ -319,7 +320,7 @@ def deposit(context: Context, operation: CashDeposit) -> None:
     asset = context.need(CASH_ASSETS, key, "cash")
     if asset.custodian != context.actor:
         fail(Code.NOT_PARTY, "another custodian's cash")
-    if account.status not in (AccountStatus.ACTIVE, AccountStatus.RECOVERING):
+    if account.status not in STANDING:
         fail(Code.STATE, f"account is {account.status.value}")
     if asset.stopped:
         fail(Code.STATE, "deposits are stopped by a reconciliation break")

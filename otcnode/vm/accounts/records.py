@@ -14,6 +14,8 @@ from otcnode.types import AccountId, Bytes32, Hash, Milliseconds, Natural, Publi
 from otcnode.vm.keys import Marker, Prefix, Table
 
 ORGANISATION_DOMAIN = "otcnode/organisation/1"
+_TRADE, _MANAGE = KeyPurpose.TRADE, KeyPurpose.MANAGE
+"""Looked up once, for every transaction asks."""
 
 Asset: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=32)]
 """What can be locked or frozen: a cash id in UTF-8 (CNY@BANK; under 32 bytes) or a product id (exactly 32 bytes)."""
@@ -31,6 +33,10 @@ class AccountStatus(StrEnum):
     REJECTED = "REJECTED"
     RECOVERING = "RECOVERING"
     CLOSED = "CLOSED"
+
+
+STANDING = frozenset({AccountStatus.ACTIVE, AccountStatus.RECOVERING})
+"""Of accounts that may be credited and frozen."""
 
 
 class AccountKind(StrEnum):
@@ -54,9 +60,9 @@ class Thresholds(Record, frozen=True):
     sign: Natural
 
     def of(self, purpose: KeyPurpose) -> int:
-        if purpose is KeyPurpose.TRADE:
+        if purpose is _TRADE:
             return self.trade
-        return self.manage if purpose is KeyPurpose.MANAGE else self.sign
+        return self.manage if purpose is _MANAGE else self.sign
 
 
 class Certificate(Record, frozen=True):

@@ -18,6 +18,7 @@ def _of_cash(cash: str) -> bytes:
     return tagged_hash(CASH_DOMAIN, cash.encode())
 
 
+@lru_cache(maxsize=1024)
 def _place(cash: str, height: int) -> bytes:
     return _of_cash(cash) + integer(INTEGER_MAX - height)
 
