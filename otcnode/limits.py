@@ -328,6 +328,8 @@ rpc_websocket_cost = 40
 """Of a WebSocket besides its request: opening and closing one is another 0.4 ms."""
 rpc_message_cost = 6
 """Of a WebSocket message, also of a ping, besides what is called by it: decoding one and sending the answer."""
+rpc_signature_cost = 7
+"""Of a signature that is verified outside the thread whose time is charged."""
 rpc_look_bytes_max = 1_024
 """Of a request that may be a look at the node, and is read although its caller owes."""
 receipts_kept_bytes_max = 32 << 20

@@ -33,10 +33,12 @@ from otcnode.rpc import service
 from otcnode.storage.records import StoredReceipts
 from otcnode.storage.state_proof import StateProof
 from otcnode.storage.store import Store
+from otcnode.vm.context import Environment
 from otcnode.vm.documents.records import Filing
 from otcnode.vm.event_index import entry_key, events_prefix, height_of, items_prefix
-from otcnode.vm.executor import environment_at, simulate
+from otcnode.vm.executor import check_admissible, environment_at, simulate
 from otcnode.vm.results import Receipt
+from otcnode.vm.state import State
 from otcnode.vm.transactions import Decoded, decode_transaction, signature_checks
 
 T = TypeVar("T")
@@ -229,20 +231,26 @@ class Service:
                 self._receipts_bytes -= _size_of(self._receipts.popitem(last=False)[1])
         return decode(Receipt, stored.receipts[stored.automatic_count + position])
 
-    async def simulate(self, raw: bytes) -> service.Simulation | service.Refused:
+    async def simulate(self, raw: bytes, pay: Callable[[int], None]) -> service.Simulation | service.Refused:
         try:
             decoded = decode_transaction(raw)
+            check_admissible(State(self._store.state), self._next_environment(), decoded)
             checks = signature_checks(decoded)
+            pay(len(checks))
             if not all(await asyncio.get_running_loop().run_in_executor(None, verify_all, checks)):
                 return service.Refused(Code.AUTH, "a signature does not verify", definite=True)
             tip = self._engine.flight.tip()
-            time_ms = max(self._genesis.clock.ledger_ms(self.now_ms()), tip.time_ms + 1)
-            environment = environment_at(self._store.state, self._chain, tip.height + 1, time_ms)
-            result = simulate(self._store.state, environment, decoded)
+            result = simulate(self._store.state, self._next_environment(), decoded)
         except Inadmissible as error:
             return service.Refused(error.code, error.detail, error.code in NEVER)
         receipt = result.receipts[0]
         return service.Simulation(tip.height, receipt.code, receipt.operation, result.explanations[0], receipt.events)
+
+    def _next_environment(self) -> Environment:
+        """Of a block that would be built now."""
+        tip = self._engine.flight.tip()
+        time_ms = max(self._genesis.clock.ledger_ms(self.now_ms()), tip.time_ms + 1)
+        return environment_at(self._store.state, self._chain, tip.height + 1, time_ms)
 
     # ---- what is on the chain
 

@@ -64,7 +64,7 @@ class Dispatcher:
         for it already."""
         caller = self.payer(raw, address, token)
         bill = self.bill(caller, reading)
-        context = Context(self._service, self._authenticator, token, listener, caller)
+        context = Context(self._service, self._authenticator, token, partial(self.charge, caller), listener, caller)
         return await bill.metered(self._answer(raw, context, bill))
 
     def caller(self, address: str, token: bytes | None) -> str:

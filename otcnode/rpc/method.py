@@ -84,6 +84,8 @@ class Context:
     service: NodeService
     authenticator: Authenticator
     token: bytes | None
+    pay: Callable[[int], None]
+    """Takes units of the caller's budget, into debt if need be, for what is done in another thread than the call."""
     listener: Listener | None = None
     """Where notifications can be sent; None over HTTP."""
     name: str = ""

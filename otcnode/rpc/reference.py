@@ -94,7 +94,8 @@ caller gets much more than {limits.rpc_cost_per_second * limits.rpc_cost_unit_ns
 whatever it asks for; while a call waits, for a block or for `min_height`, it takes nothing. An HTTP request takes
 {limits.rpc_request_cost} units besides, whatever comes of it (a path that is not there, a wrong method), a
 WebSocket {limits.rpc_websocket_cost} more, and a message over it, or a ping,
-{limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests.
+{limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests. `tx_simulate` takes
+{limits.rpc_signature_cost} more for each signature, once the transaction is admissible without them.
 
 Whoever owes units is not read until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
 then the whole request is refused unread, with −32004 and `id` null, or with 429 where it is no POST of calls; a ping is

@@ -6,7 +6,7 @@ many transactions may come together the door takes many: work is done per batch,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -284,9 +284,9 @@ class NodeService(Protocol):
         """This node's signed word that no block up to its last one holds it; None where one does, or there is none."""
         ...
 
-    async def simulate(self, raw: bytes) -> Simulation | Refused:
+    async def simulate(self, raw: bytes, pay: Callable[[int], None]) -> Simulation | Refused:
         """Run a transaction on the latest state and forget it. Signatures are verified, so that nobody explores with
-        a foreign account."""
+        a foreign account, once it is admissible without them: `pay` is then told how many, before they are."""
         ...
 
     def state(self, height: int | None = None) -> Snapshot:

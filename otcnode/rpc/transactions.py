@@ -170,8 +170,13 @@ async def get(context: Context, params: GetParams) -> TransactionResult:
 
 
 async def simulate(context: Context, params: SubmitParams) -> SimulationResult:
-    """tx_simulate: the same code as in a block, on the latest state; what it does is forgotten."""
-    outcome = await context.service.simulate(_raw(params.transaction))
+    """tx_simulate: the same code as in a block, on the latest state; what it does is forgotten. Its signatures are paid
+    for besides."""
+
+    def pay(signatures: int) -> None:
+        context.pay(signatures * limits.rpc_signature_cost)
+
+    outcome = await context.service.simulate(_raw(params.transaction), pay)
     if isinstance(outcome, Refused):
         raise ledger_error(outcome.code, outcome.detail, definite=outcome.definite)
     return SimulationResult(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from otcnode import limits
-from otcnode.crypto import verify
+from otcnode import limits, node_service
+from otcnode.crypto import verify, verify_all
 from otcnode.engine.host import Stage
 from otcnode.errors import Code
 from otcnode.evidence.absence import Claim, absence_preimage
@@ -95,9 +95,31 @@ def test_receipts_are_kept_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_simulation_says_nothing_definite_about_a_key_not_known_yet() -> None:
     station = alone()
-    answer = asyncio.run(service_of(station).simulate(deposit(station.genesis, 1, key="second").raw))
+    paid: list[int] = []
+    simulate = service_of(station).simulate
+    answer = asyncio.run(simulate(deposit(station.genesis, 1, key="second").raw, paid.append))
     assert isinstance(answer, service.Refused)
     assert (answer.code, answer.definite) == (Code.AUTH, False)
+    assert paid == []
+
+
+def test_signatures_of_a_simulation_are_verified_once_it_is_admissible_and_paid_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    station = alone()
+    happened: list[object] = []
+    monkeypatch.setattr(node_service, "verify_all", lambda checks: happened.append("verified") or verify_all(checks))
+    simulate = service_of(station).simulate
+    true = deposit(station.genesis, 1)
+    elsewhere = deposit(stations(4)[0].genesis, 1)
+    answer = asyncio.run(simulate(elsewhere.raw, happened.append))
+    assert isinstance(answer, service.Refused) and answer.code is Code.CHAIN
+    assert happened == []
+    assert isinstance(asyncio.run(simulate(true.raw, happened.append)), service.Simulation)
+    answer = asyncio.run(simulate(forged(true).raw, happened.append))
+    assert isinstance(answer, service.Refused)
+    assert (answer.code, answer.definite) == (Code.AUTH, True)
+    assert happened == [1, "verified"] * 2
 
 
 @pytest.mark.parametrize("code", [Code.DECODE, Code.CHAIN, Code.AUTH])

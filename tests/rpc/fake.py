@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -379,13 +379,16 @@ class FakeNode:
         (key,) = (key for key in self.validator_keys if key.public == self.node)
         return Absence(claim, self.node, key.sign(absence_preimage(claim)))
 
-    async def simulate(self, raw: bytes) -> Simulation | Refused:
+    async def simulate(self, raw: bytes, pay: Callable[[int], None]) -> Simulation | Refused:
         try:
             decoded = decode_transaction(raw)
-            if not all(verify_all(signature_checks(decoded))):
-                raise Inadmissible(Code.AUTH, "bad signature")
             tip = self._snapshots[-1]
             environment = environment_at(tip.view, self._chain, tip.height + 1, tip.time_ms + 1)
+            executor.check_admissible(State(tip.view), environment, decoded)
+            checks = signature_checks(decoded)
+            pay(len(checks))
+            if not all(verify_all(checks)):
+                raise Inadmissible(Code.AUTH, "bad signature")
             result = executor.simulate(tip.view, environment, decoded)
         except Inadmissible as error:
             return Refused(error.code, error.detail, False)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from otcnode import limits
+from otcnode.rpc import format as form
 from otcnode.rpc import json_rpc
 from otcnode.rpc.charging import Bill
 from otcnode.rpc.dispatch import watcher
@@ -327,3 +328,15 @@ async def test_a_ping_has_the_price_of_a_message_and_is_always_answered(monkeypa
         await connection.pong()
         await connection.send_json(PARAMS)
         assert (await connection.receive_json())["error"]["code"] == RATE_LIMIT
+
+
+async def test_each_signature_that_a_simulation_verifies_has_a_price() -> None:
+    node = FakeNode()
+    cost = METHODS["tx_simulate"].cost
+    api = Api(node, cost_per_second=1, burst=3 * cost + limits.rpc_signature_cost - 1)
+    true = {"transaction": form.base64_text(node.deposit(1, "a").raw)}
+    inadmissible = {"transaction": form.base64_text(node.deposit(1, "b", valid_until=1).raw)}
+    assert (await api.call("tx_simulate", inadmissible))["data"]["code"] == "E_TX_EXPIRED"
+    assert "height" in await api.call("tx_simulate", true)
+    # Of the third, one unit is lacking.
+    assert (await api.call("tx_simulate", true))["code"] == RATE_LIMIT
