@@ -20,8 +20,9 @@ Written by `make reference` from the table of methods in `otcnode/rpc/methods.py
 type is in the OpenRPC document that `rpc.discover` returns.
 
 JSON-RPC 2.0 by HTTP POST to `/` and over a WebSocket at `/ws`, on one port; parameters by name or by position. Batches
-hold up to {limits.rpc_batch_entries_max} calls, requests up to {limits.rpc_request_bytes_max >> 20} MiB. Beside it
-`GET /healthz`, `/readyz`, `/metrics` and `/version`.
+hold up to {limits.rpc_batch_entries_max} calls, requests up to {limits.rpc_request_bytes_max >> 20} MiB (else 413),
+uncompressed: a `Content-Encoding` other than `identity` is refused with 415. Beside it `GET /healthz`, `/readyz`,
+`/metrics` and `/version`.
 
 ## Values
 
@@ -92,23 +93,27 @@ processor beyond the costs of its calls is charged too, a unit for every
 {limits.rpc_cost_unit_ns // 1_000} µs, as it is taken, so that no
 caller gets much more than {limits.rpc_cost_per_second * limits.rpc_cost_unit_ns * 100 // 10**9} % of a core for long,
 whatever it asks for; while a call waits, for a block or for `min_height`, it takes nothing. An HTTP request takes
-{limits.rpc_request_cost} units besides, whatever comes of it (a path that is not there, a wrong method), a
-WebSocket {limits.rpc_websocket_cost} more, and a message over it, or a ping,
-{limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests. `tx_simulate` takes
-{limits.rpc_signature_cost} more for each signature, once the transaction is admissible without them.
+{limits.rpc_request_cost} units besides, whatever comes of it (a path that is not there, a wrong method, an
+`Expect` that is not known, a body that breaks off), a WebSocket {limits.rpc_websocket_cost} more, and a message
+over it, or a ping, {limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests.
+`tx_simulate` takes {limits.rpc_signature_cost} more for each signature, once the transaction is admissible without
+them.
 
-Whoever owes units is not read until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
-then the whole request is refused unread, with −32004 and `id` null, or with 429 where it is no POST of calls; a ping is
-answered late. `retry_after_ms` says when to come again: for the
-same call if one was refused, else when nothing is owed. Another node has a budget of its own.
+Whoever owes units waits until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
+then the whole request is refused, with −32004 and `id` null, or with 429 where it is no POST of calls; a ping is
+answered late. A body of more than {limits.rpc_look_bytes_max:,} bytes is not read before that.
+`retry_after_ms` says when to come again: for the same call if one was refused, else when nothing is owed.
+Another node has a budget of its own.
+
+Where a request is answered before all of its body has come, the rest is not read, and the connection is closed.
 
 What subscriptions tell takes units of a second budget of the caller, as large: where that owes, they go on when it has
 paid, and no call waits for it.
 
 The four pages take units of a budget of the address besides. `/metrics` and `/readyz` answer 429 where it owes for more
 than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then. {{looks}}, alone in a
-message of at most {limits.rpc_look_bytes_max:,} bytes, take of that budget too: whoever runs a node learns how it is
-while others at the same address owe.
+message of at most {limits.rpc_look_bytes_max:,} bytes (sent without `Expect`), take of that budget
+too: whoever runs a node learns how it is while others at the same address owe.
 
 ## Methods
 

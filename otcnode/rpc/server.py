@@ -38,7 +38,7 @@ _BEARER = "Bearer "
 _PAGES = ("/healthz", "/readyz", "/metrics", "/version")
 _NEVER_REFUSED = ("/healthz", "/version")
 _MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 WEBSOCKET_HEARTBEAT_SECONDS = 30.0
 CLOSE_SECONDS_MAX = 1.0
 
@@ -70,7 +70,7 @@ class RpcServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and say on which port (0 asks for a free one). Raises ConfigurationError with one readable line."""
         assert self._runner is None
-        application = web.Application(client_max_size=self._request_bytes_max, middlewares=[self._charged])
+        application = web.Application(client_max_size=self._request_bytes_max)
         application.add_routes(
             [
                 web.post("/", self._post),
@@ -87,9 +87,13 @@ class RpcServer:
             access_log=None,
             handler_cancellation=True,  # who hangs up no longer waits for anything
             shutdown_timeout=limits.rpc_stop_ms / 1000,
+            auto_decompress=False,  # or a kilobyte of a body becomes a megabyte before anybody is asked
+            lingering_time=0.0,  # what comes behind an answer is not read
         )
         await runner.setup()
         assert runner.server is not None
+        # Not as a middleware: aiohttp answers an Expect that it does not know ahead of all of them.
+        runner.server.request_handler = partial(self._served, runner.server.request_handler)
         loop = asyncio.get_running_loop()
         try:
             listening = await loop.create_server(gate_of(runner.server), host, port, ssl=self._tls, backlog=512)
@@ -108,8 +112,17 @@ class RpcServer:
             self._listening.close()
             await runner.cleanup()
 
-    @web.middleware
-    async def _charged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _served(self, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        """Around all that is done with a request, also by aiohttp alone."""
+        try:
+            response = await self._charged(handler, request)
+        except web.HTTPException as answer:
+            await _hand_over(request, answer)
+            raise
+        await _hand_over(request, response)
+        return response
+
+    async def _charged(self, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         """Every request takes its price, whatever comes of it, also where there is nothing to ask for. Who owes is not
         answered before it has paid, and then refused if it still does."""
         payer = await self._payer(request)
@@ -117,16 +130,26 @@ class RpcServer:
         if error and request.path not in _NEVER_REFUSED:
             return _refusal(request, error)
         self.dispatcher.charge(payer, limits.rpc_request_cost)
-        return await handler(request)
+        return await handler(request) if _is_plain(request) else _coded()
 
-    async def _payer(self, request: web.Request) -> str:
+    async def _payer(self, request: web.BaseRequest) -> str:
         """Whom a request counts against. One as small as a look at the node is read before it is known what it is."""
+        address, token = _address(request), _token(request)
         if request.path in _PAGES:
-            return watcher(_address(request))
+            return watcher(address)
+        try:
+            raw = await self._read_ahead(request)
+        except BaseException:
+            # Most of them hang up in the middle of it, which cancels this.
+            self.dispatcher.charge(self.dispatcher.caller(address, token), limits.rpc_request_cost)
+            raise
+        return self.dispatcher.payer(raw, address, token)
+
+    async def _read_ahead(self, request: web.BaseRequest) -> bytes:
+        """A small body; nothing of one that is larger, is not read at all, or is sent only once it is asked for."""
         length = request.content_length
         small = length is not None and length <= min(limits.rpc_look_bytes_max, self._request_bytes_max)
-        raw = await request.read() if small else b""
-        return self.dispatcher.payer(raw, _address(request), _token(request))
+        return await request.read() if small and _is_plain(request) and "Expect" not in request.headers else b""
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
@@ -284,7 +307,31 @@ async def _echo(socket: web.WebSocketResponse, message: WSMessage) -> None:
             await socket.pong(bytes(message.data))
 
 
-def _refusal(request: web.Request, error: RpcError) -> web.Response:
+async def _hand_over(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """An answer to what has not come to its end: no more of that is read than there is room for anyway, and the
+    connection is closed a little later, or whoever is still sending would lose the answer (RFC 9112, section 9.6)."""
+    if response.prepared or request.content.is_eof():
+        return
+    response.force_close()
+    with suppress(ConnectionError, TimeoutError):
+        await response.prepare(request)
+        await response.write_eof()
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await request.content.wait_eof()
+
+
+def _is_plain(request: web.BaseRequest) -> bool:
+    return all(coding.strip().lower() == "identity" for coding in request.headers.getall("Content-Encoding", ()))
+
+
+def _coded() -> web.Response:
+    """Nothing is inflated here: a little of it would become a lot of work for a node that has other work."""
+    error = RpcError(json_rpc.INVALID_REQUEST, "a body with a Content-Encoding other than identity is not read")
+    headers = {"Accept-Encoding": "identity"}
+    return web.Response(status=415, body=json_rpc.failure(NULL_ID, error), content_type=_JSON, headers=headers)
+
+
+def _refusal(request: web.BaseRequest, error: RpcError) -> web.Response:
     """In the form that whoever asks there can read."""
     if (request.method, request.path) == ("POST", "/"):
         return web.Response(body=json_rpc.failure(NULL_ID, error), content_type=_JSON)
@@ -295,10 +342,10 @@ def _page(status: int, content: object) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(content) + b"\n", content_type=_JSON)
 
 
-def _address(request: web.Request) -> str:
+def _address(request: web.BaseRequest) -> str:
     return request.remote or ""
 
 
-def _token(request: web.Request) -> bytes | None:
+def _token(request: web.BaseRequest) -> bytes | None:
     header = request.headers.get("Authorization", "")
     return parse_token(header[len(_BEARER) :]) if header.startswith(_BEARER) else None

@@ -270,25 +270,60 @@ async def test_pages_that_look_at_the_node_are_charged_by_themselves(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/x", 404), ("POST", "/x", 404), ("GET", "/", 405), ("PUT", "/ws", 405), ("GET", "/ws", 503)],
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/x", {}, 404),
+        ("POST", "/x", {}, 404),
+        ("GET", "/", {}, 405),
+        ("PUT", "/ws", {}, 405),
+        ("GET", "/ws", {}, 503),
+        ("GET", "/x", {"Expect": "x"}, 417),
+        ("GET", "/", {"Expect": "x"}, 417),
+        ("GET", "/ws", {"Expect": "x"}, 417),
+        ("POST", "/x", {"Content-Encoding": "gzip"}, 415),
+    ],
 )
 async def test_a_request_takes_its_price_whatever_comes_of_it(
-    method: str, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+    method: str, path: str, headers: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flood of what is not there is refused as a flood of calls is, and its author with all that it asks."""
     monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
     monkeypatch.setattr(limits, "rpc_connections_per_caller_max", 0)
+    body = b"no gzip" if method == "POST" else None
     async with served(FakeNode(), cost_per_second=1, cost_burst=3 * limits.rpc_request_cost) as (url, session):
         statuses = []
         for _ in range(6):
-            async with session.request(method, url + path) as response:
+            async with session.request(method, url + path, headers=headers, data=body) as response:
                 statuses.append(response.status)
         assert statuses == [status] * 4 + [429] * 2
         async with session.post(url, json=PARAMS) as response:
             assert (await response.json())["error"]["code"] == RATE_LIMIT
         async with session.get(url + "/metrics") as response:
             assert response.status == 200
+
+
+async def test_who_hangs_up_in_the_middle_of_a_request_has_paid_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_debt_wait_ms_max", 10)
+    budget = 2 * limits.rpc_request_cost + METHODS["chain_params"].cost
+    page = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with served(FakeNode(), cost_per_second=1, cost_burst=budget) as (url, session):
+
+        async def look() -> None:
+            async with session.get(url + "/version") as response:
+                await response.read()
+
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+            writer.write(page)
+            await reader.readuntil(b"}\n")
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            # What comes later is answered, so this has begun.
+            await look()
+            writer.close()
+            await writer.wait_closed()
+            await look()
+        async with session.post(url, json=PARAMS) as response:
+            assert (await response.json())["error"]["code"] == RATE_LIMIT
 
 
 async def test_who_opens_websockets_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import io
+import json
 import socket
 import ssl
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp.http_parser import DeflateBuffer
 
 from otcnode import limits
 from otcnode.errors import ConfigurationError
@@ -21,6 +25,8 @@ from tests.rpc.serving import served
 TLS = Path(__file__).parent / "tls"
 """A key that protects nothing: self-signed for 127.0.0.1, for tests only."""
 STATUS = {"jsonrpc": "2.0", "method": "node_status", "id": 1}
+FLOOD_BYTES = 64 << 20
+"""More than the system takes for a connection that nobody reads."""
 
 
 @pytest.fixture
@@ -57,6 +63,60 @@ async def test_a_request_too_large_is_refused_and_nothing_of_it_is_called(node: 
         async with session.post(url, json=STATUS) as response:
             assert response.status == 200
     assert node.submissions == 0
+
+
+async def test_who_sends_far_more_than_is_read_learns_why(node: FakeNode) -> None:
+    """Though the answer comes while it is still sending, and closes the connection."""
+    async with served(node, request_bytes_max=4_096) as (url, session):
+        async with session.post(url, data=io.BytesIO(bytes(FLOOD_BYTES // 2))) as response:
+            assert response.status == 413 and response.headers["Connection"] == "close"
+            assert (await response.json())["error"]["code"] == -32600
+        async with session.post(url, json=STATUS) as response:
+            assert response.status == 200
+
+
+async def test_what_comes_behind_an_early_answer_is_not_read(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otcnode.rpc.server.CLOSE_SECONDS_MAX", 0.1)
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    async with served(node) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < FLOOD_BYTES:
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(chunk)
+        writer.close()
+        assert sent < FLOOD_BYTES, "somebody takes all of it"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "DEFLATE", "identity, gzip", "no such coding"])
+async def test_a_body_with_a_coding_is_refused_and_nothing_of_it_is_inflated(
+    node: FakeNode, coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inflated: list[bytes] = []
+    monkeypatch.setattr(DeflateBuffer, "feed_data", lambda self, data, size=0: inflated.append(data))
+    body = gzip.compress(json.dumps(STATUS).encode())
+    async with served(node) as (url, session):
+        for path in ("/", "/x", "/healthz"):
+            async with session.post(url + path, data=body, headers={"Content-Encoding": coding}) as response:
+                assert response.status == 415 and response.headers["Accept-Encoding"] == "identity"
+                assert (await response.json())["error"]["code"] == -32600
+        async with session.post(url, json=STATUS, headers={"Content-Encoding": "Identity"}) as response:
+            assert "result" in await response.json()
+    assert inflated == []
+
+
+async def test_who_asks_whether_to_send_is_told_so(node: FakeNode) -> None:
+    """Also where what it will send is small enough to be read before anything else."""
+    async with (
+        asyncio.timeout(10),
+        served(node) as (url, session),
+        session.post(url, json=STATUS, expect100=True) as response,
+    ):
+        assert "result" in await response.json()
 
 
 async def test_websocket_messages_are_answered_side_by_side(node: FakeNode) -> None:
