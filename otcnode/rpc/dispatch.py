@@ -72,8 +72,9 @@ class Dispatcher:
         return self._authenticator.name_of(token) or address
 
     def payer(self, raw: bytes, address: str, token: bytes | None) -> str:
-        """Whom a message counts against: its caller, or whoever watches from there if all it does is look."""
-        return watcher(address) if _only_looks(raw) else self.caller(address, token)
+        """Whom a message counts against: its caller, who has a budget of its own for messages that only look."""
+        caller = self.caller(address, token)
+        return watcher(caller) if _only_looks(raw) else caller
 
     def bill(self, caller: str, reading: int = 0) -> Bill:
         """For one message of `caller`."""
@@ -224,10 +225,11 @@ class Dispatcher:
         return None if call.id is None else json_rpc.success(call.id, outcome)
 
 
-def watcher(address: str) -> str:
+def watcher(caller: str) -> str:
     """Looks at the node, by its pages and by calls, have a budget of their own: nobody is kept from watching a node, or
-    from asking it why it stands still, by who calls it from the same address."""
-    return f"watcher at {address}"
+    from asking it why it stands still, by who calls it from the same address, nor who has logged in by who looks from
+    there. The pages know addresses only."""
+    return f"watcher {caller}"
 
 
 def _only_looks(raw: bytes) -> bool:

@@ -113,7 +113,8 @@ paid, and no call waits for it.
 The four pages take units of a budget of the address besides. `/metrics` and `/readyz` answer 429 where it owes for more
 than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then. {{looks}}, alone in a
 message of at most {limits.rpc_look_bytes_max:,} bytes (sent without `Expect`), take of that budget
-too: whoever runs a node learns how it is while others at the same address owe.
+too, or of one that the account has beside that for its calls, where one has logged in: whoever runs a node learns how
+it is while others at the same address owe.
 
 ## Methods
 

@@ -19,7 +19,7 @@ from otcnode.rpc.methods import METHODS
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import NodeStatus
 from tests.rpc.calls import Api
-from tests.rpc.fake import FakeNode
+from tests.rpc.fake import INVESTOR, FakeNode, account_of
 from tests.rpc.serving import served
 
 RATE_LIMIT = -32004
@@ -250,6 +250,20 @@ async def test_looks_at_the_node_are_charged_as_its_pages_are(
         assert (await answer(STATUS))["error"]["code"] == RATE_LIMIT
     await server.stop()
     assert node.looks == 2
+
+
+async def test_looks_of_who_has_logged_in_have_a_budget_that_no_stranger_spends() -> None:
+    node = FakeNode()
+    api = Api(node, cost_per_second=1, burst=2_000)
+    token = await api.login(INVESTOR)
+    account = account_of(INVESTOR).hex()
+    api.dispatcher.charge(watcher("test"), 2_000)
+    api.dispatcher.charge(account, 2_000)
+    assert (await api.call("node_status"))["code"] == RATE_LIMIT
+    assert (await api.call("chain_params", token=token))["code"] == RATE_LIMIT
+    assert "height" in await api.call("node_status", token=token)
+    api.dispatcher.charge(watcher(account), 2_000)
+    assert (await api.call("node_status", token=token))["code"] == RATE_LIMIT
 
 
 async def test_pages_that_look_at_the_node_are_charged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
