@@ -149,12 +149,14 @@ class Service:
 
     # ---- transactions
 
-    async def submit(self, raws: Sequence[bytes], caller: str) -> Sequence[service.Submission]:
+    async def submit(
+        self, raws: Sequence[bytes], caller: str, pay: Callable[[int], None]
+    ) -> Sequence[service.Submission]:
         if self._engine.halted is not None:
             return [service.NotReady(f"this node has stopped: {self._engine.halted}") for _ in raws]
-        return await asyncio.gather(*(self._submit(raw, caller) for raw in raws))
+        return await asyncio.gather(*(self._submit(raw, caller, pay) for raw in raws))
 
-    def _submit(self, raw: bytes, caller: str) -> asyncio.Future[service.Submission]:
+    def _submit(self, raw: bytes, caller: str, pay: Callable[[int], None]) -> asyncio.Future[service.Submission]:
         future: asyncio.Future[service.Submission] = asyncio.get_running_loop().create_future()
 
         def answer(state: TransactionState) -> None:
@@ -164,7 +166,7 @@ class Service:
 
         try:
             decoded = decode_transaction(raw)
-            self._engine.submit(decoded, answer, caller)
+            self._engine.submit(decoded, answer, caller, pay)
         except Inadmissible as error:
             future.set_result(service.Refused(error.code, error.detail, self._never(raw, error.code)))
         return future

@@ -16,6 +16,7 @@ from otcnode.vm.governance.operations import EvidencePost
 from otcnode.vm.transactions import Decoded
 
 Answer = Callable[[TransactionState], None]
+Pay = Callable[[int], None]
 _OWN_CLIENTS = b""
 _PUSHED = b"pushed by "
 
@@ -24,7 +25,7 @@ _PUSHED = b"pushed by "
 class Arrival:
     """From a peer (`source`) or from a client (`answer`), come at `seen_ms` (real) and found admissible on the state of
     `height`. `urgent`: `source` is a validator that pushes it past the quotas, and past what nobody pushes. `client`:
-    which one."""
+    which one, and `pay` is told of how many signatures were verified should it not be authentic."""
 
     decoded: Decoded
     height: int
@@ -33,6 +34,7 @@ class Arrival:
     answer: Answer | None = None
     urgent: bool = False
     client: str = ""
+    pay: Pay | None = None
     shares_with: Source = field(init=False)
     """A peer; what a validator pushes besides; or one of this node's clients."""
 

@@ -18,7 +18,7 @@ from otcnode.consensus.replica import Replica
 from otcnode.consensus.resumed import Resumed
 from otcnode.consensus.sizes import MESSAGES
 from otcnode.crypto import SigningKey, tagged_hash
-from otcnode.engine.arrivals import Answer
+from otcnode.engine.arrivals import Answer, Pay
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.candidacy import Candidacy
 from otcnode.engine.catch_up import CatchUp, Snapshots
@@ -234,10 +234,10 @@ class Engine:
         if not self._over and not self._disturbed:
             self._read_ahead()
 
-    def submit(self, decoded: Decoded, answer: Answer, client: str = "") -> None:
+    def submit(self, decoded: Decoded, answer: Answer, client: str = "", pay: Pay | None = None) -> None:
         """A client's transaction; see Intake.submit. `client` says which one, of those that are to be served alike."""
         self._disturbed = True
-        self.intake.submit(decoded, answer, client)
+        self.intake.submit(decoded, answer, client, pay=pay)
 
     def act_as_node(self, operation: Operation) -> None:
         """Submit what this node says by itself. The same operation on the same committed block is the same transaction;

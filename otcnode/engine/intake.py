@@ -14,11 +14,12 @@ from itertools import islice
 
 from otcnode import limits
 from otcnode.blocks import Entry, transaction_full_hash
-from otcnode.engine.arrivals import Answer, Arrival, Arrivals
+from otcnode.engine.arrivals import Answer, Arrival, Arrivals, Pay
 from otcnode.engine.authenticity import Authenticity
 from otcnode.engine.evidence import is_enough
 from otcnode.engine.flight import Flight
 from otcnode.engine.host import Host, Observer, Stage, TransactionState
+from otcnode.engine.proving import signatures_in
 from otcnode.engine.refusals import NEVER_HAPPENED, Refusals
 from otcnode.engine.sightings import Sightings
 from otcnode.errors import Code, Inadmissible
@@ -86,15 +87,23 @@ class Intake:
         self._undecided: list[tuple[int, bytes]] = []
         """(valid_until, id) of what ended here but may yet be in a block: a heap, the next to be decided first."""
 
-    def submit(self, decoded: Decoded, answer: Answer, client: str = "", source: bytes | None = None) -> None:
+    def submit(
+        self,
+        decoded: Decoded,
+        answer: Answer,
+        client: str = "",
+        source: bytes | None = None,
+        pay: Pay | None = None,
+    ) -> None:
         """A client's transaction, or what this node says by itself, which is then its `source`: clients take none of
-        its room. `answer` gets its state once the signatures are verified, or at once where it is known already. Raises
-        Inadmissible where it can be refused at once."""
+        its room. `answer` gets its state once the signatures are verified, or at once where it is known already; `pay`
+        is told of how many they were where it is not authentic, whatever is answered. Raises Inadmissible where it can
+        be refused at once."""
         if not self._wanted(decoded) or self._arrivals.holds(decoded.full_hash):
             answer(self.state(decoded.id))
             return
         self._require_use(decoded, source)
-        if not self._arrive(decoded, source=source, answer=answer, client=client):
+        if not self._arrive(decoded, source=source, answer=answer, client=client, pay=pay):
             answer(TransactionState(Stage.DROPPED, reason=BUSY))
 
     def check(self, decoded: Decoded, at_time_ms: int | None = None) -> None:
@@ -387,10 +396,11 @@ class Intake:
         answer: Answer | None = None,
         urgent: bool = False,
         client: str = "",
+        pay: Pay | None = None,
     ) -> bool:
         """Whether its source has room for it among what waits to be verified; else that it came is all that stays."""
         height, now_ms = self._store.tip.height, self._host.now().monotonic_ms
-        if not self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent, client)):
+        if not self._arrivals.add(Arrival(decoded, height, now_ms, source, answer, urgent, client, pay)):
             self._note_unverified(decoded, now_ms)
             return False
         if not self._verifying:
@@ -429,6 +439,9 @@ class Intake:
                 fresh.append((decoded.full_hash, decoded.raw))
             elif authentic and not state.definite:
                 self.gossip.forget([decoded.full_hash])
+            if arrival.pay is not None and not authentic:
+                # Also where a true copy came before it, of which the answer then speaks.
+                arrival.pay(signatures_in(decoded))
             if arrival.answer is not None:
                 arrival.answer(state)
         if fresh:

@@ -97,7 +97,7 @@ whatever it asks for; while a call waits, for a block or for `min_height`, it ta
 `Expect` that is not known, a body that breaks off), a WebSocket {limits.rpc_websocket_cost} more, and a message
 over it, or a ping, {limits.rpc_message_cost}: batches and WebSockets are cheaper than many requests.
 `tx_simulate` takes {limits.rpc_signature_cost} more for each signature, once the transaction is admissible without
-them.
+them; `tx_submit` and `tx_submitAndWait` as much, where one of them turns out to be false.
 
 Whoever owes units waits until it has paid, for up to {limits.rpc_debt_wait_ms_max} ms;
 then the whole request is refused, with −32004 and `id` null, or with 429 where it is no POST of calls; a ping is

@@ -267,10 +267,11 @@ class NodeService(Protocol):
 
     def explain_transaction(self, transaction_id: bytes) -> TransactionExplanation: ...
 
-    async def submit(self, raws: Sequence[bytes], caller: str) -> Sequence[Submission]:
+    async def submit(self, raws: Sequence[bytes], caller: str, pay: Callable[[int], None]) -> Sequence[Submission]:
         """Decode, check and pool transactions; one answer each, in order. It waits for signatures to be verified, not
         for a block. A transaction that is known already answers with its present state, never with an error. `caller`:
-        whom they count against, an account that has logged in or an address."""
+        whom they count against, an account that has logged in or an address. `pay` is told of how many signatures were
+        verified for a transaction that is then not authentic, whatever is answered."""
         ...
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> Sequence[TransactionState]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, assert_never
 
 from msgspec import Meta
@@ -172,11 +172,7 @@ async def get(context: Context, params: GetParams) -> TransactionResult:
 async def simulate(context: Context, params: SubmitParams) -> SimulationResult:
     """tx_simulate: the same code as in a block, on the latest state; what it does is forgotten. Its signatures are paid
     for besides."""
-
-    def pay(signatures: int) -> None:
-        context.pay(signatures * limits.rpc_signature_cost)
-
-    outcome = await context.service.simulate(_raw(params.transaction), pay)
+    outcome = await context.service.simulate(_raw(params.transaction), _price_of_signatures(context))
     if isinstance(outcome, Refused):
         raise ledger_error(outcome.code, outcome.detail, definite=outcome.definite)
     return SimulationResult(
@@ -226,7 +222,8 @@ async def absence(context: Context, params: AbsenceParams) -> AbsenceResult:
 
 
 async def _submit(context: Context, texts: Sequence[str]) -> list[TransactionState | RpcError]:
-    """One outcome per transaction, in order; undecodable ones do not hold up the others."""
+    """One outcome per transaction, in order; undecodable ones do not hold up the others. Signatures that were verified
+    for nothing are paid for."""
     raws: list[bytes] = []
     outcomes: list[TransactionState | RpcError | None] = []
     for text in texts:
@@ -235,8 +232,16 @@ async def _submit(context: Context, texts: Sequence[str]) -> list[TransactionSta
             outcomes.append(None)
         except RpcError as error:
             outcomes.append(error)
-    answers = iter(await context.service.submit(raws, context.name) if raws else ())
+    pay = _price_of_signatures(context)
+    answers = iter(await context.service.submit(raws, context.name, pay) if raws else ())
     return [_outcome(next(answers)) if outcome is None else outcome for outcome in outcomes]
+
+
+def _price_of_signatures(context: Context) -> Callable[[int], None]:
+    def pay(signatures: int) -> None:
+        context.pay(signatures * limits.rpc_signature_cost)
+
+    return pay
 
 
 def _raw(text: str) -> bytes:

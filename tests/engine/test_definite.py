@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -38,10 +38,12 @@ def service_of(station: Station) -> Service:
     )
 
 
-def submit(station: Station, *transactions: Decoded) -> Sequence[service.Submission]:
+def submit(
+    station: Station, *transactions: Decoded, pay: Callable[[int], None] = lambda signatures: None
+) -> Sequence[service.Submission]:
     async def answers() -> Sequence[service.Submission]:
         task = asyncio.create_task(
-            service_of(station).submit([transaction.raw for transaction in transactions], "somebody")
+            service_of(station).submit([transaction.raw for transaction in transactions], "somebody", pay)
         )
         await asyncio.sleep(0)
         station.settle()
@@ -131,9 +133,10 @@ def test_what_can_never_be_valid_is_definite(code: Code) -> None:
         Code.CHAIN: deposit(stations(4)[0].genesis, 1).raw,
         Code.AUTH: forged(true).raw,
     }[code]
+    paid: list[int] = []
 
     async def answer() -> Sequence[service.Submission]:
-        task = asyncio.create_task(service_of(station).submit([raw], "somebody"))
+        task = asyncio.create_task(service_of(station).submit([raw], "somebody", paid.append))
         await asyncio.sleep(0)
         station.settle()
         return await task
@@ -141,6 +144,18 @@ def test_what_can_never_be_valid_is_definite(code: Code) -> None:
     (refused,) = asyncio.run(answer())
     assert isinstance(refused, service.Refused)
     assert (refused.code, refused.definite) == (code, True)
+    assert paid == ([1] if code is Code.AUTH else [])
+
+
+def test_signatures_that_are_verified_for_nothing_are_paid_for_and_no_others() -> None:
+    """Also of copies that hide behind the true one: how that stands is all that is said of them."""
+    station = alone()
+    paid: list[int] = []
+    true = deposit(station.genesis, 1)
+    copies = [forged(true, number) for number in range(3)]
+    answers = submit(station, deposit(station.genesis, 2), true, *copies, true, pay=paid.append)
+    assert {type(answer) for answer in answers} == {service.TransactionState}
+    assert paid == [1, 1, 1]
 
 
 def test_expired_by_the_clock_is_definite_only_once_a_block_says_so() -> None:

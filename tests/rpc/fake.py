@@ -315,10 +315,12 @@ class FakeNode:
     def now_ms(self) -> int:
         return self.clock_ms
 
-    async def submit(self, raws: Sequence[bytes], caller: str = "") -> Sequence[Submission]:
+    async def submit(
+        self, raws: Sequence[bytes], caller: str = "", pay: Callable[[int], None] = lambda signatures: None
+    ) -> Sequence[Submission]:
         self.submissions += len(raws)
         self.submitters.append(caller)
-        answers = [self._take(raw) for raw in raws]
+        answers = [self._take(raw, pay) for raw in raws]
         if self.automatic and self._pool:
             await self.commit()
         return [
@@ -326,14 +328,16 @@ class FakeNode:
             for answer in answers
         ]
 
-    def _take(self, raw: bytes) -> Submission:
+    def _take(self, raw: bytes, pay: Callable[[int], None]) -> Submission:
         if not self.ready:
             return NotReady("starting")
         try:
             decoded = decode_transaction(raw)
             if decoded.transaction.body.chain != self._chain:
                 raise Inadmissible(Code.CHAIN, "made for another network")
-            if not all(verify_all(signature_checks(decoded))):
+            checks = signature_checks(decoded)
+            if not all(verify_all(checks)):
+                pay(len(checks))
                 raise Inadmissible(Code.AUTH, "bad signature")
         except Inadmissible as error:
             return Refused(error.code, error.detail, True)

@@ -18,6 +18,7 @@ from otcnode.rpc.dispatch import watcher
 from otcnode.rpc.methods import METHODS
 from otcnode.rpc.server import RpcServer
 from otcnode.rpc.service import NodeStatus
+from tests.engine.network import forged
 from tests.rpc.calls import Api
 from tests.rpc.fake import INVESTOR, FakeNode, account_of
 from tests.rpc.serving import served
@@ -389,3 +390,18 @@ async def test_each_signature_that_a_simulation_verifies_has_a_price() -> None:
     assert "height" in await api.call("tx_simulate", true)
     # Of the third, one unit is lacking.
     assert (await api.call("tx_simulate", true))["code"] == RATE_LIMIT
+
+
+async def test_each_signature_that_a_submission_has_verified_for_nothing_has_a_price() -> None:
+    node = FakeNode()
+    cost = METHODS["tx_submit"].cost
+    api = Api(node, cost_per_second=1, burst=2 * cost + limits.rpc_signature_cost - 1)
+    true, other = node.deposit(1, "a"), node.deposit(1, "b")
+
+    async def submit(raw: bytes) -> Any:
+        return await api.call("tx_submit", {"transaction": form.base64_text(raw)})
+
+    assert (await submit(true.raw))["state"] == "committed"
+    assert (await submit(forged(other).raw))["data"]["code"] == "E_AUTH"
+    # Of the third, one unit is lacking.
+    assert (await submit(other.raw))["code"] == RATE_LIMIT
