@@ -97,7 +97,8 @@ def _in_thread(look: Callable[[], None]) -> None:
 
 class ArchivesSeen:
     """What is put aside in a running node's home, for whoever asks often. Who asks waits for no disk: it is looked at
-    in a thread, again only once it has answered. `told` hears in that thread of what was there at the first look."""
+    in a thread, again only once it has answered. Where the disk refuses, what was seen last stands. `told` hears in
+    that thread of what was there when it could first be seen."""
 
     def __init__(
         self,
@@ -109,23 +110,26 @@ class ArchivesSeen:
         self._told = told
         self._begin = begin
         self._archives: list[Archive] | None = None
-        self._looked_ms = 0
+        self._looked_ms: int | None = None
         self._looking = False
 
     def at(self, now_ms: int) -> list[Archive] | None:
         """As of the last look, None before the first has ended. `now_ms`: monotonic."""
-        if not self._looking and (self._archives is None or now_ms - self._looked_ms >= LOOKED_AT_MS):
+        if not self._looking and (self._looked_ms is None or now_ms - self._looked_ms >= LOOKED_AT_MS):
             self._looked_ms, self._looking = now_ms, True
             self._begin(self._look)
         return self._archives
 
     def _look(self) -> None:
         try:
-            first, self._archives = self._archives is None, archives_of(self._home)
-            if first:
-                self._told(self._archives)
+            found = archives_of(self._home)
+        except OSError:
+            return
         finally:
             self._looking = False
+        first, self._archives = self._archives is None, found
+        if first:
+            self._told(found)
 
 
 def _keep(home: Home, old: Path, name: str, what: str, note: Callable[[str], None]) -> None:

@@ -321,6 +321,9 @@ rpc_cost_per_second = 20_000
 rpc_cost_burst = 40_000
 """Of one caller. What calls take beyond their prices is charged by the unit below, so that a caller gets a fifth of a
 core."""
+rpc_cost_per_second_of_all = 50_000
+rpc_cost_burst_of_all = 50_000
+"""Of all callers together: half a core, for the other half is consensus'."""
 rpc_cost_unit_ns = 10_000
 rpc_request_cost = 20
 """Of an HTTP request besides what is called by it: reading and answering one is a fifth of a millisecond."""

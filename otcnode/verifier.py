@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import structlog
+
 from otcnode.crypto import SignatureCheck, verify
 from otcnode.verify_worker import LENGTH_BYTES, pack, verify_packed
 
@@ -33,6 +35,12 @@ PIPE_BYTES = 1 << 20
 loop as well. As much as everybody may have (pipe-max-size in proc(5)); with less it is slower, and no worse."""
 ATTEMPTS_MAX = 3
 """A batch whose workers died so often is verified on the loop: slowly, but it is."""
+PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS_PER_CHECK = 0.002
+"""So long a worker may take for its oldest job. That is thirty times what a verification takes, for the machine may be
+busy; whoever needs longer has been stopped, or will never answer, and holds up every block that it has a part of."""
+
+_log = structlog.get_logger()
 
 Done = Callable[[Sequence[bool]], None]
 Failed = Callable[[Exception], None]
@@ -139,14 +147,17 @@ class Verifier:
 
 
 async def _verdicts(worker: _Worker) -> bytes:
-    """Of the worker's oldest job. What a process that dies has not answered, the next one is given."""
+    """Of the worker's oldest job. What a process that dies or hangs has not answered, the next one is given."""
     job = worker.jobs[0]
     for _ in range(ATTEMPTS_MAX):
         try:
             process = await _process(worker)
             assert process.stdout is not None
-            return await process.stdout.readexactly(job.checks)
-        except (OSError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(PATIENCE_SECONDS + PATIENCE_SECONDS_PER_CHECK * job.checks):
+                return await process.stdout.readexactly(job.checks)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            reason = "does not answer" if isinstance(error, TimeoutError) else "has died"
+            _log.warning("verifying process replaced", reason=reason, signatures=job.checks)
             await _end(worker)
     return verify_packed(job.packed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -126,6 +127,31 @@ def test_who_asks_waits_for_no_disk_and_begins_no_other_look_before_it_has_answe
     assert found is not None and [archive.heights for archive in found] == [(1, LOW)] and told == [found]
     assert seen.at(LOOKED_AT_MS - 1) == found and len(looks) == 1
     assert seen.at(LOOKED_AT_MS) == found and len(looks) == 2
+
+
+def test_where_the_disk_refuses_it_is_looked_again_after_a_while(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(home)
+    looks: list[Callable[[], None]] = []
+    told: list[list[Archive]] = []
+    seen = ArchivesSeen(home, told.append, begin=looks.append)
+
+    def refuse(home: Home) -> list[Archive]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    assert seen.at(0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr("otcnode.archives.archives_of", refuse)
+        looks.pop()()
+    assert seen.at(LOOKED_AT_MS - 1) is None and not looks and not told
+    assert seen.at(LOOKED_AT_MS) is None
+    looks.pop()()
+    found = seen.at(LOOKED_AT_MS + 1)
+    assert found is not None and told == [found]
+    assert seen.at(2 * LOOKED_AT_MS) == found
+    with monkeypatch.context() as patch:
+        patch.setattr("otcnode.archives.archives_of", refuse)
+        looks.pop()()
+    assert seen.at(2 * LOOKED_AT_MS + 1) == found and told == [found]
 
 
 def test_the_look_ends_in_its_own_thread(home: Home) -> None:

@@ -22,10 +22,12 @@ from otcnode.rpc.methods import METHODS
 from otcnode.rpc.rates import RateLimiter
 from otcnode.rpc.service import HeightUnavailable, NodeService
 from otcnode.rpc.subscriptions import Subscriptions
+from otcnode.rpc.together import Together
 from otcnode.rpc.transactions import ledger_error
 
 _log = structlog.get_logger()
 _LOOKS = {name: name.encode() for name, method in METHODS.items() if method.look}
+_WATCHER = "watcher "
 _ORDER = {name: place for place, name in enumerate(METHODS)}
 Outcome = Any
 """A result, or the RpcError that stands for one."""
@@ -52,6 +54,7 @@ class Dispatcher:
         self._processor_ns = processor_ns
         self._authenticator = authenticator
         self._rates = rates
+        self._together = Together(limits.rpc_cost_per_second_of_all, limits.rpc_cost_burst_of_all, monotonic_ms)
         self.in_flight = 0
         self._in_flight_of: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -83,13 +86,23 @@ class Dispatcher:
     def charge(self, caller: str, cost: int) -> None:
         """What has been spent, or is spent whatever comes of it."""
         self._rates.charge(caller, cost, self._monotonic_ms())
+        self._together.charge(cost)
+
+    def _take(self, caller: str, cost: int, again: int = 0) -> int:
+        """0 if the caller may spend it, else the milliseconds until it may."""
+        retry_after_ms = self._rates.take(caller, cost, self._monotonic_ms(), again=again)
+        if not retry_after_ms:
+            self._together.charge(cost)
+        return retry_after_ms
 
     async def out_of_debt(self, caller: str) -> RpcError | None:
-        """Wait until `caller` has paid for what its messages took, before another one is read; the error where that
-        takes too long."""
+        """Wait until `caller` has paid for what its messages took, before another one is read, and until all callers
+        together have; the error where that takes too long. Who watches the node waits for nobody else."""
         if owed_ms := self._rates.debt_ms(caller, self._monotonic_ms()):
             await asyncio.sleep(min(owed_ms, limits.rpc_debt_wait_ms_max) / 1_000)
             owed_ms = self._rates.debt_ms(caller, self._monotonic_ms())
+        if not owed_ms and not caller.startswith(_WATCHER):
+            owed_ms = await self._together.admit()
         return _too_many(owed_ms) if owed_ms else None
 
     async def _answer(self, raw: bytes, context: Context, bill: Bill) -> bytes | None:
@@ -128,8 +141,8 @@ class Dispatcher:
             send=send,
             close=close,
             spawn=spawn,
-            pay=lambda cost: self._rates.take(reader, cost, self._monotonic_ms()),
-            owes=lambda: self._rates.debt_ms(reader, self._monotonic_ms()) > 0,
+            pay=lambda cost: self._together.owed_ms or self._take(reader, cost),
+            owes=lambda: (self._rates.debt_ms(reader, self._monotonic_ms()) or self._together.owed_ms) > 0,
             bill=lambda: self.bill(reader),
         )
 
@@ -184,7 +197,7 @@ class Dispatcher:
     def _admit(self, call: Call, method: Method | None, caller: str, bill: Bill) -> Any:
         """Its parameters, once its price has been taken; who is refused is told when to come again with all of this."""
         cost = 1 if method is None else method.cost
-        if retry_after_ms := self._rates.take(caller, cost, self._monotonic_ms(), again=bill.reading):
+        if retry_after_ms := self._take(caller, cost, bill.reading):
             raise _too_many(retry_after_ms)
         bill.paid(cost)
         if method is None:
@@ -229,7 +242,7 @@ def watcher(caller: str) -> str:
     """Looks at the node, by its pages and by calls, have a budget of their own: nobody is kept from watching a node, or
     from asking it why it stands still, by who calls it from the same address, nor who has logged in by who looks from
     there. The pages know addresses only."""
-    return f"watcher {caller}"
+    return _WATCHER + caller
 
 
 def _only_looks(raw: bytes) -> bool:

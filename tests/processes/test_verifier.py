@@ -81,6 +81,27 @@ def test_killed_workers_lose_no_batch() -> None:
     asyncio.run(ask())
 
 
+def test_stopped_workers_lose_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They live, and never answer."""
+    monkeypatch.setattr("otcnode.verifier.PATIENCE_SECONDS", 1.0)
+
+    async def ask() -> None:
+        verifier = Verifier(asyncio.get_running_loop(), fail)
+        try:
+            await asyncio.gather(*[verdicts(verifier, [GOOD] * 50) for _ in range(WORKERS_MAX)])
+            stopped = verifier.process_ids()
+            for worker in stopped:
+                os.kill(worker, signal.SIGSTOP)
+            batches = [verdicts(verifier, [GOOD, BAD] * 50) for _ in range(2 * WORKERS_MAX)]
+            assert await asyncio.gather(*batches) == [[True, False] * 50] * 2 * WORKERS_MAX
+            assert stopped and not set(stopped) & set(verifier.process_ids())
+            assert not [worker for worker in stopped if _runs(worker)]
+        finally:
+            await verifier.close()
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize("busy_ms", [0, 20])
 def test_workers_that_die_at_once_lose_no_batch(busy_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their pipes are closed before the loop comes back to them."""

@@ -218,8 +218,10 @@ async def test_damage_that_a_subscription_meets_ends_the_node(node: FakeNode) ->
 async def test_what_a_subscription_tells_holds_up_no_call_and_stops_where_it_owes(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks that are dear to read, each more than a budget that is filled by one unit a second."""
+    """Blocks that are dear to read, each more than a budget that is filled by one unit a second; all callers together
+    have enough."""
     monkeypatch.setattr(limits, "rpc_cost_unit_ns", 1)
+    monkeypatch.setattr(limits, "rpc_cost_burst_of_all", 10**11)
     for place in range(10):
         await node.submit([node.deposit(1, f"r{place}").raw])
     budget = 10**9
@@ -248,6 +250,27 @@ async def test_what_a_subscription_tells_holds_up_no_call_and_stops_where_it_owe
     body = {"jsonrpc": "2.0", "method": "tx_submit", "params": submit, "id": 1}
     answer = await dispatcher.answer(msgspec.json.encode(body), "", token)
     assert answer is not None and "result" in msgspec.json.decode(answer)
+    assert listener.unsubscribe(name)
+    await asyncio.gather(*stage.tasks, return_exceptions=True)
+
+
+async def test_where_all_together_owe_subscriptions_wait_too(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "rpc_cost_per_second_of_all", 1_000)
+    monkeypatch.setattr(limits, "rpc_cost_burst_of_all", 1_000)
+    for place in range(3):
+        await node.submit([node.deposit(1, f"r{place}").raw])
+    server = RpcServer(node)
+    dispatcher = server.dispatcher
+    stage, token = Stage(node), parse_token(token_of(server, node, INVESTOR))
+    stage.subscriptions = dispatcher.subscriptions(token, send=stage.send, close=stage.close, spawn=stage.spawn)
+    dispatcher.charge("somebody else", 1_100)
+    listener = MessageListener(stage.subscriptions)
+    name = listener.subscribe(Cursor(0, AFTER_BLOCK), EventFilter(types=["cash.deposited"]))
+    listener.answered()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not stage.sent
+    await stage.arrived.wait()
     assert listener.unsubscribe(name)
     await asyncio.gather(*stage.tasks, return_exceptions=True)
 
