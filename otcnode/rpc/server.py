@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp.http import HttpProcessingError
 
 from otcnode import __version__, limits
 from otcnode.crypto import random_bytes
@@ -41,6 +43,15 @@ _MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 WEBSOCKET_HEARTBEAT_SECONDS = 30.0
 CLOSE_SECONDS_MAX = 1.0
+
+
+def _is_own_mistake(record: logging.LogRecord) -> bool:
+    """What is no HTTP is answered with 400: whoever sends it could fill the disk with lines that say so."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log = logging.getLogger("otcnode.http")
+_log.addFilter(_is_own_mistake)
 
 
 class RpcServer:
@@ -85,6 +96,7 @@ class RpcServer:
         runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_log,
             handler_cancellation=True,  # who hangs up no longer waits for anything
             shutdown_timeout=limits.rpc_stop_ms / 1000,
             auto_decompress=False,  # or a kilobyte of a body becomes a megabyte before anybody is asked

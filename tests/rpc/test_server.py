@@ -119,6 +119,23 @@ async def test_who_asks_whether_to_send_is_told_so(node: FakeNode) -> None:
         assert "result" in await response.json()
 
 
+async def test_what_is_no_http_is_answered_and_fills_no_log_but_a_mistake_of_ours_is_told(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(node) as (url, session):
+        for raw in (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET /" + b"x" * 9_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+            writer.write(raw)
+            assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+            writer.close()
+        assert caplog.records == []
+        monkeypatch.setattr(node, "status", lambda: 1 // 0)
+        async with session.get(url + "/readyz") as response:
+            assert response.status == 500
+    (record,) = caplog.records
+    assert record.exc_info is not None and isinstance(record.exc_info[1], ZeroDivisionError)
+
+
 async def test_websocket_messages_are_answered_side_by_side(node: FakeNode) -> None:
     node.automatic = False
     deposit = node.deposit(1, "a")
