@@ -300,8 +300,11 @@ pruned_bytes_before_compaction = 4 << 20
 LevelDB's log and again in a table, and to merge that with what is deleted takes some 16 MiB more. All has to find room
 in `disk_spare_bytes`, half of which may be taken by opening the store."""
 pruning_growth_bytes_max = 8 << 20
-"""By how much a store may have grown in a pruning, with the blocks given back, before all deletions in it are merged
-with what they delete, which rewrites the whole of it."""
+"""By how much a store may have grown in a pruning, with the blocks given back, before the deletions that lie everywhere
+in a table are merged with what they delete: that rewrites the whole of the table. On a disk with room, more."""
+pruning_growth_divisor = 4
+"""By this part of what is free beyond `disk_spare_bytes`. Each merging gives back more than the store had grown by,
+so the next one comes later: there are a few of them, not one for each so many bytes of a long chain."""
 state_buckets_read_ahead = 32
 """Of the state tree, read from disk at each tick after a start, until all are in memory: 2,000 of 4,000,000 keys."""
 

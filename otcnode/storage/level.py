@@ -180,6 +180,10 @@ class LevelKeyValue:
         """What the directory takes on disk now."""
         return directory_bytes(self._path)
 
+    def free_bytes(self) -> int:
+        """What is left on its file system; endless where that does not say."""
+        return _free_bytes(self._path)
+
     def close(self) -> None:
         self._db.close()
 

@@ -19,7 +19,8 @@ DELETION_BYTES = 16
 """Of a deletion, beside its key, in LevelDB's log and tables."""
 _BY_HEIGHT = (Table.HEADER, Table.BODY, Table.CERTIFICATE, Table.RECEIPTS, Table.TOUCHED, Table.INDEXED)
 """The tables of which a pruning deletes one end. They hold nearly all that it gives back, and every key that it deletes
-in the others."""
+in the others: there the deletions lie everywhere."""
+_GIVING_BACK = "giving the disk back"
 
 
 class OnDisk(KeyValue, Protocol):
@@ -29,34 +30,55 @@ class OnDisk(KeyValue, Protocol):
 
     def size_bytes(self) -> int: ...
 
+    def free_bytes(self) -> int: ...
+
 
 class Room:
-    """Gives back what a pruning deletes while it goes on: the room that it needs does not grow with the store."""
+    """Gives back what a pruning deletes while it goes on: on a disk that is full the room that it needs does not grow
+    with the store. Where deletions lie everywhere in a table, to merge them rewrites all of it: that is done as often
+    as the room demands, and where there is enough of it only at the end."""
 
     def __init__(self, kv: OnDisk) -> None:
         self._kv = kv
         self._deleted_bytes = 0
+        self._unmerged: set[Table] = set()
+        """Those in which something was deleted that has not been given back."""
         self._least_bytes = kv.size_bytes()
 
-    def after(self, batch: Sequence[Write], head: Head) -> None:
-        """What was written, and the head with it."""
+    def after(self, batch: Sequence[Write], head: Head, progress: Progress = silent) -> None:
+        """What was written, and the head with it. May raise what `progress` raises: nothing is lost by that."""
         self._deleted_bytes += deletion_bytes(batch)
+        self._unmerged |= {Table(prefix) for prefix in {key[:1] for key, value in batch if value is None}}
         if self._deleted_bytes < limits.pruned_bytes_before_compaction:
             return
         self._deleted_bytes = 0
-        for table in _BY_HEIGHT:
+        for table in [table for table in _BY_HEIGHT if table in self._unmerged]:
             # From the lowest height on: a pruning that was stopped may have left some.
             first = head.history_first + 1 if table is Table.TOUCHED else head.blocks_first
             self._kv.compact(table.value, height_key(table, first))
-        if self._kv.size_bytes() > self._least_bytes + limits.pruning_growth_bytes_max:
-            self.all()
-        self._least_bytes = min(self._least_bytes, self._kv.size_bytes())
+            self._unmerged.remove(table)
+        if self._kv.size_bytes() <= self._least_bytes + self._growth_bytes_max():
+            self._least_bytes = min(self._least_bytes, self._kv.size_bytes())
+            return
+        self._merge(sorted(self._unmerged), progress)
+        self._unmerged.clear()
+        # What is left is no deletion's, and merging once more would give none of it back.
+        self._least_bytes = self._kv.size_bytes()
 
     def all(self, progress: Progress = silent) -> None:
-        """Give back what is deleted anywhere."""
-        for done, table in enumerate(Table, 1):
+        """Give back what is deleted anywhere, also by a pruning that was stopped."""
+        self._merge(list(Table), progress)
+
+    def _merge(self, tables: Sequence[Table], progress: Progress) -> None:
+        for done, table in enumerate(tables):
+            progress(_GIVING_BACK, done, len(tables))
             self._kv.compact(table.value)
-            progress("giving the disk back", done, len(Table))
+        progress(_GIVING_BACK, len(tables), len(tables))
+
+    def _growth_bytes_max(self) -> int:
+        """What is there now counts: others write to the disk too, and what is given back makes the next time later."""
+        beyond_spare_bytes = self._kv.free_bytes() - limits.disk_spare_bytes
+        return max(limits.pruning_growth_bytes_max, beyond_spare_bytes // limits.pruning_growth_divisor)
 
 
 def deletion_bytes(batch: Sequence[Write]) -> int:
@@ -98,7 +120,7 @@ def prune(
         batch, head = _next_write(kv, head, wanted, epochs)
         kv.write(batch)
         if room is not None:
-            room.after(batch, head)
+            room.after(batch, head, progress)
         done = head.blocks_first - before.blocks_first + head.history_first - before.history_first
         progress("pruned", done, whole)
     return Pruned(blocks_first - before.blocks_first, history_first - before.history_first, blocks_first, history_first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -230,7 +231,8 @@ def test_pruning_gives_the_disk_back(tmp_path: Path) -> None:
 
 
 class Watched(LevelKeyValue):
-    """Notes what the directory takes after each write, and stops at one of the compactions."""
+    """Notes what the directory takes after each write, and stops at one of the compactions. Its disk is full, as far as
+    it says."""
 
     most_bytes = 0
     compactions = 0
@@ -245,6 +247,9 @@ class Watched(LevelKeyValue):
         if self.compactions == self.stopped_at:
             raise KeyboardInterrupt
         super().compact(prefix, below)
+
+    def free_bytes(self) -> int:
+        return 0
 
 
 def filled(path: Path, blocks: int, changes: int, key_bytes: int) -> None:
@@ -272,6 +277,78 @@ def test_a_pruning_takes_no_more_room_however_much_it_deletes(tmp_path: Path, mo
     assert kv.most_bytes < before + (2 << 20), "the deletions alone would be 7 MB"
     assert verify(kv, CHAIN).blocks_first == 24
     kv.close()
+
+
+class Deep(MemoryKeyValue):
+    """Takes the room that a store of many levels takes on disk, with a disk of its own: what is deleted stays, and its
+    deletion beside it, until its table is merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken_bytes = 0
+        self._dead_bytes: Counter[bytes] = Counter()
+        """By table."""
+        self.disk_bytes = 1 << 40
+        self.least_left_bytes = 1 << 40
+        self.merged: list[bytes] = []
+        """The tables of which all was rewritten, each time."""
+
+    def write(self, batch: Sequence[Write]) -> None:
+        for key, value in batch:
+            held = self.get(key)
+            held_bytes = 0 if held is None else len(key) + len(held)
+            added_bytes = pruning.deletion_bytes([(key, value)]) if value is None else len(key) + len(value)
+            if value is None:
+                self._dead_bytes[key[:1]] += held_bytes + added_bytes
+            self._taken_bytes += added_bytes - (0 if value is None else held_bytes)
+        super().write(batch)
+        self.least_left_bytes = min(self.least_left_bytes, self.free_bytes())
+
+    def compact(self, prefix: bytes = b"", below: bytes | None = None) -> None:
+        self._taken_bytes -= self._dead_bytes.pop(prefix, 0)
+        if below is None:
+            self.merged.append(prefix)
+
+    def size_bytes(self) -> int:
+        return self._taken_bytes
+
+    def free_bytes(self) -> int:
+        return self.disk_bytes - self._taken_bytes
+
+
+def pruned_history(monkeypatch: pytest.MonkeyPatch, left_bytes: int) -> tuple[Deep, list[tuple[str, int, int]]]:
+    """A store of which the history alone was pruned, on a disk with so much room, and what was told of giving back. A
+    thousandth of the limits stands for a history of 18 million entries."""
+    for name in ("disk_spare_bytes", "pruned_bytes_before_compaction", "pruning_growth_bytes_max"):
+        monkeypatch.setattr(limits, name, getattr(limits, name) // 1_000)
+    kv, chance = Deep(), random.Random(1)
+    store = create(kv)
+    for _ in range(300):
+        append(store, writes={chance.randbytes(30): b"value" for _ in range(60)}, transactions=[chance.randbytes(500)])
+    kv.disk_bytes = kv.size_bytes() + left_bytes
+    told: list[tuple[str, int, int]] = []
+    assert prune(kv, CHAIN, 300, 2, lambda *step: told.append(step), Room(kv)).states == 298
+    return kv, [step for step in told if step[0] != "pruned"]
+
+
+def test_on_a_full_disk_a_pruning_rewrites_only_where_it_deletes_and_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not once for each so many bytes of deletions, and never bodies and receipts for the sake of the history. And it
+    says what it does."""
+    kv, told = pruned_history(monkeypatch, left_bytes=limits.disk_spare_bytes // 1_000)
+    assert set(kv.merged) == {Table.HISTORY.value} and 2 < len(kv.merged) < 12, "with one each 8 KiB it would be 50"
+    assert kv.least_left_bytes > limits.disk_spare_bytes * 3 // 4
+    assert told == [("giving the disk back", done, 1) for _ in kv.merged for done in (0, 1)]
+
+
+def test_where_there_is_room_a_pruning_rewrites_nothing_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes as long as the store is large, and is done once."""
+    kv, told = pruned_history(monkeypatch, left_bytes=8_000_000)
+    assert kv.merged == [] and told == []
+    grown = kv.size_bytes()
+    Room(kv).all()
+    assert sorted(kv.merged) == sorted(table.value for table in Table) and kv.size_bytes() < grown - 1_500_000
 
 
 @pytest.mark.parametrize("writes_until", [1, 7, 8, 9, 20, 39])
