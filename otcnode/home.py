@@ -40,22 +40,11 @@ def create_key(home: Home, key: NodeKey) -> None:
     os.chmod(home.path, 0o700)
     key.save(home.key)
     try:
-        _create_record(home)
+        record = FileVotesLog.create(home.record, birth())
     except BaseException:
         home.key.unlink()
         raise
-
-
-def _create_record(home: Home) -> None:
-    record = FileVotesLog.create(home.record)
-    try:
-        record.append(birth())
-        record.sync()
-    except BaseException:
-        home.record.unlink()
-        raise
-    finally:
-        record.close()
+    record.close()
 
 
 def void_record(home: Home) -> bool:

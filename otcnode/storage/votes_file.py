@@ -32,25 +32,39 @@ class FileVotesLog:
         """How much `load` cut off: a frame that was never written whole."""
 
     @classmethod
-    def create(cls, path: Path) -> FileVotesLog:
-        """Bear an intact, empty record, in the act that makes the key. Raises ConfigurationError if there is a file
-        already: a record is born once. Of a birth cut short nothing is left that would pass for a record."""
-        draft = path.with_name(path.name + ".draft")
+    def create(cls, path: Path, entries: Sequence[bytes] = ()) -> FileVotesLog:
+        """Bear an intact record of these entries, in the act that makes the key; it is open. Raises ConfigurationError
+        if there is a file already: a record is born once. Of a birth cut short nothing is left that would pass for a
+        record."""
+        log = cls(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(_write_new(draft, whole(random_bytes(SALT_BYTES), ())))
-            try:
-                os.link(draft, path)
-            finally:
-                draft.unlink()
-            _sync_directory(path.parent)
+            log._bear(entries)
         except FileExistsError:
             raise ConfigurationError(f"the voting record {path} exists already; it is never made anew") from None
         except OSError as error:
             raise ConfigurationError(f"cannot create the voting record {path}: {error.strerror}") from None
-        log = cls(path)
-        log.load()
         return log
+
+    def _bear(self, entries: Sequence[bytes]) -> None:
+        draft = _draft_of(self._path)
+        try:
+            self._write_draft(entries)
+            os.link(draft, self._path)
+            draft.unlink()
+            _sync_directory(self._path.parent)
+        except BaseException:
+            if self._has_its_name():
+                self._path.unlink()
+            draft.unlink(missing_ok=True)
+            self.close()
+            raise
+
+    def _has_its_name(self) -> bool:
+        """And not another record."""
+        if self._file is None or not self._path.exists():
+            return False
+        return os.path.samestat(os.fstat(self._file), self._path.stat())
 
     def load(self) -> tuple[bytes, ...] | None:
         """As of every VotesLog. The record is written anew: what a killed process wrote, or a failed sync left, is
@@ -96,20 +110,23 @@ class FileVotesLog:
         self._pending = []
 
     def replace(self, entries: Sequence[bytes]) -> None:
-        salt = random_bytes(SALT_BYTES)
-        raw = whole(salt, entries)
-        draft = self._path.with_name(self._path.name + ".draft")
         self.close()
         try:
-            self._file = _write_new(draft, raw)
-            os.replace(draft, self._path)
+            self._write_draft(entries)
+            os.replace(_draft_of(self._path), self._path)
             _sync_directory(self._path.parent)
         except OSError as error:
             self.close()
             self._failed = True
             raise self._damage(error) from None
-        self._salt, self._length = salt, len(raw)
         self._failed = False
+
+    def _write_draft(self, entries: Sequence[bytes]) -> None:
+        """A whole record beside its name, durable and open."""
+        salt = random_bytes(SALT_BYTES)
+        raw = whole(salt, entries)
+        self._file = _write_new(_draft_of(self._path), raw)
+        self._salt, self._length = salt, len(raw)
 
     def close(self) -> None:
         """What was not synced is forgotten."""
@@ -137,13 +154,23 @@ def _unusable(version: int | None) -> str:
     )
 
 
+def _draft_of(path: Path) -> Path:
+    return path.with_name(path.name + ".draft")
+
+
 def _write_new(path: Path, raw: bytes) -> int:
     """A new durable file with these contents, open for writing; its name is durable only with its directory."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        file = os.open(path, flags, _MODE)
+    except FileExistsError:
+        # A process that was killed left it, and may have left the record itself under this name too.
+        path.unlink()
+        file = os.open(path, flags, _MODE)
     try:
         _write_at(file, raw, 0)
         os.fsync(file)
-    except OSError:
+    except BaseException:
         os.close(file)
         raise
     return file

@@ -100,6 +100,14 @@ def test_a_record_is_born_once(path: Path) -> None:
     assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
 
 
+def test_a_record_is_born_with_its_entries_and_written_on(path: Path) -> None:
+    log = FileVotesLog.create(path, (b"birth",))
+    log.append([b"a vote"])
+    log.sync()
+    log.close()
+    assert FileVotesLog(path).load() == (b"birth", b"a vote")
+
+
 def test_a_missing_record_is_none_until_it_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     log = FileVotesLog(path)
@@ -387,6 +395,18 @@ def test_a_crash_between_draft_and_rename_leaves_the_old_record(path: Path) -> N
     assert log.load() == ENTRIES
     log.replace([b"compacted"])
     assert FileVotesLog(path).load() == (b"compacted",)
+
+
+def test_a_record_that_was_born_in_a_process_killed_over_it_is_never_written_in_place(path: Path) -> None:
+    """It had its name, and still that of its draft."""
+    FileVotesLog.create(path, ENTRIES).close()
+    draft = path.with_name(path.name + ".draft")
+    os.link(path, draft)
+    raw = path.read_bytes()
+    with path.open("rb") as born:
+        assert FileVotesLog(path).load() == ENTRIES
+        assert born.read() == raw
+    assert not draft.exists()
 
 
 def test_a_failed_sync_is_not_forgotten_when_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
