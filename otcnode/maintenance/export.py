@@ -1,10 +1,10 @@
 """Blocks, transactions and events of a chain as rows for other programs: JSON lines, CSV, and Parquet.
 
 JSON lines and CSV are one file, written beside its name as `.part` with a note of how far it is: a stopped export goes
-on from there. Parquet files cannot be gone on with, so an export is a directory of files of some thousand blocks each,
-and one that was stopped goes on with the first that is missing. A note in the directory says of which chain and heights
-it is; programs that read such a directory pass over names that begin with an underscore. Every file has its name once
-its content is on the disk.
+on from there, at whatever instant it was stopped. Parquet files cannot be gone on with, so an export is a directory of
+files of some thousand blocks each, and one that was stopped goes on with the first that is missing. A note in the
+directory says of which chain and heights it is; programs that read such a directory pass over names that begin with an
+underscore. Every file has its name once its content is on the disk.
 """
 
 from __future__ import annotations
@@ -272,19 +272,32 @@ def _export_text(store: Store, whole: _Whole, output: Path, settle: Callable[[],
                 file.flush()
                 os.fsync(file.fileno())
                 state = msgspec.structs.replace(state, next_height=height + 1, length_bytes=file.tell())
-                note.write_bytes(msgspec.json.encode(state))
+                _write_note(note, state)
                 progress(f"{kind.value} exported", height - heights[0] + 1, len(heights))
     settle()
     rename(part, output)
+    _draft_of(note).unlink(missing_ok=True)
     note.unlink(missing_ok=True)
     return Exported(heights[0], heights[-1], begun_at)
+
+
+def _write_note(note: Path, state: _Part) -> None:
+    """It says either what it said or this, whatever stops the export over it."""
+    draft = _draft_of(note)
+    draft.write_bytes(msgspec.json.encode(state))
+    _sync(draft)
+    os.replace(draft, note)
+
+
+def _draft_of(note: Path) -> Path:
+    return note.with_name(note.name + ".new")
 
 
 def _read_note(note: Path, beginning: _Part) -> _Part:
     try:
         state = msgspec.json.decode(note.read_bytes(), type=_Part)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Stopped while it was written: the part is begun anew.
+        # The disk has lost it, or an earlier version was stopped while it wrote it: the part is begun anew.
         return beginning
     state.must_be(beginning, note, "remove it and its part, or choose another output")
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -646,6 +647,30 @@ def test_a_stopped_export_goes_on(home: Path, tmp_path: Path, form: str, monkeyp
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["home", "out", "whole"]
 
 
+@pytest.mark.parametrize("written", [0.0, 0.5])
+def test_an_export_that_is_stopped_over_its_note_goes_on_from_the_one_before(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: float
+) -> None:
+    """Ahead of its first byte or within it: what hours have written is not begun anew."""
+    monkeypatch.setattr(exports, "BLOCKS_PER_STEP", 10)
+    words = ("export", "events", "--home", home, "--output")
+    db(*words, tmp_path / "whole")
+    write, notes = Path.write_bytes, itertools.count(1)
+
+    def stopped_over_the_third(path: Path, content: bytes) -> int:
+        if ".part.json" not in path.name or next(notes) != 3:
+            return write(path, content)
+        write(path, content[: int(written * len(content))])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", stopped_over_the_third)
+        assert "go on with the same command" in db(*words, tmp_path / "out", code=130).stderr
+    assert asked(*words, tmp_path / "out")["begun_at"] == 21
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["home", "out", "whole"]
+
+
 @pytest.mark.parametrize("left", ["note of an earlier export", "part that was cut"])
 def test_nothing_stands_in_an_export_for_what_was_not_written(
     home: Path, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
@@ -759,7 +784,7 @@ def test_what_has_its_name_is_on_the_disk(
     monkeypatch.setattr(os, "rename", seen_rename)
     monkeypatch.setattr(os, "replace", seen_rename)
     db("export", "events", "--home", home, "--format", form, "--output", tmp_path / "out")
-    assert len(every) == (1 if form == "jsonl" else 4)
+    assert len(every) == (2 if form == "jsonl" else 4), "the note of how far it is, and the export"
     assert not any(renamed.values()), "a directory was not synced behind the last renaming"
 
 
