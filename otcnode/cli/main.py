@@ -11,6 +11,7 @@ import click
 
 from otcnode import __version__
 from otcnode.cli.exits import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_NO, EXIT_UNREACHABLE, EXIT_USAGE
+from otcnode.cli.stopping import OWN_PROCESS
 from otcnode.errors import ConfigurationError, NodeFailed, OtcnodeError, StorageDamage, Unreachable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -83,7 +84,7 @@ def _hear_no_more() -> None:
 
 def _run(arguments: list[str] | None) -> None:
     try:
-        otcnode.main(args=arguments, standalone_mode=False)
+        otcnode.main(args=arguments, standalone_mode=False, obj=OWN_PROCESS)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

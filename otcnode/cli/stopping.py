@@ -10,16 +10,21 @@ to stop, and raised again at the next word on how far that is.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
-from typing import Concatenate, NoReturn, ParamSpec
+from typing import Any, Concatenate, NoReturn, ParamSpec
 
 import click
 
 from otcnode.cli.exits import EXIT_INTERRUPTED
 
 P = ParamSpec("P")
+
+OWN_PROCESS = object()
+"""The object of the command line's context where the process is its own and ends with it. There the signals are not
+given back: an interrupt between the command's end and that of the process would pass for one of the command."""
 
 
 class Stopping:
@@ -29,6 +34,7 @@ class Stopping:
         self._advice = advice
         self._told = False
         self._settled = False
+        self._former: dict[signal.Signals, Any] = {}
 
     def advise(self, advice: str) -> None:
         """From now on this is what is left and goes on."""
@@ -44,11 +50,22 @@ class Stopping:
             raise KeyboardInterrupt
 
     def listen(self) -> None:
-        """In the place of Python's own way to interrupt; who ignores a signal, as jobs in the background do, still
-        does. It stays so to the end of the process, which is the end of the command."""
+        """In the place of Python's own way to interrupt, or of a command that was run in this process before; who
+        ignores a signal, as jobs in the background do, still does. Only the main thread hears signals: in another one
+        that is the matter of whoever runs the command there."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is signal.default_int_handler:
+            former = signal.getsignal(number)
+            if former is signal.default_int_handler or isinstance(getattr(former, "__self__", None), Stopping):
+                self._former[number] = former
                 signal.signal(number, self._receive)
+
+    def leave(self) -> None:
+        """What the signals did before, they do again."""
+        for number, former in reversed(self._former.items()):
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, former)
 
     def end(self) -> NoReturn:
         """The command that the user has stopped."""
@@ -77,7 +94,15 @@ def stoppable(advice: str) -> Callable[[Callable[Concatenate[Stopping, P], None]
                 stopping.end()
             finally:
                 stopping.settle()
+                if not _is_own_process():
+                    stopping.leave()
 
         return carry_out
 
     return decorate
+
+
+def _is_own_process() -> bool:
+    """And not that of a program that runs the command as one of its functions."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_root().obj is OWN_PROCESS

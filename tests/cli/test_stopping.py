@@ -9,13 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+import click
 import pytest
+from click.testing import CliRunner
 
 import otcnode
 from otcnode.__main__ import main
@@ -242,3 +246,50 @@ def test_who_ignores_an_interrupt_still_does() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Stopping("").listen()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_program_that_runs_a_command_has_its_signals_back(ctrl_c: Callable[[], None]) -> None:
+    """Also where it was stopped: the program would be deaf to them ever after."""
+
+    @click.command()
+    @click.option("--long", is_flag=True)
+    @stoppable("go on with it")
+    def work(stopping: Stopping, long: bool) -> None:
+        if long:
+            ctrl_c()
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for words, code in (([], 0), (["--long"], EXIT_INTERRUPTED)):
+        assert CliRunner().invoke(work, words).exit_code == code
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+
+
+def test_a_program_may_run_a_command_in_any_thread(ctrl_c: Callable[[], None]) -> None:
+    """Where no signal is heard, and none can be set."""
+    worked = []
+
+    @stoppable("go on with it")
+    def work(stopping: Stopping) -> None:
+        stopping.check()
+        worked.append(threading.current_thread() is threading.main_thread())
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result(timeout=60)
+    assert worked == [False] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_hears_the_signals_that_an_earlier_one_in_its_process_has_left(ctrl_c: Callable[[], None]) -> None:
+    earlier = Stopping("")
+    earlier.listen()
+    earlier.settle()
+
+    @stoppable("go on with it")
+    def work(stopping: Stopping) -> None:
+        ctrl_c()
+        raise AssertionError("it was not heard")
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert ended.value.code == EXIT_INTERRUPTED
