@@ -29,7 +29,7 @@ from otcnode.engine.engine import TICK_MS, Engine
 from otcnode.engine.host import TransactionState
 from otcnode.engine.recording import RecordedConfiguration
 from otcnode.engine.snapshot_taking import DamagePause
-from otcnode.errors import ConfigurationError, DiskFull, NodeFailed, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, FolderDamage, NodeFailed, StorageDamage
 from otcnode.event_files import FileRecorder, Sign
 from otcnode.genesis import Genesis, chain_id
 from otcnode.membership import Membership
@@ -45,7 +45,14 @@ from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.documents_directory import open_documents
 from otcnode.storage.level import LevelKeyValue, check_new
-from otcnode.storage.shelf import DiskShelf, Installation, complete_installation, delete_chain
+from otcnode.storage.shelf import (
+    DiskShelf,
+    Installation,
+    complete_installation,
+    delete_chain,
+    end_deletion,
+    may_be_replaced,
+)
 from otcnode.storage.store import Store
 from otcnode.storage.votes_file import FileVotesLog
 from otcnode.verifier import Verifier
@@ -69,7 +76,7 @@ def open_store(
     `note` is told of a snapshot that was deleted because it is damaged, and of a chain that was put aside for one.
     `just_read`: this process has finished that snapshot. `documents_left`: not all documents could be moved from the
     chain, which is put aside then however many blocks are to be kept. `installed` is told what came of a gathered
-    snapshot."""
+    snapshot. Raises DiskFull where there is not the room to go on, with or without one."""
     keeps_old = documents_left or not configuration.storage.blocks_kept
     dispose = putting_aside(home, note, documents_left=documents_left) if keeps_old else delete_chain
     installation = complete_installation(
@@ -78,6 +85,7 @@ def open_store(
     installed(installation)
     if (damage := installation.damage) is not None:
         note(f"what was gathered of a snapshot is damaged and was deleted, it is fetched again where needed: {damage}")
+    require_room(home)
     home.database.parent.mkdir(parents=True, exist_ok=True)
     kv = LevelKeyValue(
         home.database,
@@ -106,10 +114,20 @@ def open_store(
         raise
 
 
+def require_room_ahead(home: Home) -> None:
+    """To be asked before a node opens or tells anything. A start that may give room is not refused for want of it: what
+    is left of a chain that was being deleted goes first, and where a snapshot may be taking the place of the chain,
+    `open_store` asks behind that. Raises DiskFull."""
+    if _free_bytes(home) < limits.disk_spare_bytes:
+        end_deletion(home.database)
+    if not may_be_replaced(home.incoming, home.database):
+        require_room(home)
+
+
 def require_room(home: Home) -> None:
-    """To be asked before a node opens or tells anything: one that could not write its next block would end at once, and
-    who starts it again each time would do so for ever. Raises DiskFull with what gives room."""
-    free_bytes = DirectoryFolders(home.database).free_bytes()
+    """A node that could not write its next block would end at once, and who starts it again each time would do so for
+    ever. Raises DiskFull with what gives room."""
+    free_bytes = _free_bytes(home)
     if free_bytes >= limits.disk_spare_bytes:
         return
     prune = f"otcnode db prune --home {home.path} --keep-blocks N --without-snapshot"
@@ -118,6 +136,14 @@ def require_room(home: Home) -> None:
         f"{limits.disk_spare_bytes >> 20} MiB to go on; free space, "
         f"{f'or run: {prune}; ' if home.database.exists() else ''}then start the node again"
     )
+
+
+def _free_bytes(home: Home) -> int:
+    """On the disk of the chain. Where that does not say, the write itself finds out."""
+    try:
+        return DirectoryFolders(home.database).free_bytes()
+    except FolderDamage:
+        return sys.maxsize
 
 
 class Node:
@@ -149,7 +175,7 @@ class Node:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ConfigurationError or StorageDamage where it cannot go on, NodeFailed
         where it made a mistake."""
-        require_room(self._home)
+        require_room_ahead(self._home)
         self._loop = asyncio.get_running_loop()
         while not self._told_to_stop and await self._live():
             self._log.info("the snapshot takes the place of the chain")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from otcnode import localnet
 from otcnode.bench import workload
 from otcnode.config import Home
-from otcnode.errors import ConfigurationError, NodeFailed, StorageDamage
+from otcnode.errors import ConfigurationError, DiskFull, NodeFailed, StorageDamage
 from otcnode.genesis import ChainParameters
 from otcnode.node import Node, open_store
+from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents import DocumentStore
 from otcnode.storage.level import LevelKeyValue
 from tests.processes.cluster import free_ports
@@ -173,6 +177,57 @@ def test_a_damaged_store_is_closed_again(home: Home) -> None:
     with pytest.raises(StorageDamage):
         asyncio.run(Node(home).run())
     assert is_closed(home)
+
+
+@pytest.mark.parametrize("left", ["chain.old.deleted", "chain.old", "chain.old alone"])
+def test_a_start_that_gives_room_is_not_refused_for_want_of_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """Killed while a snapshot took the place of its chain, the node has its former one still, or what is left of it.
+    Without a chain nothing else could be done there either."""
+    node = Node(home)
+    open_store(home, node._genesis, node._chain, node._configuration).close()
+    former = home.database.with_name(left.split()[0])
+    if "alone" in left:
+        home.database.rename(former)
+    else:
+        shutil.copytree(home.database, former)
+    monkeypatch.setattr(DirectoryFolders, "free_bytes", lambda self: 0 if former.exists() else 1 << 40)
+
+    async def stop() -> None:
+        await started(node)
+        node._stopped.set()
+
+    run(node, stop)
+    assert is_closed(home) and [path.name for path in home.database.parent.glob("chain*")] == ["chain"]
+
+
+def test_a_start_that_gave_no_room_is_refused_behind_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a snapshot is not whole yet, and there is no chain that could be pruned."""
+    LevelKeyValue(home.incoming, create=True).close()
+    monkeypatch.setattr(DirectoryFolders, "free_bytes", lambda self: 0)
+    with pytest.raises(DiskFull, match=r"0 MiB are free, .* to go on; free space, then start the node"):
+        asyncio.run(Node(home).run())
+    assert not home.database.exists()
+
+
+def test_where_the_disk_does_not_say_what_is_free_the_write_itself_finds_out(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start as at every write."""
+
+    def silent(path: object) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    node = Node(home)
+    monkeypatch.setattr(os, "statvfs", silent)
+
+    async def stop() -> None:
+        await started(node)
+        node._stopped.set()
+
+    run(node, stop)
+    assert is_closed(home) and home.database.exists()
 
 
 def test_damage_that_is_met_while_the_engine_is_made_ends_the_node_as_damage(home: Home) -> None:

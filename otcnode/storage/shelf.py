@@ -121,9 +121,8 @@ def complete_installation(
 
     Called at every start: whoever was stopped in the middle of it goes on here.
     """
+    end_deletion(database)
     old, dispose = former(database), dispose or delete_chain
-    if _doomed(old).exists():
-        _dispose(_doomed(old), _delete)
     whole, damage = False, None
     try:
         whole = _is_whole(incoming, roots, just_read)
@@ -144,6 +143,19 @@ def complete_installation(
     if database.exists() and old.exists():
         _dispose(old, dispose)
     return Installation(whole, damage)
+
+
+def may_be_replaced(incoming: Path, database: Path) -> bool:
+    """Whether `complete_installation` has something to look at: a gathered store, or a chain that has made way."""
+    return incoming.exists() or os.path.lexists(former(database))
+
+
+def end_deletion(database: Path) -> None:
+    """Of a former chain, where a process was stopped over it: that takes no room and gives some. Raises
+    ConfigurationError."""
+    doomed = _doomed(former(database))
+    if doomed.exists():
+        _dispose(doomed, _delete)
 
 
 def _dispose(old: Path, dispose: Callable[[Path], None]) -> None:

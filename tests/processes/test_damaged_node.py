@@ -210,6 +210,22 @@ def test_a_node_that_could_not_go_on_for_want_of_room_is_refused_before_it_opens
         cluster.wait_ready()
 
 
+def test_a_start_goes_on_with_the_deletion_that_gives_it_its_room(small_disk: Path) -> None:
+    """Killed over it, as when a snapshot has taken the place of the chain. Not a byte is free before."""
+    with daemons.make(small_disk / "net", 1) as cluster:
+        home = cluster.members[0].home
+        cluster.start_all()
+        cluster.wait_ready()
+        cluster.stop_all()
+        doomed = home.database.with_name("chain.old.deleted")
+        doomed.mkdir()
+        fill(small_disk, 0)
+        (small_disk / "filler").rename(doomed / "000005.ldb")
+        cluster.start_all()
+        cluster.wait_ready()
+        assert not doomed.exists()
+
+
 def files_of(directory: Path) -> dict[Path, tuple[int, int]]:
     """Each file with its size and the time of its last change."""
     found = ((path, path.stat()) for path in directory.rglob("*"))
