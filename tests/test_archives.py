@@ -23,7 +23,7 @@ from otcnode.bench.chain import genesis_of, make_home
 from otcnode.cli import snapshots
 from otcnode.cli.main import otcnode
 from otcnode.config import Home, NodeConfiguration, StorageSection
-from otcnode.errors import ConfigurationError, StorageRefused
+from otcnode.errors import ConfigurationError, OtcnodeError, StorageRefused
 from otcnode.node import open_store
 from otcnode.storage import shelf
 from otcnode.storage.documents_directory import open_documents
@@ -31,6 +31,7 @@ from otcnode.storage.level import LevelKeyValue
 from otcnode.storage.schema import Meta, Table
 from otcnode.vm.documents.records import sealed_name
 from tests.storage.few_files import refused
+from tests.storage.test_shelf import full_disk
 
 GENESIS = genesis_of(buckets=256)
 CHAIN = genesis_module.chain_id(GENESIS)
@@ -476,6 +477,30 @@ def test_a_restored_node_has_its_old_blocks_aside(built: Path, tmp_path: Path) -
     home.configuration.write_text('name = "node"\n[storage]\nblocks_kept = 1000\n')
     db("restore", "--home", home.path, "--from", built / "snapshot")
     assert len(archives_of(home)) == 1
+
+
+@pytest.mark.parametrize("full_at", ["_head_of", "write_atomically"])
+def test_a_restore_that_finds_the_disk_full_behind_the_renaming_says_that_the_snapshot_is_the_chain(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: str
+) -> None:
+    """Opening what was the chain takes room, and so does putting it aside. The node goes on with that, not this
+    command, which would find that the node has the snapshot's height."""
+    shutil.copytree(built / "low", tmp_path / "home")
+    home, whole = Home(tmp_path / "home"), getattr(archives, full_at)
+
+    def refusing(*arguments: Any) -> Any:
+        with full_disk():
+            return whole(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(OtcnodeError) as refusal:
+        patched.setattr(archives, full_at, refusing)
+        db("restore", "--home", home.path, "--from", built / "snapshot")
+    said = str(refusal.value)
+    assert "the snapshot is the node's chain, and the former one still lies beside it: " in said
+    assert said.endswith("then start the node") and "File too large" in said
+    assert json.loads(db("verify", "--json", "--home", home.path))["height"] == HIGH
+    height, (note,) = start(home)
+    assert height == HIGH and f"blocks 1 to {LOW} are kept" in note
 
 
 def test_a_restore_keeps_the_chain_whose_documents_could_not_all_be_moved(built: Path, tmp_path: Path) -> None:

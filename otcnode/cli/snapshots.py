@@ -47,6 +47,7 @@ CHAIN_LEFT = "the node's chain is as it was"
 RECORD_VOID = (
     f"{CHAIN_LEFT}, but its voting record is void: a validator votes again once nothing it may have signed matters"
 )
+NOT_STOPPED = "the snapshot becomes the node's chain: this is not stopped any more"
 
 
 @click.command()
@@ -102,7 +103,7 @@ def restore(stopping: Stopping, directory: Path, source: Path, replace: bool, as
     The sealed documents that the node holds stay; the others are fetched from peers. The validator's voting record
     becomes void: it votes again only once nothing it may have signed can matter. Where all blocks are to be kept, those
     of the old chain are put aside in data/archives. If the command is stopped, the old chain is untouched, and the same
-    command goes on where it was.
+    command goes on where it was; once the snapshot is whole it says so, and is not stopped any more.
     """
     home = Home(directory)
     folder = DirectoryFolder(source)
@@ -134,11 +135,9 @@ def restore(stopping: Stopping, directory: Path, source: Path, replace: bool, as
         except GatheredDamage as found:
             shelf.discard()
             raise _gathered_in_vain(str(found), left) from None
-    # From here on the chain gives way, which is a few renamings and takes no second word.
+    _say(NOT_STOPPED)
     stopping.settle()
-    dispose = _disposal(home, documents_left)
-    with _room_advised(RECORD_VOID):
-        damage = complete_installation(home.incoming, home.database, lambda: roots, dispose).damage
+    damage = _installed(home, roots, _disposal(home, documents_left))
     if damage is not None:
         raise _gathered_in_vain(damage, RECORD_VOID)
     _tell(
@@ -152,7 +151,28 @@ def _room_advised(left: str) -> Iterator[None]:
     try:
         yield
     except DiskFull as full:
-        raise DiskFull(f"{str(full).partition(';')[0]}; {left}: free space, then go on with the same command") from None
+        raise _full(full, f"{left}: free space, then go on with the same command") from None
+
+
+def _full(full: DiskFull, left: str) -> DiskFull:
+    """With what is left in the place of the advice."""
+    return DiskFull(f"{str(full).partition(';')[0]}; {left}")
+
+
+def _installed(home: Home, roots: Roots, dispose: Callable[[Path], None]) -> str | None:
+    """What is wrong with the gathered store, if it has not taken the place of the chain for that. `finish` has just
+    read all of it in this process. What the disk refuses behind the renaming, the next start of the node does."""
+    taken = "the snapshot is the node's chain, and the former one still lies beside it"
+    try:
+        return complete_installation(home.incoming, home.database, lambda: roots, dispose, just_read=True).damage
+    except DiskFull as full:
+        if home.incoming.exists():
+            raise _full(full, f"{RECORD_VOID}: free space, then go on with the same command") from None
+        raise _full(full, f"{taken}: free space, then start the node") from None
+    except ConfigurationError as refusal:
+        if home.incoming.exists():
+            raise
+        raise ConfigurationError(f"{refusal}; {taken}: see to that, then start the node") from None
 
 
 def _disposal(home: Home, documents_left: bool) -> Callable[[Path], None]:

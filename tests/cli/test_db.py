@@ -8,8 +8,9 @@ import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
@@ -30,7 +31,7 @@ from otcnode.maintenance import export as exports
 from otcnode.maintenance import replay as replays
 from otcnode.maintenance import scratch as scratches
 from otcnode.maintenance.replay import Differs
-from otcnode.storage import pruning
+from otcnode.storage import incoming, pruning
 from otcnode.storage.directory import DirectoryFolders
 from otcnode.storage.documents import ADVICE_DOCUMENT, ADVICE_DOCUMENTS
 from otcnode.storage.incoming import Incoming
@@ -322,9 +323,9 @@ def test_a_restore_that_finds_the_disk_full_says_what_is_left_and_goes_on(
     owner: Any = Incoming if part == "finish" else snapshots
     whole = getattr(owner, part)
 
-    def refusing(*arguments: Any) -> Any:
+    def refusing(*arguments: Any, **options: Any) -> Any:
         with full_disk():
-            return whole(*arguments)
+            return whole(*arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(limits, "snapshot_unwritten_bytes_max", 0)
@@ -333,6 +334,31 @@ def test_a_restore_that_finds_the_disk_full_says_what_is_left_and_goes_on(
     left = snapshots.CHAIN_LEFT if part in ("_hold", "_opened", "_gather") else snapshots.RECORD_VOID
     assert said.startswith("the disk of ") and said.endswith(f"{left}: free space, then go on with the same command")
     assert asked(*restore) == made
+
+
+def test_a_restore_says_from_when_on_it_is_not_stopped_and_reads_nothing_again_then(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has just read all of it: on a large state that takes minutes, in which it would hear nothing."""
+    made = asked("snapshot", "--home", home, "--to", tmp_path / "snapshot")
+    install = snapshots.complete_installation
+    said: list[str] = []
+
+    def pressed(*arguments: Any, **options: Any) -> Any:
+        assert said == [snapshots.NOT_STOPPED]
+        signal.raise_signal(signal.SIGINT)
+        return install(*arguments, **options)
+
+    def read_again(*_: object) -> NoReturn:
+        raise AssertionError("the state is read again")
+
+    monkeypatch.setattr(incoming, "_leaves_of_state", read_again)
+    monkeypatch.setattr(incoming, "_leaves_of_tree", read_again)
+    monkeypatch.setattr(snapshots, "_say", said.append)
+    monkeypatch.setattr(snapshots, "complete_installation", pressed)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert asked("restore", "--home", home, "--from", tmp_path / "snapshot", "--replace") == made
+    assert asked("verify", "--home", home)["height"] == HEIGHT
 
 
 @pytest.mark.parametrize("harm", ["emptied", "deleted", "other files", "no table", "index"])
