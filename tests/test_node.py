@@ -44,11 +44,12 @@ def home(tmp_path: Path) -> Home:
 
 
 def run(node: Node, meanwhile: Callable[[], Awaitable[None]]) -> None:
-    """Let a node run while something happens; whatever that is, it must make the node end."""
+    """Let a node run while something happens; whatever that is, it must make the node end. Bounded, for a node that
+    refuses to start never gets there."""
 
     async def both() -> None:
         task = asyncio.create_task(node.run())
-        await meanwhile()
+        await asyncio.wait_for(meanwhile(), 30)
         await asyncio.wait_for(task, 30)
 
     asyncio.run(both())
