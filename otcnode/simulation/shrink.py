@@ -1,8 +1,8 @@
 """The smallest plan that still breaks the same promise (delta debugging: Zeller and Hildebrandt, TSE 28/2, 2002).
 
-Left out are what comes after the break, runs of faults and of submissions, pairs of faults; then one fault stands for
-two, a fault is wider than it was, and chance falls otherwise: what a fault was needed for may be mere timing. All of it
-again while anything changes.
+Left out are what comes after the break, runs of faults and of submissions; then one node that is away stands for all
+that is no lie, pairs of faults are left out, one fault stands for two, a fault is wider than it was, and chance falls
+otherwise: what a fault was needed for may be mere timing. All of it again while anything changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from otcnode.simulation.merging import pairs_merged
+from otcnode.simulation.merging import one_away, pairs_merged
 from otcnode.simulation.plan import Cut, Fault, Liar, Loss, Partition, Pause, Plan, Signatures
 from otcnode.simulation.violation import Promise
 from otcnode.simulation.world import run
@@ -57,7 +57,7 @@ class Shrinker:
             before = plan
             plan = self._workload(plan)
             plan = self._faults(plan)
-            for simpler in (_without_pairs, pairs_merged, _widened, _by_other_chance):
+            for simpler in (one_away, _without_pairs, pairs_merged, _widened, _by_other_chance):
                 plan = self._first_of(plan, simpler(plan))
         return self._durations(plan)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from otcnode.simulation.generate import generate
-from otcnode.simulation.merging import alone, merged, pairs_merged
+from otcnode.simulation.merging import alone, merged, one_away, pairs_merged
 from otcnode.simulation.plan import Crash, CrashPoint, Cut, Habit, Liar, Loss, Partition, Pause
 
 NODES = 4
@@ -47,6 +47,14 @@ def test_who_is_away_in_two_ways_is_away() -> None:
     others = Partition(id=8, at_ms=0, group=(0, 1, 3), for_ms=10)
     assert alone(others, Pause(id=7, at_ms=5, node=2, for_ms=10), NODES) == replace(others, group=(2,), for_ms=15)
     assert alone(CUT, LOSS, NODES) is None and alone(CUT, LIE, NODES) is None
+
+
+def test_one_node_that_is_away_stands_for_all_that_is_no_lie() -> None:
+    crash = Crash(id=9, at_ms=120, node=2, point=CrashPoint.IDLE, down_ms=1_000)
+    plan = replace(generate(3), validators=4, spares=0, faults=(LIE, EARLY, crash, LOSS))
+    away = [Partition(id=1, at_ms=100, group=(node,), for_ms=1_020) for node in range(4)]
+    assert [other.faults for other in one_away(plan)] == [(LIE, fault) for fault in away]
+    assert list(one_away(replace(plan, faults=(LIE, crash)))) == []
 
 
 def test_a_plan_with_one_for_two_has_one_fault_less_in_order() -> None:

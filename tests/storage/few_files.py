@@ -14,11 +14,12 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def files_left(count: int) -> Iterator[None]:
-    """Meanwhile this process opens at most so many more."""
+    """Meanwhile this process opens at most so many more, whichever numbers are free among those in use."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = [os.open("/dev/null", os.O_RDONLY)]
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    taken: list[int] = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + count + 8, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + count, hard))
         with contextlib.suppress(OSError):
             while True:
                 taken.append(os.open("/dev/null", os.O_RDONLY))
