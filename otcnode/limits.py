@@ -324,9 +324,11 @@ rpc_cost_per_second = 20_000
 rpc_cost_burst = 40_000
 """Of one caller. What calls take beyond their prices is charged by the unit below, so that a caller gets a fifth of a
 core."""
-rpc_cost_per_second_of_all = 50_000
-rpc_cost_burst_of_all = 50_000
-"""Of all callers together: half a core, for the other half is consensus'."""
+rpc_cost_per_second_of_addresses = 25_000
+rpc_cost_per_second_of_accounts = 25_000
+rpc_cost_per_second_of_watchers = 10_000
+"""Of all addresses, accounts and looks at the node together; a second of each can be saved up. The rest of the core is
+consensus'."""
 rpc_cost_unit_ns = 10_000
 rpc_request_cost = 20
 """Of an HTTP request besides what is called by it: reading and answering one is a fifth of a millisecond."""

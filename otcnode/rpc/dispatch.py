@@ -22,12 +22,14 @@ from otcnode.rpc.methods import METHODS
 from otcnode.rpc.rates import RateLimiter
 from otcnode.rpc.service import HeightUnavailable, NodeService
 from otcnode.rpc.subscriptions import Subscriptions
-from otcnode.rpc.together import Together
+from otcnode.rpc.together import Shares, Together
 from otcnode.rpc.transactions import ledger_error
 
 _log = structlog.get_logger()
 _LOOKS = {name: name.encode() for name, method in METHODS.items() if method.look}
 _WATCHER = "watcher "
+_READER = "subscriptions of "
+_OPERATORS = (f"{_WATCHER}127.0.0.1", f"{_WATCHER}::1")
 _ORDER = {name: place for place, name in enumerate(METHODS)}
 Outcome = Any
 """A result, or the RpcError that stands for one."""
@@ -54,7 +56,7 @@ class Dispatcher:
         self._processor_ns = processor_ns
         self._authenticator = authenticator
         self._rates = rates
-        self._together = Together(limits.rpc_cost_per_second_of_all, limits.rpc_cost_burst_of_all, monotonic_ms)
+        self._shares = Shares(monotonic_ms)
         self.in_flight = 0
         self._in_flight_of: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -86,23 +88,42 @@ class Dispatcher:
     def charge(self, caller: str, cost: int) -> None:
         """What has been spent, or is spent whatever comes of it."""
         self._rates.charge(caller, cost, self._monotonic_ms())
-        self._together.charge(cost)
+        self._charge_share(caller, cost)
 
     def _take(self, caller: str, cost: int, again: int = 0) -> int:
         """0 if the caller may spend it, else the milliseconds until it may."""
         retry_after_ms = self._rates.take(caller, cost, self._monotonic_ms(), again=again)
         if not retry_after_ms:
-            self._together.charge(cost)
+            self._charge_share(caller, cost)
         return retry_after_ms
 
+    def _charge_share(self, caller: str, cost: int) -> None:
+        share = self._share_of(caller)
+        if share is not None:
+            share.charge(cost)
+
+    def _share_of(self, caller: str) -> Together | None:
+        """What it shares with others of its kind. None: whoever looks from the machine itself waits for nobody."""
+        if caller in _OPERATORS:
+            return None
+        if caller.startswith(_WATCHER):
+            return self._shares.watchers
+        name = caller.removeprefix(_READER)
+        # An address has a point or a colon.
+        return self._shares.accounts if name.isalnum() else self._shares.addresses
+
     async def out_of_debt(self, caller: str) -> RpcError | None:
-        """Wait until `caller` has paid for what its messages took, before another one is read, and until all callers
-        together have; the error where that takes too long. Who watches the node waits for nobody else."""
+        """Wait until `caller` has paid for what its messages took, before another one is read, and until all of its
+        kind together have; the error where that takes too long."""
         if owed_ms := self._rates.debt_ms(caller, self._monotonic_ms()):
             await asyncio.sleep(min(owed_ms, limits.rpc_debt_wait_ms_max) / 1_000)
             owed_ms = self._rates.debt_ms(caller, self._monotonic_ms())
-        if not owed_ms and not caller.startswith(_WATCHER):
-            owed_ms = await self._together.admit()
+        return _too_many(owed_ms) if owed_ms else await self.out_of_turn(caller)
+
+    async def out_of_turn(self, caller: str) -> RpcError | None:
+        """Wait until all of its kind together have paid; the error where that takes too long."""
+        share = self._share_of(caller)
+        owed_ms = 0 if share is None else await share.admit()
         return _too_many(owed_ms) if owed_ms else None
 
     async def _answer(self, raw: bytes, context: Context, bill: Bill) -> bytes | None:
@@ -132,8 +153,9 @@ class Dispatcher:
         address: str = "",
     ) -> Subscriptions:
         """Those of a new connection. They have a budget of their own: what is told to a caller holds up no call."""
-        reader = f"subscriptions of {self.caller(address, token)}"
-
+        reader = _READER + self.caller(address, token)
+        share = self._share_of(reader)
+        assert share is not None
         return Subscriptions(
             self._service,
             self._authenticator,
@@ -141,8 +163,8 @@ class Dispatcher:
             send=send,
             close=close,
             spawn=spawn,
-            pay=lambda cost: self._together.owed_ms or self._take(reader, cost),
-            owes=lambda: (self._rates.debt_ms(reader, self._monotonic_ms()) or self._together.owed_ms) > 0,
+            pay=lambda cost: share.owed_ms or self._take(reader, cost),
+            owes=lambda: (self._rates.debt_ms(reader, self._monotonic_ms()) or share.owed_ms) > 0,
             bill=lambda: self.bill(reader),
         )
 

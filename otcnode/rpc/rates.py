@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(slots=True)
@@ -36,9 +37,10 @@ class RateLimiter:
             return 0
         return int((min(wanted + again, self._burst) - bucket.tokens) / self._per_ms) + 1
 
-    def charge(self, caller: str, cost: int, now_ms: int) -> None:
-        """Take what has been spent already, into debt if need be."""
-        self._bucket(caller, now_ms).tokens -= cost
+    def charge(self, caller: str, cost: int, now_ms: int, *, owed_max: float = inf) -> None:
+        """Take what has been spent already, into a debt of at most `owed_max` if need be."""
+        bucket = self._bucket(caller, now_ms)
+        bucket.tokens = max(bucket.tokens - cost, -owed_max)
 
     def debt_ms(self, caller: str, now_ms: int) -> int:
         """The milliseconds until the caller owes nothing, 0 if it does not."""

@@ -107,8 +107,10 @@ Another node has a budget of its own.
 
 Where a request is answered before all of its body has come, the rest is not read, and the connection is closed.
 
-All callers together have {limits.rpc_cost_per_second_of_all * limits.rpc_cost_unit_ns * 100 // 10**9} % of a core,
-for the rest is consensus'. Who comes while that is spent waits as who owes does, in order of arrival.
+All addresses together have {limits.rpc_cost_per_second_of_addresses:,} units per second, all accounts
+{limits.rpc_cost_per_second_of_accounts:,}, and all looks at the node (below)
+{limits.rpc_cost_per_second_of_watchers:,}, but for those from the machine
+itself: the rest of a core is consensus'. Who comes while that is spent waits as who owes does, in order of arrival.
 
 What subscriptions tell takes units of a second budget of the caller, as large: where that owes, they go on when it has
 paid, and no call waits for it.
@@ -117,7 +119,7 @@ The four pages take units of a budget of the address besides. `/metrics` and `/r
 than {limits.rpc_debt_wait_ms_max} ms; `/healthz` and `/version` are only late then. {{looks}}, alone in a
 message of at most {limits.rpc_look_bytes_max:,} bytes (sent without `Expect`), take of that budget
 too, or of one that the account has beside that for its calls, where one has logged in: whoever runs a node learns how
-it is while others at the same address, or all together, owe.
+it is while others at the same address owe.
 
 ## Methods
 

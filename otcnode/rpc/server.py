@@ -168,8 +168,11 @@ class RpcServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_large()
-        reading = limits.rpc_request_cost
-        answer = await self.dispatcher.answer(body, _address(request), _token(request), reading=reading)
+        address, token = _address(request), _token(request)
+        # Others may have spent what there was while the body was on its way.
+        if error := await self.dispatcher.out_of_turn(self.dispatcher.payer(body, address, token)):
+            return _refusal(request, error)
+        answer = await self.dispatcher.answer(body, address, token, reading=limits.rpc_request_cost)
         if answer is None:
             return web.Response(status=204)
         return web.Response(body=answer, content_type=_JSON)

@@ -221,7 +221,7 @@ async def test_what_a_subscription_tells_holds_up_no_call_and_stops_where_it_owe
     """Blocks that are dear to read, each more than a budget that is filled by one unit a second; all callers together
     have enough."""
     monkeypatch.setattr(limits, "rpc_cost_unit_ns", 1)
-    monkeypatch.setattr(limits, "rpc_cost_burst_of_all", 10**11)
+    monkeypatch.setattr(limits, "rpc_cost_per_second_of_accounts", 10**11)
     for place in range(10):
         await node.submit([node.deposit(1, f"r{place}").raw])
     budget = 10**9
@@ -255,15 +255,14 @@ async def test_what_a_subscription_tells_holds_up_no_call_and_stops_where_it_owe
 
 
 async def test_where_all_together_owe_subscriptions_wait_too(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "rpc_cost_per_second_of_all", 1_000)
-    monkeypatch.setattr(limits, "rpc_cost_burst_of_all", 1_000)
+    monkeypatch.setattr(limits, "rpc_cost_per_second_of_accounts", 1_000)
     for place in range(3):
         await node.submit([node.deposit(1, f"r{place}").raw])
     server = RpcServer(node)
     dispatcher = server.dispatcher
     stage, token = Stage(node), parse_token(token_of(server, node, INVESTOR))
     stage.subscriptions = dispatcher.subscriptions(token, send=stage.send, close=stage.close, spawn=stage.spawn)
-    dispatcher.charge("somebody else", 1_100)
+    dispatcher.charge(bytes(32).hex(), 1_100)
     listener = MessageListener(stage.subscriptions)
     name = listener.subscribe(Cursor(0, AFTER_BLOCK), EventFilter(types=["cash.deposited"]))
     listener.answered()
